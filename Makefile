@@ -1,0 +1,91 @@
+# Every verb makes its own set-up: .venv if it is missing, then the packages it needs, again only when pyproject.toml
+# has changed. Nothing is written outside this folder except the cache of compiled kernels.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+PYTEST_ARGS ?=
+GPU ?= gpu
+
+PY := $(VENV)/bin/python
+CODE := $(wildcard nbflow tests scripts asv_benchmarks)
+TYPED := $(wildcard nbflow scripts)
+
+export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-sim test-gpu lint type bench
+
+help: ## Print the verbs.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
+	@echo 'PYTEST_ARGS (more arguments for pytest), GPU (gpu, or gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
+
+demo: $(VENV)/.demo ## Train on temporal order and show what clipping and the flow penalty do.
+	$(PY) scripts/demo.py
+
+# Two threads a process, so that parallel kernels are tested as such on any machine.
+test test-sim test-gpu: export NUMBA_NUM_THREADS ?= 2
+
+test: $(VENV)/.test ## Run every test and docstring example that needs no GPU.
+	$(PY) -m pytest -m 'not gpu' -n $(WORKERS) $(PYTEST_ARGS)
+
+test-sim: $(VENV)/.test ## Run the smallest tests on both backends without compiler or GPU: interpreter and CUDA simulator.
+	NUMBA_DISABLE_JIT=1 NUMBA_ENABLE_CUDASIM=1 $(PY) -m pytest tests -m sim $(PYTEST_ARGS)
+
+test-gpu: $(VENV)/.test-$(GPU) ## Run the tests that need a CUDA GPU.
+	@$(PY) -c 'from numba import cuda; raise SystemExit(not cuda.is_available())' || \
+		{ echo 'make test-gpu: numba finds no CUDA GPU here. `$(PY) -m numba -s` says why; GPU=gpu-cu12 or GPU=gpu-cu13 installs a CUDA toolkit.' >&2; exit 1; }
+	$(PY) -m pytest tests -m gpu $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## Check style and formatting with ruff.
+	$(PY) -m ruff check $(CODE)
+	$(PY) -m ruff format --check $(CODE)
+
+type: $(VENV)/.dev ## Check types with mypy.
+	$(PY) -m mypy $(TYPED)
+
+# asv keeps its description of the machine in the home folder, so it gets one of its own.
+bench: asv_benchmarks/asv.conf.json $(VENV)/.bench ## Run the benchmarks once each, on the present commit.
+	mkdir -p asv_benchmarks/.home
+	cd asv_benchmarks && HOME="$$PWD/.home" && export HOME && \
+		'$(abspath $(PY))' -m asv machine --yes >/dev/null && \
+		'$(abspath $(PY))' -m asv run --python=same --quick --show-stderr --set-commit-hash "$$(git rev-parse HEAD)"
+
+asv_benchmarks/asv.conf.json:
+	@echo 'make bench: $@ is missing; there are no benchmarks in this checkout.' >&2; exit 1
+
+# Set-up. A stamp is touched once all that it stands for is installed.
+
+$(VENV)/.demo: EXTRAS = scripts
+$(VENV)/.test: EXTRAS = test,scripts,dask
+$(VENV)/.test-$(GPU): EXTRAS = test,scripts,dask,$(GPU)
+$(VENV)/.dev: EXTRAS = dev,scripts,dask
+$(VENV)/.bench: EXTRAS = bench
+
+$(VENV)/.demo $(VENV)/.test $(VENV)/.test-$(GPU) $(VENV)/.dev $(VENV)/.bench: pyproject.toml $(VENV)/.ready
+	@echo 'Installing nbflow[$(EXTRAS)] into $(VENV)'
+	@$(PY) -m pip install --quiet --no-cache-dir --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# An environment that works is kept, whoever made it; one that is missing or broken is made anew.
+$(VENV)/.ready: $(shell test -x '$(PY)' || echo FORCE)
+	@if ! $(PY) -c '' 2>/dev/null; then \
+		command -v '$(PYTHON)' >/dev/null || \
+			{ echo 'nbflow needs Python 3.10 or newer, and there is no $(PYTHON). Install it (Debian: apt install python3 python3-venv), or name another: make PYTHON=python3.12 ...' >&2; exit 1; }; \
+		'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+			{ echo "nbflow needs Python 3.10 or newer, and $(PYTHON) is $$('$(PYTHON)' --version 2>&1). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }; \
+		'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || \
+			{ echo '$(PYTHON) cannot make virtual environments. Install its venv module (Debian: apt install python3-venv) and try again.' >&2; exit 1; }; \
+		echo "Making $(VENV) with $$('$(PYTHON)' --version)"; \
+		if [ -e '$(VENV)/pyvenv.cfg' ]; then '$(PYTHON)' -m venv --clear '$(VENV)'; else '$(PYTHON)' -m venv '$(VENV)'; fi; \
+	fi
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "nbflow needs Python 3.10 or newer, and $(VENV) has $$($(PY) --version). Remove it and try again." >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip --default-pip >/dev/null
+	@touch $@
+
+FORCE:

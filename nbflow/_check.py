@@ -1,0 +1,253 @@
+"""The public boundary: every argument is checked here, and nowhere else.
+
+One grammar of messages: the name, what came, what is wanted, the remedy. What comes out is what kernels trust: the
+right dtype, C-ordered, with R in front, every index in range.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nbflow.records import Floats
+
+if TYPE_CHECKING:
+    from nbflow.network import Network
+
+
+class Checked(NamedTuple):
+    """The arguments of a computation, as kernels want them."""
+
+    theta: Floats  #: (R, P)
+    inputs: Any  #: (R, T, B, N), or int32 (R, T, B)
+    targets: Any  #: (R, T, B, M), or int32 (R, T, B); None where none are needed
+    weights: Floats  #: (R, T, B)
+    single: bool  #: whether theta came without R
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """Return `value` as an int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} is {value!r}; expected an integer of at least {least}. Write int({name}).")
+    if value < least:
+        raise ValueError(f"{name} is {value}; expected an integer of at least {least}. Give a larger one.")
+    return int(value)
+
+
+def float_dtype(name: str, value: Any) -> str:
+    """Return the name of a dtype that kernels are compiled for."""
+    try:
+        found = np.dtype(value).name
+    except TypeError:
+        found = repr(value)
+    if found not in ("float32", "float64"):
+        raise ValueError(f"{name} is {found}; expected float32 or float64. Choose one of the two.")
+    return found
+
+
+def choice(name: str, value: Any, wanted: tuple[str, ...]) -> str:
+    """Return `value`, which must be one of `wanted`."""
+    if value not in wanted:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(wanted)}. Choose one of these.")
+    return str(value)
+
+
+def per_replica(name: str, value: Any, replicas: int, *, least: float | None = None, above: bool = False) -> Floats:
+    """Return a number, or one number per replica, as a float64 array (R,), finite and not below `least`."""
+    try:
+        found = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}; expected a number, or one per replica. Give a float.") from None
+    if found.ndim > 1 or found.size not in (1, replicas):
+        raise ValueError(
+            f"{name} has shape {found.shape}; expected a number, or one for each of {replicas} replicas. "
+            f"Give a float or an array of shape ({replicas},)."
+        )
+    if np.isnan(found).any():
+        raise ValueError(f"{name} is NaN; expected a number. Look where it was computed.")
+    if least is not None and (found < least).any() or above and (found == least).any():
+        wanted = f"above {least:g}" if above else f"of at least {least:g}"
+        raise ValueError(f"{name} is {found.min():g}; expected a number {wanted}. Give a larger one.")
+    return np.broadcast_to(found.ravel(), (replicas,))
+
+
+def array(name: str, value: Any) -> Any:
+    """Return `value`, which must be an array."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is a {type(value).__name__}; expected a NumPy array. Write np.asarray({name}).")
+    return value
+
+
+def floats(name: str, value: Any, dtype: str) -> Any:
+    """Return `value`, which must be an array of exactly this dtype."""
+    array(name, value)
+    if value.dtype != dtype:
+        raise TypeError(f"{name} has dtype {value.dtype}; expected {dtype}. Write {name}.astype(np.{dtype}).")
+    return value
+
+
+def finite(name: str, value: Any, remedy: str) -> None:
+    """Refuse NaN and Inf, and say where the first one is."""
+    if not np.isfinite(value).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+        raise ValueError(f"{name} is {value[place]} at {list(place)}; expected finite numbers. {remedy}")
+
+
+def theta_shape(net: Network, theta: Any, name: str = "theta") -> None:
+    """Refuse what is not the parameter vector of `net`, or R of them."""
+    floats(name, theta, net.dtype)
+    if theta.ndim not in (1, 2) or theta.shape[-1] != net.size:
+        raise ValueError(
+            f"{name} has shape {theta.shape}; expected ({net.size},) or (R, {net.size}) for {net}. "
+            f"Make one by nbflow.init(net, ...)."
+        )
+    if theta.size == 0:
+        raise ValueError(f"{name} has shape {theta.shape}; expected at least one replica. Leave R away for one.")
+
+
+def _contiguous(value: Any, shape: tuple[int, ...]) -> Any:
+    return np.ascontiguousarray(value).reshape(shape)
+
+
+def _inputs(net: Network, inputs: Any, lead: tuple[int, ...]) -> Any:
+    """Check inputs against the network; return them with dtype int32 for tokens."""
+    array("inputs", inputs)
+    rank = len(lead)
+    said = "R, " * rank
+    if inputs.dtype.kind in "iu":
+        if inputs.ndim != rank + 2:
+            raise ValueError(
+                f"inputs has shape {inputs.shape} and dtype {inputs.dtype}; expected tokens of shape ({said}T, B). "
+                f"Dense inputs are floats: inputs.astype(np.{net.dtype})."
+            )
+        _not_empty("inputs", inputs)
+        low, high = inputs.min(), inputs.max()
+        if low < 0 or high >= net.n_in:
+            raise ValueError(
+                f"inputs has tokens from {low} to {high}; expected 0 to {net.n_in - 1} (n_in is {net.n_in}). "
+                f"Map the tokens to that range, or make the network with n_in={int(high) + 1}."
+            )
+        return inputs.astype(np.int32, copy=False)
+    floats("inputs", inputs, net.dtype)
+    if inputs.ndim == rank + 2 and net.n_in == 1:
+        raise ValueError(
+            f"inputs has shape {inputs.shape}; expected ({said}T, B, 1). Add the channel axis: inputs[..., None]."
+        )
+    if inputs.ndim != rank + 3 or inputs.shape[-1] != net.n_in:
+        remedy = "Add the channel axis: inputs[..., None]." if inputs.ndim == rank + 2 else "Transpose or reshape it."
+        if inputs.ndim == 4 and rank == 0:
+            remedy = "Inputs with replicas need theta of shape (R, P)."
+        if inputs.ndim == 3 and rank == 1:
+            remedy = "Replicas have data of their own: np.broadcast_to(inputs, (R, *inputs.shape)) shares one batch."
+        raise ValueError(f"inputs has shape {inputs.shape}; expected ({said}T, B, {net.n_in}). {remedy}")
+    _not_empty("inputs", inputs)
+    finite("inputs", inputs, "Clean the data.")
+    return inputs
+
+
+def _not_empty(name: str, value: Any) -> None:
+    if value.size == 0:
+        raise ValueError(f"{name} has shape {value.shape}; expected T, B and R of at least 1. Leave empty batches out.")
+
+
+def _targets(net: Network, targets: Any, weights: Any, lead: tuple[int, ...]) -> Any:
+    """Check targets where they have weight; return classes as int32."""
+    array("targets", targets)
+    loss = net.loss_object
+    if loss.classes:
+        if targets.dtype.kind not in "iu":
+            raise TypeError(
+                f"targets has dtype {targets.dtype}; expected integer classes for loss {net.loss!r}. "
+                f"Write targets.astype(np.int64)."
+            )
+        if targets.shape != lead:
+            raise ValueError(f"targets has shape {targets.shape}; expected {lead}, one class a step. Reshape it.")
+        seen = targets[weights != 0]
+        if seen.size and (seen.min() < 0 or seen.max() >= net.n_out):
+            raise ValueError(
+                f"targets has classes from {seen.min()} to {seen.max()} where weights are not 0; "
+                f"expected 0 to {net.n_out - 1} (n_out is {net.n_out}). Give steps without a class weight 0."
+            )
+        return targets.astype(np.int32, copy=False)
+    floats("targets", targets, net.dtype)
+    if targets.shape != (*lead, net.n_out):
+        raise ValueError(f"targets has shape {targets.shape}; expected {(*lead, net.n_out)}. Reshape it.")
+    finite("targets", targets, "Give steps without a target any finite one, and weight 0.")
+    if loss.targets is not None and (targets.min() < loss.targets[0] or targets.max() > loss.targets[1]):
+        raise ValueError(
+            f"targets has values from {targets.min():g} to {targets.max():g}; expected {loss.targets[0]:g} to "
+            f"{loss.targets[1]:g} for loss {net.loss!r}. Scale them."
+        )
+    return targets
+
+
+def parameters(net: Network, theta: Any, name: str = "theta") -> tuple[Floats, bool]:
+    """Return theta as a C-ordered (R, P), and whether it came without R."""
+    theta_shape(net, theta, name)
+    single = theta.ndim == 1
+    return _contiguous(theta, (1, -1) if single else theta.shape), single
+
+
+def inputs_only(net: Network, theta: Any, inputs: Any) -> Checked:
+    """Check the arguments of a forward pass."""
+    rows, single = parameters(net, theta)
+    lead = () if single else (rows.shape[0],)
+    inputs = _inputs(net, inputs, lead)
+    if not single:
+        _same_replicas("inputs", inputs, rows)
+    steps, batch = inputs.shape[len(lead) : len(lead) + 2]
+    shape = (rows.shape[0], *inputs.shape[len(lead) :])
+    weights = np.zeros((rows.shape[0], steps, batch), net.dtype)
+    return Checked(rows, _contiguous(inputs, shape), None, weights, single)
+
+
+def computation(net: Network, theta: Any, batch: Any) -> Checked:
+    """Check the arguments of a gradient."""
+    if not isinstance(batch, tuple) or len(batch) != 3:
+        raise TypeError(
+            f"batch is a {type(batch).__name__}; expected a Batch(inputs, targets, weights). Write nbflow.Batch(...)."
+        )
+    rows, single = parameters(net, theta)
+    replicas = rows.shape[0]
+    rank = 0 if single else 1
+    inputs = _inputs(net, batch[0], () if single else (replicas,))
+    if not single:
+        _same_replicas("inputs", inputs, rows)
+    lead = inputs.shape[: rank + 2]
+    weights = floats("weights", batch[2], net.dtype)
+    if weights.shape != lead:
+        raise ValueError(f"weights has shape {weights.shape}; expected {lead}, like the inputs. Reshape it.")
+    finite("weights", weights, "Give a step that does not count weight 0.")
+    targets = _targets(net, batch[1], weights, lead)
+    full = (replicas, *lead[rank:])
+    return Checked(
+        rows,
+        _contiguous(inputs, full + inputs.shape[rank + 2 :]),
+        _contiguous(targets, full + targets.shape[rank + 2 :]),
+        _contiguous(weights, full),
+        single,
+    )
+
+
+def _same_replicas(name: str, value: Any, theta: Any) -> None:
+    if value.shape[0] != theta.shape[0]:
+        raise ValueError(
+            f"{name} has {value.shape[0]} replicas; expected {theta.shape[0]}, as theta has. "
+            f"np.broadcast_to({name}[0], ({theta.shape[0]}, ...)) shares one batch."
+        )
+
+
+def state(net: Network, value: Any, checked: Checked) -> Any:
+    """Return a first state as (R, B, S, H)."""
+    floats("state", value, net.dtype)
+    replicas, _, batch = checked.weights.shape
+    shape = (batch, len(net.cell_object.states), net.n_hidden)
+    wanted = shape if checked.single else (replicas, *shape)
+    if value.shape != wanted:
+        raise ValueError(f"state has shape {value.shape}; expected {wanted}, that is (B, S, H). Pass the last one on.")
+    finite("state", value, "Start again from zeros.")
+    return _contiguous(value, (replicas, *shape))
+
+

@@ -1,0 +1,172 @@
+"""The one compile policy: how units, kernels and loops are compiled, and how their machine code is kept on disk.
+
+Three kinds of compiled functions:
+
+- a *unit* is a pure function of numbers, inlined into whatever calls it;
+- a *kernel* is reached by its address and takes integers only (addresses and sizes), so that a loop which calls a
+  kernel is compiled once, whichever cell, loss or penalty stands behind the address;
+- a *loop* takes arrays and is called from Python; a *part* is a piece of a kernel or a loop.
+
+The disk cache is numba's own, with a sound key: numba's key sees neither an edited helper in another file nor the
+unit that a factory has bound. Ours adds a hash of every source file of nbflow and the name of what was bound.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import pathlib
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba.core import config
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.types import intp, void
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Never "nnan" or "ninf": finding NaN and Inf is what this package is for.
+SAFE = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
+JIT = not config.DISABLE_JIT
+
+# Exact in float32, so `ONE / (ONE + x)` keeps the dtype of x where `1 / (1 + x)` makes float64 of a float32.
+ZERO = np.float32(0.0)
+ONE = np.float32(1.0)
+HALF = np.float32(0.5)
+TWO = np.float32(2.0)
+
+
+def unit(function: F) -> F:
+    """Compile a pure function of numbers, inlined into whatever loop or grid calls it."""
+    return numba.njit(error_model="numpy", forceinline=True, fastmath=set(SAFE))(function)
+
+
+def exact_unit(function: F) -> F:
+    """Compile a unit whose operations stay in the order written (range reduction, finiteness tests)."""
+    return numba.njit(error_model="numpy", forceinline=True, fastmath=False)(function)
+
+
+def part(function: F) -> F:
+    """Compile a piece of a kernel, together with the kernel that calls it."""
+    return numba.njit(error_model="numpy", fastmath=set(SAFE))(function)
+
+
+def loop(*bound: Any, exact: bool = False, parallel: bool = False) -> Callable[[F], F]:
+    """Compile a function of arrays that Python calls; `bound` are the units and dtypes that its closure holds."""
+    options = {"error_model": "numpy", "nogil": True, "fastmath": False if exact else set(SAFE), "parallel": parallel}
+
+    def decorate(function: F) -> F:
+        dispatcher = numba.njit(**options)(function)
+        key = _names_of(bound)
+        if JIT and key is not None:
+            _keep_on_disk(dispatcher, function, (key, exact, parallel))
+        return dispatcher
+
+    return decorate
+
+
+class Kernel:
+    """A compiled function of integers, known to other kernels by its `address`."""
+
+    def __init__(self, function: Callable[..., None], bound: tuple[Any, ...]) -> None:
+        if not JIT:
+            self.address = len(_INTERPRETED) + 1
+            _INTERPRETED[self.address] = function
+            return
+        options = {"error_model": "numpy", "nogil": True, "fastmath": set(SAFE)}
+        signature = void(*[intp] * len(inspect.signature(function).parameters))
+        compiled = CFunc(function, (signature.args, signature.return_type), {}, options)
+        key = _names_of(bound)
+        if key is not None:
+            _keep_on_disk(compiled, function, key)
+        compiled.compile()
+        self._compiled = compiled  # the machine code lives as long as this object does
+        self.address = int(compiled.address)
+
+    @property
+    def llvm(self) -> str:
+        """The LLVM code, for tests that look at its arithmetic."""
+        return str(self._compiled.inspect_llvm())
+
+    @property
+    def assembly(self) -> str:
+        """The machine code as text, for tests that look for vector instructions."""
+        return str(self._compiled._library.get_asm_str())
+
+
+# With the JIT off an address is a key of this table.
+_INTERPRETED: dict[int, Callable[..., None]] = {}
+
+
+def kernel(*bound: Any) -> Callable[[Callable[..., None]], Kernel]:
+    """Compile a function of integers to a `Kernel`; `bound` are the units and dtypes that its closure holds."""
+    return lambda function: Kernel(function, bound)
+
+
+def interpreted(address: int) -> Callable[..., None]:
+    """Return the Python function behind a kernel's address (JIT off only)."""
+    return _INTERPRETED[address]
+
+
+class _SoundCache(FunctionCache):  # type: ignore[misc]
+    """numba's disk cache, with a key that changes whenever the machine code could."""
+
+    def __init__(self, function: Callable[..., Any], key: object) -> None:
+        super().__init__(function)
+        self._key = key
+
+    def _index_key(self, signature: object, codegen: Any) -> tuple[object, ...]:
+        return signature, codegen.magic_tuple(), fingerprint(), self._key
+
+    def save_overload(self, sig: object, data: object) -> None:
+        """Save, or go on without: a full or read-only disk costs time and nothing else."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                super().save_overload(sig, data)
+        except OSError:
+            pass
+
+
+def _keep_on_disk(compiled: Any, function: Callable[..., Any], key: object) -> None:
+    try:
+        compiled._cache = _SoundCache(function, key)
+    except (RuntimeError, OSError):  # no place to write: compile in every process
+        pass
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Return a hash of everything that machine code depends on beside its own signature."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    root = pathlib.Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _names_of(bound: tuple[Any, ...]) -> tuple[str, ...] | None:
+    """Return names that tell the bound things apart, or None if one of them is not ours and so cannot be cached."""
+    names: list[str] = []
+    for thing in bound:
+        if isinstance(thing, tuple):
+            inner = _names_of(thing)
+            if inner is None:
+                return None
+            names.append(repr(inner))
+            continue
+        function = getattr(thing, "py_func", thing)
+        if isinstance(function, types.FunctionType):
+            if not function.__module__.startswith("nbflow.") or "<locals>" in function.__qualname__:
+                return None
+            names.append(f"{function.__module__}.{function.__qualname__}")
+        else:
+            names.append(repr(thing))
+    return tuple(names)

@@ -1,0 +1,60 @@
+"""From a file's name to the object that it declares."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from typing import Any
+
+from nbflow.records import Cell, Loss, Optimizer, Penalty, Rule
+
+# What a package's files declare: the name of the constant, and its type where nbflow has one for it.
+DECLARED: dict[str, tuple[str, Any]] = {
+    "cells": ("CELL", Cell),
+    "losses": ("LOSS", Loss),
+    "flows": ("PENALTY", Penalty),
+    "clips": ("RULE", Rule),
+    "optimizers": ("OPTIMIZER", Optimizer),
+    "inits": ("draw", None),
+    "tasks": ("TASK", None),
+}
+
+
+@functools.cache
+def names(package: str) -> tuple[str, ...]:
+    """Return the names that `package` offers: its files.
+
+    Examples
+    --------
+    >>> names("losses")
+    ('bernoulli', 'softmax', 'square')
+    """
+    module = importlib.import_module(f"nbflow.{package}")
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(module.__path__)))
+
+
+def load(package: str, name: Any, argument: str = "name") -> Any:
+    """Return the object that the file `name` of `package` declares; an object of the right type is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        If `name` is neither a string nor such an object.
+    ValueError
+        If there is no such file.
+    """
+    constant, kind = DECLARED[package]
+    if not isinstance(name, str):
+        if kind is not None and isinstance(name, kind) or kind is None and not isinstance(name, int | float | None):
+            return name
+        wanted = f"a name or a {kind.__name__}" if kind else "a name"
+        raise TypeError(f"{argument} is {name!r}; expected {wanted}. Names: {', '.join(names(package))}.")
+    if name not in names(package):
+        raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(names(package))}. Choose one of these.")
+    return _declared(package, constant, name)
+
+
+@functools.cache
+def _declared(package: str, constant: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"nbflow.{package}.{name}"), constant)

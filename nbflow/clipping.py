@@ -1,0 +1,177 @@
+"""Clipping a gradient before it is applied: norms, rule, non-finite policy, report, in that order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check, layout
+from nbflow._load import load
+from nbflow.gradient import backend_there, per_network
+from nbflow.network import Network
+from nbflow.records import Clip, Clipped, Floats
+
+POLICIES = ("random", "skip", "zero", "shrink", "raise", "keep")
+SHRINK = 0.02
+
+
+def clip(
+    net: Network,
+    d_theta: Floats,
+    how: Clip,
+    *,
+    theta: Floats | None = None,
+    rng: Any = None,
+    backend: str = "cpu",
+) -> Clipped:
+    """Clip a gradient, and say what that did to it.
+
+    Strictly above the threshold, without an epsilon: below it the gradient is bit-identical, above it the norm is the
+    threshold to rounding. Norms of entries as large as 1e30 or as small as 1e-30 in float32 are right.
+
+    Parameters
+    ----------
+    net : Network
+    d_theta : array of shape (P,) or (R, P)
+        It is not changed.
+    how : Clip
+        Rule, threshold (in units of the gradient) and what to do with a gradient that is not finite: "random", a step
+        of the threshold's length in a random direction (Goodfellow et al. 2016, section 10.11.1) · "skip", 0 · "zero",
+        set the bad entries to 0 and clip the rest · "shrink", 0.02 w_rec as the gradient of w_rec and 0 for all else
+        (the code of Pascanu et al. 2013) · "raise" · "keep" it as it is.
+    theta : array like d_theta, optional
+        The parameters; only "shrink" needs them.
+    rng : None, int or numpy.random.Generator
+        For "random".
+    backend : str
+        "cpu".
+
+    Returns
+    -------
+    Clipped
+
+    Raises
+    ------
+    FloatingPointError
+        If the policy is "raise" and an entry is NaN or Inf; it names the parameter.
+    TypeError, ValueError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np, nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=2, n_hidden=3, n_out=1, loss="square", dtype="float64")
+    >>> done = nf.clip(net, np.ones(net.size), nf.Clip("norm", 1.0))
+    >>> round(done.norm, 3), round(done.clipped_norm, 3), round(done.cosine, 3), done.finite
+    (4.69, 1.0, 1.0, True)
+    """
+    backend_there(backend)
+    rows, single = _check.parameters(net, d_theta, "d_theta")
+    threshold = check_clip(how, rows.shape[0])
+    if how.nonfinite == "shrink" and theta is None:
+        raise ValueError("theta is None; expected the parameters, for policy 'shrink'. Pass theta=theta.")
+    if theta is not None:
+        _check.theta_shape(net, theta)
+        if theta.shape != d_theta.shape:
+            raise ValueError(f"theta has shape {theta.shape}; expected {d_theta.shape}, as d_theta has. Pass its own.")
+    clipper = Clipper(net, how, rows.shape[0])
+    out = np.empty_like(rows)
+    clipper.apply(rows, out, threshold)
+    if not clipper.report[:, 4].all():
+        seed = int(np.random.default_rng(rng).integers(2**63)) if how.nonfinite == "random" else 0
+        clipper.mend(rows, out, threshold, None if theta is None else theta.reshape(rows.shape), seed, 0)
+    seen = clipper.read()
+    return Clipped(out[0] if single else out, *(per_network(part, single) for part in seen))
+
+
+def check_clip(how: Any, replicas: int) -> Floats:
+    """Check a Clip; return its threshold (R,)."""
+    if not isinstance(how, Clip):
+        raise TypeError(f"clip is a {type(how).__name__}; expected a Clip. Write nbflow.Clip('norm', 1.0).")
+    load("clips", how.rule, "rule")
+    _check.choice("nonfinite", how.nonfinite, POLICIES)
+    return _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True)
+
+
+class Clipper:
+    """A compiled rule with room for its report; the training loop keeps one."""
+
+    def __init__(self, net: Network, how: Clip, replicas: int) -> None:
+        from nbflow.cpu.clip import build_clip
+
+        self.net, self.how = net, how
+        self.rule = load("clips", how.rule)
+        self.dtype = np.dtype(net.dtype).type
+        self._clip = build_clip(self.rule.clip, self.dtype)
+        self.report = np.zeros((replicas, 6), self.dtype)
+        self._mended: dict[int, tuple[float, float]] = {}
+
+    def apply(self, rows: Floats, out: Floats, threshold: Floats) -> None:
+        """Clip every finite row into `out`; column 4 of the report says which are."""
+        self._mended.clear()
+        self._clip(rows, out, threshold.astype(self.dtype), self.report)
+
+    def mend(self, rows: Floats, out: Floats, threshold: Floats, theta: Any, seed: int, index: int) -> None:
+        """Apply the policy to every row that is not finite."""
+        for r in np.flatnonzero(self.report[:, 4] == 0):
+            fraction = 1.0
+            if self.how.nonfinite == "zero":
+                fraction = self._zero(rows[r], out[r], threshold[r])
+            else:
+                out[r] = self._replacement(rows[r], threshold[r], theta, seed, int(r), index)
+            norm = float(np.linalg.norm(out[r].astype(np.float64)))
+            self._mended[int(r)] = norm, 0.0 if self.how.nonfinite == "keep" else fraction
+
+    def _zero(self, row: Floats, out: Floats, threshold: float) -> float:
+        """Set bad entries to 0 and clip the rest; return the part of entries that changed."""
+        bad = ~np.isfinite(row)
+        report = np.zeros((1, 6), self.dtype)
+        cleaned = np.where(bad, self.dtype(0), row)[None]
+        self._clip(cleaned, out[None], np.full(1, threshold, self.dtype), report)
+        if self.rule.over == "all":
+            return 1.0
+        return float((bad.sum() + report[0, 3]) / row.size)
+
+    def _replacement(self, row: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> Any:
+        policy = self.how.nonfinite
+        if policy == "random":
+            return random_step(row.size, threshold, seed, r, index)
+        if policy == "shrink":
+            step = np.zeros_like(row)
+            w_rec = layout.blocks(self.net)["w_rec"]
+            step[w_rec] = SHRINK * theta[r, w_rec]
+            return step
+        if policy == "raise":
+            raise FloatingPointError(_where(self.net, row, r, self.report.shape[0]))
+        return row if policy == "keep" else 0.0
+
+    def read(self) -> tuple[Any, ...]:
+        """Return norm, clipped_norm, fraction, cosine and finite, each (R,)."""
+        norm, clipped, product, changed, finite, scale = self.report.astype(np.float64).T
+        finite = finite != 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosine = np.clip(np.where(finite, product / (norm * clipped), np.nan), -1.0, 1.0)
+            norm, clipped = np.where(finite, norm / scale, np.nan), clipped / scale
+        fraction = (changed > 0).astype(float) if self.rule.over == "all" else changed / self.net.size
+        for r, (mended_norm, mended_fraction) in self._mended.items():
+            clipped[r], fraction[r] = mended_norm, mended_fraction
+        return norm, clipped, fraction, cosine, finite
+
+
+def random_step(size: int, length: float, seed: int, replica: int, index: int) -> Floats:
+    """Return a step of the given length in a uniformly random direction, as float64."""
+    from nbflow.cpu.direction import build_normals
+
+    direction = np.empty(size)
+    build_normals()(direction, seed, replica, index)
+    step: Floats = direction * (length / np.linalg.norm(direction))
+    return step
+
+
+def _where(net: Network, row: Floats, r: int, replicas: int) -> str:
+    """Say which parameters have a gradient that is not finite."""
+    counts = {name: int((~np.isfinite(row[block])).sum()) for name, block in layout.blocks(net).items()}
+    bad = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    of = f" of replica {r}" if replicas > 1 else ""
+    return f"the gradient{of} is not finite in {bad}; lower lr or the threshold, or choose another nonfinite policy."

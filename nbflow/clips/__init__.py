@@ -1,0 +1,1 @@
+"""Rules of clipping, one a file; the file's name is the public name."""

@@ -1,0 +1,133 @@
+"""Back-propagation through time of a shard: delta_t = dL/ds_t from the last step to the first.
+
+    delta_t = v_{t+1} + (dL/ds_t at step t),      v_t = J_t^T delta_t
+
+(Goodfellow et al. 2016, eq. 10.18-10.19.) The gradients at the pre-activations take the place of the
+pre-activations, so that a weight gradient is one matrix product over the whole tape (`nbflow.cpu.weights`).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from nbflow._compile import kernel, part
+from nbflow.cpu.job import job_dtype
+from nbflow.cpu.memory import call, call_product, view
+from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.rows import build_load, build_store
+
+
+@functools.cache
+def build_step_vjp(cell, dtype):
+    """Build the kernel of one pointwise pass back: delta_{t+1} to e_t, and to what J carries past a_rec."""
+    step_vjp, additive, carries, kept = cell.step_vjp, cell.additive, cell.carries, len(cell.saved)
+    load_states, load_saved = build_load(len(cell.states)), build_load(kept)
+    store_gates, store_states = build_store(len(cell.gates)), build_store(len(cell.states))
+    record = job_dtype(dtype)
+    size = np.dtype(dtype).itemsize
+
+    @kernel(step_vjp, additive, carries, kept, dtype)
+    def step_vjp_rows(address, t):
+        job = view(address, (1,), record)[0]
+        rows, width = job.rows, job.width
+        block = rows * job.lines * width * size
+        pre = view(job.pre + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
+        rec = view(job.rec + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
+        old = view(job.states + t * block, (rows, job.lines, width), dtype)
+        new = view(job.states + (t + 1) * block, (rows, job.lines, width), dtype)
+        saved = view(job.saved + t * rows * kept * width * size, (rows, kept, width), dtype)
+        delta = view(job.delta + (t + 1) % job.slots * block, (rows, job.lines, width), dtype)
+        before = view(job.delta + t % job.slots * block, (rows, job.lines, width), dtype)
+        for b in range(rows):
+            for j in range(width):
+                d_in, d_rec, d_s = step_vjp(
+                    load_saved(saved, b, j), load_states(old, b, j), load_states(new, b, j), load_states(delta, b, j)
+                )
+                store_gates(pre, b, j, d_in)
+                if not additive:
+                    store_gates(rec, b, j, d_rec)
+                if carries:
+                    store_states(before, b, j, d_s)
+
+    return step_vjp_rows
+
+
+@functools.cache
+def build_backward(dtype):
+    """Build the phase that fills delta and turns `pre` and `rec` into their gradients."""
+    width_of_panel = panel_vectors() * lanes(dtype)
+    size = np.dtype(dtype).itemsize
+
+    @part
+    def add_loss(job, t):
+        """delta_t += dL/dy @ w_out^T, for the state after step t-1."""
+        row = job.lines * job.width
+        call_product(
+            job.product, job.delta + t % job.slots * job.rows * row * size, row,
+            job.y + (t - 1) * job.rows * job.out_width * size, job.out_width, 1,
+            job.p_out_back, job.n_out * width_of_panel, width_of_panel, job.rows, job.n_out, job.width, 1,
+        )  # fmt: skip
+
+    @part
+    def recur_back(job, t):
+        """The h-line of v_t = sum_g rec[t-1, g] @ w_rec[g]^T, into the slot of delta_{t-1}."""
+        row, columns = job.lines * job.width, job.gates * job.width
+        panel = width_of_panel * job.hidden
+        panels = (job.width + width_of_panel - 1) // width_of_panel
+        for g in range(job.gates):
+            call_product(
+                job.product, job.delta + (t - 1) % job.slots * job.rows * row * size, row,
+                job.rec + ((t - 1) * job.rows * columns + g * job.width) * size, columns, 1,
+                job.p_rec_back + g * panels * panel * size, panel, width_of_panel,
+                job.rows, job.hidden, job.width, job.carries + g,
+            )  # fmt: skip
+
+    @part
+    def square_norms(job, t, squares):
+        """Write ||.||^2 of every row in the slot of delta_t to `squares`."""
+        row = job.lines * job.width
+        rows_of = view(job.delta + t % job.slots * job.rows * row * size, (job.rows, row), dtype)
+        norms = view(squares, (job.rows,), dtype)
+        for b in range(job.rows):
+            total = dtype(0)
+            for j in range(row):
+                total += rows_of[b, j] * rows_of[b, j]
+            norms[b] = total
+
+    @part
+    def keep_v(job, t):
+        """Copy the h-line of v_t before the loss of step t-1 is added to it."""
+        row = job.lines * job.width
+        slot = view(job.delta + (t - 1) % job.slots * job.rows * row * size, (job.rows, row), dtype)
+        v = view(job.v + (t - 1) * job.rows * job.width * size, (job.rows, job.width), dtype)
+        for b in range(job.rows):
+            for j in range(job.width):
+                v[b, j] = slot[b, j]
+
+    record = job_dtype(dtype)
+
+    @kernel(dtype)
+    def backward(address, _):
+        job = view(address, (1,), record)[0]
+        reach = job.reach
+        row = job.lines * job.width
+        active = view(job.active, (job.steps,), np.int64)
+        view(job.delta + reach % job.slots * job.rows * row * size, (job.rows * row,), dtype)[:] = 0
+        for t in range(reach, 0, -1):
+            if active[t - 1]:
+                add_loss(job, t)
+            if job.measured:
+                square_norms(job, t, job.delta_square + t * job.rows * size)
+            call(job.step_vjp, address, t - 1)
+            if t > 1 or job.measured:
+                recur_back(job, t)
+            if job.measured:
+                square_norms(job, t - 1, job.v_square + (t - 1) * job.rows * size)
+            if job.flowing:
+                keep_v(job, t)
+        if job.measured:
+            square_norms(job, 0, job.delta_square)
+
+    return backward

@@ -1,0 +1,69 @@
+"""The record that a kernel is given: sizes, flags, and the addresses of arrays and of other kernels.
+
+One `Job` stands for one shard, `rows` sequences of one replica, or for a replica as a whole. All arrays behind its addresses are C-ordered and in
+the dtype of the network unless said otherwise; W is the vector length, `width` is H and `out_width` is M, each rounded
+up to a multiple of W, and what lies in the rounding is 0 and stays 0.
+
+====================  ==================================  ==========================================================
+field                 shape                               what
+====================  ==================================  ==========================================================
+inputs                (T, B, N) or int32 (T, B)           the caller's inputs, from this shard's first sequence on
+targets               (T, B, M) or int32 (T, B)           the caller's targets, likewise
+weights               (T, B)                              the caller's weights, likewise
+p_in                  panels of (N+1, G*width)            w_in, and bias as its last row (tokens: plain rows)
+p_rec, p_rec_back     panels of (H, G*width), G (H,width) w_rec, and each gate of it transposed
+p_bias_rec            (G, width)                          bias_rec
+p_out, p_out_back     panels of (H, out_width), (M,width) w_out, and transposed
+p_b_out               (out_width,)                        b_out
+x                     (T, rows, N+1)                      inputs and a column of ones (not for tokens)
+pre, rec              (T, rows, G, width)                 a_in and a_rec; overwritten by their gradients
+states                (T+1, rows, S, width)               s_t
+saved                 (T, rows, K, width)                 what the cell keeps for its backward pass
+delta                 (slots, rows, S, width)             delta_t in slot t % slots; slots = 2, or T+1 to keep all
+v                     (T, rows, width)                    the h-line of v_t, if the flow asks for it
+delta_square          (T+1, rows)                         ||delta_t||^2
+v_square              (T, rows)                           ||v_t||^2, t = 1..T
+flow_slope            (T, rows)                           2 penalty'(q) / ||delta||^2, 0 where not counted
+y                     (T, rows, out_width)                outputs, overwritten by dL/dy, at steps with weight
+active                int64 (T,)                          1 where any sequence has weight
+last                  int64 (rows,)                       steps that a sequence takes
+d_in                  (N+1, G, width)                     partial gradients of this shard: w_in, then bias
+d_rec, d_flow         (H, G, width)                       likewise w_rec, from the loss and from Omega
+d_bias_rec            (G, width)
+d_out                 (H, out_width)
+d_b_out               (out_width,)
+reach                 -                                   steps that the shard takes, found by the forward pass
+phase_0 .. phase_4    -                                   kernels to run in this order; 0 ends the list
+sums                  (3,)                                loss, sum of penalties, count of penalties
+theta, d_theta        (P,)                                parameters of the replica, and where its gradient goes
+report                (3,)                                loss, Omega, count of the replica
+shards                `Job` (shard_count,)                the shards of a replica
+====================  ==================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+SIZES = ("steps", "batch", "rows", "n_in", "gates", "hidden", "width", "lines", "kept", "n_out", "out_width", "slots",
+         "reach")  # fmt: skip
+PHASES = ("phase_0", "phase_1", "phase_2", "phase_3", "phase_4")
+FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "measured", "flowing", "mean_flow")
+KERNELS = ("product", "step", "step_vjp", "loss", "penalty")
+BORROWED = ("inputs", "targets", "weights")
+PACKED = ("p_in", "p_rec", "p_rec_back", "p_bias_rec", "p_out", "p_out_back", "p_b_out")
+TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_square", "v_square", "flow_slope", "y", "active",
+        "last")  # fmt: skip
+PARTIAL = ("d_in", "d_rec", "d_flow", "d_bias_rec", "d_out", "d_b_out", "sums")
+REPLICA = ("theta", "d_theta", "report", "shards", "shard_count")
+REALS = ("alpha", "bound")
+
+
+@functools.cache
+def job_dtype(dtype: Any) -> Any:
+    """Return the dtype of the record: integers, then the numbers of `REALS` in the dtype of the network."""
+    names = SIZES + PHASES + FLAGS + KERNELS + BORROWED + PACKED + TAPE + PARTIAL + REPLICA
+    return np.dtype([(name, np.int64) for name in names] + [(name, dtype) for name in REALS], align=True)

@@ -1,0 +1,63 @@
+"""Which kernels a computation runs, and in what order."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from nbflow._compile import Kernel
+from nbflow.cpu.backward import build_backward, build_step_vjp
+from nbflow.cpu.flow import build_flow, build_penalty
+from nbflow.cpu.forward import build_forward, build_step
+from nbflow.cpu.loss import build_loss_rows, build_losses, build_predictions
+from nbflow.cpu.product import build_product
+from nbflow.cpu.replica import build_combine, build_pack
+from nbflow.cpu.run import build_phases, build_run
+from nbflow.cpu.weights import build_weights
+from nbflow.cpu.workspace import Workspace
+
+# The phases of each purpose. "flow" joins a gradient that has a penalty.
+PURPOSES = {
+    "gradient": (build_forward, build_losses, build_backward, build_weights),
+    "trace": (build_forward, build_losses, build_backward),
+    "predict": (build_forward, build_predictions),
+    "score": (build_forward, build_losses),
+}
+
+
+@functools.cache
+def _kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
+    """Build the kernels that a job calls by address."""
+    return {
+        "product": build_product(dtype),
+        "step": build_step(cell, dtype),
+        "step_vjp": build_step_vjp(cell, dtype),
+        "loss": build_loss_rows(loss, dtype),
+    }
+
+
+def set_program(workspace: Workspace, purpose: str, *, penalty: Any = None, whole: bool = False) -> None:
+    """Write the addresses of the kernels for `purpose` into the jobs of a workspace.
+
+    `whole` runs every sequence through all steps, also those after its last weight.
+    """
+    net, dtype, jobs = workspace.net, workspace.dtype, workspace.jobs
+    for name, kernel in _kernels(net.cell_object, net.loss_object, dtype).items():
+        jobs[name] = kernel.address
+    phases = [build(dtype).address for build in PURPOSES[purpose]]
+    if penalty is not None:
+        jobs["penalty"] = build_penalty(penalty, dtype).address
+        phases.append(build_flow(dtype).address)
+    for k in range(5):
+        jobs[f"phase_{k}"] = phases[k] if k < len(phases) else 0
+    jobs["whole"] = whole
+
+
+def execute(workspace: Workspace) -> None:
+    """Run the program of a workspace on the arrays that it points to."""
+    dtype = workspace.dtype
+    jobs, pool = workspace.jobs, workspace.pool
+    build_run()(
+        build_pack(dtype).address, build_phases(dtype).address, build_combine(dtype).address,
+        pool.ctypes.data, pool.size, jobs.ctypes.data, jobs.size, jobs.itemsize,
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+"""The one parallel loop: replicas are packed, shards run their phases, replicas are summed.
+
+The loop is serial over time inside a shard and parallel over shards; no shard waits for another, and sums are taken
+in the order of the shards, so a result has the same bits for any number of threads. The loop itself knows addresses
+only and is compiled once for all networks: a call from Python costs 1.3 us (two cores of an AMD EPYC, Zen 5).
+"""
+
+from __future__ import annotations
+
+import functools
+
+from numba import prange
+
+from nbflow._compile import kernel, loop
+from nbflow.cpu.job import job_dtype
+from nbflow.cpu.memory import call, view
+
+
+@functools.cache
+def build_run():
+    """Build `run(pack, phases, combine, replicas, replica_count, shards, shard_count, stride)`: addresses, sizes."""
+
+    @loop("run", parallel=True)
+    def run(pack, phases, combine, replicas, replica_count, shards, shard_count, stride):
+        for r in prange(replica_count):
+            call(pack, replicas + r * stride, 0)
+        for k in prange(shard_count):
+            call(phases, shards + k * stride, 0)
+        for r in prange(replica_count):
+            call(combine, replicas + r * stride, 0)
+
+    return run
+
+
+@functools.cache
+def build_phases(dtype):
+    """Build the kernel that runs the phases of one shard."""
+    record = job_dtype(dtype)
+
+    @kernel(dtype)
+    def phases(address, _):
+        job = view(address, (1,), record)[0]
+        call(job.phase_0, address, 0)
+        if job.phase_1:
+            call(job.phase_1, address, 0)
+        if job.phase_2:
+            call(job.phase_2, address, 0)
+        if job.phase_3:
+            call(job.phase_3, address, 0)
+        if job.phase_4:
+            call(job.phase_4, address, 0)
+
+    return phases

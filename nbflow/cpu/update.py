@@ -1,0 +1,30 @@
+"""One step of an optimizer, over all parameters of all replicas."""
+
+from __future__ import annotations
+
+import functools
+
+from nbflow._compile import loop
+from nbflow.cpu.rows import build_load, build_store
+
+
+@functools.cache
+def build_update(optimizer_update, slot_count, setting_count):
+    """Build `update(theta, d, slots, lr, settings, n)`.
+
+    theta, d (R, P); slots (R, K, P); lr (R,); settings (1, number of settings, 1); n a number of the same dtype.
+    """
+    load_slots, store_slots = build_load(slot_count), build_store(slot_count)
+    load_settings = build_load(setting_count)
+
+    @loop(optimizer_update, slot_count, setting_count)
+    def update(theta, d, slots, lr, settings, n):
+        constants = load_settings(settings, 0, 0)
+        for r in range(theta.shape[0]):
+            for p in range(theta.shape[1]):
+                theta[r, p], kept = optimizer_update(
+                    theta[r, p], d[r, p], load_slots(slots, r, p), lr[r], constants, n
+                )
+                store_slots(slots, r, p, kept)
+
+    return update

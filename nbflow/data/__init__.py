@@ -1,0 +1,27 @@
+"""Readers of users' own files, and the batches made of them: piano rolls and text.
+
+The package ships no data. Every reader takes a path, tells the format by what is in the file, reads no more than
+``max_bytes``, runs nothing of what it reads, and answers a file that it cannot use with one ``ValueError`` that names
+the file, what was found, what is wanted and the remedy.
+
+Examples
+--------
+>>> import numpy as np
+>>> from nbflow.data import piano_roll_batches
+>>> scale = np.eye(88, dtype=np.uint8)[39:47]  # eight frames of one note each
+>>> [batch.inputs.shape for batch in piano_roll_batches([scale], batch_size=2, length=5)]
+[(5, 2, 88)]
+"""
+
+from nbflow.data.piano_rolls import PianoRolls, evaluation_batches, piano_roll_batches, read_piano_rolls
+from nbflow.data.text import Text, read_text, text_batches
+
+__all__ = [
+    "PianoRolls",
+    "Text",
+    "evaluation_batches",
+    "piano_roll_batches",
+    "read_piano_rolls",
+    "read_text",
+    "text_batches",
+]

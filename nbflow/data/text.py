@@ -1,0 +1,344 @@
+"""Text as tokens: a UTF-8 file, one token a character, and its batches for truncated back-propagation through time."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from nbflow.records import Batch
+
+MAX_TEXT_BYTES = 256 * 2**20
+
+
+class FormatError(ValueError):
+    """What is wrong inside a file; the reader that catches it puts the file's name in front."""
+
+
+class Text(NamedTuple):
+    """A text as tokens, and the characters that they stand for.
+
+    Attributes
+    ----------
+    tokens : (n,) int32
+        ``vocabulary[tokens[i]]`` is character i.
+    vocabulary : tuple of str
+        The different characters, sorted by code point, one character each.
+
+    Examples
+    --------
+    >>> text = Text(np.array([1, 0, 1], np.int32), ("a", "b"))
+    >>> text.decode(text.tokens), text.encode("abba").tolist()
+    ('bab', [0, 1, 1, 0])
+    """
+
+    tokens: NDArray[np.int32]
+    vocabulary: tuple[str, ...]
+
+    def encode(self, characters: str) -> NDArray[np.int32]:
+        """Turn characters into tokens of this vocabulary.
+
+        Parameters
+        ----------
+        characters : str
+            n characters, each of the vocabulary; none is fine.
+
+        Returns
+        -------
+        (n,) int32
+            The tokens.
+
+        Raises
+        ------
+        TypeError
+            If `characters` is not a str.
+        ValueError
+            If a character is not in the vocabulary.
+
+        Examples
+        --------
+        >>> Text(np.zeros(1, np.int32), ("a", "b")).encode("ba")
+        array([1, 0], dtype=int32)
+        """
+        if not isinstance(characters, str):
+            raise TypeError(f"characters is {type(characters).__name__}; expected a str. Decode bytes first.")
+        codes, alphabet = _code_points(characters), _code_points("".join(self.vocabulary))
+        tokens = np.searchsorted(alphabet, codes)
+        known = alphabet[np.minimum(tokens, alphabet.size - 1)] == codes
+        if not known.all():
+            at = int(np.argmin(known))
+            raise ValueError(
+                f"characters[{at}] is {characters[at]!r}; expected one of the {len(self.vocabulary)} characters of the "
+                "vocabulary. Replace it, or read a text that holds it."
+            )
+        return tokens.astype(np.int32)
+
+    def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
+        """Turn tokens back into characters.
+
+        Parameters
+        ----------
+        tokens : (n,) integers
+            Each from 0 to ``len(vocabulary) - 1``.
+
+        Returns
+        -------
+        str
+            n characters.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `tokens` is not one line of integers, or one is not in the vocabulary.
+
+        Examples
+        --------
+        >>> Text(np.zeros(1, np.int32), ("a", "b")).decode(np.array([1, 1, 0]))
+        'bba'
+        """
+        tokens = _token_line(tokens, len(self.vocabulary))
+        alphabet = _code_points("".join(self.vocabulary))
+        return str(alphabet[tokens].tobytes(), "utf-32-le", "surrogatepass")
+
+    def split(self, fractions: Sequence[float]) -> tuple[Text, ...]:
+        """Cut the text into consecutive parts that share its vocabulary.
+
+        Parameters
+        ----------
+        fractions : sequence of float
+            The share of each part; above 0, adding up to 1. Each cut falls at the nearest character.
+
+        Returns
+        -------
+        tuple of Text
+            One a fraction; together, every character once. Their tokens are views of this text's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the fractions are not positive numbers that add up to 1, or a part would be empty.
+
+        Examples
+        --------
+        >>> text = Text(np.arange(10, dtype=np.int32), tuple("abcdefghij"))
+        >>> [part.decode(part.tokens) for part in text.split((0.8, 0.1, 0.1))]
+        ['abcdefgh', 'i', 'j']
+        """
+        shares = _shares(fractions)
+        size = self.tokens.size
+        cuts = [0, *(round(size * math.fsum(shares[:k])) for k in range(1, len(shares))), size]
+        parts = tuple(Text(self.tokens[a:b], self.vocabulary) for a, b in pairwise(cuts))
+        for k, part in enumerate(parts):
+            if not part.tokens.size:
+                raise ValueError(
+                    f"fractions[{k}] is {shares[k]!r} of {size} characters, an empty part; expected at "
+                    "least 1 character. Give it a larger share, or read a longer text."
+                )
+        return parts
+
+
+def read_text(path: str | os.PathLike[str], max_bytes: int = MAX_TEXT_BYTES) -> Text:
+    r"""Read a UTF-8 file as tokens, one a character (code point).
+
+    Every character stays as it is in the file, line ends too: a ``\r\n`` is two tokens. A byte order mark at the very
+    start is a mark on the file, no character of the text, and is dropped.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file.
+    max_bytes : int
+        The largest file to read, in bytes; 256 MiB if not given.
+
+    Returns
+    -------
+    Text
+        tokens (n,) int32, vocabulary sorted by code point.
+
+    Raises
+    ------
+    TypeError
+        If `path` is no path or `max_bytes` no integer.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no regular file, is empty, is larger than `max_bytes`, or is not UTF-8 (with the offset of the byte).
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "play.txt")
+    ...     _ = path.write_text("to be", encoding="utf-8")
+    ...     text = read_text(path)
+    >>> text.vocabulary, text.tokens.tolist()
+    ((' ', 'b', 'e', 'o', 't'), [4, 3, 0, 1, 2])
+    """
+    data = read_bytes(path, max_bytes)
+    try:
+        characters = decode_utf8(data)
+        if not characters:
+            raise FormatError("holds a byte order mark and no characters; expected a text. Check how it was saved.")
+    except FormatError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+    codes = _code_points(characters)
+    seen = np.zeros(0x110000, np.bool_)
+    seen[codes] = True
+    alphabet = np.flatnonzero(seen)
+    token_of = np.zeros(alphabet[-1] + 1, np.int32)
+    token_of[alphabet] = np.arange(alphabet.size, dtype=np.int32)
+    return Text(token_of[codes], tuple(map(chr, alphabet.tolist())))
+
+
+def text_batches(
+    tokens: NDArray[np.integer[Any]], batch_size: int, length: int, *, dtype: DTypeLike = "float32"
+) -> Iterator[Batch]:
+    """Cut a text into contiguous batches for truncated back-propagation through time.
+
+    The text is laid out as `batch_size` parallel streams. In every row, batch k + 1 begins where batch k ended, so the
+    state after batch k is the state before batch k + 1. Each stream makes ``S = (n - 1) // batch_size`` predictions;
+    the last ``(n - 1) % batch_size`` characters of the text, less than one a stream, are left out.
+
+    Parameters
+    ----------
+    tokens : (n,) integers
+        ``Text.tokens``, or any line of integers from 0 up.
+    batch_size : int
+        B, the number of streams.
+    length : int
+        T, the steps of a batch. The last batch is shorter where S is no multiple of it.
+    dtype : float32 or float64
+        The dtype of the weights: the network's.
+
+    Returns
+    -------
+    iterator of Batch
+        inputs (T,B) and targets (T,B) in the integer type of `tokens`, each target the token after its input;
+        weights (T,B), all ``1/(T*B)``: with the softmax loss, mean nats per character of the batch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, or the text is shorter than ``batch_size + 1``. At the call, not later.
+
+    Examples
+    --------
+    >>> for batch in text_batches(np.arange(8), batch_size=2, length=2):
+    ...     print(batch.inputs.T.tolist(), batch.targets.T.tolist(), batch.weights[0, 0])
+    [[0, 1], [3, 4]] [[1, 2], [4, 5]] 0.25
+    [[2], [5]] [[3], [6]] 0.5
+    """
+    tokens = _token_line(tokens)
+    check_count("batch_size", batch_size)
+    check_count("length", length)
+    weight_dtype = float_dtype(dtype)
+    steps = (tokens.size - 1) // batch_size
+    if steps < 1:
+        raise ValueError(
+            f"tokens has {tokens.size} characters; expected at least batch_size + 1 = {batch_size + 1}. "
+            "Give a longer text or a smaller batch_size."
+        )
+    inputs = tokens[: steps * batch_size].reshape(batch_size, steps).T
+    targets = tokens[1 : steps * batch_size + 1].reshape(batch_size, steps).T
+    return _cut(inputs, targets, length, weight_dtype)
+
+
+def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Read a whole regular file of 1 to `max_bytes` bytes, or say what is wrong with it."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is {type(path).__name__}; expected a str or an os.PathLike. Give the file's name.")
+    check_count("max_bytes", max_bytes)
+    file = Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such file; expected a file of data. Check the path.")
+    if not file.is_file():
+        found = "a folder" if file.is_dir() else "not a regular file"
+        raise ValueError(f"{file}: is {found}; expected a file of data. Give the path of the file itself.")
+    size = file.stat().st_size
+    if size > max_bytes:
+        raise ValueError(
+            f"{file}: has {size} bytes; expected at most max_bytes = {max_bytes}. "
+            "If it is the right file, give a larger max_bytes."
+        )
+    data = file.read_bytes()
+    if not data:
+        raise ValueError(f"{file}: is empty; expected a file of data. Check how it was saved or downloaded.")
+    return data
+
+
+def decode_utf8(data: bytes) -> str:
+    """Decode UTF-8 and drop a leading byte order mark; refuse anything else, with the byte's offset in the file."""
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8; expected UTF-8 throughout. Convert "
+            "the file (iconv -f LATIN1 -t UTF-8, or from whatever it is in), or mend it if it was cut or damaged."
+        ) from error
+
+
+def check_count(name: str, value: object, instead: str = "") -> None:
+    """Refuse anything but an integer of at least 1."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}; expected a positive integer{instead}. Give at least 1.")
+    if value < 1:
+        raise ValueError(f"{name} is {value}; expected a positive integer{instead}. Give at least 1.")
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return float32 or float64 as a dtype, and refuse every other."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype is {dtype!r}; expected float32 or float64. Give the network's dtype.") from error
+    if dtype is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype is {dtype!r}; expected float32 or float64. Give the network's dtype.")
+    return found
+
+
+def _cut(inputs: NDArray[Any], targets: NDArray[Any], length: int, dtype: np.dtype[Any]) -> Iterator[Batch]:
+    for start in range(0, inputs.shape[0], length):
+        now = np.ascontiguousarray(inputs[start : start + length])
+        after = np.ascontiguousarray(targets[start : start + length])
+        yield Batch(now, after, np.full(now.shape, 1.0 / now.size, dtype))
+
+
+def _code_points(characters: str) -> NDArray[np.uint32]:
+    return np.frombuffer(characters.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _token_line(tokens: NDArray[np.integer[Any]], size: int | None = None) -> NDArray[np.integer[Any]]:
+    """Return the tokens as an array (n,) of integers from 0 up, below `size` where it is given."""
+    if isinstance(tokens, Text):
+        raise TypeError("tokens is a Text; expected its tokens. Write text.tokens.")
+    line = np.asarray(tokens)
+    if line.ndim != 1:
+        raise ValueError(f"tokens has shape {line.shape}; expected (n,). Flatten it: tokens.ravel().")
+    if line.size == 0:
+        return line.astype(np.int32)
+    if line.dtype.kind not in "iu":
+        raise TypeError(f"tokens has dtype {line.dtype}; expected integers. Cast it: tokens.astype(np.int32).")
+    low, high = int(line.min()), int(line.max())
+    if low < 0 or (size is not None and high >= size):
+        wanted = "0 or more" if size is None else f"0 to {size - 1}, the vocabulary's"
+        raise ValueError(f"tokens holds {low if low < 0 else high}; expected {wanted}. Encode with the same Text.")
+    return line
+
+
+def _shares(fractions: Sequence[float]) -> list[float]:
+    try:
+        shares = [float(share) for share in fractions]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"fractions is {fractions!r}; expected a sequence of numbers, as (0.9, 0.05, 0.05).") from error
+    if not shares or not min(shares) > 0 or not abs(math.fsum(shares) - 1) < 1e-6:
+        raise ValueError(
+            f"fractions is {fractions!r}; expected numbers above 0 that add up to 1. Give them as (0.9, 0.05, 0.05)."
+        )
+    return shares

@@ -1,0 +1,257 @@
+"""The gradient of a batch: forward, loss, backward, weights, flow, in that order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow._load import load
+from nbflow.network import Network
+from nbflow.records import Batch, Flow, Floats, Gradient, Penalty
+
+DERIVATIVES = ("immediate",)
+REDUCTIONS = ("sum", "mean")
+
+
+class Buffers:
+    """Memory that calls with the same network and shape can share; made by `nbflow.workspace`.
+
+    It holds no results, so it may be passed to any call in any order, by one thread at a time.
+    """
+
+    def __init__(self, net: Network, shape: Any) -> None:
+        self.net, self.shape = net, shape
+        self._cut: dict[tuple[bool, bool], Any] = {}
+
+    def of(self, checked: _check.Checked, *, keep_delta: bool = False, flowing: bool = False) -> Any:
+        """Return the CPU workspace for a purpose, cut at its first use."""
+        from nbflow.cpu.workspace import Workspace
+
+        shape = _shape(checked)
+        if shape._replace(steps=0) != self.shape._replace(steps=0) or shape.steps > self.shape.steps:
+            raise ValueError(
+                f"workspace was made for {_said(self.shape)}; got {_said(shape)}. Make one by nbflow.workspace(net, "
+                f"batch) for each batch size; one for the longest batch serves shorter ones."
+            )
+        purpose = (keep_delta, flowing)
+        if purpose not in self._cut:
+            self._cut[purpose] = Workspace(self.net, self.shape, keep_delta=keep_delta, flowing=flowing)
+        found = self._cut[purpose]
+        if found.steps != shape.steps:
+            found.fit(shape.steps)
+        return found
+
+
+def _said(shape: Any) -> str:
+    kind = "tokens" if shape.tokens else "dense inputs"
+    return f"R={shape.replicas}, T={shape.steps}, B={shape.batch}, {kind}"
+
+
+def _shape(checked: _check.Checked) -> Any:
+    from nbflow.cpu.workspace import Shape
+
+    return Shape(*checked.weights.shape, tokens=checked.inputs.dtype.kind == "i")
+
+
+def workspace(net: Network, batch: Batch) -> Buffers:
+    """Allocate the memory that `gradient`, `trace` and `predict` need for batches like this one.
+
+    A call without a workspace allocates its own; in a loop that costs more than the arithmetic of a small network.
+
+    Parameters
+    ----------
+    net : Network
+    batch : Batch
+        Its shapes count, its values do not: R, B and the kind of inputs must be those of later calls, T their largest.
+
+    Returns
+    -------
+    Buffers
+        To be passed on as `workspace=`.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=50)
+    >>> theta, space = nf.init(net, "smart_tanh", rng=0), nf.workspace(net, batch)
+    >>> out = nf.gradient(net, theta, batch, workspace=space)
+    """
+    lead = np.asarray(batch[2]).shape[:-2]
+    theta = np.zeros((*lead, net.size), net.dtype)
+    return Buffers(net, _shape(_check.computation(net, theta, batch)))
+
+
+def buffers_for(net: Network, checked: _check.Checked, given: Any) -> Buffers:
+    """Return the caller's workspace, or a new one."""
+    if given is None:
+        return Buffers(net, _shape(checked))
+    if not isinstance(given, Buffers):
+        raise TypeError(
+            f"workspace is a {type(given).__name__}; expected what nbflow.workspace(net, batch) returns. Make one so."
+        )
+    if given.net != net:
+        raise ValueError(f"workspace was made for {given.net}; got {net}. Make one by nbflow.workspace(net, batch).")
+    return given
+
+
+def check_flow(flow: Any, replicas: int) -> tuple[Penalty, Floats]:
+    """Check a Flow; return its penalty and alpha (R,)."""
+    if not isinstance(flow, Flow):
+        raise TypeError(f"flow is a {type(flow).__name__}; expected a Flow. Write nbflow.Flow('norm', alpha=2.0).")
+    penalty = load("flows", flow.penalty, "penalty")
+    if flow.derivative in ("detached", "exact"):
+        raise NotImplementedError(f"derivative {flow.derivative!r} is not there yet; there is 'immediate'.")
+    _check.choice("derivative", flow.derivative, DERIVATIVES)
+    _check.choice("reduction", flow.reduction, REDUCTIONS)
+    _check.per_replica("bound", flow.bound, 1, least=0.0, above=True)
+    return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0)
+
+
+def backend_there(backend: str) -> None:
+    """Refuse a backend that is not there."""
+    _check.choice("backend", backend, ("cpu",))
+
+
+def gradient(
+    net: Network,
+    theta: Floats,
+    batch: Batch,
+    *,
+    flow: Flow | None = None,
+    state: Floats | None = None,
+    backend: str = "cpu",
+    workspace: Buffers | None = None,
+) -> Gradient:
+    """Compute the loss of a batch and its gradient by back-propagation through time.
+
+    `L = sum_{t,b} weights[t,b] * l(y[t,b], target[t,b])` (Goodfellow et al. 2016, eq. 10.17-10.28). Steps after the
+    last one with weight are not computed.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+    batch : Batch
+        With R in front of every shape if theta has it.
+    flow : Flow, optional
+        Add alpha * Omega to the objective (eq. 10.52).
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default. It is a constant: truncated BPTT.
+        With it, all T steps are computed and the last state is returned.
+    backend : str
+        "cpu".
+    workspace : Buffers, optional
+        Memory from `nbflow.workspace`, for calls in a loop.
+
+    Returns
+    -------
+    Gradient
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense. Arguments are never changed.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
+    >>> theta = nf.init(net, "smart_tanh", rng=0)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=50)
+    >>> out = nf.gradient(net, theta, batch, flow=nf.Flow("norm", alpha=2.0))
+    >>> out.d_theta.shape
+    (3054,)
+    >>> abs(out.loss - 1.386) < 0.05    # log 4: it knows nothing yet
+    True
+    """
+    backend_there(backend)
+    checked = _check.computation(net, theta, batch)
+    penalty, alpha = (None, None) if flow is None else check_flow(flow, checked.theta.shape[0])
+    first = None if state is None else _check.state(net, state, checked)
+    space = buffers_for(net, checked, workspace).of(checked, flowing=flow is not None)
+    d_theta = np.empty_like(checked.theta)
+    run_gradient(space, checked, d_theta, penalty, alpha, flow, first)
+    report = space.report
+    one = checked.single
+    return Gradient(
+        loss=per_network(report[:, 0], one),
+        d_theta=d_theta[0] if one else d_theta,
+        omega=None if flow is None else per_network(report[:, 1], one),
+        counted=None if flow is None else per_network(report[:, 2].astype(np.int64), one),
+        state=None if state is None else _last_state(space, one),
+    )
+
+
+def run_gradient(
+    space: Any, checked: _check.Checked, d_theta: Floats, penalty: Any, alpha: Any, flow: Flow | None, state: Any
+) -> None:
+    """Run the gradient of checked arguments into `d_theta` and the report of the workspace."""
+    from nbflow.cpu.program import execute, set_program
+
+    set_program(space, "gradient", penalty=penalty, whole=state is not None)
+    if flow is not None:
+        space.set_flow(alpha, flow)
+    space.set_state(state)
+    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta)
+    execute(space)
+
+
+def per_network(values: Any, single: bool) -> Any:
+    """Return a plain number for one network, a new array for replicas."""
+    return values[0].item() if single else values.copy()
+
+
+def _last_state(space: Any, single: bool) -> Floats:
+    net = space.net
+    lines, width = int(space.jobs["lines"][0]), int(space.jobs["width"][0])
+    states: Floats = space.gather("states", space.steps + 1, lines, width, keep=(lines, net.n_hidden))[:, -1]
+    return states[0] if single else states
+
+
+def predict(
+    net: Network, theta: Floats, inputs: Any, *, backend: str = "cpu", workspace: Buffers | None = None
+) -> Floats:
+    """Compute the outputs of a network at every step.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+    inputs : array of shape (T, B, N), or (T, B) of integer tokens
+    backend : str
+        "cpu".
+    workspace : Buffers, optional
+
+    Returns
+    -------
+    array of shape (T, B, M)
+        Logits (softmax, bernoulli) or values (square), with R in front if theta has it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
+    >>> theta = nf.init(net, "smart_tanh", rng=0)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=50)
+    >>> nf.predict(net, theta, batch.inputs).shape
+    (50, 20, 4)
+    """
+    from nbflow.cpu.program import execute, set_program
+
+    backend_there(backend)
+    checked = _check.inputs_only(net, theta, inputs)
+    space = buffers_for(net, checked, workspace).of(checked)
+    set_program(space, "predict", whole=True)
+    space.set_state(None)
+    space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
+    execute(space)
+    y: Floats = space.gather("y", space.steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
+    return y[0] if checked.single else y

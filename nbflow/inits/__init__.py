@@ -1,0 +1,1 @@
+"""Recipes of initial weights, one a file; the file's name is the public name."""

@@ -1,0 +1,24 @@
+"""w_rec orthogonal, one gate at a time; w_in and w_out Glorot uniform; biases 0 (Saxe et al. 2014)."""
+
+import numpy as np
+from scipy.stats import ortho_group
+
+
+def glorot_uniform(rng, fan_in, fan_out, shape):
+    """U[-a, a], a = sqrt(6 / (fan_in + fan_out)): Glorot and Bengio 2010, eq. 16."""
+    bound = np.sqrt(6.0 / (fan_in + fan_out))
+    return rng.uniform(-bound, bound, shape)
+
+
+def orthogonal_matrix(rng, size):
+    """A random orthogonal matrix, uniformly."""
+    return ortho_group.rvs(size, random_state=rng) if size > 1 else rng.choice([-1.0, 1.0], (1, 1))
+
+
+def draw(net, params, rng):
+    """Fill `params` in place."""
+    n, gates, h = params.w_in.shape
+    params.w_in[...] = glorot_uniform(rng, n, h, params.w_in.shape)
+    for g in range(gates):
+        params.w_rec[:, g] = orthogonal_matrix(rng, h)
+    params.w_out[...] = glorot_uniform(rng, h, net.n_out, params.w_out.shape)

@@ -1,0 +1,1 @@
+"""Losses, one a file; the file's name is the public name."""

@@ -1,0 +1,25 @@
+"""sum_m softplus(y) - t y, in nats: binary cross-entropy of independent outputs, from logits."""
+
+from nbflow import scalars
+from nbflow._compile import TWO, unit
+from nbflow.records import Loss
+
+
+@unit
+def fold(accumulator, y, t):
+    # softplus(y) = max(y, 0) + softplus(-|y|): nothing cancels where y is large and t is 0 or 1.
+    positive = scalars.relu(y)
+    return (accumulator[0] + (positive - t * y) + scalars.softplus(y - TWO * positive),)
+
+
+@unit
+def value(accumulator):
+    return accumulator[0]
+
+
+@unit
+def slope(accumulator, y, t):
+    return scalars.sigmoid(y) - t
+
+
+LOSS = Loss(classes=False, start=(0.0,), fold=fold, value=value, slope=slope, units="nats", targets=(0.0, 1.0))

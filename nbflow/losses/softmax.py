@@ -1,0 +1,28 @@
+"""-log softmax(y)[target], in nats: the negative log-likelihood of a class."""
+
+from nbflow import scalars
+from nbflow._compile import ONE, unit
+from nbflow.records import Loss
+
+
+@unit
+def fold(accumulator, y, t):
+    """Keep the largest output, the sum of exponentials relative to it, and the target's output."""
+    largest, total, chosen = accumulator
+    now = scalars.larger(largest, y)
+    return now, total * scalars.exp(largest - now) + scalars.exp(y - now), chosen + t * y
+
+
+@unit
+def value(accumulator):
+    largest, total, chosen = accumulator
+    return scalars.log(total) + (largest - chosen)
+
+
+@unit
+def slope(accumulator, y, t):
+    largest, total, _ = accumulator
+    return scalars.exp(y - largest) * (ONE / total) - t
+
+
+LOSS = Loss(classes=True, start=(float("-inf"), 0.0, 0.0), fold=fold, value=value, slope=slope, units="nats")

@@ -1,0 +1,17 @@
+"""velocity = momentum * velocity + d; theta - lr * velocity (Goodfellow et al. 2016, algorithm 8.2).
+
+Differs from the source in that lr multiplies the velocity, not the gradient that enters it: the same for a constant
+lr, and what PyTorch does.
+"""
+
+from nbflow._compile import unit
+from nbflow.records import Optimizer
+
+
+@unit
+def update(theta, d, slots, lr, settings, n):
+    velocity = settings[0] * slots[0] + d
+    return theta - lr * velocity, (velocity,)
+
+
+OPTIMIZER = Optimizer(slots=("velocity",), update=update, settings={"momentum": 0.9})

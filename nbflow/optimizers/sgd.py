@@ -1,0 +1,12 @@
+"""theta - lr * d: gradient descent (Goodfellow et al. 2016, algorithm 8.1)."""
+
+from nbflow._compile import unit
+from nbflow.records import Optimizer
+
+
+@unit
+def update(theta, d, slots, lr, settings, n):
+    return theta - lr * d, ()
+
+
+OPTIMIZER = Optimizer(slots=(), update=update)

@@ -1,0 +1,217 @@
+"""The records that cross the seams of nbflow; every shape is documented here, once.
+
+Letters: T steps, B sequences in a batch, N inputs, H hidden units, M outputs, G gates, S state lines, R replicas,
+P parameters. Arrays are time-major. A call with replicas has R in front of every shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Unit = Callable[..., Any]
+
+
+class Params(NamedTuple):
+    """The parameters of a network by name: zero-copy views of a flat `theta`, in the order in which they lie there."""
+
+    w_in: Floats  #: (N, G, H)
+    w_rec: Floats  #: (H, G, H)
+    bias: Floats  #: (G, H)
+    bias_rec: Floats  #: (G, H), or size 0 for a cell without it
+    w_out: Floats  #: (H, M)
+    b_out: Floats  #: (M,)
+
+
+class Batch(NamedTuple):
+    """Sequences, what the network should say of them, and how much each step counts."""
+
+    inputs: NDArray[Any]  #: (T, B, N) floats, or (T, B) integer tokens
+    targets: NDArray[Any]  #: (T, B) integer classes, or (T, B, M) floats
+    weights: Floats  #: (T, B); masks, lengths and the reduction at once
+
+
+class Gradient(NamedTuple):
+    """What `nbflow.gradient` returns."""
+
+    loss: Any  #: nats (softmax, bernoulli) or squared units (square), summed with the weights; float, or (R,)
+    d_theta: Floats  #: (P,); of loss + alpha * Omega
+    omega: Any  #: Omega, dimensionless; None without a flow; float, or (R,)
+    counted: Any  #: how many (t, b) Omega counted; None without a flow; int, or (R,)
+    state: Floats | None  #: (B, S, H), the last state; None unless a first one was given
+
+
+class Trace(NamedTuple):
+    """What `nbflow.trace` returns: the states, and how the gradient flows back through them."""
+
+    loss: Any  #: as in `Gradient`
+    states: Floats  #: (T+1, B, S, H)
+    delta: Floats  #: (T+1, B, S, H); the total derivative dL/ds_t
+    delta_norm: Floats  #: (T+1, B)
+    gain: Floats  #: (T, B); ||J_t^T delta_t|| / ||delta_t||, t = 1..T, NaN where delta_t = 0
+
+
+class Clipped(NamedTuple):
+    """What `nbflow.clip` returns."""
+
+    d_theta: Floats  #: (P,); a new array
+    norm: Any  #: Euclidean norm before; float, or (R,)
+    clipped_norm: Any  #: and after
+    fraction: Any  #: part of the entries (value) or of the gradients (norm: 0 or 1) that were clipped
+    cosine: Any  #: between the gradient before and after; NaN where one of them is 0 or not finite
+    finite: Any  #: whether every entry was finite before; bool, or (R,)
+
+
+class GradientCheck(NamedTuple):
+    """What `nbflow.check_gradient` returns: relative errors of the whole vector, and where the worst entry lies."""
+
+    error_central: float
+    error_complex: float
+    worst: str  #: the parameter with the largest complex-step difference, as in "w_rec[3, 0, 2]"
+    d_theta: Floats
+    central: Floats
+    complex_step: Floats
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A recurrent cell: one pointwise map of two matrix products, as units.
+
+    Attributes
+    ----------
+    gates, states : tuple of str
+        Their names; G and S are their numbers. The first state is the output h.
+    step : unit
+        `(a_in, a_rec, s) -> (s_next, saved)`: tuples of G, G and S numbers to tuples of S and K numbers.
+    step_vjp : unit
+        `(saved, s, s_next, d) -> (d_a_in, d_a_rec, d_s)`: the transposed derivative of `step` applied to d (S numbers).
+    saved : tuple of str
+        Names of the K numbers that `step_vjp` needs beside the states.
+    additive : bool
+        Whether `step` depends on a_in + a_rec alone: then d_a_in = d_a_rec, and one array holds both.
+    carries : bool
+        Whether `step` depends on s other than through a_rec.
+    bias_rec : bool
+        Whether a_rec has a bias of its own.
+    """
+
+    gates: tuple[str, ...]
+    states: tuple[str, ...]
+    step: Unit
+    step_vjp: Unit
+    saved: tuple[str, ...] = ()
+    additive: bool = True
+    carries: bool = False
+    bias_rec: bool = False
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss: a fold over the M outputs of one step of one sequence, as units.
+
+    Attributes
+    ----------
+    classes : bool
+        Whether a target is one integer in [0, M); its `t` is then 1 for that output and 0 for all others.
+        Otherwise a target is M floats, and `t` is one of them.
+    start : tuple of float
+        The accumulator before the first output.
+    fold : unit
+        `(accumulator, y, t) -> accumulator`.
+    value : unit
+        `(accumulator) -> loss`.
+    slope : unit
+        `(accumulator, y, t) -> d loss / d y`.
+    units : str
+        What the loss is counted in.
+    check : unit or None
+        `(t) -> bool`, whether a float target makes sense; None accepts every finite one.
+    """
+
+    classes: bool
+    start: tuple[float, ...]
+    fold: Unit
+    value: Unit
+    slope: Unit
+    units: str
+    targets: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A penalty of the gain, as units of q = r^2: `value(q)`, and `slope(q)` = d value / d q."""
+
+    value: Unit
+    slope: Unit
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of clipping: `clip(g, norm, threshold) -> g`, a unit, for one entry g.
+
+    `over` says which entries `norm` measures: "all" of a network's parameters jointly, or each "entry" alone.
+    """
+
+    over: str
+    clip: Unit
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer: `update(theta, d, slots, lr, settings, n) -> (theta, slots)`, a unit, for one parameter.
+
+    `slots` names the numbers that it keeps for each parameter, `settings` its constants; n counts updates from 1.
+    """
+
+    slots: tuple[str, ...]
+    update: Unit
+    settings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Omega, the regularizer of gradient flow (Pascanu, Mikolov, Bengio 2013, eq. 9-10; Goodfellow et al., eq. 10.52).
+
+    Parameters
+    ----------
+    penalty : str or Penalty
+        "norm" (r-1)^2, "squared" (q-1)^2 or "log" (log r)^2, r being the gain and q its square.
+    alpha : float or array of shape (R,)
+        The weight of Omega in the objective.
+    derivative : str
+        "immediate": everything is constant but the explicit w_rec in J_t.
+    reduction : str
+        "sum" over t of the mean over the B sequences, or "mean" over the counted (t, b).
+    bound : float
+        Only where ||delta_t||^2 >= bound is (t, b) counted.
+    """
+
+    penalty: str | Penalty
+    alpha: float | Floats
+    derivative: str = "immediate"
+    reduction: str = "sum"
+    bound: float = 1e-20
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How a gradient is clipped before it is applied.
+
+    Parameters
+    ----------
+    rule : str or Rule
+        "norm" or "value".
+    threshold : float or array of shape (R,)
+        In units of the gradient; a gradient is clipped strictly above it.
+    nonfinite : str
+        What becomes of a gradient with NaN or Inf: "random", "skip", "zero", "shrink", "raise" or "keep".
+    """
+
+    rule: str | Rule
+    threshold: float | Floats
+    nonfinite: str = "random"
