@@ -25,6 +25,7 @@ _HOMES = {
     "layout": ("pack", "unpack"),
     "gradient": ("gradient", "predict", "workspace"),
     "clipping": ("clip",),
+    "evaluation": ("evaluate",),
     "differences": ("check_gradient",),
     "task": ("Task", "load_task"),
     "train": ("Recipe", "Run", "train"),

@@ -54,7 +54,10 @@ def choice(name: str, value: Any, wanted: tuple[str, ...]) -> str:
     return str(value)
 
 
-def per_replica(name: str, value: Any, replicas: int, *, least: float | None = None, above: bool = False) -> Floats:
+def per_replica(
+    name: str, value: Any, replicas: int, *, least: float | None = None, above: bool = False,
+    finite: bool = False,
+) -> Floats:
     """Return a number, or one number per replica, as a float64 array (R,), finite and not below `least`."""
     try:
         found = np.asarray(value, np.float64)
@@ -67,6 +70,8 @@ def per_replica(name: str, value: Any, replicas: int, *, least: float | None = N
         )
     if np.isnan(found).any():
         raise ValueError(f"{name} is NaN; expected a number. Look where it was computed.")
+    if finite and not np.isfinite(found).all():
+        raise ValueError(f"{name} is {found.max():g}; expected a finite number. Give a smaller one.")
     if least is not None and (found < least).any() or above and (found == least).any():
         wanted = f"above {least:g}" if above else f"of at least {least:g}"
         raise ValueError(f"{name} is {found.min():g}; expected a number {wanted}. Give a larger one.")

@@ -75,7 +75,7 @@ def draw(seed, purpose, replica, index, sequence, n):
     Parameters
     ----------
     seed : int
-        0 to 2**64 - 1.
+        0 to 2**64 - 1; above 2**63 - 1 as `numpy.uint64`, since numba takes a Python int for an int64.
     purpose : int
         `TRAIN`, `EVALUATION`, `DIRECTION` or `INITIAL`; below 2**8.
     replica : int

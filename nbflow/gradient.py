@@ -107,7 +107,7 @@ def check_flow(flow: Any, replicas: int) -> tuple[Penalty, Floats]:
     _check.choice("derivative", flow.derivative, DERIVATIVES)
     _check.choice("reduction", flow.reduction, REDUCTIONS)
     _check.per_replica("bound", flow.bound, 1, least=0.0, above=True)
-    return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0)
+    return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True)
 
 
 def backend_there(backend: str) -> None:

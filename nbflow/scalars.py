@@ -35,8 +35,8 @@ from nbflow._compile import ONE, TWO, ZERO
 X = TypeVar("X")
 
 # No fastmath, and said so lest the caller's be inherited: reassociation would undo the splitting of ln 2 in two parts
-# and turn (x + magic) - magic into x; reciprocals would make an estimate of a vector division; and numba-cuda takes any
-# set of flags for all of them, "nnan" included. `_fma` says what may be fused.
+# and turn (x + magic) - magic into x, and numba-cuda takes any set of flags as leave to divide approximately.
+# `_fma` says what may be fused.
 _OPTIONS: Any = {"error_model": "numpy", "forceinline": True, "fastmath": False}
 _formula: Any = extending.register_jitable(**_OPTIONS)
 _overload: Any = functools.partial(extending.overload, jit_options=_OPTIONS, strict=False)
@@ -115,13 +115,10 @@ def _bitcast(typing_context, x):
 
 @_intrinsic
 def _select(typing_context, condition, a, b):
-    # An integer gives way to the type beside it, as in NumPy.
-    if isinstance(a, types.Integer):
-        joint = types.unliteral(b)
-    elif isinstance(b, types.Integer):
-        joint = types.unliteral(a)
-    else:
-        joint = typing_context.unify_types(a, b)
+    joint = typing_context.unify_types(a, b)
+    # An integer gives way to the float beside it, as in NumPy, instead of widening it.
+    if isinstance(a, types.Integer) != isinstance(b, types.Integer):
+        joint = b if isinstance(a, types.Integer) else a
 
     def emit(context, builder, signature, arguments):
         return builder.select(*arguments)
@@ -264,7 +261,9 @@ def _formulas_for(kind: _Format) -> tuple[Callable[[Any], Any], ...]:
     exp_p, log1p_p = tuple(map(real, kind.exp)), tuple(map(real, kind.log1p))
     # A sum with 1.5 * 2^digits is an integer, and has that integer in its low bits.
     magic = real(1.5 * 2.0**kind.digits)
-    bias, one, digits, sign = word(kind.bias), word(1), word(kind.digits), word(1 << (8 * word().itemsize - 1))
+    bias, one, digits = word(kind.bias), word(1), word(kind.digits)
+    sign = word(1 << (8 * word().itemsize - 1))
+    size_bits = ~sign
     origin = word(int(_bits(magic)) - 2 * kind.bias)
 
     @_formula
@@ -300,7 +299,7 @@ def _formulas_for(kind: _Format) -> tuple[Callable[[Any], Any], ...]:
         k, r = split(-(size + size))
         scale = power(word(k - bias))
         m = _fma(scale, expm1_of_rest(r), scale - ONE)
-        return _from_bits(word(_bits(-m / (TWO + m)) | (_bits(x) & sign)))
+        return _from_bits(word((_bits(m / (TWO + m)) & size_bits) | (_bits(x) & sign)))
 
     @_formula
     def log1p(x):
@@ -338,15 +337,17 @@ def _log1p_complex(x):
 
 def _sigmoid(x):
     # Both sides from exp(-|x|), which never overflows.
-    e = exp(_choose(x.real < ZERO, x, -x))
-    return _choose(x.real < ZERO, e, ONE) / (ONE + e)
+    negative = x.real < ZERO
+    e = exp(_choose(negative, x, -x))
+    return _choose(negative, e, ONE) / (ONE + e)
 
 
 def _softplus(x):
-    return _relu(x) + _log1p(exp(_choose(x.real < ZERO, x, -x)))
+    # Both terms take the same side at 0, or a complex step from there would lose its direction.
+    negative = x.real < ZERO
+    return _choose(negative, ZERO, x) + _log1p(exp(_choose(negative, x, -x)))
 
 
-@_formula
 def _relu(x):
     return _choose(x.real <= ZERO, ZERO, x)
 
@@ -368,7 +369,7 @@ def _relu_slope(y):
 # 3, on one core of an AMD EPYC (Zen 5, AVX-512), with NumPy's function (or the least NumPy expression) beside it.
 
 
-# ns: float32 @exp32@; float64 @exp64@.
+# ns: float32 0.19 (np.exp 0.42); float64 0.45 (0.57).
 @_by_type(_Formulas(_exp32, _exp64, _library("exp")))
 def exp(x):
     r"""Return :math:`e^x`, to 1.1 ulp.
@@ -383,7 +384,7 @@ def exp(x):
     """
 
 
-# ns: float32 @tanh32@; float64 @tanh64@.
+# ns: float32 0.22 (np.tanh 0.25); float64 0.52 (0.82).
 @_by_type(_Formulas(_tanh32, _tanh64, _library("tanh")))
 def tanh(x):
     r"""Return tanh x, to 2.6 ulp: odd, never beyond 1 in size, and x itself near 0.
@@ -402,7 +403,7 @@ def _log1p(x):
     """Return log(1 + x) for 0 <= x <= 1, to 2 ulp."""
 
 
-# ns: float32 @sigmoid32@; float64 @sigmoid64@.
+# ns: float32 0.25 (1 / (1 + np.exp(-x)) 0.93); float64 0.58 (1.42).
 @_by_type(_one_formula(_sigmoid))
 def sigmoid(x):
     r"""Return :math:`1 / (1 + e^{-x})`, to 2.5 ulp, where it is subnormal too.
@@ -416,7 +417,7 @@ def sigmoid(x):
     """
 
 
-# ns: float32 @softplus32@; float64 @softplus64@.
+# ns: float32 0.33 (np.logaddexp(0, x) 8.5); float64 1.02 (10.3).
 @_by_type(_one_formula(_softplus))
 def softplus(x):
     r"""Return :math:`\log(1 + e^x)`, to 2.2 ulp.
@@ -456,11 +457,13 @@ def larger(a, b):
     return _choose(b.real != b.real, b, _choose(a.real < b.real, b, a))
 
 
+# ns: float32 1.77 (np.log 0.34); float64 2.65 (0.60).
 @_by_type(_one_formula(_library("log")))
 def log(x):
     """Return the natural logarithm by the platform's library, NaN for a negative float; loops don't vectorise."""
 
 
+# ns: float32 0.11 (np.sqrt 0.36); float64 0.28 (0.98).
 @_by_type(_one_formula(_library("sqrt")))
 def sqrt(x):
     """Return the square root, correctly rounded, NaN for a negative float."""

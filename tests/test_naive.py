@@ -95,6 +95,23 @@ def test_a_step_saturates_without_overflow_and_lets_nan_through(cell):
     assert np.isnan(naive.CELLS[cell].step(np.full((G, 1), np.nan), np.zeros((G, 1)), np.ones((S, 1)))).all()
 
 
+def test_cells_are_their_equations():
+    """One unit, by hand: sigmoid(log 3) = .75, sigmoid(log 4) = .8, tanh(artanh .5) = .5."""
+
+    def step(cell, a_in, a_rec, s):
+        return naive.CELLS[cell].step(*(np.array(a, dtype=float)[:, None] for a in (a_in, a_rec, s)))[:, 0]
+
+    log3, log4, half = np.log(3), np.log(4), np.arctanh(0.5)
+    for cell, wanted in {"tanh": np.tanh(0.5), "sigmoid": 1 / (1 + np.exp(-0.5)), "relu": 0.5, "linear": 0.5}.items():
+        assert step(cell, [2], [-1.5], [9]) == pytest.approx(wanted)
+    assert (step("relu", [-2], [1.5], [9]), step("linear", [-2], [1.5], [9])) == (0, -0.5)
+    c = 0.75 * 2 + 0.5 * 0.5
+    got = step("lstm", [1, log3 + 1, half + 1, log4 + 1], [-1, -1, -1, -1], [9, 2])
+    assert got == pytest.approx([0.8 * np.tanh(c), c])
+    got = step("gru", [log3 + 1, log4 + 1, half - 0.75 * 2], [-1, -1, 2], [3])
+    assert got == pytest.approx([0.2 * 0.5 + 0.8 * 3])
+
+
 def test_a_token_is_a_row_of_w_in():
     """A token and its one-hot vector give the same states and gradients."""
     theta, net, (tokens, targets, weights), s0 = make_case("lstm", "softmax", dense=False)
@@ -779,6 +796,23 @@ def test_the_best_constant_fails_at_addition_36_percent_of_the_time():
     """The published trivial error: P(|mean of two uniforms - 1/2| > .2) = .6^2."""
     _, targets, _ = naive.addition(0, 0, 0, 0, 2000, 10)
     assert np.mean((targets[-1, :, 0] - 0.5) ** 2 > 0.04) == pytest.approx(0.36, abs=0.03)
+
+
+def test_every_step_has_a_word_of_its_own_after_the_four_of_its_sequence():
+    """Step t takes word t of the stream that begins at the second draw; the first draw places the marks."""
+    tokens, values = naive.temporal_order(5, 1, 2, 3, 4, 30)[0], naive.addition(5, 1, 2, 3, 4, 30)[0]
+    for b in range(4):
+        words = [word for n in range(1, 9) for word in naive.draw(5, 1, 2, 3, b, n)]
+        for t in range(30):
+            assert values[t, b, 0] == naive.uniform(words[t])
+            assert tokens[t, b] in (0, 1, 2 + naive.below(words[t], 4))
+        w0, w1, w2, w3 = naive.draw(5, 1, 2, 3, b, 0)
+        assert tokens[3 + naive.below(w0, 3), b] == w2 >> 31
+        assert tokens[15 + naive.below(w1, 3), b] == w3 >> 31
+        end = 30 + naive.below(w0, 3)
+        assert values[naive.below(w1, end // 10), b, 1] == 1
+        assert values[end // 10 + naive.below(w2, end // 2 - end // 10), b, 1] == 1
+        assert (values[end:, b, 0] == 0).all()
 
 
 @pytest.mark.parametrize("task", naive.TASKS)

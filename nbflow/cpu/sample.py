@@ -1,0 +1,41 @@
+"""Sampling a batch of a task: every sequence from its own counter, so order and number of replicas do not matter."""
+
+from __future__ import annotations
+
+import functools
+
+from nbflow import counter
+from nbflow._compile import loop
+from nbflow.cpu.rows import build_store
+
+
+@functools.cache
+def build_sample(task):
+    """Build `sample(inputs, targets, weights, seed, purpose, index, length)` for arrays that lead with R."""
+    plan_of, inputs_of, target_of, counts = task.plan, task.inputs, task.target, task.counts
+    tokens, classes = task.tokens, task.classes
+    store_inputs, store_target = build_store(task.n_in), build_store(task.n_out)
+
+    @loop(plan_of, inputs_of, target_of, counts, tokens, classes, task.n_in, task.n_out)
+    def sample(inputs, targets, weights, seed, purpose, index, length):
+        replicas, steps, batch = weights.shape
+        share = weights.dtype.type(1) / weights.dtype.type(batch)
+        for r in range(replicas):
+            for b in range(batch):
+                stream = (seed, purpose, r, index, b)
+                plan = plan_of(stream, length)
+                for block in range((steps + 3) // 4):
+                    words = counter.draw(*stream, 1 + block)
+                    for t in range(4 * block, min(4 * block + 4, steps)):
+                        word = words[t - 4 * block]
+                        if tokens:
+                            inputs[r, t, b] = inputs_of(word, plan, t)
+                        else:
+                            store_inputs(inputs[r, t, b : b + 1].reshape(1, -1, 1), 0, 0, inputs_of(word, plan, t))
+                        if classes:
+                            targets[r, t, b] = target_of(plan, t)
+                        else:
+                            store_target(targets[r, t, b : b + 1].reshape(1, -1, 1), 0, 0, target_of(plan, t))
+                        weights[r, t, b] = share if counts(plan, t) else 0
+
+    return sample

@@ -1,0 +1,198 @@
+"""Task: an endless supply of sequences, and what counts as a wrong answer."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check, counter
+from nbflow._load import load
+from nbflow.records import Batch, Floats, Unit
+
+STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A synthetic task: sequences as pure functions of (seed, replica, index), by counter.
+
+    Attributes
+    ----------
+    n_in, n_out : int
+        Input channels or symbols, and outputs or classes.
+    loss : str
+        The loss that goes with it.
+    tokens : bool
+        Whether inputs are symbols (T, B) or channels (T, B, N).
+    shortest : int
+        The smallest length.
+    plan : unit
+        `(stream, length) -> plan`: what is drawn once for a sequence, a tuple of numbers. `stream` is (seed, purpose,
+        replica, index, sequence); `nbflow.counter.draw(*stream, n)` gives four words; n = 0 and n >= 2**31 are free.
+    inputs : unit
+        `(word, plan, t) -> symbol`, or a tuple of N channels; `word` is 32 random bits of step t's own.
+    target : unit
+        `(plan, t) -> class`, or a tuple of M numbers.
+    counts : unit
+        `(plan, t) -> bool`, whether step t has a loss.
+    steps : function of length
+        T, the number of steps that the longest sequence takes; by default the length.
+    tolerance : float
+        A squared error above it is wrong (loss "square").
+    """
+
+    n_in: int
+    n_out: int
+    loss: str
+    tokens: bool
+    plan: Unit
+    inputs: Unit
+    target: Unit
+    counts: Unit
+    shortest: int = 10
+    steps: Unit = staticmethod(lambda length: length)
+    tolerance: float = 0.04
+
+    @property
+    def classes(self) -> bool:
+        """Whether a target is a class."""
+        return bool(load("losses", self.loss).classes)
+
+    def sample(
+        self,
+        *,
+        seed: int,
+        index: int,
+        batch_size: int,
+        length: int,
+        replicas: int | None = None,
+        stream: str = "train",
+        dtype: str = "float32",
+    ) -> Batch:
+        """Draw a batch; the same arguments give the same batch, on every machine.
+
+        Parameters
+        ----------
+        seed : int
+            0 to 2**63 - 1.
+        index : int
+            Which batch, 0 to 2**32 - 1.
+        batch_size : int
+            B.
+        length : int
+            L, at least `shortest`.
+        replicas : int, optional
+            R; replica r is the same for every R, and without R it is replica 0.
+        stream : str
+            "train", or "evaluation" for sequences that no training has seen.
+        dtype : str
+            "float32" or "float64".
+
+        Returns
+        -------
+        Batch
+            Weights are 1/B where a sequence has its loss: the loss of a batch is a mean over sequences.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument makes no sense, or the length is too short.
+
+        Examples
+        --------
+        >>> import nbflow as nf
+        >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=100)
+        >>> batch.inputs.shape, batch.targets[-1, :3], batch.weights.sum().round(3)
+        ((100, 20), array([0, 2, 2], dtype=int32), np.float32(1.0))
+        """
+        for name, value, most in (("seed", seed, 2**63), ("index", index, 2**32)):
+            if _check.count(name, value, 0) >= most:
+                raise ValueError(f"{name} is {value}; expected less than {most}. Give a smaller one.")
+        batch_size = _check.count("batch_size", batch_size)
+        length = _check.count("length", length, self.shortest)
+        dtype = _check.float_dtype("dtype", dtype)
+        purpose = STREAMS[_check.choice("stream", stream, tuple(STREAMS))]
+        count = 1 if replicas is None else _check.count("replicas", replicas)
+        batch = self.empty(count, self.steps(length), batch_size, dtype)
+        self.fill(batch, seed, purpose, index, length)
+        return batch if replicas is not None else Batch(*(part[0] for part in batch))
+
+    def empty(self, replicas: int, steps: int, batch_size: int, dtype: str) -> Batch:
+        """Return room for a batch, with R in front."""
+        lead = (replicas, steps, batch_size)
+        inputs = np.empty(lead, np.int32) if self.tokens else np.empty((*lead, self.n_in), dtype)
+        targets = np.empty(lead, np.int32) if self.classes else np.empty((*lead, self.n_out), dtype)
+        return Batch(inputs, targets, np.empty(lead, dtype))
+
+    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
+        """Draw a batch into the room that `empty` made."""
+        from nbflow.cpu.sample import build_sample
+
+        build_sample(self)(*batch, seed, purpose, index, length)
+
+    def wrong(self, y: Floats, batch: Batch) -> Any:
+        """Tell which sequences a network got wrong.
+
+        A sequence is wrong if, at any step with weight, the largest output is not the class, or the squared error is
+        above `tolerance`, or an output is NaN.
+
+        Parameters
+        ----------
+        y : array of shape (T, B, M)
+            Outputs, as from `nbflow.predict`; R in front if the batch has it.
+        batch : Batch
+
+        Returns
+        -------
+        bool array of shape (B,), or (R, B)
+
+        Examples
+        --------
+        >>> import nbflow as nf, numpy as np
+        >>> task = nf.load_task("temporal_order")
+        >>> batch = task.sample(seed=0, index=0, batch_size=20, length=10)
+        >>> y = np.eye(4)[batch.targets]
+        >>> task.wrong(y, batch).any()
+        np.False_
+        """
+        if np.shape(y) != (*np.shape(batch.weights), self.n_out):
+            raise ValueError(
+                f"y has shape {np.shape(y)}; expected {(*np.shape(batch.weights), self.n_out)}. "
+                f"Pass the outputs of nbflow.predict for batch.inputs."
+            )
+        if self.classes:
+            right = y.argmax(axis=-1) == batch.targets
+        else:
+            right = ((y - batch.targets) ** 2).sum(axis=-1) <= self.tolerance
+        right &= np.isfinite(y).all(axis=-1)
+        return (~right & (batch.weights != 0)).any(axis=-2)
+
+
+@functools.cache
+def load_task(name: str) -> Task:
+    """Return the task of this name.
+
+    Parameters
+    ----------
+    name : str
+        One of `nbflow.names("tasks")`.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+
+    Examples
+    --------
+    >>> load_task("addition").loss
+    'square'
+    """
+    found: Task = load("tasks", name, "task")
+    return found

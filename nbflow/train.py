@@ -1,0 +1,485 @@
+"""The training loop: sample, gradient, clip, update; its schedules, evaluations, stopping rules and callbacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check, counter
+from nbflow._load import load
+from nbflow.clipping import Clipper, check_clip
+from nbflow.evaluation import Evaluator, draw_length
+from nbflow.gradient import backend_there, check_flow
+from nbflow.network import Network
+from nbflow.records import Batch, Clip, Flow, Floats, Optimizer, Penalty, Rule
+from nbflow.task import Task
+
+Schedule = Callable[[int], Any]
+Source = Callable[[int], Batch]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    `lr`, the clip's threshold and the flow's alpha are each a number, one number per replica (R,), or a function of the
+    update (counted from 0) that returns either.
+
+    Parameters
+    ----------
+    optimizer : str or Optimizer
+        One of `nbflow.names("optimizers")`.
+    lr : float, array of shape (R,) or function
+        The learning rate.
+    batch_size : int
+        B.
+    lengths : int or tuple of two ints
+        The length of a batch, or the smallest and the largest of lengths drawn for each batch.
+    clip : Clip, optional
+    flow : Flow, optional
+    max_updates : int
+        Where training ends.
+    record_every : int
+        Updates between two rows of the history; a row holds means over them.
+    evaluate_every : int
+        Updates between two evaluations, each on `evaluate_size` sequences of a stream that training never sees. 0: none.
+    evaluate_size : int
+        10,000 as in Hochreiter and Schmidhuber 1997.
+    solved_below : float
+        The error below which a task counts as solved: 1 %.
+    stop_when_solved : bool
+        Whether to end once every replica has passed below `solved_below`.
+    settings : dict
+        Settings of the optimizer that differ from its own, as {"momentum": 0.95}.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> recipe = nf.Recipe(lr=lambda update: 0.1 / (1 + update), clip=nf.Clip("norm", 1.0), max_updates=100)
+    """
+
+    optimizer: str | Optimizer = "sgd"
+    lr: float | Floats | Schedule = 0.01
+    batch_size: int = 20
+    lengths: int | tuple[int, int] = (50, 200)
+    clip: Clip | None = None
+    flow: Flow | None = None
+    max_updates: int = 1000
+    record_every: int = 100
+    evaluate_every: int = 1000
+    evaluate_size: int = 10_000
+    solved_below: float = 0.01
+    stop_when_solved: bool = False
+    settings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def length_range(self) -> tuple[int, int]:
+        """The smallest and the largest length."""
+        return (self.lengths, self.lengths) if isinstance(self.lengths, int) else self.lengths
+
+
+@dataclass
+class Run:
+    """What a training run has done so far; callbacks see it, and `nbflow.train` returns it.
+
+    Attributes
+    ----------
+    theta : array like the one that training began with
+    updates : int
+    seconds : float
+        Wall time, evaluations included.
+    history : dict of lists
+        A row every `record_every` updates, means since the row before: "update", "seconds", "length", "lr", and, per
+        network, "loss", "omega" (with a flow), "norm" of the gradient, "clipped" (the part of updates in which the clip
+        changed it) and "nonfinite" (the number of gradients that were not finite). Plain numbers, or lists of R.
+    evaluations : dict of lists
+        "update" and "error", the part of sequences that are wrong.
+    first_passage : int or None, or a list of R
+        The first evaluated update with an error below `solved_below`.
+    stays_below : bool, or a list of R
+        Whether all evaluations since then were below it.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    """
+
+    theta: Floats
+    updates: int = 0
+    seconds: float = 0.0
+    history: dict[str, list[Any]] = field(default_factory=dict)
+    evaluations: dict[str, list[Any]] = field(default_factory=lambda: {"update": [], "error": []})
+    first_passage: Any = None
+    stays_below: Any = False
+    interrupted: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but theta, as `json.dumps` takes it."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "theta"}
+
+
+Callback = Callable[[Run], Any]
+
+
+def train(
+    net: Network,
+    theta: Floats,
+    task: str | Task | Source,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+    backend: str = "cpu",
+) -> Run:
+    """Train a network, or R of them side by side.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+        Where to begin; it is not changed.
+    task : str, Task or function of the update that returns a Batch
+        A task's sequences come from the counter stream of `seed`; replica r's are the same for every R. A function's
+        batches must have R in front if theta has it; such a run is not evaluated.
+    recipe : Recipe
+    seed : int
+        0 to 2**63 - 1.
+    callbacks : sequence of functions
+        Each is called with the `Run` after every row of the history; one that returns True ends the training.
+    backend : str
+        "cpu".
+
+    Returns
+    -------
+    Run
+        Ctrl-C ends the training and returns what was done.
+
+    Raises
+    ------
+    FloatingPointError
+        If a gradient is not finite and the clip's policy is "raise".
+    TypeError, ValueError
+        If an argument makes no sense; before the first update.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=20, n_out=4)
+    >>> theta = nf.init(net, "smart_tanh", rng=0, replicas=2)
+    >>> recipe = nf.Recipe(lengths=10, max_updates=50, evaluate_every=50, evaluate_size=100, clip=nf.Clip("norm", 1.0))
+    >>> run = nf.train(net, theta, "temporal_order", recipe)
+    >>> run.updates, len(run.evaluations["error"][0])
+    (50, 2)
+    """
+    backend_there(backend)
+    loop = _Loop(net, theta, task, recipe, seed)
+    try:
+        loop.go(callbacks)
+    except KeyboardInterrupt:
+        loop.run.interrupted = True
+    loop.finish()
+    return loop.run
+
+
+class _Loop:
+    """The state of a training run: everything is checked and allocated before the first update."""
+
+    def __init__(self, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int) -> None:
+        rows, self.single = _check.parameters(net, theta)
+        self.net, self.recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
+        self.theta, self.replicas = rows.copy(), rows.shape[0]
+        self.dtype = np.dtype(net.dtype).type
+        self.source = task if callable(task) and not isinstance(task, Task) else None
+        self.task = None if self.source else check_task(net, task)
+        self._prepare_optimizer()
+        self._prepare_gradient()
+        self._prepare_evaluation()
+        self.window = _Window(self.replicas, recipe.record_every, recipe.flow is not None)
+        self.run = Run(theta=self._stripped(self.theta), recipe=describe(recipe))
+        self.run.first_passage = self._plain([None] * self.replicas)
+        self.run.stays_below = self._plain([False] * self.replicas)
+        self.solved_at: list[int | None] = [None] * self.replicas
+        self.stays = [False] * self.replicas
+        self.started = time.perf_counter()
+
+    def _prepare_optimizer(self) -> None:
+        from nbflow.cpu.update import build_update
+
+        optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
+        unknown = set(self.recipe.settings) - set(optimizer.settings)
+        if unknown:
+            known = ", ".join(optimizer.settings) or "none"
+            raise ValueError(f"settings has {sorted(unknown)}; expected some of: {known}. Leave the others out.")
+        settings = {**optimizer.settings, **self.recipe.settings}
+        self.slots = np.zeros((self.replicas, len(optimizer.slots), self.net.size), self.dtype)
+        self.settings = np.array(list(settings.values()), self.dtype).reshape(1, -1, 1)
+        self.update = build_update(optimizer.update, len(optimizer.slots), len(settings))
+        self.lr = _Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
+
+    def _prepare_gradient(self) -> None:
+        recipe = self.recipe
+        self.d_theta = np.empty_like(self.theta)
+        self.spaces: dict[Any, Any] = {}
+        self.penalty = None
+        if recipe.flow is not None:
+            flow = recipe.flow
+            first = dataclasses.replace(flow, alpha=_at_zero(flow.alpha))
+            self.penalty, _ = check_flow(first, self.replicas)
+            self.alpha = _Setting("alpha", flow.alpha, self.replicas, self.dtype, least=0.0, finite=True)
+        self.clipper = None
+        if recipe.clip is not None:
+            check_clip(dataclasses.replace(recipe.clip, threshold=_at_zero(recipe.clip.threshold)), self.replicas)
+            self.clipper = Clipper(self.net, recipe.clip, self.replicas)
+            self.threshold = _Setting(
+                "threshold", recipe.clip.threshold, self.replicas, self.dtype, least=0.0, above=True
+            )
+        self.batches: dict[int, tuple[Batch, Any]] = {}
+
+    def _prepare_evaluation(self) -> None:
+        recipe = self.recipe
+        self.evaluator = None
+        if self.task is not None and recipe.evaluate_every:
+            self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replicas, recipe.evaluate_size)
+
+    def go(self, callbacks: Sequence[Callback]) -> None:
+        """Update until the end, a stopping rule, or an exception."""
+        recipe, run = self.recipe, self.run
+        while run.updates < recipe.max_updates:
+            self._one_update(run.updates)
+            run.updates += 1
+            if run.updates % recipe.record_every == 0 or run.updates == recipe.max_updates:
+                stop = self._pause(callbacks)
+                if stop:
+                    return
+            elif self.evaluator is not None and run.updates % recipe.evaluate_every == 0:
+                self._evaluate()
+                if self._solved():
+                    self._pause(callbacks)
+                    return
+
+    def _pause(self, callbacks: Sequence[Callback]) -> bool:
+        """Write a row of the history, evaluate if it is time, call back; return whether to end."""
+        recipe, run = self.recipe, self.run
+        self._record()
+        evaluated = run.evaluations["update"][-1:] == [run.updates]
+        due = run.updates % max(recipe.evaluate_every, 1) == 0 or run.updates == recipe.max_updates
+        if self.evaluator is not None and due and not evaluated:
+            self._evaluate()
+        run.seconds = time.perf_counter() - self.started
+        answers = [callback(run) for callback in callbacks]
+        return self._solved() or any(answer is True for answer in answers)
+
+    def _one_update(self, update: int) -> None:
+        space = self._next_batch(update)
+        if self.penalty is not None:
+            space.pool["alpha"] = self.alpha.at(update)
+        self._execute(space)
+        report = None
+        if self.clipper is not None:
+            threshold = self.threshold.at(update)
+            self.clipper.apply(self.d_theta, self.d_theta, threshold)
+            report = self.clipper.report
+            if not report[:, 4].all():
+                self._mend(threshold, update)
+        self.update(self.theta, self.d_theta, self.slots, self.lr.at(update), self.settings, self.dtype(update + 1))
+        self.window.add(space.report, report)
+
+    def _mend(self, threshold: Floats, update: int) -> None:
+        assert self.clipper is not None
+        self.clipper.mend(self.d_theta, self.d_theta, threshold, self.theta, self.seed, update)
+
+    def _next_batch(self, update: int) -> Any:
+        """Return the workspace of this update's batch, pointing at it."""
+        if self.source is not None:
+            checked = _check.computation(self.net, self._stripped(self.theta), self.source(update))
+            space = self._space(checked.weights.shape, checked.inputs.dtype.kind == "i")
+            self._kept = checked
+            space.point_to(self.theta, checked.inputs, checked.targets, checked.weights, self.d_theta)
+            self.length = checked.weights.shape[1]
+            return space
+        assert self.task is not None
+        self.length = draw_length(self.recipe.length_range, self.seed, counter.TRAIN, update)
+        batch, space = self._room(self.length)
+        self.task.fill(batch, self.seed, counter.TRAIN, update, self.length)
+        return space
+
+    def _room(self, length: int) -> tuple[Batch, Any]:
+        """Return arrays for a batch of this length, and a workspace that points at them."""
+        assert self.task is not None
+        if length not in self.batches:
+            steps = self.task.steps(length)
+            batch = self.task.empty(self.replicas, steps, self.recipe.batch_size, self.net.dtype)
+            self.batches[length] = batch, self._space(batch.weights.shape, self.task.tokens)
+        batch, space = self.batches[length]
+        if space.steps != batch.weights.shape[1]:
+            space.fit(batch.weights.shape[1])
+            space.pointed = None
+        if getattr(space, "pointed", None) is not batch:
+            space.point_to(self.theta, *batch, self.d_theta)
+            space.pointed = batch
+        return batch, space
+
+    def _space(self, lead: tuple[int, ...], tokens: bool) -> Any:
+        """Return a workspace with room for a batch of this shape."""
+        from nbflow.cpu.program import execute, set_program
+        from nbflow.cpu.workspace import Shape, Workspace
+
+        replicas, steps, batch_size = lead
+        found = self.spaces.get((batch_size, tokens))
+        if found is None or found.shape.steps < steps:
+            most = max(steps, self.task.steps(self.recipe.length_range[1]) if self.task else 0)
+            found = Workspace(self.net, Shape(replicas, most, batch_size, tokens), flowing=self.penalty is not None)
+            set_program(found, "gradient", penalty=self.penalty)
+            if self.penalty is not None:
+                found.set_flow(self.alpha.at(0), self.recipe.flow)
+            self.spaces[(batch_size, tokens)] = found
+            self._execute = execute
+        if found.steps != steps:
+            found.fit(steps)
+        return found
+
+    def _record(self) -> None:
+        run = self.run
+        row = {"update": run.updates, "seconds": time.perf_counter() - self.started, "length": self.length,
+               "lr": self._plain(self.lr.at(run.updates - 1).tolist())}  # fmt: skip
+        row |= {name: self._plain(values) for name, values in self.window.means().items()}
+        for name, value in row.items():
+            run.history.setdefault(name, []).append(value)
+
+    def _evaluate(self) -> None:
+        assert self.evaluator is not None
+        error = self.evaluator.error(self.theta, self.seed, self.run.updates)
+        self.run.evaluations["update"].append(self.run.updates)
+        self.run.evaluations["error"].append(self._plain(error.tolist()))
+        for r in range(self.replicas):
+            below = bool(error[r] < self.recipe.solved_below)
+            if below and self.solved_at[r] is None:
+                self.solved_at[r], self.stays[r] = self.run.updates, True
+            elif not below:
+                self.stays[r] = False
+        self.run.first_passage = self._plain(list(self.solved_at))
+        self.run.stays_below = self._plain(list(self.stays))
+
+    def _solved(self) -> bool:
+        return self.recipe.stop_when_solved and all(at is not None for at in self.solved_at)
+
+    def finish(self) -> None:
+        """Write what is left: the last rows, the time, the parameters."""
+        if self.window.count:
+            self._record()
+        self.run.seconds = time.perf_counter() - self.started
+
+    def _plain(self, values: Any) -> Any:
+        return values[0] if self.single else values
+
+    def _stripped(self, rows: Floats) -> Floats:
+        return rows[0] if self.single else rows
+
+
+class _Setting:
+    """A number, one per replica, or a function of the update that returns either; checked each time it is asked."""
+
+    def __init__(self, name: str, value: Any, replicas: int, dtype: Any, **limits: Any) -> None:
+        self.name, self.value, self.replicas, self.dtype, self.limits = name, value, replicas, dtype, limits
+        self.fixed = None if callable(value) else self._checked(value)
+
+    def _checked(self, value: Any) -> Floats:
+        found = _check.per_replica(self.name, value, self.replicas, **self.limits)
+        return np.ascontiguousarray(found, self.dtype)
+
+    def at(self, update: int) -> Floats:
+        """Return the values (R,) of an update."""
+        return self._checked(self.value(update)) if self.fixed is None else self.fixed
+
+
+class _Window:
+    """Sums since the last row of the history."""
+
+    def __init__(self, replicas: int, size: int, flowing: bool) -> None:
+        self.flowing = flowing
+        self.reports = np.zeros((size, replicas, 3))
+        self.clips = np.full((size, replicas, 6), np.nan)
+        self.count = 0
+
+    def add(self, report: Floats, clip: Floats | None) -> None:
+        self.reports[self.count] = report
+        if clip is not None:
+            self.clips[self.count] = clip
+        self.count += 1
+
+    def means(self) -> dict[str, list[float]]:
+        """Return the means, and begin anew."""
+        reports, clips = self.reports[: self.count], self.clips[: self.count]
+        self.count = 0
+        found = {"loss": reports[:, :, 0].mean(axis=0)}
+        if self.flowing:
+            found["omega"] = reports[:, :, 1].mean(axis=0)
+        if not np.isnan(clips[:, :, 4]).any():
+            finite = clips[:, :, 4] != 0
+            seen = np.maximum(finite.sum(axis=0), 1)
+            norm = np.where(finite, clips[:, :, 0] / clips[:, :, 5], 0.0)
+            found["norm"] = norm.sum(axis=0) / seen
+            found["clipped"] = np.where(finite, clips[:, :, 3] > 0, True).mean(axis=0)
+            found["nonfinite"] = (~finite).sum(axis=0)
+        return {name: values.tolist() for name, values in found.items()}
+
+
+def _at_zero(value: Any) -> Any:
+    return value(0) if callable(value) else value
+
+
+def check_recipe(recipe: Any) -> Recipe:
+    """Check every field that needs no network."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is a {type(recipe).__name__}; expected a Recipe. Write nbflow.Recipe(...).")
+    for name in ("batch_size", "max_updates", "record_every", "evaluate_size"):
+        _check.count(name, getattr(recipe, name))
+    _check.count("evaluate_every", recipe.evaluate_every, 0)
+    try:
+        low, high = recipe.length_range
+    except (TypeError, ValueError):
+        raise TypeError(f"lengths is {recipe.lengths!r}; expected an int or (smallest, largest). Give one.") from None
+    if _check.count("lengths", low) > _check.count("lengths", high):
+        raise ValueError(f"lengths is {recipe.lengths}; expected (smallest, largest). Swap them.")
+    if not 0 < recipe.solved_below <= 1:
+        raise ValueError(f"solved_below is {recipe.solved_below}; expected an error in (0, 1]. The usual one is 0.01.")
+    return recipe
+
+
+def check_task(net: Network, task: Any) -> Task:
+    """Return the task, which must fit the network."""
+    found: Task = load("tasks", task, "task")
+    if not isinstance(found, Task):
+        raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")
+    got = (net.n_in, net.n_out, net.loss_object)
+    wanted = (found.n_in, found.n_out, load("losses", found.loss))
+    if got != wanted:
+        raise ValueError(
+            f"net has n_in={net.n_in}, n_out={net.n_out}, loss={net.loss!r}; expected {found.n_in}, {found.n_out}, "
+            f"{found.loss!r} for this task. Make the network with task.n_in, task.n_out and task.loss."
+        )
+    return found
+
+
+def describe(thing: Any) -> Any:
+    """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name."""
+    if isinstance(thing, Rule | Penalty | Optimizer | Task):
+        return type(thing).__name__
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        return {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+    if isinstance(thing, np.ndarray | np.generic):
+        return thing.tolist()
+    if isinstance(thing, dict):
+        return {str(key): describe(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [describe(value) for value in thing]
+    if callable(thing):
+        return getattr(thing, "__qualname__", repr(thing))
+    if isinstance(thing, float) and not math.isfinite(thing):
+        return str(thing)
+    return thing
