@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from nbflow.network import Network
 
 
+LARGEST = 2**63 - 1
+SHARE = "Replicas have data of their own: np.broadcast_to(inputs, (R, *inputs.shape)) shares one batch."
+
+
 class Checked(NamedTuple):
     """The arguments of a computation, as kernels want them."""
 
@@ -27,42 +31,60 @@ class Checked(NamedTuple):
     single: bool  #: whether theta came without R
 
 
+def network(net: Any) -> None:
+    """Refuse what is no Network."""
+    from nbflow.network import Network
+
+    if not isinstance(net, Network):
+        raise TypeError(f"net is {_said(net)}; expected a Network. Write nbflow.Network(cell, n_in, n_hidden, n_out).")
+
+
+def _said(value: Any) -> str:
+    """Return what a message says of a value: itself, or its type where that would take a page."""
+    written = repr(value)
+    return written if len(written) <= 50 and "\n" not in written else f"a {type(value).__name__}"
+
+
 def count(name: str, value: Any, least: int = 1) -> int:
-    """Return `value` as an int of at least `least`."""
+    """Return `value` as an int of at least `least`, and one that kernels can count to."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} is {value!r}; expected an integer of at least {least}. Write int({name}).")
+        raise TypeError(f"{name} is {_said(value)}; expected an integer of at least {least}. Write int({name}).")
     if value < least:
         raise ValueError(f"{name} is {value}; expected an integer of at least {least}. Give a larger one.")
+    if value > LARGEST:
+        raise ValueError(f"{name} is about 2**{int(value).bit_length()}; expected at most 2**63 - 1. Give a smaller one.")
     return int(value)
 
 
 def float_dtype(name: str, value: Any) -> str:
     """Return the name of a dtype that kernels are compiled for."""
     try:
-        found = np.dtype(value).name
-    except TypeError:
-        found = repr(value)
-    if found not in ("float32", "float64"):
-        raise ValueError(f"{name} is {found}; expected float32 or float64. Choose one of the two.")
-    return found
+        found = None if value is None else np.dtype(value)
+    except (TypeError, ValueError, SyntaxError):
+        found = None
+    if found != np.float32 and found != np.float64:
+        raise ValueError(f"{name} is {_said(value)}; expected float32 or float64. Choose one of the two.")
+    return str(found)
 
 
 def choice(name: str, value: Any, wanted: tuple[str, ...]) -> str:
     """Return `value`, which must be one of `wanted`."""
-    if value not in wanted:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(wanted)}. Choose one of these.")
+    if not isinstance(value, str) or value not in wanted:
+        raise ValueError(f"{name} is {_said(value)}; expected one of {', '.join(wanted)}. Choose one of these.")
     return str(value)
 
 
 def per_replica(
-    name: str, value: Any, replicas: int, *, least: float | None = None, above: bool = False,
+    name: str,
+    value: Any,
+    replicas: int,
+    *,
+    least: float | None = None,
+    above: bool = False,
     finite: bool = False,
 ) -> Floats:
     """Return a number, or one number per replica, as a float64 array (R,), finite and not below `least`."""
-    try:
-        found = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}; expected a number, or one per replica. Give a float.") from None
+    found = _numbers(name, value)
     if found.ndim > 1 or found.size not in (1, replicas):
         raise ValueError(
             f"{name} has shape {found.shape}; expected a number, or one for each of {replicas} replicas. "
@@ -70,18 +92,38 @@ def per_replica(
         )
     if np.isnan(found).any():
         raise ValueError(f"{name} is NaN; expected a number. Look where it was computed.")
-    if finite and not np.isfinite(found).all():
-        raise ValueError(f"{name} is {found.max():g}; expected a finite number. Give a smaller one.")
-    if least is not None and (found < least).any() or above and (found == least).any():
+    if (least is not None and (found < least).any()) or (above and (found == least).any()):
         wanted = f"above {least:g}" if above else f"of at least {least:g}"
         raise ValueError(f"{name} is {found.min():g}; expected a number {wanted}. Give a larger one.")
+    if finite and not np.isfinite(found).all():
+        raise ValueError(f"{name} is {found.max():g}; expected a finite number. Give a smaller one.")
     return np.broadcast_to(found.ravel(), (replicas,))
 
 
+def _numbers(name: str, value: Any) -> Floats:
+    """Return real numbers as float64."""
+    try:
+        found = np.asarray(float(value) if isinstance(value, numbers.Real) else value)
+    except OverflowError:
+        raise ValueError(f"{name} is {_said(value)}; expected a number that float64 holds. Give a smaller one.") from None
+    except (TypeError, ValueError):  # rows of different lengths
+        found = np.empty(0, object)
+    if isinstance(value, bool | np.ma.MaskedArray) or found.dtype.kind not in "iuf":
+        raise TypeError(f"{name} is {_said(value)}; expected a number, or one per replica. Give a float.")
+    return found.astype(np.float64)
+
+
 def array(name: str, value: Any) -> Any:
-    """Return `value`, which must be an array."""
+    """Return `value`, which must be an array, and no kind of array that has other rules of its own."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is a {type(value).__name__}; expected a NumPy array. Write np.asarray({name}).")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a MaskedArray; expected a plain NumPy array. Write {name}.filled(0), and give what is masked "
+            f"weight 0."
+        )
+    if type(value) not in (np.ndarray, np.memmap):
+        raise TypeError(f"{name} is a {type(value).__name__}; expected a plain NumPy array. Write np.asarray({name}).")
     return value
 
 
@@ -89,7 +131,8 @@ def floats(name: str, value: Any, dtype: str) -> Any:
     """Return `value`, which must be an array of exactly this dtype."""
     array(name, value)
     if value.dtype != dtype:
-        raise TypeError(f"{name} has dtype {value.dtype}; expected {dtype}. Write {name}.astype(np.{dtype}).")
+        real = ".real" if value.dtype.kind == "c" else ""
+        raise TypeError(f"{name} has dtype {value.dtype}; expected {dtype}. Write {name}{real}.astype(np.{dtype}).")
     return value
 
 
@@ -102,6 +145,7 @@ def finite(name: str, value: Any, remedy: str) -> None:
 
 def theta_shape(net: Network, theta: Any, name: str = "theta") -> None:
     """Refuse what is not the parameter vector of `net`, or R of them."""
+    network(net)
     floats(name, theta, net.dtype)
     if theta.ndim not in (1, 2) or theta.shape[-1] != net.size:
         raise ValueError(
@@ -113,7 +157,9 @@ def theta_shape(net: Network, theta: Any, name: str = "theta") -> None:
 
 
 def _contiguous(value: Any, shape: tuple[int, ...]) -> Any:
-    return np.ascontiguousarray(value).reshape(shape)
+    """Return `value` as kernels read it, a copy only where it lies otherwise."""
+    value = np.ascontiguousarray(value)
+    return (value if value.flags.aligned else value.copy()).reshape(shape)
 
 
 def _inputs(net: Network, inputs: Any, lead: tuple[int, ...]) -> Any:
@@ -123,9 +169,12 @@ def _inputs(net: Network, inputs: Any, lead: tuple[int, ...]) -> Any:
     said = "R, " * rank
     if inputs.dtype.kind in "iu":
         if inputs.ndim != rank + 2:
+            remedy = f"Dense inputs are floats: inputs.astype(np.{net.dtype})."
+            if inputs.ndim == 2 and rank == 1:
+                remedy = SHARE
             raise ValueError(
                 f"inputs has shape {inputs.shape} and dtype {inputs.dtype}; expected tokens of shape ({said}T, B). "
-                f"Dense inputs are floats: inputs.astype(np.{net.dtype})."
+                f"{remedy}"
             )
         _not_empty("inputs", inputs)
         low, high = inputs.min(), inputs.max()
@@ -145,7 +194,7 @@ def _inputs(net: Network, inputs: Any, lead: tuple[int, ...]) -> Any:
         if inputs.ndim == 4 and rank == 0:
             remedy = "Inputs with replicas need theta of shape (R, P)."
         if inputs.ndim == 3 and rank == 1:
-            remedy = "Replicas have data of their own: np.broadcast_to(inputs, (R, *inputs.shape)) shares one batch."
+            remedy = SHARE
         raise ValueError(f"inputs has shape {inputs.shape}; expected ({said}T, B, {net.n_in}). {remedy}")
     _not_empty("inputs", inputs)
     finite("inputs", inputs, "Clean the data.")
@@ -180,11 +229,13 @@ def _targets(net: Network, targets: Any, weights: Any, lead: tuple[int, ...]) ->
     if targets.shape != (*lead, net.n_out):
         raise ValueError(f"targets has shape {targets.shape}; expected {(*lead, net.n_out)}. Reshape it.")
     finite("targets", targets, "Give steps without a target any finite one, and weight 0.")
-    if loss.targets is not None and (targets.min() < loss.targets[0] or targets.max() > loss.targets[1]):
-        raise ValueError(
-            f"targets has values from {targets.min():g} to {targets.max():g}; expected {loss.targets[0]:g} to "
-            f"{loss.targets[1]:g} for loss {net.loss!r}. Scale them."
-        )
+    if loss.targets is not None:
+        seen, (low, high) = targets[weights != 0], loss.targets
+        if seen.size and (seen.min() < low or seen.max() > high):
+            raise ValueError(
+                f"targets has values from {seen.min():g} to {seen.max():g} where weights are not 0; expected {low:g} to "
+                f"{high:g} for loss {net.loss!r}. Scale them."
+            )
     return targets
 
 
@@ -210,6 +261,7 @@ def inputs_only(net: Network, theta: Any, inputs: Any) -> Checked:
 
 def computation(net: Network, theta: Any, batch: Any) -> Checked:
     """Check the arguments of a gradient."""
+    network(net)
     if not isinstance(batch, tuple) or len(batch) != 3:
         raise TypeError(
             f"batch is a {type(batch).__name__}; expected a Batch(inputs, targets, weights). Write nbflow.Batch(...)."
@@ -254,5 +306,3 @@ def state(net: Network, value: Any, checked: Checked) -> Any:
         raise ValueError(f"state has shape {value.shape}; expected {wanted}, that is (B, S, H). Pass the last one on.")
     finite("state", value, "Start again from zeros.")
     return _contiguous(value, (replicas, *shape))
-
-

@@ -114,7 +114,7 @@ def interpreted(address: int) -> Callable[..., None]:
     return _INTERPRETED[address]
 
 
-class _SoundCache(FunctionCache):  # type: ignore[misc]
+class _SoundCache(FunctionCache):
     """numba's disk cache, with a key that changes whenever the machine code could."""
 
     def __init__(self, function: Callable[..., Any], key: object) -> None:

@@ -46,7 +46,7 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
     """
     constant, kind = DECLARED[package]
     if not isinstance(name, str):
-        if kind is not None and isinstance(name, kind) or kind is None and not isinstance(name, int | float | None):
+        if (kind is not None and isinstance(name, kind)) or (kind is None and not isinstance(name, int | float | None)):
             return name
         wanted = f"a name or a {kind.__name__}" if kind else "a name"
         raise TypeError(f"{argument} is {name!r}; expected {wanted}. Names: {', '.join(names(package))}.")

@@ -102,7 +102,7 @@ class Clipper:
 
         self.net, self.how = net, how
         self.rule = load("clips", how.rule)
-        self.dtype = np.dtype(net.dtype).type
+        self.dtype = net.scalar
         self._clip = build_clip(self.rule.clip, self.dtype)
         self.report = np.zeros((replicas, 6), self.dtype)
         self._mended: dict[int, tuple[float, float]] = {}

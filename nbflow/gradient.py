@@ -9,7 +9,7 @@ import numpy as np
 from nbflow import _check
 from nbflow._load import load
 from nbflow.network import Network
-from nbflow.records import Batch, Flow, Floats, Gradient, Penalty
+from nbflow.records import Batch, Floats, Flow, Gradient, Penalty
 
 DERIVATIVES = ("immediate",)
 REDUCTIONS = ("sum", "mean")
@@ -29,7 +29,7 @@ class Buffers:
         """Return the CPU workspace for a purpose, cut at its first use."""
         from nbflow.cpu.workspace import Workspace
 
-        shape = _shape(checked)
+        shape = shape_of(checked)
         if shape._replace(steps=0) != self.shape._replace(steps=0) or shape.steps > self.shape.steps:
             raise ValueError(
                 f"workspace was made for {_said(self.shape)}; got {_said(shape)}. Make one by nbflow.workspace(net, "
@@ -49,10 +49,12 @@ def _said(shape: Any) -> str:
     return f"R={shape.replicas}, T={shape.steps}, B={shape.batch}, {kind}"
 
 
-def _shape(checked: _check.Checked) -> Any:
+def shape_of(checked: _check.Checked) -> Any:
+    """Return the sizes of checked arguments."""
     from nbflow.cpu.workspace import Shape
 
-    return Shape(*checked.weights.shape, tokens=checked.inputs.dtype.kind == "i")
+    replicas, steps, batch = checked.weights.shape
+    return Shape(replicas, steps, batch, tokens=checked.inputs.dtype.kind == "i")
 
 
 def workspace(net: Network, batch: Batch) -> Buffers:
@@ -81,13 +83,13 @@ def workspace(net: Network, batch: Batch) -> Buffers:
     """
     lead = np.asarray(batch[2]).shape[:-2]
     theta = np.zeros((*lead, net.size), net.dtype)
-    return Buffers(net, _shape(_check.computation(net, theta, batch)))
+    return Buffers(net, shape_of(_check.computation(net, theta, batch)))
 
 
 def buffers_for(net: Network, checked: _check.Checked, given: Any) -> Buffers:
     """Return the caller's workspace, or a new one."""
     if given is None:
-        return Buffers(net, _shape(checked))
+        return Buffers(net, shape_of(checked))
     if not isinstance(given, Buffers):
         raise TypeError(
             f"workspace is a {type(given).__name__}; expected what nbflow.workspace(net, batch) returns. Make one so."
@@ -164,7 +166,7 @@ def gradient(
     >>> out = nf.gradient(net, theta, batch, flow=nf.Flow("norm", alpha=2.0))
     >>> out.d_theta.shape
     (3054,)
-    >>> abs(out.loss - 1.386) < 0.05    # log 4: it knows nothing yet
+    >>> abs(out.loss - 1.386) < 0.05  # log 4: it knows nothing yet
     True
     """
     backend_there(backend)

@@ -71,6 +71,11 @@ class Network:
         return found
 
     @functools.cached_property
+    def scalar(self) -> Any:
+        """The dtype as NumPy's scalar type, which kernels are built with."""
+        return np.dtype(self.dtype).type
+
+    @functools.cached_property
     def size(self) -> int:
         """P, the number of parameters."""
         return layout.size(self)

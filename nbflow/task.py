@@ -15,6 +15,10 @@ from nbflow.records import Batch, Floats, Unit
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
 
 
+def _as_long(length: int) -> int:
+    return length
+
+
 @dataclass(frozen=True)
 class Task:
     """A synthetic task: sequences as pure functions of (seed, replica, index), by counter.
@@ -53,7 +57,7 @@ class Task:
     target: Unit
     counts: Unit
     shortest: int = 10
-    steps: Unit = staticmethod(lambda length: length)
+    steps: Unit = _as_long
     tolerance: float = 0.04
 
     @property

@@ -17,8 +17,11 @@ from nbflow.clipping import Clipper, check_clip
 from nbflow.evaluation import Evaluator, draw_length
 from nbflow.gradient import backend_there, check_flow
 from nbflow.network import Network
-from nbflow.records import Batch, Clip, Flow, Floats, Optimizer, Penalty, Rule
+from nbflow.records import Batch, Clip, Floats, Flow, Optimizer, Penalty, Rule
 from nbflow.task import Task
+
+# Rows that a window keeps before it sums them.
+KEPT = 256
 
 Schedule = Callable[[int], Any]
 Source = Callable[[int], Batch]
@@ -48,7 +51,8 @@ class Recipe:
     record_every : int
         Updates between two rows of the history; a row holds means over them.
     evaluate_every : int
-        Updates between two evaluations, each on `evaluate_size` sequences of a stream that training never sees. 0: none.
+        Updates between two evaluations, each on `evaluate_size` sequences of a stream that training never sees; 0 for
+        none.
     evaluate_size : int
         10,000 as in Hochreiter and Schmidhuber 1997.
     solved_below : float
@@ -193,13 +197,13 @@ class _Loop:
         rows, self.single = _check.parameters(net, theta)
         self.net, self.recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
-        self.dtype = np.dtype(net.dtype).type
+        self.dtype = net.scalar
         self.source = task if callable(task) and not isinstance(task, Task) else None
         self.task = None if self.source else check_task(net, task)
         self._prepare_optimizer()
         self._prepare_gradient()
         self._prepare_evaluation()
-        self.window = _Window(self.replicas, recipe.record_every, recipe.flow is not None)
+        self.window = _Window(self.replicas, recipe.record_every, recipe.flow is not None, recipe.clip is not None)
         self.run = Run(theta=self._stripped(self.theta), recipe=describe(recipe))
         self.run.first_passage = self._plain([None] * self.replicas)
         self.run.stays_below = self._plain([False] * self.replicas)
@@ -335,7 +339,7 @@ class _Loop:
             most = max(steps, self.task.steps(self.recipe.length_range[1]) if self.task else 0)
             found = Workspace(self.net, Shape(replicas, most, batch_size, tokens), flowing=self.penalty is not None)
             set_program(found, "gradient", penalty=self.penalty)
-            if self.penalty is not None:
+            if self.recipe.flow is not None:
                 found.set_flow(self.alpha.at(0), self.recipe.flow)
             self.spaces[(batch_size, tokens)] = found
             self._execute = execute
@@ -400,32 +404,48 @@ class _Setting:
 class _Window:
     """Sums since the last row of the history."""
 
-    def __init__(self, replicas: int, size: int, flowing: bool) -> None:
+    def __init__(self, replicas: int, size: int, flowing: bool, clipping: bool) -> None:
         self.flowing = flowing
-        self.reports = np.zeros((size, replicas, 3))
-        self.clips = np.full((size, replicas, 6), np.nan)
-        self.count = 0
+        # Kept as they come and summed now and then: a sum at every update would cost more than the clip.
+        self.reports = np.zeros((min(size, KEPT), replicas, 3))
+        self.clips = np.zeros((min(size, KEPT), replicas, 6))
+        self.clipping = clipping
+        self.sums = np.zeros((6, replicas))
+        self.count = self.summed = 0
 
     def add(self, report: Floats, clip: Floats | None) -> None:
-        self.reports[self.count] = report
+        place = self.count - self.summed
+        self.reports[place] = report
         if clip is not None:
-            self.clips[self.count] = clip
+            self.clips[place] = clip
         self.count += 1
+        if place + 1 == len(self.reports):
+            self._sum()
+
+    def _sum(self) -> None:
+        """Add what was kept to the sums: loss, omega, norms, how many were finite, clipped, updates."""
+        kept = self.count - self.summed
+        reports, clips = self.reports[:kept], self.clips[:kept]
+        finite = clips[:, :, 4] != 0
+        norms = np.divide(clips[:, :, 0], clips[:, :, 5], out=np.zeros(finite.shape), where=finite)
+        changed = np.where(finite, clips[:, :, 3] > 0, True)
+        parts = (reports[:, :, 0], reports[:, :, 1], norms, finite, changed, np.ones(finite.shape))
+        self.sums += [part.sum(axis=0) for part in parts]
+        self.summed = self.count
 
     def means(self) -> dict[str, list[float]]:
         """Return the means, and begin anew."""
-        reports, clips = self.reports[: self.count], self.clips[: self.count]
-        self.count = 0
-        found = {"loss": reports[:, :, 0].mean(axis=0)}
+        self._sum()
+        loss, omega, norm, finite, clipped, count = self.sums
+        found = {"loss": loss / count}
         if self.flowing:
-            found["omega"] = reports[:, :, 1].mean(axis=0)
-        if not np.isnan(clips[:, :, 4]).any():
-            finite = clips[:, :, 4] != 0
-            seen = np.maximum(finite.sum(axis=0), 1)
-            norm = np.where(finite, clips[:, :, 0] / clips[:, :, 5], 0.0)
-            found["norm"] = norm.sum(axis=0) / seen
-            found["clipped"] = np.where(finite, clips[:, :, 3] > 0, True).mean(axis=0)
-            found["nonfinite"] = (~finite).sum(axis=0)
+            found["omega"] = omega / count
+        if self.clipping:
+            found["norm"] = norm / np.maximum(finite, 1)
+            found["clipped"] = clipped / count
+            found["nonfinite"] = (count - finite).astype(int)
+        self.sums = np.zeros_like(self.sums)
+        self.count = self.summed = 0
         return {name: values.tolist() for name, values in found.items()}
 
 

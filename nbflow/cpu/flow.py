@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
-
 from nbflow._compile import TWO, kernel, part
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call, call_product, view

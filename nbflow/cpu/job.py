@@ -1,8 +1,8 @@
 """The record that a kernel is given: sizes, flags, and the addresses of arrays and of other kernels.
 
-One `Job` stands for one shard, `rows` sequences of one replica, or for a replica as a whole. All arrays behind its addresses are C-ordered and in
-the dtype of the network unless said otherwise; W is the vector length, `width` is H and `out_width` is M, each rounded
-up to a multiple of W, and what lies in the rounding is 0 and stays 0.
+One `Job` stands for one shard, `rows` sequences of one replica, or for a replica as a whole. All arrays behind its
+addresses are C-ordered and in the dtype of the network unless said otherwise; W is the vector length, `width` is H and
+`out_width` is M, each rounded up to a multiple of W, and what lies in the rounding adds nothing: its gradient is 0.
 
 ====================  ==================================  ==========================================================
 field                 shape                               what

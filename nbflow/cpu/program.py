@@ -51,13 +51,13 @@ def set_program(workspace: Workspace, purpose: str, *, penalty: Any = None, whol
     for k in range(5):
         jobs[f"phase_{k}"] = phases[k] if k < len(phases) else 0
     jobs["whole"] = whole
+    pool = workspace.pool
+    workspace.entry = (
+        build_pack(dtype).address, build_phases(dtype).address, build_combine(dtype).address,
+        pool.ctypes.data, pool.size, jobs.ctypes.data, jobs.size, jobs.itemsize,
+    )  # fmt: skip
 
 
 def execute(workspace: Workspace) -> None:
     """Run the program of a workspace on the arrays that it points to."""
-    dtype = workspace.dtype
-    jobs, pool = workspace.jobs, workspace.pool
-    build_run()(
-        build_pack(dtype).address, build_phases(dtype).address, build_combine(dtype).address,
-        pool.ctypes.data, pool.size, jobs.ctypes.data, jobs.size, jobs.itemsize,
-    )  # fmt: skip
+    build_run()(*workspace.entry)

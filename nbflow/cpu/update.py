@@ -22,9 +22,7 @@ def build_update(optimizer_update, slot_count, setting_count):
         constants = load_settings(settings, 0, 0)
         for r in range(theta.shape[0]):
             for p in range(theta.shape[1]):
-                theta[r, p], kept = optimizer_update(
-                    theta[r, p], d[r, p], load_slots(slots, r, p), lr[r], constants, n
-                )
+                theta[r, p], kept = optimizer_update(theta[r, p], d[r, p], load_slots(slots, r, p), lr[r], constants, n)
                 store_slots(slots, r, p, kept)
 
     return update

@@ -55,17 +55,20 @@ class Workspace:
         One job a replica.
     report : array (R, 3)
         Loss, Omega and count of the last run.
+    entry : tuple of int
+        What the parallel loop is called with; set by `nbflow.cpu.program.set_program`.
     """
 
     def __init__(self, net: Network, shape: Shape, *, keep_delta: bool = False, flowing: bool = False) -> None:
         self.net, self.shape, self.steps = net, shape, shape.steps
         self.flowing, self.keeps_delta = flowing, keep_delta
-        self.dtype = np.dtype(net.dtype).type
+        self.dtype = net.scalar
+        self.entry: tuple[int, ...] = ()
         self.rows = shard_rows(shape.batch)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         shards = len(self.rows)
-        self.jobs = np.zeros(shape.replicas * shards, job_dtype(self.dtype))
-        self.pool = np.zeros(shape.replicas, job_dtype(self.dtype))
+        self.jobs = _records(shape.replicas * shards, self.dtype)
+        self.pool = _records(shape.replicas, self.dtype)
         for jobs in (self.jobs, self.pool):
             self._set_sizes(jobs)
         self.jobs["rows"] = np.tile(self.rows, shape.replicas)
@@ -182,7 +185,8 @@ class Workspace:
         whole = np.empty((replicas, steps, batch, *keep), self.dtype)
         cut = tuple(slice(n) for n in keep)
         for k, r, first, rows in self._shards():
-            whole[r, :, first : first + rows] = self.tape(name, k, steps, rows, *inner)[(slice(None), slice(None), *cut)]
+            tape = self.tape(name, k, steps, rows, *inner)
+            whole[r, :, first : first + rows] = tape[(slice(None), slice(None), *cut)]
         return whole
 
     def set_state(self, state: Floats | None) -> None:
@@ -193,7 +197,10 @@ class Workspace:
             here[..., :hidden] = 0 if state is None else state[r, first : first + rows]
 
 
+def _records(count: int, dtype: Any) -> Any:
+    return np.zeros(count, job_dtype(dtype))
+
+
 def _addresses(rows: Floats) -> Any:
     """Return the address of each row of a C-ordered array."""
     return rows.ctypes.data + np.arange(rows.shape[0]) * rows.strides[0]
-

@@ -2,10 +2,13 @@
 
 import numpy as np
 
+from nbflow.network import Network
+from nbflow.records import Params
+
 DEVIATION = 0.001
 
 
-def draw(net, params, rng):
+def draw(net: Network, params: Params, rng: np.random.Generator) -> None:
     """Fill `params` in place."""
     params.w_in[...] = rng.normal(0.0, DEVIATION, params.w_in.shape)
     params.w_out[...] = rng.normal(0.0, DEVIATION, params.w_out.shape)

@@ -3,19 +3,22 @@
 import numpy as np
 from scipy.stats import ortho_group
 
+from nbflow.network import Network
+from nbflow.records import Floats, Params
 
-def glorot_uniform(rng, fan_in, fan_out, shape):
+
+def glorot_uniform(rng: np.random.Generator, fan_in: int, fan_out: int, shape: tuple[int, ...]) -> Floats:
     """U[-a, a], a = sqrt(6 / (fan_in + fan_out)): Glorot and Bengio 2010, eq. 16."""
     bound = np.sqrt(6.0 / (fan_in + fan_out))
     return rng.uniform(-bound, bound, shape)
 
 
-def orthogonal_matrix(rng, size):
+def orthogonal_matrix(rng: np.random.Generator, size: int) -> Floats:
     """A random orthogonal matrix, uniformly."""
     return ortho_group.rvs(size, random_state=rng) if size > 1 else rng.choice([-1.0, 1.0], (1, 1))
 
 
-def draw(net, params, rng):
+def draw(net: Network, params: Params, rng: np.random.Generator) -> None:
     """Fill `params` in place."""
     n, gates, h = params.w_in.shape
     params.w_in[...] = glorot_uniform(rng, n, h, params.w_in.shape)

@@ -8,13 +8,15 @@ Differs from the source in nothing else; a unit cannot have more connections tha
 import numpy as np
 
 from nbflow import _check
+from nbflow.network import Network
+from nbflow.records import Floats, Params
 
 DEVIATION = 0.01
 NON_ZERO = 15
 SPECTRAL_RADIUS = 0.95
 
 
-def sparse_matrix(rng, size):
+def sparse_matrix(rng: np.random.Generator, size: int) -> Floats:
     """A matrix whose columns each have NON_ZERO normal entries, scaled to the spectral radius."""
     while True:
         matrix = np.zeros((size, size))
@@ -23,10 +25,11 @@ def sparse_matrix(rng, size):
             matrix[rows, j] = rng.normal(size=rows.size)
         radius = np.abs(np.linalg.eigvals(matrix)).max()
         if radius > 0:
-            return matrix * (SPECTRAL_RADIUS / radius)
+            matrix *= SPECTRAL_RADIUS / radius
+            return matrix
 
 
-def draw(net, params, rng, connections="incoming"):
+def draw(net: Network, params: Params, rng: np.random.Generator, connections: str = "incoming") -> None:
     """Fill `params` in place."""
     _check.choice("connections", connections, ("incoming", "outgoing"))
     params.w_in[...] = rng.normal(0.0, DEVIATION, params.w_in.shape)

@@ -38,7 +38,7 @@ def plan(stream, length):
 def inputs(word, plan, t):
     own, first, second, _ = plan
     inside = one_if(t < own)
-    return counter.uniform(word) * inside, one_if(t == first or t == second)
+    return counter.uniform(word) * inside, one_if(t in (first, second))
 
 
 @exact_unit

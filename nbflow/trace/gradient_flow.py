@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from nbflow import _check
@@ -58,14 +60,15 @@ def trace(
     space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, None)
     execute(space)
     found = _read(space)
-    return Trace(per_network(space.report[:, 0], checked.single), *(part[0] if checked.single else part for part in found))
+    loss = per_network(space.report[:, 0], checked.single)
+    return Trace(loss, *(part[0] if checked.single else part for part in found))
 
 
-def _read(space: object) -> tuple[Floats, ...]:
+def _read(space: Any) -> tuple[Floats, ...]:
     """Return states, delta, delta_norm and gain of the last run, with R in front."""
-    steps, lines, width = (int(space.jobs[name][0]) for name in ("steps", "lines", "width"))  # type: ignore[attr-defined]
-    keep = (lines, space.net.n_hidden)  # type: ignore[attr-defined]
-    gather = space.gather  # type: ignore[attr-defined]
+    steps, lines, width = (int(space.jobs[name][0]) for name in ("steps", "lines", "width"))
+    keep = (lines, space.net.n_hidden)
+    gather = space.gather
     states = gather("states", steps + 1, lines, width, keep=keep)
     delta = gather("delta", steps + 1, lines, width, keep=keep)
     delta_square, v_square = gather("delta_square", steps + 1), gather("v_square", steps)

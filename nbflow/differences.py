@@ -1,0 +1,223 @@
+"""Checking a gradient by differences, without any of the kernels that computed it.
+
+The network runs forward in NumPy, its units compiled for complex numbers: a complex step, `Im f(x + ih) / h`, is the
+derivative to rounding (Squire and Trapp 1998); central differences with four points make a second opinion, for units
+that are not analytic. Both are as slow as they are simple: one forward pass for every parameter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check, layout
+from nbflow.gradient import Buffers, check_flow, gradient, run_gradient, shape_of
+from nbflow.network import Network
+from nbflow.records import Batch, Floats, Flow, GradientCheck, Params
+
+STEP = 1e-30
+CENTRAL_STEP = 1e-4
+# Perturbed networks that run side by side.
+CHUNK = 64
+
+
+def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | None = None) -> GradientCheck:
+    """Compare the gradient with complex-step and central differences.
+
+    Parameters
+    ----------
+    net : Network
+        A cell, a loss or a penalty of your own included: this is how to find out whether its derivatives are right.
+    theta : array of shape (P,)
+    batch : Batch
+        A small one: the time goes with P.
+    flow : Flow, optional
+        Its immediate derivative is compared with differences of Omega as a function of the explicit w_rec alone.
+
+    Returns
+    -------
+    GradientCheck
+        Errors relative to the whole vector: near 1e-15 and 1e-10 for a right float64 gradient, 1e-7 for float32. At a
+        kink (relu at 0) central differences tell nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=3, n_out=4, dtype="float64")
+    >>> theta = nf.init(net, "orthogonal", rng=0)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=2, length=10, dtype="float64")
+    >>> seen = check_gradient(net, theta, batch, flow=nf.Flow("norm", alpha=2.0))
+    >>> seen.error_complex < 1e-12, seen.error_central < 1e-8
+    (True, True)
+    """
+    if isinstance(theta, np.ndarray) and theta.ndim == 2:
+        raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},). Check one replica: theta[0].")
+    d_theta = gradient(net, theta, batch, flow=flow).d_theta
+    precise = dataclasses.replace(net, dtype="float64")
+    batch = Batch(*(part.astype(np.float64) if part.dtype.kind == "f" else part for part in batch))
+    point = theta.astype(np.float64)
+    loss = _Forward(precise, batch)
+    complex_step, central = _complex_step(loss, point), _central(loss, point)
+    if flow is not None:
+        w_rec = layout.blocks(net)["w_rec"]
+        omega = _FrozenOmega(precise, point, batch, flow)
+        complex_step[w_rec] += float(flow.alpha) * _complex_step(omega, point[w_rec])
+        central[w_rec] += float(flow.alpha) * _central(omega, point[w_rec])
+    return GradientCheck(
+        error_central=_relative(d_theta, central),
+        error_complex=_relative(d_theta, complex_step),
+        worst=_name_of(net, int(np.argmax(np.abs(d_theta - complex_step)))),
+        d_theta=d_theta,
+        central=central,
+        complex_step=complex_step,
+    )
+
+
+def _relative(found: Floats, wanted: Floats) -> float:
+    """Return ||found - wanted|| / ||wanted||, or the difference itself where that would be 0/0."""
+    return float(np.linalg.norm(found - wanted) / (np.linalg.norm(wanted) or 1.0))
+
+
+def _name_of(net: Network, index: int) -> str:
+    """Return the name of a parameter, as in "w_rec[3, 0, 2]"."""
+    for name, block in layout.blocks(net).items():
+        if block.start <= index < block.stop:
+            place = np.unravel_index(index - block.start, layout.shapes(net)[name])
+            return f"{name}{[int(i) for i in place]}"
+    raise AssertionError
+
+
+Function = Callable[[Any], Any]
+
+
+def _complex_step(function: Function, point: Floats) -> Floats:
+    """Return the gradient of a function of (n, P) -> (n,) at `point` by complex steps."""
+    found = np.empty(point.size)
+    for start in range(0, point.size, CHUNK):
+        rows = np.arange(start, min(start + CHUNK, point.size))
+        points = np.tile(point.astype(complex), (rows.size, 1))
+        points[rows - start, rows] += 1j * STEP
+        found[rows] = function(points).imag / STEP
+    return found
+
+
+def _central(function: Function, point: Floats) -> Floats:
+    """Return the gradient by four-point central differences, whose error falls as the fourth power of the step."""
+    found = np.empty(point.size)
+    for start in range(0, point.size, CHUNK):
+        rows = np.arange(start, min(start + CHUNK, point.size))
+        total = np.zeros(rows.size)
+        for shift, factor in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
+            points = np.tile(point.astype(complex), (rows.size, 1))
+            points[rows - start, rows] += shift * CENTRAL_STEP
+            total += factor * function(points).real
+        found[rows] = total / (12 * CENTRAL_STEP)
+    return found
+
+
+class _Forward:
+    """The loss as a function of theta (n, P), complex."""
+
+    def __init__(self, net: Network, batch: Batch) -> None:
+        from nbflow.cpu.complex_step import build_complex_loss, build_complex_step
+
+        self.net, self.batch = net, batch
+        self.step, self.loss = build_complex_step(net.cell_object), build_complex_loss(net.loss_object)
+        weights = batch.weights
+        if net.loss_object.classes:
+            self.targets = (batch.targets[..., None] == np.arange(net.n_out)).astype(np.float64)
+        else:
+            self.targets = batch.targets
+        self.seen = [np.flatnonzero(weights[t]) for t in range(weights.shape[0])]
+
+    def __call__(self, theta: Any) -> Any:
+        params = _complex_params(self.net, theta)
+        n, batch_size = theta.shape[0], self.batch.weights.shape[1]
+        s = np.zeros((n, batch_size, len(self.net.cell_object.states), self.net.n_hidden), complex)
+        total = np.zeros(n, complex)
+        for t, seen in enumerate(self.seen):
+            s = self._advance(params, t, s)
+            if seen.size:
+                y = s[:, seen, 0] @ params.w_out + params.b_out[:, None]
+                values = np.empty(n * seen.size, complex)
+                targets = np.broadcast_to(self.targets[t, seen], y.shape)
+                self.loss(_rows(y), _rows(targets), values)
+                total += values.reshape(n, -1) @ self.batch.weights[t, seen]
+        return total
+
+    def _advance(self, params: Params, t: int, s: Any) -> Any:
+        cell, inputs = self.net.cell_object, self.batch.inputs[t]
+        n, batch_size, _, hidden = s.shape
+        gates = len(cell.gates)
+        if inputs.dtype.kind in "iu":
+            a_in = params.w_in[:, inputs]
+        else:
+            a_in = np.einsum("bi,nigh->nbgh", inputs, params.w_in)
+        a_in = a_in + params.bias[:, None]
+        a_rec = (s[:, :, 0] @ params.w_rec.reshape(n, hidden, -1)).reshape(n, batch_size, gates, hidden)
+        if cell.bias_rec:
+            a_rec = a_rec + params.bias_rec[:, None]
+        out = np.empty_like(s)
+        flat = (n * batch_size, -1, hidden)
+        self.step(a_in.reshape(flat), a_rec.reshape(flat), s.reshape(flat), out.reshape(flat))
+        return out
+
+
+def _rows(array: Any) -> Any:
+    return np.ascontiguousarray(array.reshape(-1, array.shape[-1]))
+
+
+def _complex_params(net: Network, theta: Any) -> Params:
+    """Return views of complex theta (n, P) by name."""
+    where, shapes = layout.blocks(net), layout.shapes(net)
+    return Params(*(theta[:, where[name]].reshape(len(theta), *shape) for name, shape in shapes.items()))
+
+
+class _FrozenOmega:
+    """Omega as a function of the explicit w_rec (n, H*G*H): delta, e and what J carries past a_rec stay as they are."""
+
+    def __init__(self, net: Network, theta: Floats, batch: Batch, flow: Flow) -> None:
+        from nbflow.cpu.complex_step import build_complex_penalty
+
+        penalty, alpha = check_flow(flow, 1)
+        self.penalty, self.net = build_complex_penalty(penalty), net
+        checked = _check.computation(net, theta, batch)
+        space = Buffers(net, shape_of(checked)).of(checked, keep_delta=True, flowing=True)
+        run_gradient(space, checked, np.empty_like(checked.theta), None, alpha, flow, None)
+        self._read(space, flow, layout.unpack(net, theta).w_rec)
+
+    def _read(self, space: Any, flow: Flow, w_rec: Floats) -> None:
+        """Keep delta, e and the rest of v at the counted (t, b), one row each."""
+        steps, reach, hidden = space.steps, int(space.jobs["reach"].max()), self.net.n_hidden
+        lines, gates, width = (int(space.jobs[name][0]) for name in ("lines", "gates", "width"))
+        delta = space.gather("delta", steps + 1, lines, width, keep=(lines, hidden))[0]
+        e = space.gather("rec", steps, gates, width, keep=(gates, hidden))[0]
+        v = delta[:-1].copy()  # right but for the h-line, which has the loss of its own step
+        v[:, :, 0] = space.gather("v", steps, width, keep=(hidden,))[0]
+        square = (delta[1 : reach + 1] ** 2).sum(axis=(2, 3))
+        counted = square >= flow.bound
+        self.square = square[counted]
+        self.e = e[:reach][counted].reshape(-1, gates * hidden)
+        self.rest = v[:reach][counted].astype(complex)
+        self.rest[:, 0] -= self.e @ w_rec.reshape(hidden, -1).T
+        batch_size = space.shape.batch
+        self.scale = 1.0 / max(counted.sum(), 1) if flow.reduction == "mean" else 1.0 / batch_size
+
+    def __call__(self, w_rec: Any) -> Any:
+        total = np.zeros(w_rec.shape[0], complex)
+        for k, matrix in enumerate(w_rec.reshape(w_rec.shape[0], self.net.n_hidden, -1)):
+            v = self.rest.copy()
+            v[:, 0] += self.e @ matrix.T
+            q = (v**2).sum(axis=(1, 2)) / self.square
+            values = np.empty(q.size, complex)
+            self.penalty(q, values)
+            total[k] = values.sum() * self.scale
+        return total

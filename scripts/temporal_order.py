@@ -1,0 +1,431 @@
+"""Train recurrent networks on a task with long gaps, with and without cures for exploding and vanishing gradients.
+
+Each method trains the same networks (same first weights, same sequences), R of them side by side, for the same number
+of updates: plain SGD, SGD with a clipped gradient, and either with the flow penalty Omega, which keeps the gradient from
+vanishing on its way back (Pascanu, Mikolov, Bengio 2013; Goodfellow, Bengio, Courville 2016, section 10.11). At the end
+there are a table, a picture of error, gradient norm and gain, and every number and setting as JSON; Ctrl-C ends early
+and keeps what was done.
+
+Usage: python scripts/temporal_order.py --length 50 --replicas 8 --updates 30000
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import nbflow as nf
+from nbflow import plot
+
+Method = Literal["sgd", "clip", "omega", "clip+omega"]
+TITLES: dict[str, str] = {
+    "sgd": "plain SGD",
+    "clip": "SGD + clipping",
+    "omega": "SGD + Omega",
+    "clip+omega": "SGD + clipping + Omega",
+}
+# The error of knowing nothing but how often each answer is right, in percent.
+CHANCE = {"temporal_order": 75.0, "temporal_order_3bit": 87.5, "addition": 36.0, "multiplication": 23.3,
+          "permutation": 50.0}  # fmt: skip
+QUIET_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is trained, how, and where the results go."""
+
+    task: str = "temporal_order"
+    """The task, by the name of its file in nbflow/tasks."""
+    length: int | tuple[int, int] = 50
+    """L, the steps of a sequence; the gap to bridge grows with it. Two numbers: each batch draws a length between them."""
+    replicas: int = 8
+    """R, how many networks each method trains: same settings, other first weights and other sequences."""
+    methods: tuple[Method, ...] = ("sgd", "clip", "clip+omega")
+    """Which cures to compare: sgd (none), clip, omega, clip+omega."""
+    cell: str = "tanh"
+    """The recurrent cell, by the name of its file in nbflow/cells."""
+    init: str = "smart_tanh"
+    """How first weights are drawn, by the name of a file in nbflow/inits."""
+    hidden: int = 50
+    """H, hidden units of a network."""
+    batch_size: int = 20
+    """B, sequences in an update."""
+    lr: float = 0.01
+    """The learning rate."""
+    rule: str = "norm"
+    """How a gradient is clipped: norm (scaled as a whole) or value (entry by entry)."""
+    threshold: float = 1.0
+    """What a gradient, or an entry of it, is clipped to."""
+    nonfinite: str = "random"
+    """What the clip does with a gradient that has NaN or Inf in it: random, skip, zero, shrink, raise or keep."""
+    alpha: float = 2.0
+    """The weight of Omega beside the loss."""
+    penalty: str = "squared"
+    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2 or log (log r)^2."""
+    reduction: str = "mean"
+    """Whether Omega is the mean over steps and sequences, or the sum over steps."""
+    updates: int = 30_000
+    """Updates of every network, the same for all methods."""
+    stop_when_solved: bool = False
+    """Whether a method may end early, once each of its networks has been below `solved_below`."""
+    record_every: int = 100
+    """Updates between two points of the curves of norm and gain."""
+    evaluate_every: int = 1000
+    """Updates between two measurements of the error."""
+    evaluate_size: int = 10_000
+    """Fresh sequences in such a measurement."""
+    solved_below: float = 0.01
+    """The error below which a network counts as having solved the task."""
+    seed: int = 0
+    """Decides first weights and sequences."""
+    out: Path = Path("results")
+    """The folder for the picture and the JSON."""
+    name: str = ""
+    """How these two files are called; by default as the task."""
+
+
+@dataclass
+class Result:
+    """What one method did."""
+
+    method: str
+    run: nf.Run
+    gain: dict[str, list[Any]] = field(default_factory=lambda: {"update": [], "mean": []})
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.method]
+
+    @property
+    def passages(self) -> list[int | None]:
+        """First evaluated update below the wanted error, for each network."""
+        return list(self.run.first_passage)
+
+    @property
+    def solved(self) -> int:
+        return sum(at is not None for at in self.passages)
+
+    @property
+    def stays(self) -> int:
+        return sum(self.run.stays_below)
+
+    @property
+    def median_passage(self) -> float:
+        """The median over all networks; infinite if fewer than half of them got there."""
+        return statistics.median(math.inf if at is None else at for at in self.passages)
+
+    @property
+    def errors(self) -> list[float]:
+        """The last measured error of each network."""
+        return list(self.run.evaluations["error"][-1]) if self.run.evaluations["error"] else []
+
+    @property
+    def nonfinite(self) -> int:
+        return int(sum(sum(row) for row in self.run.history.get("nonfinite", [])))
+
+    @property
+    def rate(self) -> float:
+        """Network updates a second: an update of R networks counts R times."""
+        return self.run.updates * len(self.passages) / self.run.seconds if self.run.seconds else 0.0
+
+
+# What is trained.
+
+
+def network(options: Options) -> tuple[nf.Network, Any, nf.Task]:
+    """Return the network, the first weights of R of it, and the task."""
+    task = nf.load_task(options.task)
+    net = nf.Network(cell=options.cell, n_in=task.n_in, n_hidden=options.hidden, n_out=task.n_out, loss=task.loss)
+    return net, nf.init(net, options.init, rng=options.seed, replicas=options.replicas), task
+
+
+def recipe(options: Options, method: str) -> nf.Recipe:
+    """Return how a method trains.
+
+    Without a cure the threshold is infinite: such a clip changes nothing, and reports the norm.
+    """
+    clip = nf.Clip("norm", math.inf, nonfinite="keep")
+    if "clip" in method:
+        clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
+    flow = None
+    if "omega" in method:
+        flow = nf.Flow(options.penalty, alpha=options.alpha, reduction=options.reduction)
+    return nf.Recipe(
+        lr=options.lr, batch_size=options.batch_size, lengths=options.length, clip=clip, flow=flow,
+        max_updates=options.updates, record_every=options.record_every, evaluate_every=options.evaluate_every,
+        evaluate_size=options.evaluate_size, solved_below=options.solved_below,
+        stop_when_solved=options.stop_when_solved,
+    )  # fmt: skip
+
+
+class Gain:
+    """The mean gain of each network over the steps and sequences of one fixed batch that no training sees."""
+
+    def __init__(self, options: Options, net: nf.Network, task: nf.Task) -> None:
+        length = options.length if isinstance(options.length, int) else options.length[1]
+        self.net = net
+        self.batch = task.sample(seed=options.seed, index=2**32 - 1, batch_size=options.batch_size, length=length,
+                                 replicas=options.replicas, stream="evaluation", dtype=net.dtype)  # fmt: skip
+        self.workspace = nf.workspace(net, self.batch)
+
+    def __call__(self, theta: Any) -> list[float]:
+        gain = nf.trace(self.net, theta, self.batch, workspace=self.workspace).gain
+        with warnings.catch_warnings():  # a network whose gradient is 0 or NaN everywhere has no gain
+            warnings.simplefilter("ignore", RuntimeWarning)
+            means: list[float] = np.nanmean(gain, axis=(1, 2), dtype=np.float64).tolist()
+        return means
+
+
+def warm_up(options: Options, methods: Sequence[str]) -> None:
+    """Check every setting and compile every kernel, so that neither is left for later."""
+    net, theta, task = network(options)
+    for method in methods:
+        short = replace(recipe(options, method), max_updates=1, evaluate_size=1)
+        nf.train(net, theta, task, short, seed=options.seed)
+    Gain(options, net, task)(theta)
+
+
+def train(options: Options, method: str, show: Callable[[Result], None]) -> Result:
+    """Train every network by one method."""
+    net, theta, task = network(options)
+    measure = Gain(options, net, task)
+    result = Result(method, nf.Run(theta))
+
+    def look(run: nf.Run) -> None:
+        result.run = run
+        result.gain["update"].append(run.updates)
+        result.gain["mean"].append(measure(run.theta))
+        show(result)
+
+    result.run = nf.train(net, theta, task, recipe(options, method), seed=options.seed, callbacks=[look])
+    return result
+
+
+def experiment(options: Options, console: Console) -> tuple[list[Result], float]:
+    """Train by every method, until the end or Ctrl-C; return what was done, and the seconds before the first update."""
+    methods = list(dict.fromkeys(options.methods))
+    results: list[Result] = []
+    started = time.perf_counter()
+    with console.status("Compiling kernels; they are kept on disk for the next time"):
+        warm_up(options, methods)
+    compiling = time.perf_counter() - started
+    console.print(f"Kernels ready after {compiling:.1f} s. {about(options)}", highlight=False)
+    try:
+        with display(options, methods, console) as show:
+            for method in methods:
+                results.append(train(options, method, show))
+                if results[-1].run.interrupted:
+                    break
+    except KeyboardInterrupt:  # between two methods
+        pass
+    return results, compiling
+
+
+def about(options: Options) -> str:
+    """Say in a line what is trained."""
+    length = options.length if isinstance(options.length, int) else "{} to {}".format(*options.length)
+    return (
+        f"{options.task}, {length} steps; {options.replicas} networks a method, {options.hidden} {options.cell} units "
+        f"({options.init}), batches of {options.batch_size}, {options.updates:,} updates each."
+    )
+
+
+# What is seen while it trains.
+
+
+@contextmanager
+def display(options: Options, methods: Sequence[str], console: Console) -> Iterator[Callable[[Result], None]]:
+    """Give a function that shows how far a method is: bars in a terminal, else a line now and then."""
+    if not console.is_terminal:
+        yield Lines(options, console)
+        return
+    title = TextColumn("{task.description}")
+    with Progress(title, BarColumn(24), TextColumn("{task.fields[words]}"), TimeRemainingColumn(), console=console,
+                  refresh_per_second=5) as bars:  # fmt: skip
+        tasks = {method: bars.add_task(TITLES[method], total=options.updates, start=False, words="waiting")
+                 for method in methods}  # fmt: skip
+        yield lambda result: advance(bars, tasks[result.method], result)
+
+
+def advance(bars: Progress, task: TaskID, result: Result) -> None:
+    if not bars.tasks[task].started:
+        bars.start_task(task)
+    bars.update(task, completed=result.run.updates, words=state(result))
+
+
+def state(result: Result) -> str:
+    """Say in few words how a method is doing; norm and error are medians over its networks."""
+    words = f"{result.rate:,.0f} network updates/s"
+    if result.errors:
+        words += f"  error {100 * statistics.median(result.errors):.1f} %  solved {result.solved}/{len(result.errors)}"
+    return words + f"  norm {statistics.median(result.run.history['norm'][-1]):.2g}"
+
+
+class Lines:
+    """A line every some seconds."""
+
+    def __init__(self, options: Options, console: Console) -> None:
+        self.total, self.console, self.last = options.updates, console, time.perf_counter()
+
+    def __call__(self, result: Result) -> None:
+        done, now = result.run.updates, time.perf_counter()
+        if now - self.last < QUIET_SECONDS and done < self.total:
+            return
+        self.last = now
+        left = result.run.seconds * (self.total / done - 1)
+        self.console.print(f"{result.title}: {done:,} of {self.total:,} updates, {state(result)}, {left:.0f} s left",
+                           highlight=False, soft_wrap=True)  # fmt: skip
+
+
+# What is seen at the end.
+
+
+def table(options: Options, results: Sequence[Result]) -> Table:
+    """Return the table of results, a row for each method."""
+    below = f"{100 * options.solved_below:g} %"
+    found = Table(title=f"{options.task}: {options.replicas} networks a method", title_justify="left")
+    found.add_column("method")
+    for words in ("solved", f"first below {below}\nmedian", "final error\nmedian", f"stays\nbelow {below}",
+                  "non-finite\ngradients", "network\nupdates/s"):  # fmt: skip
+        found.add_column(words, justify="right")
+    found.add_column(f"first below {below}, each\n(thousands of updates)")
+    for result in results:
+        found.add_row(*cells(result))
+    return found
+
+
+def cells(result: Result) -> list[str]:
+    count, median = len(result.passages), result.median_passage
+    title = result.title + (f"\n(stopped at {result.run.updates:,})" if result.run.interrupted else "")
+    error = f"{100 * statistics.median(result.errors):.1f} %" if result.errors else "-"
+    passage = f"{median:,.0f}" if math.isfinite(median) else f"> {result.run.updates:,}"
+    each = " ".join("-" if at is None else f"{at / 1000:g}" for at in result.passages)
+    return [title, f"{result.solved} / {count}", passage, error, f"{result.stays} / {count}", f"{result.nonfinite:,}",
+            f"{result.rate:,.0f}", each]  # fmt: skip
+
+
+def picture(options: Options, results: Sequence[Result]) -> Any:
+    """Draw error, gradient norm and gain over updates, a column for each method."""
+    errors = {r.method: (r.run.evaluations["update"], 100 * np.array(r.run.evaluations["error"])) for r in results}
+    norms = {r.method: (r.run.history.get("update", []), r.run.history.get("norm", [])) for r in results}
+    gains = {r.method: (r.gain["update"], r.gain["mean"]) for r in results}
+    solved = 100 * options.solved_below
+    error_levels = [plot.Level(solved, f"solved: below {solved:g} %")]
+    if options.task in CHANCE:
+        error_levels.append(plot.Level(CHANCE[options.task], f"guessing: {CHANCE[options.task]:g} %"))
+    clipped = [plot.Level(options.threshold, f"clipped to {options.threshold:g}")] if options.rule == "norm" else []
+    passing = [plot.Level(1.0, "1: the gradient neither shrinks nor grows")]
+    rows = [
+        plot.Row("error on fresh\nsequences (%)", errors, "error", {r.method: error_levels for r in results}, solved),
+        plot.Row("gradient norm", norms, "log", {r.method: clipped for r in results if "clip" in r.method}),
+        plot.Row("gain of the gradient,\na step back in time", gains, "log", {r.method: passing for r in results}),
+    ]
+    titles = {r.method: f"{r.title}: {r.solved} of {len(r.passages)} solved" for r in results}
+    words = f"{about(options)}\nThin lines: one network each. Thick line: their median."
+    return plot.training(options.task.replace("_", " ").capitalize(), words, titles, rows)
+
+
+def document(options: Options, results: Sequence[Result], compiling: float) -> dict[str, Any]:
+    """Return every setting and every number as JSON takes it."""
+    return plain({
+        "options": asdict(options),
+        "machine": machine(),
+        "seconds_before_first_update": compiling,
+        "methods": {result.method: result.run.as_dict() | {"gain": result.gain} for result in results},
+    })  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """Say what computed this."""
+    import numba
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": processor(), "cores": cores, "threads": numba.get_num_threads(), "system": platform.platform(),
+        "python": platform.python_version(), "nbflow": nf.__version__, "numpy": np.__version__,
+        "numba": numba.__version__,
+    }  # fmt: skip
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def plain(thing: Any) -> Any:
+    """Return a thing as strict JSON takes it: paths as text, NaN and Inf as null."""
+    if isinstance(thing, dict):
+        return {str(key): plain(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [plain(value) for value in thing]
+    if isinstance(thing, float) and not math.isfinite(thing):
+        return None
+    return str(thing) if isinstance(thing, Path) else thing
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a file beside `path` and rename it, so that there is never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def report(options: Options, results: Sequence[Result], compiling: float, console: Console) -> None:
+    """Print the table, write the JSON and draw the picture."""
+    if any(result.run.interrupted for result in results) or len(results) < len(set(options.methods)):
+        console.print("Stopped early; this is what was done.", style="bold yellow")
+    console.print(table(options, results))
+    name = options.name or options.task
+    text = json.dumps(document(options, results, compiling), allow_nan=False)
+    console.print(f"numbers: {write(options.out / f'{name}.json', text)}", soft_wrap=True, highlight=False)
+    if results:
+        path = plot.save(picture(options, results), options.out / f"{name}.png")
+        console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+
+
+def console_here() -> Console:
+    """Return a console that leaves room for the table where no terminal says how wide it is."""
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    console = console_here()
+    try:
+        results, compiling = experiment(options, console)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        return 2
+    report(options, results, compiling, console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Networks and batches for tests, small and random, and the way from them to the reference."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import naive
+import numpy as np
+import nbflow as nf
+
+CELLS, LOSSES, FLOWS = nf.names("cells"), nf.names("losses"), nf.names("flows")
+CLIPS, OPTIMIZERS, TASKS = nf.names("clips"), nf.names("optimizers"), nf.names("tasks")
+DTYPES = ("float64", "float32")
+KINDS = ("dense", "tokens")
+WHENS = ("last", "all", "ragged")
+REDUCTIONS = ("sum", "mean")
+
+
+class Case(NamedTuple):
+    """A network, its parameters, a batch, and a first state."""
+
+    net: nf.Network
+    theta: np.ndarray
+    batch: nf.Batch
+    state: np.ndarray
+
+    @property
+    def sizes(self):
+        """The sizes as the reference wants them: (cell, N, H, M)."""
+        return self.net.cell, self.net.n_in, self.net.n_hidden, self.net.n_out
+
+    @property
+    def plain(self):
+        """The batch as the reference wants it, in float64."""
+        return tuple(a if a.dtype.kind in "iu" else a.astype(np.float64) for a in self.batch)
+
+    @property
+    def params(self):
+        return naive.unpack(self.theta, *self.sizes)
+
+    @property
+    def terms(self):
+        """The length of the longest sum."""
+        T, B = self.batch.weights.shape
+        return T * B + self.net.n_hidden + self.net.n_in
+
+    def flow(self, *, carried=False):
+        """Return the reference's record of this batch, from the first state or from zeros."""
+        s0 = self.state.astype(np.float64) if carried else None
+        return naive.backward(self.params, self.net.cell, self.net.loss, self.plain, s0)
+
+
+def make_weights(rng, when, T, B):
+    """Return weights (T,B): the last step, every step, or random ones in sequences of unlike lengths, the first empty.
+
+    Ragged sequences have steps without weight in the middle as well, and the longest one ends with weight.
+    """
+    weights = np.zeros((T, B))
+    if when == "last":
+        weights[-1] = 1 / B
+    elif when == "all":
+        weights[:] = rng.uniform(0.2, 1.5, (T, B))
+    else:
+        for b in range(B):
+            end = T if b == B - 1 else rng.integers(0, T + 1) * (b > 0)
+            weights[:end, b] = rng.uniform(-0.5, 1.5, end) * (rng.random(end) < 0.6)
+            weights[max(end - 1, 0) : end, b] = 0.7
+    return weights
+
+
+def make_theta(net, rng, gain=0.9):
+    """Return random parameters of which the recurrent matrix of every gate has about the spectral radius `gain`."""
+    shapes = naive.sizes(net.cell, net.n_in, net.n_hidden, net.n_out)
+    scales = {"w_in": 0.7, "w_rec": gain / np.sqrt(net.n_hidden), "bias": 0.3, "bias_rec": 0.3, "b_out": 0.3}
+    scales["w_out"] = 1 / np.sqrt(net.n_hidden)
+    return np.concatenate([scales[name] * rng.normal(size=int(np.prod(shape))) for name, shape in shapes.items()])
+
+
+def make_case(
+    cell, loss="square", kind="dense", when="ragged", T=5, B=3, N=2, H=3, M=2, dtype="float64", seed=0, gain=0.9
+):  # fmt: skip
+    """Return a random case; the same arguments in another dtype are the same numbers, rounded."""
+    net = nf.Network(cell=cell, n_in=N, n_hidden=H, n_out=M, loss=loss, dtype=dtype)
+    rng = np.random.default_rng([seed, T, B, N, H, M])
+    theta = make_theta(net, rng, gain).astype(dtype)
+    inputs = rng.normal(size=(T, B, N)).astype(dtype) if kind == "dense" else rng.integers(0, N, (T, B))
+    targets = {
+        "softmax": lambda: rng.integers(0, M, (T, B)),
+        "square": lambda: rng.normal(size=(T, B, M)).astype(dtype),
+        "bernoulli": lambda: rng.integers(0, 2, (T, B, M)).astype(dtype),
+    }[loss]()
+    weights = make_weights(rng, when, T, B).astype(dtype)
+    state = rng.uniform(-0.5, 0.5, (B, naive.CELLS[cell].states, H)).astype(dtype)
+    return Case(net, theta, nf.Batch(inputs, targets, weights), state)
+
+
+def make_replicas(cell, R=3, **choices):
+    """Return (net, theta (R,P), batch with R in front, state (R,B,S,H), the R cases)."""
+    cases = [make_case(cell, seed=100 + r, **choices) for r in range(R)]
+    batch = nf.Batch(*(np.stack(parts) for parts in zip(*(case.batch for case in cases), strict=True)))
+    theta, state = np.stack([case.theta for case in cases]), np.stack([case.state for case in cases])
+    return cases[0].net, theta, batch, state, cases

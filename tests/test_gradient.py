@@ -1,0 +1,372 @@
+"""Claims about losses, gradients and outputs: against the reference, against differences, against PyTorch."""
+
+from __future__ import annotations
+
+import itertools
+
+import naive
+import nbflow as nf
+import numpy as np
+import pytest
+from cases import CELLS, DTYPES, KINDS, LOSSES, WHENS, Case, make_case, make_replicas
+from tolerance import assert_close, within
+
+# (T, B, N, H, M): 1 everywhere; below, at and above the lengths of vectors and the sizes of shards (they split at 8).
+SIZES = (
+    (1, 1, 1, 1, 1), (1, 3, 2, 4, 2), (4, 1, 3, 5, 2), (6, 2, 1, 1, 3), (3, 4, 2, 2, 1), (5, 7, 3, 7, 4), (5, 8, 4, 16, 9),
+    (4, 9, 2, 17, 2), (3, 20, 5, 33, 16), (3, 25, 17, 50, 17), (140, 2, 3, 6, 2),
+)  # fmt: skip
+
+
+def assert_gradient(case, tolerance, *, carried=False, **choices):
+    """Assert that loss and gradient of a case are the reference's."""
+    flow = case.flow(carried=carried)
+    out = nf.gradient(case.net, case.theta, case.batch, state=case.state if carried else None, **choices)
+    assert out.d_theta.dtype == case.net.dtype
+    assert_close(out.loss, flow.loss, tolerance, "the loss")
+    assert_close(out.d_theta, naive.pack(flow.d_params), tolerance, "the gradient")
+    return out, flow
+
+
+@pytest.mark.parametrize(
+    "package, known",
+    [
+        ("cells", naive.CELLS),
+        ("losses", naive.LOSSES),
+        ("flows", ("norm", "squared", "log")),
+        ("clips", ("norm", "value", "block", "unit", "normalize", "random")),
+        ("optimizers", naive.OPTIMIZERS),
+        ("tasks", naive.TASKS),
+    ],
+)
+def test_the_reference_knows_every_name(package, known):
+    assert nf.names(package)
+    assert set(nf.names(package)) <= set(known)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_is_the_references_for_every_loss_input_and_weighting(cell, dtype):
+    for loss, kind, when in itertools.product(LOSSES, KINDS, WHENS):
+        case = make_case(cell, loss, kind, when, T=5, B=3, N=3, H=5, M=3, dtype=dtype)
+        out, flow = assert_gradient(case, within(dtype, 5, case.terms))
+        assert np.linalg.norm(out.d_theta) > 1e-3, (loss, kind, when)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("T, B, N, H, M", SIZES)
+def test_gradient_is_the_references_for_every_size(cell, T, B, N, H, M):
+    for k, dtype in enumerate(DTYPES):
+        loss = "square" if M == 1 else LOSSES[(B + H + k) % len(LOSSES)]
+        for kind in KINDS:
+            case = make_case(cell, loss, kind, "ragged", T, B, N, H, M, dtype)
+            assert_gradient(case, within(dtype, T, case.terms), carried=(B + k) % 2 == 0)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_the_references_for_the_smallest_networks(cell, kind):
+    for loss in LOSSES:
+        case = make_case(cell, loss, kind, "ragged", T=3, B=2, N=2, H=3, M=2)
+        assert_gradient(case, within("float64", 3, case.terms))
+        assert_gradient(case, within("float64", 3, case.terms), carried=True)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_are_the_references(cell, kind):
+    for dtype, (T, B, N, H, M) in itertools.product(DTYPES, SIZES[:7]):
+        case = make_case(cell, "square", kind, "all", T, B, N, H, M, dtype)
+        y = nf.predict(case.net, case.theta, case.batch.inputs)
+        assert y.dtype == dtype
+        wanted = naive.outputs(case.params, naive.forward(case.params, cell, case.plain[0]))
+        assert_close(y, wanted, within(dtype, T, case.terms))
+
+
+def test_softmax_over_one_class_costs_nothing_and_teaches_nothing():
+    case = make_case("tanh", "softmax", M=1)
+    out = nf.gradient(case.net, case.theta, case.batch)
+    assert out.loss == 0
+    assert not out.d_theta.any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_the_difference_of_the_loss(cell, loss, kind):
+    """All perturbed networks are replicas of one call; four points, so that eps/h and h^4 are both about 1e-12."""
+    case = make_case(cell, loss, kind, "ragged", T=4, B=2, N=2, H=3, M=2, seed=1)
+    P, h, shifts = case.theta.size, 2e-4, (-2, -1, 1, 2)
+    theta = np.stack([case.theta + shift * h * row for shift in shifts for row in np.eye(P)])
+    batch = nf.Batch(*(np.broadcast_to(part, (4 * P, *part.shape)) for part in case.batch))
+    at = nf.gradient(case.net, theta, batch).loss.reshape(4, P)
+    slope = (at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * h)
+    assert_close(nf.gradient(case.net, case.theta, case.batch).d_theta, slope, 1e-9)
+
+
+TORCH_STEPS = {
+    "tanh": lambda torch, a, r, s: (torch.tanh(a[0] + r[0]),),
+    "sigmoid": lambda torch, a, r, s: (torch.sigmoid(a[0] + r[0]),),
+    "relu": lambda torch, a, r, s: (torch.relu(a[0] + r[0]),),
+    "linear": lambda torch, a, r, s: (a[0] + r[0],),
+    "lstm": lambda torch, a, r, s: _torch_lstm(torch, *(x + y for x, y in zip(a, r, strict=True)), s[1]),
+    "gru": lambda torch, a, r, s: _torch_gru(torch, torch.sigmoid(a[0] + r[0]), torch.sigmoid(a[1] + r[1]), a, r, s[0]),
+}
+
+
+def _torch_lstm(torch, i, f, g, o, c):
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _torch_gru(torch, r, z, a, rec, h):
+    return ((1 - z) * torch.tanh(a[2] + r * rec[2]) + z * h,)
+
+
+def _torch_losses(torch):
+    F = torch.nn.functional
+    return {
+        "softmax": lambda y, target: F.cross_entropy(y, target, reduction="none"),
+        "square": lambda y, target: ((y - target) ** 2).sum(-1),
+        "bernoulli": lambda y, target: F.binary_cross_entropy_with_logits(y, target, reduction="none").sum(-1),
+    }
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_is_that_of_autograd(torch, cell, kind, dtype):
+    for loss in LOSSES:
+        case = make_case(cell, loss, kind, "ragged", T=6, B=9, N=3, H=17, M=3, dtype=dtype, seed=2)
+        p = {name: torch.tensor(part, requires_grad=True) for name, part in case.params.items()}  # in float64
+        inputs, targets, weights = (torch.tensor(part) for part in case.plain)
+        s = [torch.tensor(line, dtype=torch.float64) for line in case.state.transpose(1, 0, 2)]
+        total = torch.zeros((), dtype=torch.float64)
+        for t in range(6):
+            a_in = p["bias"] + (p["w_in"][inputs[t]] if kind == "tokens" else torch.einsum("bn,ngh->bgh", inputs[t], p["w_in"]))
+            a_rec = torch.einsum("bk,kgh->bgh", s[0], p["w_rec"])
+            if naive.CELLS[cell].has_bias_rec:
+                a_rec = a_rec + p["bias_rec"]
+            s = TORCH_STEPS[cell](torch, a_in.unbind(1), a_rec.unbind(1), s)
+            y = s[0] @ p["w_out"] + p["b_out"]
+            total = total + (weights[t] * _torch_losses(torch)[loss](y, targets[t])).sum()
+        wanted = torch.autograd.grad(total, [p[name] for name in p if p[name].numel()])
+        out = nf.gradient(case.net, case.theta, case.batch, state=case.state)
+        assert_close(out.loss, total.item(), within(dtype, 6, case.terms))
+        assert_close(out.d_theta, torch.cat([d.ravel() for d in wanted]).numpy(), within(dtype, 6, case.terms))
+
+
+@pytest.mark.parametrize("cell", ["tanh", "relu"])
+def test_gradient_is_that_of_torch_rnn(torch, cell):
+    case = make_case(cell, "softmax", "dense", "all", T=7, B=5, N=4, H=11, M=3, seed=3)
+    p, (inputs, targets, weights) = case.params, (torch.tensor(part) for part in case.plain)
+    rnn = torch.nn.RNN(4, 11, nonlinearity=cell, dtype=torch.float64)
+    out = torch.nn.Linear(11, 3, dtype=torch.float64)
+    given = {"weight_ih_l0": p["w_in"][:, 0].T, "weight_hh_l0": p["w_rec"][:, 0].T, "bias_ih_l0": p["bias"][0]}
+    with torch.no_grad():
+        for name, value in given.items():
+            getattr(rnn, name).copy_(torch.tensor(value))
+        rnn.bias_hh_l0.zero_()
+        out.weight.copy_(torch.tensor(p["w_out"].T))
+        out.bias.copy_(torch.tensor(p["b_out"]))
+    y = out(rnn(inputs)[0])
+    per_step = torch.nn.functional.cross_entropy(y.flatten(0, 1), targets.flatten(), reduction="none")
+    (weights.flatten() * per_step).sum().backward()
+    d = nf.unpack(case.net, nf.gradient(case.net, case.theta, case.batch).d_theta)
+    for got, wanted in (
+        (d.w_in[:, 0].T, rnn.weight_ih_l0), (d.w_rec[:, 0].T, rnn.weight_hh_l0), (d.bias[0], rnn.bias_ih_l0),
+        (d.w_out.T, out.weight), (d.b_out, out.bias),
+    ):  # fmt: skip
+        assert_close(got, wanted.grad.numpy(), within("float64", 7, case.terms))
+
+
+# ------------------------------------------------------------------------------------------------ weights and lengths
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_without_weight_has_no_loss_and_no_gradient(cell, kind):
+    case = make_case(cell, "softmax", kind, T=3, B=2)
+    batch = case.batch._replace(weights=np.zeros((3, 2)), targets=np.full((3, 2), -1))
+    out = nf.gradient(case.net, case.theta, batch, flow=nf.Flow("norm", 1.0))
+    assert (out.loss, out.omega, out.counted) == (0, 0, 0)
+    assert not out.d_theta.any()
+    carried = nf.gradient(case.net, case.theta, batch, flow=nf.Flow("norm", 1.0, reduction="mean"), state=case.state)
+    assert (carried.loss, carried.omega, carried.counted) == (0, 0, 0)
+    assert not carried.d_theta.any()
+    assert np.isfinite(carried.state).all()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sequence_without_weight_adds_nothing(cell, kind):
+    """The gradient of a batch is the sum over its sequences, of which an empty one has none, wherever it stands."""
+    case = make_case(cell, "bernoulli", kind, "all", T=4, B=9, H=5, seed=4)
+    whole = nf.gradient(case.net, case.theta, case.batch)
+    for b in (0, 4, 8):
+        weights = case.batch.weights.copy()
+        weights[:, b] = 0
+        rest = nf.gradient(case.net, case.theta, case.batch._replace(weights=weights))
+        alone = nf.gradient(case.net, case.theta, nf.Batch(*(part[:, b : b + 1] for part in case.batch)))
+        assert_close(rest.loss + alone.loss, whole.loss, within("float64", 4, case.terms))
+        assert_close(rest.d_theta + alone.d_theta, whole.d_theta, within("float64", 4, case.terms))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_stands_after_the_end_of_a_sequence_does_not_matter(cell, kind, loss):
+    """Neither inputs nor targets there change a bit, with a first state or without."""
+    rng = np.random.default_rng(5)
+    case = make_case(cell, loss, kind, "ragged", T=8, B=9, N=3, H=5, M=3, seed=5)
+    after = np.cumsum(case.batch.weights[::-1] != 0, axis=0)[::-1] == 0
+    assert after.any()
+    inputs, targets = case.batch.inputs.copy(), case.batch.targets.copy()
+    inputs[after] = rng.integers(0, 3, after.sum()) if kind == "tokens" else rng.normal(size=(after.sum(), 3))
+    targets[after] = -7 if loss == "softmax" else 1 - targets[after]
+    other = case.batch._replace(inputs=inputs, targets=targets)
+    for state in (None, case.state):
+        one = nf.gradient(case.net, case.theta, case.batch, state=state)
+        two = nf.gradient(case.net, case.theta, other, state=state)
+        assert one.loss == two.loss
+        assert np.array_equal(one.d_theta, two.d_theta)
+
+
+def make_exploding_case(cell, kind, dtype, when):
+    """Return a case whose states overflow after the end of the sequences, some to Inf and, in `linear`, on to NaN."""
+    T, B, N, H, M = 24, 9, 3, 5, 2
+    case = make_case(cell, "square", kind, "all", T, B, N, H, M, dtype, seed=6)
+    p = nf.unpack(case.net, case.theta)
+    p.w_rec[:] = np.sign(p.w_rec) * (1e4 if dtype == "float32" else 1e30)
+    weights = np.zeros((T, B))
+    if when == "early":
+        weights[0] = 1.0
+    else:  # sequences of length 0 and 1, and one that ends later without having exploded: its states are 0 so far
+        weights[0, ::2] = 1.0
+        weights[3, -1] = 0.5
+        p.bias[:] = 0
+        p.w_in[2] = 0
+        inputs = case.batch.inputs
+        if kind == "dense":
+            inputs[:4, -1, :2] = 0
+        else:
+            inputs[:4, -1] = 2
+    return case._replace(batch=case.batch._replace(weights=weights.astype(dtype)))
+
+
+@pytest.mark.parametrize("cell", ["relu", "linear"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("when", ["early", "mixed"])
+@pytest.mark.parametrize("carried", [False, True])
+def test_states_that_explode_after_the_end_leave_the_gradient_alone(cell, kind, dtype, when, carried):
+    case = make_exploding_case(cell, kind, dtype, when)
+    case = case._replace(state=0 * case.state)
+    s0 = case.state.astype(np.float64)
+    states = naive.forward(case.params, cell, case.plain[0], s0)
+    assert np.abs(np.nan_to_num(states, nan=np.inf)).max() > np.finfo(dtype).max
+    flow = case.flow(carried=True)
+    assert np.isfinite(naive.pack(flow.d_params)).all()
+    state = case.state if carried else None
+    out = nf.gradient(case.net, case.theta, case.batch, state=state)
+    assert_close(out.loss, flow.loss, within(dtype, 4, case.terms))
+    assert_close(out.d_theta, naive.pack(flow.d_params), within(dtype, 4, case.terms))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_that_explodes_before_the_end_is_not_hidden(kind):
+    """NaN and Inf within a sequence reach the loss and the gradient; finding them is what the package is for."""
+    case = make_exploding_case("linear", kind, "float64", "early")
+    weights = case.batch.weights.copy()
+    weights[-1, 3] = 1.0
+    out = nf.gradient(case.net, case.theta, case.batch._replace(weights=weights))
+    assert not np.isfinite(out.loss)
+    assert not np.isfinite(out.d_theta).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses_do_not_overflow_for_any_finite_output(loss, dtype):
+    """Outputs of +-1e4 and +-1e30 (1e15 where they are squared), of which the reference says what they cost."""
+    for size in (1e4, 1e15 if loss == "square" else 1e30):
+        for signs in itertools.product((-1.0, 0.0, 1.0), repeat=3):
+            case = make_case("linear", loss, T=1, B=1, N=1, H=1, M=3, when="all", dtype=dtype)
+            p = nf.unpack(case.net, case.theta)
+            p.w_out[:] = 0
+            p.b_out[:] = size * np.array(signs)
+            out = nf.gradient(case.net, case.theta, case.batch)
+            flow = case.flow()
+            assert np.isfinite(out.loss)
+            assert_close(out.loss, flow.loss, within(dtype, 4), f"{signs}")
+            got = nf.unpack(case.net, out.d_theta).b_out
+            assert np.allclose(got, flow.d_params["b_out"], rtol=within(dtype, 4), atol=within(dtype, 4))
+
+
+# ----------------------------------------------------------------------------------------------------- truncated BPTT
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_halves_with_the_state_carried_are_the_whole_run(cell, kind, dtype):
+    """States to the bit, the loss to rounding; the gradient of each half is the reference's of that half."""
+    case = make_case(cell, "square", kind, "ragged", T=8, B=9, H=7, dtype=dtype, seed=7)
+    whole = nf.gradient(case.net, case.theta, case.batch, state=case.state)
+    state, losses = case.state, []
+    for part in (slice(0, 3), slice(3, 8)):
+        half = Case(case.net, case.theta, nf.Batch(*(array[part] for array in case.batch)), state)
+        out, flow = assert_gradient(half, within(dtype, 8, case.terms), carried=True)
+        assert_close(out.state, flow.states[-1], within(dtype, 8, case.terms), "the state")
+        state = out.state
+        losses.append(out.loss)
+    assert np.array_equal(state, whole.state)
+    assert_close(sum(losses), whole.loss, within(dtype, 8, case.terms))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_first_state_of_zeros_is_no_first_state(cell):
+    case = make_case(cell, "softmax", "tokens", "ragged", T=6, B=9, N=3, H=5)
+    one = nf.gradient(case.net, case.theta, case.batch)
+    two = nf.gradient(case.net, case.theta, case.batch, state=np.zeros_like(case.state))
+    assert one.state is None
+    assert np.array_equal(one.d_theta, two.d_theta)
+    assert one.loss == two.loss
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_replicas_have_their_own_networks_data_and_states(cell):
+    for dtype, B in (("float64", 3), ("float32", 9)):
+        net, theta, batch, state, cases = make_replicas(cell, R=3, loss="bernoulli", T=4, B=B, H=5, dtype=dtype)
+        out = nf.gradient(net, theta, batch, state=state)
+        for r, case in enumerate(cases):
+            flow = case.flow(carried=True)
+            assert_close(out.loss[r], flow.loss, within(dtype, 4, case.terms))
+            assert_close(out.d_theta[r], naive.pack(flow.d_params), within(dtype, 4, case.terms))
+            assert_close(out.state[r], flow.states[-1], within(dtype, 4, case.terms))
+
+
+def test_weights_are_linear_in_the_gradient():
+    """Twice the weights is twice the gradient, to the bit, and negative weights are as good as others."""
+    case = make_case("tanh", "softmax", "tokens", "all", T=5, B=9, N=3, H=5)
+    one = nf.gradient(case.net, case.theta, case.batch)
+    two = nf.gradient(case.net, case.theta, case.batch._replace(weights=-2 * case.batch.weights))
+    assert two.loss == -2 * one.loss
+    assert np.array_equal(two.d_theta, -2 * one.d_theta)
+
+
+def test_tokens_are_one_hot_inputs():
+    case = make_case("tanh", "softmax", "tokens", "all", T=6, B=9, N=5, H=7)
+    dense = case.batch._replace(inputs=np.eye(5)[case.batch.inputs])
+    one, two = nf.gradient(case.net, case.theta, case.batch), nf.gradient(case.net, case.theta, dense)
+    assert_close(two.loss, one.loss, within("float64", 6, case.terms))
+    assert_close(two.d_theta, one.d_theta, within("float64", 6, case.terms))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint16, np.int64, np.uint64])
+def test_tokens_and_classes_come_in_any_integer_type(dtype):
+    case = make_case("tanh", "softmax", "tokens", "ragged", T=4, B=3, N=5, H=4, M=3)
+    other = case.batch._replace(inputs=case.batch.inputs.astype(dtype), targets=case.batch.targets.astype(dtype))
+    one, two = nf.gradient(case.net, case.theta, case.batch), nf.gradient(case.net, case.theta, other)
+    assert np.array_equal(one.d_theta, two.d_theta)

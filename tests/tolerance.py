@@ -1,0 +1,54 @@
+"""How far apart two results of the same arithmetic may be: tolerances from the eps of the dtype, in one place.
+
+A sum of n products that is taken in another order differs by some sqrt(n) roundings of its largest terms, and steps of
+a recurrent network add theirs: after T steps over sums of n terms the relative error of a whole vector is about
+eps * sqrt(n) * T where the network neither forgets nor explodes. `within` allows SLACK times that, and never more than
+the toolkit claims.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SLACK = 8.0
+# What is claimed of every gradient, relative, of the whole vector.
+CLAIM = {"float32": 1e-4, "float64": 1e-8}
+
+
+def within(dtype, steps=1, terms=1, slack=SLACK):
+    """Return the relative error that `steps` steps over sums of `terms` terms may have."""
+    dtype = np.dtype(dtype)
+    return min(slack * float(np.finfo(dtype).eps) * steps * float(np.sqrt(terms)), CLAIM[dtype.name])
+
+
+def error(got, wanted):
+    """Return ||got - wanted|| / ||wanted|| of two arrays of one shape, NaN where both are NaN; ||got|| if wanted is 0.
+
+    Norms are scaled by the largest entry, so that nothing overflows; Inf and NaN agree with their own kind only.
+    """
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    assert got.shape == wanted.shape, f"shapes {got.shape} and {wanted.shape}"
+    regular = np.isfinite(wanted)
+    if not np.array_equal(got[~regular], wanted[~regular], equal_nan=True) or not np.isfinite(got[regular]).all():
+        return np.inf
+    got, wanted = got[regular], wanted[regular]
+    top = np.abs(wanted).max(initial=0.0)
+    if top == 0:
+        return float(np.abs(got).max(initial=0.0))
+    return float(np.linalg.norm(got / top - wanted / top) / np.linalg.norm(wanted / top))
+
+
+def assert_close(got, wanted, tolerance, what=""):
+    """Assert that the relative error of a whole vector is within a tolerance, and say what it is."""
+    found = error(got, wanted)
+    assert found <= tolerance, f"{what} has a relative error of {found:.3g}; expected at most {tolerance:.3g}"
+
+
+def same_bits(a, b):
+    """Tell whether two results are the same, bit for bit: arrays, numbers, None, or tuples of them."""
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(same_bits(x, y) for x, y in zip(a, b, strict=True))
+    if a is None or b is None:
+        return a is b
+    a, b = np.asarray(a), np.asarray(b)
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
