@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 LARGEST = 2**63 - 1
-SHARE = "Replicas have data of their own: np.broadcast_to(inputs, (R, *inputs.shape)) shares one batch."
+SHARE = (
+    "Replicas have data of their own; to share a batch write np.broadcast_to(array, (R, *array.shape)) of all three."
+)
 
 
 class Checked(NamedTuple):
@@ -51,9 +53,32 @@ def count(name: str, value: Any, least: int = 1) -> int:
         raise TypeError(f"{name} is {_said(value)}; expected an integer of at least {least}. Write int({name}).")
     if value < least:
         raise ValueError(f"{name} is {value}; expected an integer of at least {least}. Give a larger one.")
-    if value > LARGEST:
-        raise ValueError(f"{name} is about 2**{int(value).bit_length()}; expected at most 2**63 - 1. Give a smaller one.")
+    if int(value) > LARGEST:
+        raise ValueError(f"{name} is about 2**{int(value).bit_length()}; expected less than 2**63. Give a smaller one.")
     return int(value)
+
+
+def length_range(name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """Return the smallest and the largest length of an int or of a pair of them."""
+    if not isinstance(value, list | tuple):
+        return (count(name, value, least),) * 2
+    if len(value) != 2:
+        raise ValueError(f"{name} is {_said(value)}; expected an int or (smallest, largest). Give one of the two.")
+    low, high = (count(name, length, least) for length in value)
+    if low > high:
+        raise ValueError(f"{name} is {_said(value)}; expected (smallest, largest). Swap them.")
+    return low, high
+
+
+def generator(name: str, value: Any) -> np.random.Generator:
+    """Return a source of random numbers, as numpy makes them."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} is {_said(value)}; expected None, an int of at least 0 or a numpy.random.Generator. "
+            f"Write np.random.default_rng(0)."
+        ) from None
 
 
 def float_dtype(name: str, value: Any) -> str:
@@ -82,8 +107,9 @@ def per_replica(
     least: float | None = None,
     above: bool = False,
     finite: bool = False,
+    dtype: Any = "float64",
 ) -> Floats:
-    """Return a number, or one number per replica, as a float64 array (R,), finite and not below `least`."""
+    """Return a number, or one number per replica, as a float64 array (R,) of what `dtype` holds, not below `least`."""
     found = _numbers(name, value)
     if found.ndim > 1 or found.size not in (1, replicas):
         raise ValueError(
@@ -97,6 +123,13 @@ def per_replica(
         raise ValueError(f"{name} is {found.min():g}; expected a number {wanted}. Give a larger one.")
     if finite and not np.isfinite(found).all():
         raise ValueError(f"{name} is {found.max():g}; expected a finite number. Give a smaller one.")
+    limits = np.finfo(dtype)
+    lost = np.isfinite(found) & (found != 0) & ((abs(found) > limits.max) | (abs(found) < limits.tiny))
+    if lost.any():
+        raise ValueError(
+            f"{name} is {found[lost][0]:g}; expected a number from {limits.tiny:.1e} to {limits.max:.1e} for "
+            f"{np.dtype(dtype)}. Scale it, or make the network with dtype='float64'."
+        )
     return np.broadcast_to(found.ravel(), (replicas,))
 
 
@@ -105,7 +138,7 @@ def _numbers(name: str, value: Any) -> Floats:
     try:
         found = np.asarray(float(value) if isinstance(value, numbers.Real) else value)
     except OverflowError:
-        raise ValueError(f"{name} is {_said(value)}; expected a number that float64 holds. Give a smaller one.") from None
+        raise ValueError(f"{name} is {_said(value)}; expected a number below 1e308. Give a smaller one.") from None
     except (TypeError, ValueError):  # rows of different lengths
         found = np.empty(0, object)
     if isinstance(value, bool | np.ma.MaskedArray) or found.dtype.kind not in "iuf":
@@ -154,6 +187,52 @@ def theta_shape(net: Network, theta: Any, name: str = "theta") -> None:
         )
     if theta.size == 0:
         raise ValueError(f"{name} has shape {theta.shape}; expected at least one replica. Leave R away for one.")
+
+
+def blocks(net: Network, params: Any, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Refuse what are no parameters of `net`; return () or (R,)."""
+    if not isinstance(params, tuple) or len(params) != len(shapes):
+        raise TypeError(
+            f"params is {_said(params)}; expected Params of {len(shapes)} blocks. Write nbflow.unpack(net, theta)."
+        )
+    lead = np.shape(params[-1])[:-1]
+    said = "R, " * len(lead)
+    for block, (name, shape) in zip(params, shapes.items(), strict=True):
+        floats(name, block, net.dtype)
+        if block.shape != (*lead, *shape):
+            raise ValueError(
+                f"{name} has shape {block.shape}; expected ({said}{', '.join(map(str, shape))}). Reshape it."
+            )
+    return lead
+
+
+def triple(batch: Any) -> None:
+    """Refuse what is no Batch."""
+    if not isinstance(batch, tuple) or len(batch) != 3:
+        raise TypeError(
+            f"batch is a {type(batch).__name__}; expected a Batch(inputs, targets, weights). Write nbflow.Batch(...)."
+        )
+
+
+def settings(own: dict[str, float], given: Any) -> dict[str, float]:
+    """Return the settings of an optimizer, its own where none are given."""
+    if not isinstance(given, dict):
+        raise TypeError(f"settings is {_said(given)}; expected a dict of {', '.join(own) or 'none'}. Write {{}}.")
+    unknown = [name for name in given if name not in own]
+    if unknown:
+        raise ValueError(
+            f"settings has {_said(unknown)}; expected some of: {', '.join(own) or 'none'}. Leave the others out."
+        )
+    for name, value in given.items():
+        per_replica(f"settings[{name!r}]", value, 1, finite=True)
+    return {**own, **given}
+
+
+def functions(name: str, value: Any) -> tuple[Any, ...]:
+    """Return a sequence of functions."""
+    if not isinstance(value, list | tuple) or not all(callable(one) for one in value):
+        raise TypeError(f"{name} is {_said(value)}; expected a list of functions. Write {name}=[function].")
+    return tuple(value)
 
 
 def _contiguous(value: Any, shape: tuple[int, ...]) -> Any:
@@ -233,8 +312,8 @@ def _targets(net: Network, targets: Any, weights: Any, lead: tuple[int, ...]) ->
         seen, (low, high) = targets[weights != 0], loss.targets
         if seen.size and (seen.min() < low or seen.max() > high):
             raise ValueError(
-                f"targets has values from {seen.min():g} to {seen.max():g} where weights are not 0; expected {low:g} to "
-                f"{high:g} for loss {net.loss!r}. Scale them."
+                f"targets has values from {seen.min():g} to {seen.max():g} where weights are not 0; "
+                f"expected {low:g} to {high:g} for loss {net.loss!r}. Scale them."
             )
     return targets
 
@@ -262,10 +341,7 @@ def inputs_only(net: Network, theta: Any, inputs: Any) -> Checked:
 def computation(net: Network, theta: Any, batch: Any) -> Checked:
     """Check the arguments of a gradient."""
     network(net)
-    if not isinstance(batch, tuple) or len(batch) != 3:
-        raise TypeError(
-            f"batch is a {type(batch).__name__}; expected a Batch(inputs, targets, weights). Write nbflow.Batch(...)."
-        )
+    triple(batch)
     rows, single = parameters(net, theta)
     replicas = rows.shape[0]
     rank = 0 if single else 1
@@ -290,10 +366,7 @@ def computation(net: Network, theta: Any, batch: Any) -> Checked:
 
 def _same_replicas(name: str, value: Any, theta: Any) -> None:
     if value.shape[0] != theta.shape[0]:
-        raise ValueError(
-            f"{name} has {value.shape[0]} replicas; expected {theta.shape[0]}, as theta has. "
-            f"np.broadcast_to({name}[0], ({theta.shape[0]}, ...)) shares one batch."
-        )
+        raise ValueError(f"{name} has {value.shape[0]} replicas; expected {theta.shape[0]}, as theta has. {SHARE}")
 
 
 def state(net: Network, value: Any, checked: Checked) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from nbflow.records import Floats
 
 # Okabe and Ito 2008: told apart by colour-blind readers too, and in this order also by their lightness.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK, FAINT = "#222222", "#777777"
-STYLE = {
+INK, FAINT = "#222222", "#666666"
+# Inches at the top of a picture, for its title and two lines below.
+HEAD = 1.0
+STYLE: Any = {
     "font.size": 10,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -85,42 +88,70 @@ def training(title: str, subtitle: str, methods: Mapping[str, str], rows: Sequen
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    width, height = 2.2 + 3.4 * max(len(methods), 2), HEAD + 0.5 + 2.3 * len(rows)
     with rc_context(STYLE):
-        size = (1.6 + 3.6 * max(len(methods), 2), 1.5 + 2.4 * len(rows))
-        picture = Figure(figsize=size, dpi=150, layout="constrained")
-        picture.suptitle(f"{title}\n", fontsize=15, fontweight="bold", x=0.01, ha="left")
-        picture.text(0.01, 1 - 0.46 / size[1], subtitle, fontsize=10, color=FAINT, ha="left", va="top")
+        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / height), h_pad=0.08, wspace=0.06, hspace=0.04)
+        picture = Figure(figsize=(width, height), dpi=150, layout=layout)
+        picture.text(0.1 / width, 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
+        picture.text(0.1 / width, 1 - 0.42 / height, subtitle, fontsize=10, color=FAINT, va="top", linespacing=1.4)
         grid = picture.subplots(len(rows), len(methods), sharex=True, sharey="row", squeeze=False)
         for line, row in zip(grid, rows, strict=True):
-            _draw_row(line, row, methods)
-        for axes, words, colour in zip(grid[0], methods.values(), COLOURS, strict=False):
+            _draw_row(line, row, list(methods))
+        for axes, words, colour in zip(grid[0], methods.values(), itertools.cycle(COLOURS), strict=False):
             axes.set_title(words, color=colour, fontweight="bold", fontsize=11)
         for axes in grid[-1]:
             axes.set_xlabel("updates")
+            axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter("{x:,.0f}")
-            axes.xaxis.get_major_locator().set_params(nbins=5)
+            axes.xaxis.get_major_locator().set_params(nbins=4)
         picture.align_ylabels(grid[:, 0])
     return picture
 
 
-def _draw_row(line: Any, row: Row, methods: Mapping[str, str]) -> None:
-    for axes, method, colour in zip(line, methods, COLOURS, strict=False):
-        if row.scale == "error":
-            _error_scale(axes, row.solved)
-        elif row.scale == "log":
-            axes.set_yscale("log")
+def _draw_row(line: Any, row: Row, methods: Sequence[str]) -> None:
+    last = row.levels.get(methods[-1], ())
+    for axes, method, colour in zip(line, methods, itertools.cycle(COLOURS), strict=False):
+        if row.scale != "linear":
+            axes.set_yscale("log" if row.scale == "log" else "symlog", **_room(row))
         if method in row.curves:
             replicas(axes, *row.curves[method], colour)
         for level in row.levels.get(method, ()):
             axes.axhline(level.at, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=3)
-            axes.annotate(level.text, (1, level.at), (0, 2), xycoords=("axes fraction", "data"), fontsize=8.5,
-                          textcoords="offset points", ha="right", va="bottom", color=INK, zorder=4,
-                          bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6})  # fmt: skip
+            # What a line means is said once, to the right of the last column.
+            if method == methods[-1] or level not in last:
+                x, side = (1.02, "left") if method == methods[-1] else (0.99, "right")
+                axes.text(
+                    x, level.at, level.text, transform=axes.get_yaxis_transform(), fontsize=9, ha=side, va="center"
+                )
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.margins(x=0)
+        if row.scale == "error":
+            axes.axhspan(-0.25 * row.solved, row.solved, color="#009E73", alpha=0.13, linewidth=0, zorder=0)
     line[0].set_ylabel(row.label)
+    _ticks(line[0], row)
+
+
+def _room(row: Row) -> dict[str, Any]:
+    return {"linthresh": row.solved, "linscale": 0.35} if row.scale == "error" else {}
+
+
+def _ticks(axes: Any, row: Row) -> None:
+    """Write plain numbers beside a logarithmic axis, and enough of them on a short one."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    if row.scale == "error":
+        ticks = [tick for tick in (0.0, 1.0, 3.0, 10.0, 30.0, 100.0) if tick == 0 or tick >= row.solved]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_ylim(-0.25 * row.solved, 115)
+    elif row.scale == "log":
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1,)))
+        axes.yaxis.set_major_formatter("{x:g}")
+    if row.scale != "linear":
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def replicas(axes: Any, updates: Sequence[float], values: Any, colour: str) -> None:
@@ -133,10 +164,10 @@ def replicas(axes: Any, updates: Sequence[float], values: Any, colour: str) -> N
     values : array of shape (n, R)
     colour : str
     """
-    rows: Floats = np.asarray(values, dtype=float).reshape(len(updates), -1)
-    if not rows.size:
+    if not len(updates):
         return
-    axes.plot(updates, rows, color=colour, linewidth=0.7, alpha=0.45, solid_joinstyle="round")
+    rows: Floats = np.asarray(values, dtype=float).reshape(len(updates), -1)
+    axes.plot(updates, rows, color=colour, linewidth=0.7, alpha=0.4, solid_joinstyle="round")
     axes.plot(updates, median(rows), color=colour, linewidth=2.4, solid_capstyle="round")
 
 
@@ -147,18 +178,6 @@ def median(rows: Floats) -> Floats:
     for k in np.flatnonzero(finite.any(axis=1)):
         found[k] = np.median(rows[k, finite[k]])
     return found
-
-
-def _error_scale(axes: Any, solved: float) -> None:
-    """Show 0 to 100 %, with room for what is solved."""
-    from matplotlib.ticker import NullLocator
-
-    axes.set_yscale("symlog", linthresh=solved, linscale=0.35)
-    ticks = [tick for tick in (0.0, 1.0, 3.0, 10.0, 30.0, 100.0) if tick == 0 or tick >= solved]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(-0.25 * solved, 115)
-    axes.axhspan(-0.25 * solved, solved, color="#009E73", alpha=0.13, linewidth=0, zorder=0)
 
 
 def save(picture: Any, path: str | os.PathLike[str]) -> Path:

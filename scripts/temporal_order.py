@@ -1,10 +1,10 @@
 """Train recurrent networks on a task with long gaps, with and without cures for exploding and vanishing gradients.
 
-Each method trains the same networks (same first weights, same sequences), R of them side by side, for the same number
-of updates: plain SGD, SGD with a clipped gradient, and either with the flow penalty Omega, which keeps the gradient from
-vanishing on its way back (Pascanu, Mikolov, Bengio 2013; Goodfellow, Bengio, Courville 2016, section 10.11). At the end
-there are a table, a picture of error, gradient norm and gain, and every number and setting as JSON; Ctrl-C ends early
-and keeps what was done.
+Each method begins with the same R networks, trained side by side on the same sequences for the same number of updates:
+plain SGD; SGD with a clipped gradient, so that it cannot explode; and clipping with the flow penalty Omega, so that the
+gradient does not vanish on its way back in time (Pascanu, Mikolov, Bengio 2013; Goodfellow, Bengio, Courville 2016,
+section 10.11). At the end there are a table, a picture of error, gradient norm and gain, and every number and setting
+as JSON. Ctrl-C ends early and keeps what was done.
 
 Usage: python scripts/temporal_order.py --length 50 --replicas 8 --updates 30000
 """
@@ -54,7 +54,7 @@ class Options:
     task: str = "temporal_order"
     """The task, by the name of its file in nbflow/tasks."""
     length: int | tuple[int, int] = 50
-    """L, the steps of a sequence; the gap to bridge grows with it. Two numbers: each batch draws a length between them."""
+    """L, the steps of a sequence; the gap to bridge grows with it. Two numbers: every batch draws its own."""
     replicas: int = 8
     """R, how many networks each method trains: same settings, other first weights and other sequences."""
     methods: tuple[Method, ...] = ("sgd", "clip", "clip+omega")
@@ -189,8 +189,7 @@ class Gain:
         gain = nf.trace(self.net, theta, self.batch, workspace=self.workspace).gain
         with warnings.catch_warnings():  # a network whose gradient is 0 or NaN everywhere has no gain
             warnings.simplefilter("ignore", RuntimeWarning)
-            means: list[float] = np.nanmean(gain, axis=(1, 2), dtype=np.float64).tolist()
-        return means
+            return [float(np.nanmean(of_one, dtype=np.float64)) for of_one in gain]
 
 
 def warm_up(options: Options, methods: Sequence[str]) -> None:
@@ -198,7 +197,8 @@ def warm_up(options: Options, methods: Sequence[str]) -> None:
     net, theta, task = network(options)
     for method in methods:
         short = replace(recipe(options, method), max_updates=1, evaluate_size=1)
-        nf.train(net, theta, task, short, seed=options.seed)
+        if nf.train(net, theta, task, short, seed=options.seed).interrupted:
+            raise KeyboardInterrupt
     Gain(options, net, task)(theta)
 
 
@@ -223,17 +223,18 @@ def experiment(options: Options, console: Console) -> tuple[list[Result], float]
     methods = list(dict.fromkeys(options.methods))
     results: list[Result] = []
     started = time.perf_counter()
-    with console.status("Compiling kernels; they are kept on disk for the next time"):
-        warm_up(options, methods)
-    compiling = time.perf_counter() - started
-    console.print(f"Kernels ready after {compiling:.1f} s. {about(options)}", highlight=False)
+    compiling = math.nan
     try:
+        with console.status("Compiling kernels; they are kept on disk for the next time"):
+            warm_up(options, methods)
+        compiling = time.perf_counter() - started
+        console.print(f"Kernels ready after {compiling:.1f} s. {about(options)}", highlight=False)
         with display(options, methods, console) as show:
             for method in methods:
                 results.append(train(options, method, show))
                 if results[-1].run.interrupted:
                     break
-    except KeyboardInterrupt:  # between two methods
+    except KeyboardInterrupt:  # while compiling, or between two methods
         pass
     return results, compiling
 
@@ -242,8 +243,8 @@ def about(options: Options) -> str:
     """Say in a line what is trained."""
     length = options.length if isinstance(options.length, int) else "{} to {}".format(*options.length)
     return (
-        f"{options.task}, {length} steps; {options.replicas} networks a method, {options.hidden} {options.cell} units "
-        f"({options.init}), batches of {options.batch_size}, {options.updates:,} updates each."
+        f"{options.task.replace('_', ' ')}, {length} steps; {options.replicas} networks a method, {options.hidden} "
+        f"{options.cell} units ({options.init}), batches of {options.batch_size}, {options.updates:,} updates each."
     )
 
 
@@ -256,8 +257,9 @@ def display(options: Options, methods: Sequence[str], console: Console) -> Itera
     if not console.is_terminal:
         yield Lines(options, console)
         return
+    console.print(f"/s: network updates a second, updates times {options.replicas} networks.", highlight=False)
     title = TextColumn("{task.description}")
-    with Progress(title, BarColumn(24), TextColumn("{task.fields[words]}"), TimeRemainingColumn(), console=console,
+    with Progress(title, BarColumn(10), TextColumn("{task.fields[words]}"), TimeRemainingColumn(), console=console,
                   refresh_per_second=5) as bars:  # fmt: skip
         tasks = {method: bars.add_task(TITLES[method], total=options.updates, start=False, words="waiting")
                  for method in methods}  # fmt: skip
@@ -267,14 +269,14 @@ def display(options: Options, methods: Sequence[str], console: Console) -> Itera
 def advance(bars: Progress, task: TaskID, result: Result) -> None:
     if not bars.tasks[task].started:
         bars.start_task(task)
-    bars.update(task, completed=result.run.updates, words=state(result))
+    bars.update(task, completed=result.run.updates, words=state(result, "/s"))
 
 
-def state(result: Result) -> str:
+def state(result: Result, unit: str = " network updates/s") -> str:
     """Say in few words how a method is doing; norm and error are medians over its networks."""
-    words = f"{result.rate:,.0f} network updates/s"
+    words = f"{result.rate:,.0f}{unit}"
     if result.errors:
-        words += f"  error {100 * statistics.median(result.errors):.1f} %  solved {result.solved}/{len(result.errors)}"
+        words += f"  error {100 * statistics.median(result.errors):.1f} %"
     return words + f"  norm {statistics.median(result.run.history['norm'][-1]):.2g}"
 
 
@@ -298,27 +300,28 @@ class Lines:
 
 
 def table(options: Options, results: Sequence[Result]) -> Table:
-    """Return the table of results, a row for each method."""
+    """Return the table of results, a column for each method."""
     below = f"{100 * options.solved_below:g} %"
-    found = Table(title=f"{options.task}: {options.replicas} networks a method", title_justify="left")
-    found.add_column("method")
-    for words in ("solved", f"first below {below}\nmedian", "final error\nmedian", f"stays\nbelow {below}",
-                  "non-finite\ngradients", "network\nupdates/s"):  # fmt: skip
-        found.add_column(words, justify="right")
-    found.add_column(f"first below {below}, each\n(thousands of updates)")
+    title = f"{options.task.replace('_', ' ').capitalize()}: {options.replicas} networks a method"
+    found = Table("", title=title, title_justify="left")
     for result in results:
-        found.add_row(*cells(result))
+        found.add_column(result.title, justify="right")
+    words = (f"solved: below {below}", "first update below, median", "each network, thousands", f"stays below {below}",
+             "final error, median", "non-finite gradients", "network updates/s")  # fmt: skip
+    for what, *values in zip(words, *map(cells, results), strict=True):
+        found.add_row(what, *values)
+    if any(result.run.interrupted for result in results):
+        found.add_row("stopped early", *(f"at {r.run.updates:,}" if r.run.interrupted else "" for r in results))
     return found
 
 
 def cells(result: Result) -> list[str]:
     count, median = len(result.passages), result.median_passage
-    title = result.title + (f"\n(stopped at {result.run.updates:,})" if result.run.interrupted else "")
     error = f"{100 * statistics.median(result.errors):.1f} %" if result.errors else "-"
     passage = f"{median:,.0f}" if math.isfinite(median) else f"> {result.run.updates:,}"
     each = " ".join("-" if at is None else f"{at / 1000:g}" for at in result.passages)
-    return [title, f"{result.solved} / {count}", passage, error, f"{result.stays} / {count}", f"{result.nonfinite:,}",
-            f"{result.rate:,.0f}", each]  # fmt: skip
+    return [f"{result.solved} of {count}", passage, each, f"{result.stays} of {count}", error, f"{result.nonfinite:,}",
+            f"{result.rate:,.0f}"]  # fmt: skip
 
 
 def picture(options: Options, results: Sequence[Result]) -> Any:
@@ -327,29 +330,32 @@ def picture(options: Options, results: Sequence[Result]) -> Any:
     norms = {r.method: (r.run.history.get("update", []), r.run.history.get("norm", [])) for r in results}
     gains = {r.method: (r.gain["update"], r.gain["mean"]) for r in results}
     solved = 100 * options.solved_below
-    error_levels = [plot.Level(solved, f"solved: below {solved:g} %")]
+    error_levels = [plot.Level(solved, f"solved:\nbelow {solved:g} %")]
     if options.task in CHANCE:
-        error_levels.append(plot.Level(CHANCE[options.task], f"guessing: {CHANCE[options.task]:g} %"))
-    clipped = [plot.Level(options.threshold, f"clipped to {options.threshold:g}")] if options.rule == "norm" else []
-    passing = [plot.Level(1.0, "1: the gradient neither shrinks nor grows")]
+        error_levels.append(plot.Level(CHANCE[options.task], f"guessing:\n{CHANCE[options.task]:g} %"))
+    clipped = [plot.Level(options.threshold, f"threshold {options.threshold:g}:\nclipped above")]
+    passing = [plot.Level(1.0, "above: explodes\n1: unchanged\nbelow: vanishes")]
+    clipping = {r.method: clipped for r in results if "clip" in r.method and options.rule == "norm"}
+    norm = f"norm of the gradient\nbefore clipping ({network(options)[0].loss_object.units})"
     rows = [
         plot.Row("error on fresh\nsequences (%)", errors, "error", {r.method: error_levels for r in results}, solved),
-        plot.Row("gradient norm", norms, "log", {r.method: clipped for r in results if "clip" in r.method}),
+        plot.Row(norm, norms, "log", clipping),
         plot.Row("gain of the gradient,\na step back in time", gains, "log", {r.method: passing for r in results}),
     ]
     titles = {r.method: f"{r.title}: {r.solved} of {len(r.passages)} solved" for r in results}
-    words = f"{about(options)}\nThin lines: one network each. Thick line: their median."
-    return plot.training(options.task.replace("_", " ").capitalize(), words, titles, rows)
+    words = f"{about(options)}\nThin lines: one network each. Thick line: the median of all."
+    return plot.training(f"{options.task.replace('_', ' ').capitalize()}: who learns it?", words, titles, rows)
 
 
 def document(options: Options, results: Sequence[Result], compiling: float) -> dict[str, Any]:
     """Return every setting and every number as JSON takes it."""
-    return plain({
+    found = {
         "options": asdict(options),
         "machine": machine(),
         "seconds_before_first_update": compiling,
         "methods": {result.method: result.run.as_dict() | {"gain": result.gain} for result in results},
-    })  # fmt: skip
+    }
+    return {key: plain(value) for key, value in found.items()}
 
 
 def machine() -> dict[str, Any]:
@@ -399,15 +405,17 @@ def write(path: Path, text: str) -> Path:
 
 def report(options: Options, results: Sequence[Result], compiling: float, console: Console) -> None:
     """Print the table, write the JSON and draw the picture."""
+    if not results:
+        console.print("Stopped before the first update; nothing is written.", style="bold yellow")
+        return
     if any(result.run.interrupted for result in results) or len(results) < len(set(options.methods)):
         console.print("Stopped early; this is what was done.", style="bold yellow")
     console.print(table(options, results))
     name = options.name or options.task
     text = json.dumps(document(options, results, compiling), allow_nan=False)
     console.print(f"numbers: {write(options.out / f'{name}.json', text)}", soft_wrap=True, highlight=False)
-    if results:
-        path = plot.save(picture(options, results), options.out / f"{name}.png")
-        console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+    path = plot.save(picture(options, results), options.out / f"{name}.png")
+    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
 
 
 def console_here() -> Console:
@@ -415,16 +423,20 @@ def console_here() -> Console:
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = tyro.cli(Options, args=arguments, description=__doc__)
-    console = console_here()
+def show(options: Options, console: Console) -> list[Result] | None:
+    """Run the experiment and report it; None if a setting makes no sense."""
     try:
         results, compiling = experiment(options, console)
     except (TypeError, ValueError, NotImplementedError) as error:
-        console.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
-        return 2
+        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        return None
     report(options, results, compiling, console)
-    return 0
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    return 2 if show(options, console_here()) is None else 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import naive
 import numpy as np
+
 import nbflow as nf
 
 CELLS, LOSSES, FLOWS = nf.names("cells"), nf.names("losses"), nf.names("flows")
@@ -63,7 +64,7 @@ def make_weights(rng, when, T, B):
     else:
         for b in range(B):
             end = T if b == B - 1 else rng.integers(0, T + 1) * (b > 0)
-            weights[:end, b] = rng.uniform(-0.5, 1.5, end) * (rng.random(end) < 0.6)
+            weights[:end, b] = rng.uniform(0.1, 1.5, end) * (rng.random(end) < 0.6)
             weights[max(end - 1, 0) : end, b] = 0.7
     return weights
 

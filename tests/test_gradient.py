@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 
 import naive
-import nbflow as nf
 import numpy as np
 import pytest
 from cases import CELLS, DTYPES, KINDS, LOSSES, WHENS, Case, make_case, make_replicas
 from tolerance import assert_close, within
 
+import nbflow as nf
+
 # (T, B, N, H, M): 1 everywhere; below, at and above the lengths of vectors and the sizes of shards (they split at 8).
 SIZES = (
-    (1, 1, 1, 1, 1), (1, 3, 2, 4, 2), (4, 1, 3, 5, 2), (6, 2, 1, 1, 3), (3, 4, 2, 2, 1), (5, 7, 3, 7, 4), (5, 8, 4, 16, 9),
-    (4, 9, 2, 17, 2), (3, 20, 5, 33, 16), (3, 25, 17, 50, 17), (140, 2, 3, 6, 2),
+    (1, 1, 1, 1, 1), (1, 3, 2, 4, 2), (4, 1, 3, 5, 2), (6, 2, 1, 1, 3), (3, 4, 2, 2, 1), (5, 7, 3, 7, 4),
+    (5, 8, 4, 16, 9), (4, 9, 2, 17, 2), (3, 20, 5, 33, 16), (3, 25, 17, 50, 17), (140, 2, 3, 6, 2),
 )  # fmt: skip
 
 
@@ -144,7 +145,9 @@ def test_gradient_is_that_of_autograd(torch, cell, kind, dtype):
         s = [torch.tensor(line, dtype=torch.float64) for line in case.state.transpose(1, 0, 2)]
         total = torch.zeros((), dtype=torch.float64)
         for t in range(6):
-            a_in = p["bias"] + (p["w_in"][inputs[t]] if kind == "tokens" else torch.einsum("bn,ngh->bgh", inputs[t], p["w_in"]))
+            a_in = p["bias"] + (
+                p["w_in"][inputs[t]] if kind == "tokens" else torch.einsum("bn,ngh->bgh", inputs[t], p["w_in"])
+            )
             a_rec = torch.einsum("bk,kgh->bgh", s[0], p["w_rec"])
             if naive.CELLS[cell].has_bias_rec:
                 a_rec = a_rec + p["bias_rec"]

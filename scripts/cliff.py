@@ -1,0 +1,353 @@
+"""Draw the cliff in the loss of a one-unit recurrent network, and gradient descent that meets it with and without clip.
+
+The network x_t = w sigmoid(x_{t-1}) + b has no input, begins at x_0 = 0.5, and is to end at sigmoid(x_50) = 0.7; its
+loss is (sigmoid(x_50) - 0.7)^2. Where the network can settle in two states, one side of a line in the plane of w and b
+ends in the one and the other side in the other: there the loss falls like a cliff, and its gradient is as large as the
+cliff is steep. Both descents begin at the same point and walk down to the ravine at the foot of the cliff. The first
+step onto the cliff face catapults the plain one far away, where the loss is flat; the clipped one takes the same
+direction, but a step of bounded length, and stays where the loss is small. It is the picture of Goodfellow, Bengio,
+Courville 2016, figure 10.17, drawn for the network of Pascanu, Mikolov, Bengio 2013, eq. 8 and figure 6.
+
+Every loss and gradient comes from nbflow: a sigmoid cell h_t = sigmoid(x_t) with one unit, a square loss at the last
+step, a point (w, b) of the surface to a replica.
+
+Usage: python scripts/cliff.py
+       python scripts/cliff.py --start 4.8 -2.0 --lr 0.15 --threshold 0.1
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import nbflow as nf
+from nbflow import plot
+
+Array = NDArray[np.float64]
+CHUNK = 1024
+# The smallest loss on the axis: a step that lands on the very bottom of the ravine has next to none.
+LOWEST = 1e-5
+PLAIN, CLIPPED = "plain gradient descent", "clipped gradient descent"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which network, where descent begins, how it goes, and what is drawn."""
+
+    steps: int = 50
+    """T, steps of the network."""
+    x_0: float = 0.5
+    """x before the first step."""
+    target: float = 0.7
+    """What the unit should say after the last step."""
+    start: tuple[float, float] = (4.7, -1.9)
+    """w and b where both descents begin."""
+    lr: float = 0.2
+    """The learning rate of both."""
+    threshold: float = 0.3
+    """What the norm of the clipped gradient is held to."""
+    updates: int = 80
+    """Updates of both."""
+    w: tuple[float, float] = (4.0, 6.2)
+    """The smallest and the largest w of the map."""
+    b: tuple[float, float] = (-2.9, 0.6)
+    """The smallest and the largest b of the map."""
+    grid: int = 241
+    """Points of the map along each axis."""
+    out: Path = Path("results/cliff.png")
+    """The picture; its suffix says the format."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What gradient descent did.
+
+    Attributes
+    ----------
+    points : array of shape (n + 1, 2)
+        w and b before every update, and after the last.
+    losses : array of shape (n + 1,)
+        The loss at each.
+    norms : array of shape (n,)
+        The norm of the gradient before it was clipped.
+    """
+
+    points: Array
+    losses: Array
+    norms: Array
+
+    @property
+    def jump(self) -> int:
+        """The update that moved farthest."""
+        return int(np.hypot(*np.diff(self.points, axis=0).T).argmax())
+
+    @property
+    def jump_length(self) -> float:
+        return float(np.hypot(*(self.points[self.jump + 1] - self.points[self.jump])))
+
+
+class Unit:
+    """A network of one sigmoid unit without input."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.net = nf.Network("sigmoid", n_in=1, n_hidden=1, n_out=1, loss="square", dtype="float64")
+        # Descent moves w_rec and the bias alone; the other parameters stay as they are.
+        free = np.zeros(self.net.size)
+        params = nf.unpack(self.net, free)
+        params.w_rec[...] = params.bias[...] = 1.0
+        self.free = free
+        self.spaces: dict[int, Any] = {}
+
+    def theta(self, points: Array) -> Array:
+        """Return the parameters (R, P) of points (R, 2)."""
+        rows = np.zeros((len(points), self.net.size))
+        params = nf.unpack(self.net, rows)
+        params.w_rec[:, 0, 0, 0], params.bias[:, 0, 0], params.w_out[...] = *points.T, 1.0
+        return rows
+
+    def gradient(self, points: Array) -> nf.Gradient:
+        """Return loss (R,) and gradient (R, P) at points (R, 2)."""
+        options, replicas = self.options, len(points)
+        shape = (replicas, options.steps, 1)
+        weights = np.zeros(shape)
+        weights[:, -1] = 1.0
+        batch = nf.Batch(np.zeros((*shape, 1)), np.full((*shape, 1), options.target), weights)
+        state = np.full((replicas, 1, 1, 1), 1 / (1 + math.exp(-options.x_0)))
+        if replicas not in self.spaces:
+            self.spaces[replicas] = nf.workspace(self.net, batch)
+        found = nf.gradient(self.net, self.theta(points), batch, state=state, workspace=self.spaces[replicas])
+        return found._replace(d_theta=found.d_theta * self.free)
+
+    def losses(self, points: Array) -> Array:
+        """Return the loss (n,) at points (n, 2)."""
+        found = np.empty(len(points))
+        for k in range(0, len(points), CHUNK):
+            found[k : k + CHUNK] = self.gradient(points[k : k + CHUNK]).loss
+        return found
+
+    def descend(self, clip: nf.Clip) -> Descent:
+        """Walk down from the start."""
+        options = self.options
+        points, losses, norms = [np.array([options.start])], [], []
+        for _ in range(options.updates):
+            found = self.gradient(points[-1])
+            done = nf.clip(self.net, found.d_theta, clip)
+            params = nf.unpack(self.net, done.d_theta[0])
+            step = np.array([[params.w_rec.item(), params.bias.item()]])
+            points.append(points[-1] - options.lr * step)
+            losses.append(found.loss[0])
+            norms.append(done.norm[0])
+        losses.append(self.gradient(points[-1]).loss[0])
+        return Descent(np.concatenate(points), np.array(losses), np.array(norms))
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The loss over a grid: w (n,), b (n,), loss (n, n), a row for each b."""
+
+    w: Array
+    b: Array
+    loss: Array
+
+
+def surface(unit: Unit, w: tuple[float, float], b: tuple[float, float]) -> Surface:
+    """Compute the loss over a grid, a replica for each point."""
+    size = unit.options.grid
+    ws, bs = np.linspace(*w, size), np.linspace(*b, size)
+    points = np.stack(np.meshgrid(ws, bs), axis=-1).reshape(-1, 2)
+    return Surface(ws, bs, unit.losses(points).reshape(size, size))
+
+
+def check(options: Options) -> None:
+    """Refuse what would end in nonsense; the rest is refused by nbflow."""
+    for name, least in (("steps", 1), ("updates", 1), ("grid", 2)):
+        if getattr(options, name) < least:
+            raise ValueError(f"{name} is {getattr(options, name)}; expected at least {least}. Give a larger one.")
+    for name in ("w", "b"):
+        low, high = getattr(options, name)
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"{name} is {low:g} {high:g}; expected the smallest and the largest. Swap them.")
+    for name in ("x_0", "target", "start", "lr"):
+        if not np.isfinite(getattr(options, name)).all():
+            raise ValueError(f"{name} is {getattr(options, name)}; expected a finite number. Give another.")
+
+
+# What is seen.
+
+
+def near(descent: Descent, options: Options) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the smallest and the largest w and b around a path, with room beside it."""
+    low, high = descent.points.min(axis=0), descent.points.max(axis=0)
+    room = 0.15 * (high - low) + 0.02
+    (w_low, b_low), (w_high, b_high) = (low - room).tolist(), (high + room).tolist()
+    return (w_low, w_high), (b_low, b_high)
+
+
+def about(options: Options) -> str:
+    """Say what is drawn."""
+    return (
+        f"A unit without input, $x_t = w\\,\\sigma(x_{{t-1}}) + b$, $x_0 = {options.x_0:g}$; loss $(\\sigma(x_T) - "
+        f"{options.target:g})^2$ after $T = {options.steps}$ steps. Both descents: learning rate {options.lr:g}, "
+        f"{options.updates} updates\nfrom w = {options.start[0]:g}, b = {options.start[1]:g} (white dot). "
+        f"Clipped: a gradient with a norm above {options.threshold:g} is scaled down to {options.threshold:g}."
+    )
+
+
+def picture(unit: Unit, plain: Descent, clipped: Descent) -> Any:
+    """Draw the surface in space, its map with both paths, the ravine near by, and the losses."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    options = unit.options
+    whole, ravine = surface(unit, options.w, options.b), surface(unit, *near(clipped, options))
+    paths = ((plain, plot.COLOURS[0]), (clipped, plot.COLOURS[1]))
+    with rc_context(plot.STYLE):
+        found = Figure(figsize=(13, 10.5), dpi=120, layout="constrained")
+        title = "A cliff in the loss of a recurrent network catapults plain gradient descent; clipping holds it"
+        found.suptitle(f"{title}\n\n", x=0.01, ha="left", fontsize=15, fontweight="bold")
+        found.text(0.01, 0.965, about(options), fontsize=10, color=plot.FAINT, va="top")
+        _draw_space(found.add_subplot(2, 2, 1, projection="3d"), whole, paths)
+        _draw_map(found, found.add_subplot(2, 2, 2), whole, paths, "The same from above", ("plain: ends here", "clipped: ends here"))
+        _draw_map(found, found.add_subplot(2, 2, 3), ravine, paths, "Near the ravine at the foot of the cliff")
+        _draw_losses(found.add_subplot(2, 2, 4), options, plain, clipped)
+    return found
+
+
+def _draw_space(axes: Any, where: Surface, paths: Any) -> None:
+    from matplotlib.colors import LogNorm
+
+    thin = slice(None, None, max(1, len(where.w) // 150))
+    w, b = np.meshgrid(where.w[thin], where.b[thin])
+    loss = where.loss[thin, thin]
+    axes.computed_zorder = False
+    colours = _colours(axes, LogNorm(1e-4, 0.5), loss)
+    axes.plot_surface(w, b, loss, facecolors=colours, rstride=1, cstride=1, linewidth=0, antialiased=False,
+                      shade=False, zorder=1)  # fmt: skip
+    for k, (descent, colour) in enumerate(paths):
+        inside = _inside(descent, where)
+        points = np.where(inside[:, None], descent.points, np.nan)
+        axes.plot(*points.T, descent.losses + 0.004, color=colour, linewidth=2, marker="o", markersize=2.5, zorder=3 + k)
+    w_0, b_0 = paths[0][0].points[0]
+    axes.plot([w_0], [b_0], [paths[0][0].losses[0] + 0.004], "o", color="white", markeredgecolor=plot.INK, zorder=6)
+    axes.set(xlabel="w (recurrent weight)", ylabel="b (bias)", zlabel="loss", title="The loss over w and b")
+    axes.locator_params(nbins=5)
+    axes.view_init(elev=28, azim=38)
+    axes.set_box_aspect((1, 1.2, 0.6), zoom=1.0)
+
+
+def _colours(axes: Any, norm: Any, loss: Array) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](norm(loss))
+
+
+def _inside(descent: Descent, where: Surface) -> Any:
+    w, b = descent.points.T
+    return (w >= where.w[0]) & (w <= where.w[-1]) & (b >= where.b[0]) & (b <= where.b[-1])
+
+
+def _draw_map(found: Any, axes: Any, where: Surface, paths: Any, title: str, words: tuple[str, str] = ("", "")) -> None:
+    from matplotlib.colors import LogNorm
+
+    mesh = axes.pcolormesh(where.w, where.b, where.loss, norm=LogNorm(1e-4, 0.5), cmap="viridis", shading="auto")
+    found.colorbar(mesh, ax=axes, label="loss (square error, log scale)", extend="min", pad=0.02)
+    for descent, colour in paths:
+        _draw_path(axes, descent, colour)
+    axes.set(xlim=where.w[[0, -1]], ylim=where.b[[0, -1]], xlabel="w (recurrent weight)", ylabel="b (bias)", title=title)
+    axes.plot(*paths[0][0].points[0], "o", color="white", markeredgecolor=plot.INK, markersize=9, zorder=6)
+    _label(axes, "start", paths[0][0].points[0], above=True)
+    for word, (descent, _), above in zip(words, paths, (True, False), strict=True):
+        if word and _inside(descent, where)[-1]:
+            _label(axes, word, descent.points[-1], above=above)
+
+
+def _label(axes: Any, word: str, at: Array, *, above: bool) -> None:
+    """Write a word beside a point, on the side with more room."""
+    left = at[0] < sum(axes.get_xlim()) / 2
+    axes.annotate(word, at, (10 if left else -10, 10 if above else -10), textcoords="offset points", fontsize=9.5,
+                  ha="left" if left else "right", va="bottom" if above else "top", zorder=7,
+                  bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5})  # fmt: skip
+
+
+def _draw_path(axes: Any, descent: Descent, colour: str) -> None:
+    axes.plot(*descent.points.T, color="white", linewidth=2.4, alpha=0.5, zorder=3)
+    axes.plot(*descent.points.T, color=colour, linewidth=1.2, marker="o", markersize=3, zorder=4)
+    k = descent.jump
+    if k + 1 < len(descent.points):
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2.2, "mutation_scale": 18, "shrinkA": 0, "shrinkB": 0}
+        drawn = axes.annotate("", descent.points[k + 1], descent.points[k], arrowprops=arrow, zorder=5,
+                              annotation_clip=False)  # fmt: skip
+        drawn.arrow_patch.set(clip_on=True, clip_box=axes.bbox)
+
+
+def _draw_losses(axes: Any, options: Options, plain: Descent, clipped: Descent) -> None:
+    for name, descent, colour in ((PLAIN, plain, plot.COLOURS[0]), (CLIPPED, clipped, plot.COLOURS[1])):
+        axes.plot(descent.losses, color=colour, linewidth=1.8, marker="o", markersize=3, label=name)
+    axes.set_yscale("log")
+    axes.set(xlabel="updates", ylabel="loss (square error)", title="The loss along both paths")
+    low, high = (end(end(path.losses) for path in (plain, clipped)) for end in (min, max))
+    axes.set_ylim(max(low, LOWEST) / 8, 8 * high)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.legend(frameon=False, loc="lower left")
+    k = plain.jump
+    w, b = plain.points[k + 1]
+    words = f"update {k + 1} throws the plain one from the cliff face\nto w = {w:.2f}, b = {b:.2f}"
+    axes.annotate(words, (k, plain.losses[k]), (6, 4), textcoords="offset points", va="bottom", fontsize=9,
+                  ha="left" if 2 * k < len(plain.norms) else "right", color=plot.COLOURS[0])  # fmt: skip
+
+
+def table(options: Options, descents: dict[str, Descent]) -> Table:
+    """Return what each descent did."""
+    found = Table(title=f"{options.updates} updates from w = {options.start[0]:g}, b = {options.start[1]:g}",
+                  title_justify="left")  # fmt: skip
+    found.add_column("")
+    for words in ("largest\ngradient norm", "longest step", "smallest loss", "last loss", "ends at\nw, b"):
+        found.add_column(words, justify="right")
+    for name, descent in descents.items():
+        w, b = descent.points[-1]
+        found.add_row(name, f"{descent.norms.max():.3g}", f"{descent.jump_length:.3g}", f"{descent.losses.min():.2g}",
+                      f"{descent.losses[-1]:.2g}", f"{w:.2f}, {b:.2f}")  # fmt: skip
+    return found
+
+
+def run(options: Options, console: Console) -> int:
+    """Compute, draw and report; return the exit code."""
+    started = time.perf_counter()
+    try:
+        check(options)
+        unit = Unit(options)
+        with console.status("Descending, and computing the surface"):
+            # An infinite threshold changes nothing.
+            plain = unit.descend(nf.Clip("norm", math.inf, nonfinite="keep"))
+            clipped = unit.descend(nf.Clip("norm", options.threshold))
+            path = plot.save(picture(unit, plain, clipped), options.out)
+    except (OSError, TypeError, ValueError) as error:
+        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        return 2
+    console.print(table(options, {PLAIN: plain, CLIPPED: clipped}))
+    console.print(f"picture: {path} ({time.perf_counter() - started:.1f} s)", soft_wrap=True, highlight=False)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    try:
+        return run(options, Console())
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
