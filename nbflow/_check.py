@@ -52,7 +52,9 @@ def count(name: str, value: Any, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name} is {value}; expected an integer of at least {least}. Give a larger one.")
     if value > LARGEST:
-        raise ValueError(f"{name} is about 2**{int(value).bit_length()}; expected at most 2**63 - 1. Give a smaller one.")
+        raise ValueError(
+            f"{name} is about 2**{int(value).bit_length()}; expected at most 2**63 - 1. Give a smaller one."
+        )
     return int(value)
 
 
@@ -105,7 +107,9 @@ def _numbers(name: str, value: Any) -> Floats:
     try:
         found = np.asarray(float(value) if isinstance(value, numbers.Real) else value)
     except OverflowError:
-        raise ValueError(f"{name} is {_said(value)}; expected a number that float64 holds. Give a smaller one.") from None
+        raise ValueError(
+            f"{name} is {_said(value)}; expected a number that float64 holds. Give a smaller one."
+        ) from None
     except (TypeError, ValueError):  # rows of different lengths
         found = np.empty(0, object)
     if isinstance(value, bool | np.ma.MaskedArray) or found.dtype.kind not in "iuf":

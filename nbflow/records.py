@@ -43,7 +43,8 @@ class Gradient(NamedTuple):
     d_theta: Floats  #: (P,); of loss + alpha * Omega
     omega: Any  #: Omega, dimensionless; None without a flow; float, or (R,)
     counted: Any  #: how many (t, b) Omega counted; None without a flow; int, or (R,)
-    state: Floats | None  #: (B, S, H), the last state; None unless a first one was given
+    state: Floats | None = None  #: (B, S, H), the last state; None unless a first one was given
+    example_norms: Floats | None = None  #: (B,), norms before clip_example or (B / size,) before clip_microbatch
 
 
 class Trace(NamedTuple):

@@ -331,13 +331,15 @@ class _Loop:
     def _space(self, lead: tuple[int, ...], tokens: bool) -> Any:
         """Return a workspace with room for a batch of this shape."""
         from nbflow.cpu.program import execute, set_program
-        from nbflow.cpu.workspace import Shape, Workspace
+        from nbflow.cpu.workspace import Purpose, Shape, Workspace
 
         replicas, steps, batch_size = lead
         found = self.spaces.get((batch_size, tokens))
         if found is None or found.shape.steps < steps:
             most = max(steps, self.task.steps(self.recipe.length_range[1]) if self.task else 0)
-            found = Workspace(self.net, Shape(replicas, most, batch_size, tokens), flowing=self.penalty is not None)
+            found = Workspace(
+                self.net, Shape(replicas, most, batch_size, tokens), Purpose(flowing=self.penalty is not None)
+            )
             set_program(found, "gradient", penalty=self.penalty)
             if self.recipe.flow is not None:
                 found.set_flow(self.alpha.at(0), self.recipe.flow)

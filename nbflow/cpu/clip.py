@@ -6,16 +6,8 @@ import functools
 
 import numpy as np
 
-from nbflow._compile import loop, part
-
-# Powers of two by which a gradient with very large or very small entries is scaled before it is squared: exact, so
-# that nothing but the norm depends on them.
-SCALES = {
-    np.float32: (np.float32(2.0**50), np.float32(2.0**-80), np.float32(2.0**-50), np.float32(2.0**100)),
-    np.float64: (2.0**400, 2.0**-600, 2.0**-400, 2.0**600),
-}
-# Sums are taken block by block: in float32 the error grows with the length of a block and the number of blocks.
-BLOCK = 512
+from nbflow._compile import loop
+from nbflow.cpu.norm import build_largest, build_product_sum, build_scale
 
 
 @functools.cache
@@ -25,28 +17,8 @@ def build_clip(rule_clip, dtype):
     A row of the report: the norms of `scale * d` and of `scale * out`, their product with each other, how many entries
     changed, 1 if all entries of d are finite, and `scale`. A row of d that is not finite is left to the policy.
     """
-    large, down, small, up = SCALES[dtype]
-    greatest = np.finfo(dtype).max
-
-    @loop(dtype, exact=True)
-    def find_largest(row):
-        """Return the largest magnitude and whether all entries are finite."""
-        largest, finite = dtype(0), True
-        for g in row:
-            size = abs(g)
-            finite &= size <= greatest
-            largest = max(largest, size)
-        return largest, finite
-
-    @part
-    def sum_products(a, b, scale):
-        total = dtype(0)
-        for start in range(0, a.size, BLOCK):
-            block = dtype(0)
-            for i in range(start, min(start + BLOCK, a.size)):
-                block += (scale * a[i]) * (scale * b[i])
-            total += block
-        return total
+    find_largest, choose_scale = build_largest(dtype), build_scale(dtype)
+    sum_products = build_product_sum(dtype)
 
     @loop(rule_clip, dtype)
     def clip(d, out, thresholds, report):
@@ -56,11 +28,8 @@ def build_clip(rule_clip, dtype):
             report[r, 4] = dtype(finite)
             if not finite:
                 continue
-            scale, back = dtype(1), dtype(1)
-            if largest > large:
-                scale, back = down, dtype(1) / down
-            elif largest < small:
-                scale, back = up, dtype(1) / up
+            scale = choose_scale(largest)
+            back = dtype(1) / scale
             norm, threshold = np.sqrt(sum_products(raw, raw, scale)), thresholds[r] * scale
             changed = 0
             for p in range(raw.size):
