@@ -10,7 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow._load import load
 from nbflow.network import Network
-from nbflow.records import Batch, Floats, Flow, Gradient, Penalty
+from nbflow.records import Batch, Floats, Flow, Gradient, HiddenClip, Penalty
 
 DERIVATIVES = ("immediate",)
 REDUCTIONS = ("sum", "mean")
@@ -112,14 +112,27 @@ def check_flow(flow: Any, replicas: int) -> tuple[Penalty, Floats]:
     return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True)
 
 
-def check_groups(checked: _check.Checked, example: Any, microbatch: Any) -> tuple[int, Floats] | None:
+def check_hidden(how: Any, replicas: int) -> tuple[int, bool, Floats]:
+    """Return the site's number, whether by norm, and the threshold (R,) of a clip inside BPTT."""
+    from nbflow.cpu.hidden_clip import SITES
+
+    if how is None:
+        return 0, False, np.zeros(replicas)
+    if not isinstance(how, HiddenClip):
+        raise TypeError(f"clip_hidden is a {type(how).__name__}; expected a HiddenClip. Write nbflow.HiddenClip(1.0).")
+    _check.choice("site", how.site, tuple(SITES))
+    _check.choice("by", how.by, ("value", "norm"))
+    threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True)
+    return SITES[how.site], how.by == "norm", threshold
+
+
+def check_groups(replicas: int, batch: int, example: Any, microbatch: Any) -> tuple[int, Floats] | None:
     """Return the size of a group and the threshold (R,) of its norm, or None."""
     if example is not None and microbatch is not None:
         raise ValueError("clip_example and clip_microbatch are both given; expected one of them. Leave one out.")
     if example is None and microbatch is None:
         return None
     name, (size, threshold) = ("clip_example", (1, example)) if microbatch is None else ("clip_microbatch", microbatch)
-    replicas, _, batch = checked.weights.shape
     if batch % _check.count(name, size):
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
     return size, _check.per_replica(name, threshold, replicas, least=0.0, above=True)
@@ -138,12 +151,17 @@ def check_checkpoints(checked: _check.Checked, every: Any) -> int:
     return -(-_check.count("checkpoint_every", every) // multiple) * multiple
 
 
-def refuse_combinations(flow: Any, state: Any, groups: Any, every: int) -> None:
+def refuse_combinations(flow: Any, state: Any, groups: Any, every: int, hidden: Any) -> None:
     """Refuse what has no meaning together, or is not there yet."""
     if groups and flow is not None:
         raise ValueError(
             "flow and a clip by example are both given; expected one. Omega has no gradient of its own for each "
             "example once it is a mean over them: clip the sum with nbflow.clip."
+        )
+    if hidden[0] and flow is not None:
+        raise ValueError(
+            "flow and clip_hidden are both given; expected one. Omega asks what J does to delta, and a clipped "
+            "delta is none that J made. Leave one out."
         )
     if every and groups:
         raise ValueError("checkpoint_every and a clip by example are both given; expected one. Leave one out.")
@@ -163,6 +181,7 @@ def gradient(
     *,
     flow: Flow | None = None,
     state: Floats | None = None,
+    clip_hidden: HiddenClip | None = None,
     clip_example: float | Floats | None = None,
     clip_microbatch: tuple[int, float | Floats] | None = None,
     checkpoint_every: int | None = None,
@@ -185,6 +204,8 @@ def gradient(
     state : array of shape (B, S, H), optional
         The state before the first step, zeros by default. It is a constant: truncated BPTT.
         With it, all T steps are computed and the last state is returned.
+    clip_hidden : HiddenClip, optional
+        Clip the back-propagated vector at every step; what comes back is then no gradient of anything.
     clip_example : float or array of shape (R,), optional
         Return the mean of norm-clipped gradients of single examples: g_b, the gradient of B times example b's share of
         the loss, is scaled to this norm if it is larger (Goodfellow et al. 2016, section 10.11.1).
@@ -225,13 +246,16 @@ def gradient(
     checked = _check.computation(net, theta, batch)
     penalty, alpha = (None, None) if flow is None else check_flow(flow, checked.theta.shape[0])
     first = None if state is None else _check.state(net, state, checked)
-    groups = check_groups(checked, clip_example, clip_microbatch)
+    replicas, _, batch_size = checked.weights.shape
+    hidden = check_hidden(clip_hidden, replicas)
+    groups = check_groups(replicas, batch_size, clip_example, clip_microbatch)
     every = check_checkpoints(checked, checkpoint_every)
-    refuse_combinations(flow, state, groups, every)
+    refuse_combinations(flow, state, groups, every, hidden)
     space = buffers_for(net, checked, workspace).of(
         checked, flowing=flow is not None, every=every, group_rows=groups[0] if groups else 0
     )
     d_theta = np.empty_like(checked.theta)
+    space.set_hidden_clip(*hidden)
     if groups:
         space.set_group_threshold(groups[1])
     run_gradient(space, checked, d_theta, penalty, alpha, flow, first)
@@ -247,15 +271,18 @@ def gradient(
     )
 
 
+def program_for(purpose: Any) -> str:
+    """Return the name of the program that computes a gradient for a purpose."""
+    return "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
+
+
 def run_gradient(
     space: Any, checked: _check.Checked, d_theta: Floats, penalty: Any, alpha: Any, flow: Flow | None, state: Any
 ) -> None:
     """Run the gradient of checked arguments into `d_theta` and the report of the workspace."""
     from nbflow.cpu.program import execute, set_program
 
-    purpose = space.purpose
-    program = "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
-    set_program(space, program, penalty=penalty, whole=state is not None)
+    set_program(space, program_for(space.purpose), penalty=penalty, whole=state is not None)
     if flow is not None:
         space.set_flow(alpha, flow)
     space.set_state(state)

@@ -13,10 +13,13 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
+from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.cpu.rows import build_load, build_store
+
+PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
 
 
 @functools.cache
@@ -59,6 +62,8 @@ def build_sweep(dtype):
     """Build `sweep(job, address, start, stop)`: from delta_stop to delta_start, `pre` and `rec` to their gradients."""
     width_of_panel = panel_vectors() * lanes(dtype)
     size = np.dtype(dtype).itemsize
+
+    clip_preactivations, clip_state = build_hidden_clip(dtype)
 
     @part
     def add_loss(job, t):
@@ -115,9 +120,13 @@ def build_sweep(dtype):
         for t in range(stop, start, -1):
             if active[t - 1]:
                 add_loss(job, t)
+            if job.hidden_site == STATE:
+                clip_state(job, t)
             if job.measured:
                 square_norms(job, t, job.delta_square + t * job.rows * size)
             call(job.step_vjp, address, t - 1)
+            if job.hidden_site == PREACTIVATION:
+                clip_preactivations(job, t - 1)
             if t > 1 or job.measured:
                 recur_back(job, t)
             if job.measured:

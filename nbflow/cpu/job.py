@@ -36,6 +36,7 @@ reach                 -                                   steps that the shard t
 phase_0 .. phase_4    -                                   kernels to run in this order; 0 ends the list
 shortest, segment     -                                   steps of the shortest sequence; of a segment of the way back
 every, checkpoints    (T/every + 1, rows, S, width)       steps between checkpoints; the states there
+hidden_site           -                                   what is clipped inside BPTT (`nbflow.cpu.hidden_clip`)
 group_rows            -                                   sequences that are clipped together; 0 for none
 group                 (group_size,)                       room for one group's gradient, laid out like d_in .. d_b_out
 group_norms           (rows,)                             norms of the groups' gradients
@@ -56,7 +57,8 @@ import numpy as np
 SIZES = ("steps", "batch", "rows", "n_in", "gates", "hidden", "width", "lines", "kept", "n_out", "out_width", "slots",
          "reach", "shortest", "segment", "every", "group_rows", "group_size")  # fmt: skip
 PHASES = ("phase_0", "phase_1", "phase_2", "phase_3", "phase_4")
-FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "measured", "flowing", "mean_flow")
+FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "measured", "flowing", "mean_flow",
+         "hidden_site", "hidden_norm")  # fmt: skip
 KERNELS = ("product", "step", "step_vjp", "loss", "penalty")
 BORROWED = ("inputs", "targets", "weights")
 PACKED = ("p_in", "p_rec", "p_rec_back", "p_bias_rec", "p_out", "p_out_back", "p_b_out")
@@ -65,7 +67,7 @@ TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_square", "v_s
 GROUPED = ("d_in", "d_rec", "d_bias_rec", "d_out", "d_b_out")
 PARTIAL = (*GROUPED, "d_flow", "sums", "group")
 REPLICA = ("theta", "d_theta", "report", "shards", "shard_count")
-REALS = ("alpha", "bound", "group_scale", "group_threshold")
+REALS = ("alpha", "bound", "group_scale", "group_threshold", "hidden_threshold")
 
 
 @functools.cache

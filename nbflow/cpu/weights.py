@@ -17,12 +17,12 @@ from nbflow.cpu.product import lanes, panel_vectors
 
 
 class Span(NamedTuple):
-    """Steps start .. stop-1 of `count` sequences from `first` on; `apart` is 1 for all of a shard, `rows` for one."""
+    """Steps start .. stop-1 of `rows` sequences from `first` on; `apart` is 1 for all of a shard, `rows` for one."""
 
     start: int
     stop: int
     first: int
-    count: int
+    rows: int
     apart: int
 
 
@@ -64,7 +64,7 @@ def build_weights(dtype):
         for t in range(span.start, span.stop):
             tokens = view(job.inputs + t * job.batch * 4, (job.rows,), np.int32)
             pre = view(job.pre + t * job.rows * columns * size, (job.rows, columns), dtype)
-            for b in range(span.first, span.first + span.count):
+            for b in range(span.first, span.first + span.rows):
                 token = tokens[b]
                 for j in range(columns):
                     d_in[token, j] += pre[b, j]
@@ -83,7 +83,7 @@ def build_weights(dtype):
             call_product(
                 job.product, place.d_in, columns, job.x + row * (job.n_in + 1) * size, 1, span.apart * (job.n_in + 1),
                 job.pre + row * columns * size, width_of_panel, span.apart * columns,
-                job.n_in + 1, (span.stop - span.start) * span.count, columns, add,
+                job.n_in + 1, (span.stop - span.start) * span.rows, columns, add,
             )  # fmt: skip
 
     @part
@@ -92,14 +92,14 @@ def build_weights(dtype):
         call_product(
             job.product, place.d_rec, columns, job.states + row * line * size, 1, span.apart * line,
             job.rec + row * columns * size, width_of_panel, span.apart * columns,
-            job.hidden, (span.stop - span.start) * span.count, columns, add,
+            job.hidden, (span.stop - span.start) * span.rows, columns, add,
         )  # fmt: skip
         if job.bias_rec:
             if not add:
                 clear(place.d_bias_rec, columns, dtype)
             sum_rows(
                 job.rec + row * columns * size,
-                (span.stop - span.start) * span.count,
+                (span.stop - span.start) * span.rows,
                 span.apart,
                 place.d_bias_rec,
                 columns,
@@ -128,9 +128,9 @@ def build_weights(dtype):
             call_product(
                 job.product, place.d_out, job.out_width, job.states + (row + job.rows) * line * size, 1,
                 span.apart * line, at, width_of_panel, span.apart * job.out_width,
-                job.hidden, (end - begin) * span.count, job.out_width, 1,
+                job.hidden, (end - begin) * span.rows, job.out_width, 1,
             )  # fmt: skip
-            sum_rows(at, (end - begin) * span.count, span.apart, place.d_b_out, job.out_width)
+            sum_rows(at, (end - begin) * span.rows, span.apart, place.d_b_out, job.out_width)
 
     @part
     def weights(job, span, place, add):

@@ -199,6 +199,11 @@ class Workspace:
         """Set the threshold above which a group's gradient is clipped, (R,)."""
         self.jobs["group_threshold"] = np.repeat(threshold, len(self.rows))
 
+    def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
+        """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""
+        self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
+        self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
+
     def group_norms(self) -> Floats:
         """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""
         per_group = self.purpose.group_rows
