@@ -24,7 +24,7 @@ from nbflow.gradient import (
     refuse_combinations,
 )
 from nbflow.network import Network
-from nbflow.records import Batch, Clip, Floats, Flow, Optimizer, Penalty, Rule
+from nbflow.records import Batch, Clip, Floats, Flow, HiddenClip, Optimizer, Penalty, Rule
 from nbflow.task import Task
 
 # Rows that a window keeps before it sums them.
