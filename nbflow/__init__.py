@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_load": ("names",),
-    "records": ("Batch", "Cell", "Clip", "Clipped", "Flow", "Gradient", "GradientCheck", "Loss", "Optimizer", "Params",
-                "Penalty", "Rule", "Trace"),
+    "records": ("Batch", "Cell", "Clip", "Clipped", "Flow", "Gradient", "GradientCheck", "HiddenClip", "Loss",
+                "Optimizer", "Params", "Penalty", "Rule", "Trace"),
     "network": ("Network", "init"),
     "layout": ("pack", "unpack"),
     "gradient": ("gradient", "predict", "workspace"),

@@ -57,15 +57,20 @@ def part(function: F) -> F:
     return numba.njit(error_model="numpy", fastmath=set(SAFE))(function)
 
 
-def loop(*bound: Any, exact: bool = False, parallel: bool = False) -> Callable[[F], F]:
+def exact_part(function: F) -> F:
+    """Compile a piece of a kernel whose operations stay as written: a test for NaN and Inf."""
+    return numba.njit(error_model="numpy", fastmath=False)(function)
+
+
+def loop(*bound: Any, parallel: bool = False) -> Callable[[F], F]:
     """Compile a function of arrays that Python calls; `bound` are the units and dtypes that its closure holds."""
-    options = {"error_model": "numpy", "nogil": True, "fastmath": False if exact else set(SAFE), "parallel": parallel}
+    options = {"error_model": "numpy", "nogil": True, "fastmath": set(SAFE), "parallel": parallel}
 
     def decorate(function: F) -> F:
         dispatcher = numba.njit(**options)(function)
         key = _names_of(bound)
         if JIT and key is not None:
-            _keep_on_disk(dispatcher, function, (key, exact, parallel))
+            _keep_on_disk(dispatcher, function, (key, parallel))
         return dispatcher
 
     return decorate

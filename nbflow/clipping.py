@@ -10,7 +10,7 @@ from nbflow import _check, layout
 from nbflow._load import load
 from nbflow.gradient import backend_there, per_network
 from nbflow.network import Network
-from nbflow.records import Clip, Clipped, Floats
+from nbflow.records import Clip, Clipped, Floats, Rule
 
 POLICIES = ("random", "skip", "zero", "shrink", "raise", "keep")
 SHRINK = 0.02
@@ -41,9 +41,9 @@ def clip(
         set the bad entries to 0 and clip the rest · "shrink", 0.02 w_rec as the gradient of w_rec and 0 for all else
         (the code of Pascanu et al. 2013) · "raise" · "keep" it as it is.
     theta : array like d_theta, optional
-        The parameters; only "shrink" needs them.
+        The parameters; rule "unit" and policy "shrink" need them.
     rng : None, int or numpy.random.Generator
-        For "random".
+        For rule and policy "random".
     backend : str
         "cpu".
 
@@ -69,18 +69,23 @@ def clip(
     backend_there(backend)
     rows, single = _check.parameters(net, d_theta, "d_theta")
     threshold = check_clip(how, rows.shape[0])
-    if how.nonfinite == "shrink" and theta is None:
-        raise ValueError("theta is None; expected the parameters, for policy 'shrink'. Pass theta=theta.")
+    rule = load("clips", how.rule)
+    if theta is None and (how.nonfinite == "shrink" or rule.relative):
+        raise ValueError(
+            "theta is None; expected the parameters, for rule 'unit' or policy 'shrink'. Pass theta=theta."
+        )
     if theta is not None:
         _check.theta_shape(net, theta)
         if theta.shape != d_theta.shape:
             raise ValueError(f"theta has shape {theta.shape}; expected {d_theta.shape}, as d_theta has. Pass its own.")
     clipper = Clipper(net, how, rows.shape[0])
     out = np.empty_like(rows)
-    clipper.apply(rows, out, threshold)
-    if not clipper.report[:, 4].all():
-        seed = int(np.random.default_rng(rng).integers(2**63)) if how.nonfinite == "random" else 0
-        clipper.mend(rows, out, threshold, None if theta is None else theta.reshape(rows.shape), seed, 0)
+    weights = None if theta is None else np.ascontiguousarray(theta).reshape(rows.shape)
+    clipper.apply(rows, out, threshold, weights)
+    if clipper.needs_mending():
+        random = rule.random or how.nonfinite == "random"
+        seed = int(np.random.default_rng(rng).integers(2**63)) if random else 0
+        clipper.mend(rows, out, threshold, weights, seed, 0)
     seen = clipper.read()
     return Clipped(out[0] if single else out, *(per_network(part, single) for part in seen))
 
@@ -98,40 +103,62 @@ class Clipper:
     """A compiled rule with room for its report; the training loop keeps one."""
 
     def __init__(self, net: Network, how: Clip, replicas: int) -> None:
-        from nbflow.cpu.clip import build_clip
-
         self.net, self.how = net, how
-        self.rule = load("clips", how.rule)
+        self.rule: Rule = load("clips", how.rule)
         self.dtype = net.scalar
-        self._clip = build_clip(self.rule.clip, self.dtype)
+        self._clip = self._build()
         self.report = np.zeros((replicas, 6), self.dtype)
         self._mended: dict[int, tuple[float, float]] = {}
 
-    def apply(self, rows: Floats, out: Floats, threshold: Floats) -> None:
+    def _build(self) -> Any:
+        """Return `clip(d, out, thresholds, report, theta)`."""
+        from nbflow.cpu.clip import build_clip, build_group_clip
+
+        if self.rule.over in ("all", "entry"):
+            whole = build_clip(self.rule.clip, self.dtype)
+            return lambda d, out, thresholds, report, theta: whole(d, out, thresholds, report)
+        by_group = build_group_clip(self.rule.clip, self.rule.relative, self.dtype)
+        groups = layout.units(self.net) if self.rule.over == "unit" else layout.arrays(self.net)
+        return lambda d, out, thresholds, report, theta: by_group(
+            d, out, thresholds, report, d if theta is None else theta, groups
+        )
+
+    def apply(self, rows: Floats, out: Floats, threshold: Floats, theta: Floats | None) -> None:
         """Clip every finite row into `out`; column 4 of the report says which are."""
         self._mended.clear()
-        self._clip(rows, out, threshold.astype(self.dtype), self.report)
+        self._clip(rows, out, threshold.astype(self.dtype), self.report, theta)
+
+    def needs_mending(self) -> bool:
+        """Tell whether a row is not finite, or waits for a random step."""
+        return not self.report[:, 4].all() or (self.rule.random and bool(self.report[:, 3].any()))
 
     def mend(self, rows: Floats, out: Floats, threshold: Floats, theta: Any, seed: int, index: int) -> None:
-        """Apply the policy to every row that is not finite."""
+        """Apply the policy to every row that is not finite, and a random step to every one that asks for it."""
+        if self.rule.random:
+            for r in np.flatnonzero((self.report[:, 4] != 0) & (self.report[:, 3] > 0)):
+                self._step_at_random(rows[r], out[r], float(threshold[r]), seed, int(r), index)
         for r in np.flatnonzero(self.report[:, 4] == 0):
             fraction = 1.0
             if self.how.nonfinite == "zero":
-                fraction = self._zero(rows[r], out[r], threshold[r])
+                self._zero(rows[r], out[r], threshold[r], None if theta is None else theta[r])
             else:
                 out[r] = self._replacement(rows[r], threshold[r], theta, seed, int(r), index)
             norm = float(np.linalg.norm(out[r].astype(np.float64)))
             self._mended[int(r)] = norm, 0.0 if self.how.nonfinite == "keep" else fraction
 
-    def _zero(self, row: Floats, out: Floats, threshold: float) -> float:
-        """Set bad entries to 0 and clip the rest; return the part of entries that changed."""
-        bad = ~np.isfinite(row)
+    def _step_at_random(self, row: Floats, out: Floats, threshold: float, seed: int, r: int, index: int) -> None:
+        """Put a random step in the place of a clipped gradient, and into the report."""
+        out[...] = random_step(row.size, threshold, seed, r, index)
+        scale = float(self.report[r, 5])
+        product = (scale * row.astype(np.float64)) @ (scale * out.astype(np.float64))
+        self.report[r, 1:4] = np.linalg.norm(out) * scale, product, row.size
+
+    def _zero(self, row: Floats, out: Floats, threshold: float, theta: Floats | None) -> None:
+        """Set bad entries to 0 and clip the rest."""
         report = np.zeros((1, 6), self.dtype)
-        cleaned = np.where(bad, self.dtype(0), row)[None]
-        self._clip(cleaned, out[None], np.full(1, threshold, self.dtype), report)
-        if self.rule.over == "all":
-            return 1.0
-        return float((bad.sum() + report[0, 3]) / row.size)
+        cleaned = np.where(np.isfinite(row), row, self.dtype(0))[None]
+        weights = None if theta is None else theta[None]
+        self._clip(cleaned, out[None], np.full(1, threshold, self.dtype), report, weights)
 
     def _replacement(self, row: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> Any:
         policy = self.how.nonfinite

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check, layout
-from nbflow.gradient import Buffers, check_flow, gradient, run_gradient, shape_of
+from nbflow.gradient import Buffers, check_flow, gradient, shape_of
 from nbflow.network import Network
 from nbflow.records import Batch, Floats, Flow, GradientCheck, Params
 
@@ -186,12 +186,18 @@ class _FrozenOmega:
 
     def __init__(self, net: Network, theta: Floats, batch: Batch, flow: Flow) -> None:
         from nbflow.cpu.complex_step import build_complex_penalty
+        from nbflow.cpu.program import execute, set_program
 
         penalty, alpha = check_flow(flow, 1)
         self.penalty, self.net = build_complex_penalty(penalty), net
         checked = _check.computation(net, theta, batch)
         space = Buffers(net, shape_of(checked)).of(checked, keep_delta=True, flowing=True)
-        run_gradient(space, checked, np.empty_like(checked.theta), None, alpha, flow, None)
+        # A trace, not a gradient: that one scales v when it is done with it.
+        set_program(space, "trace", penalty=penalty)
+        space.set_flow(alpha, flow)
+        space.set_state(None)
+        space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, None)
+        execute(space)
         self._read(space, flow, layout.unpack(net, theta).w_rec)
 
     def _read(self, space: Any, flow: Flow, w_rec: Floats) -> None:

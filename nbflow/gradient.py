@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow._load import load
 from nbflow.network import Network
-from nbflow.records import Batch, Floats, Flow, Gradient, Penalty
+from nbflow.records import Batch, Floats, Flow, Gradient, HiddenClip, Penalty
 
 DERIVATIVES = ("immediate",)
 REDUCTIONS = ("sum", "mean")
@@ -23,22 +24,21 @@ class Buffers:
 
     def __init__(self, net: Network, shape: Any) -> None:
         self.net, self.shape = net, shape
-        self._cut: dict[tuple[bool, bool], Any] = {}
+        self._cut: dict[Any, Any] = {}
 
-    def of(self, checked: _check.Checked, *, keep_delta: bool = False, flowing: bool = False) -> Any:
+    def of(self, checked: _check.Checked, **purpose: Any) -> Any:
         """Return the CPU workspace for a purpose, cut at its first use."""
-        from nbflow.cpu.workspace import Workspace
+        from nbflow.cpu.workspace import Purpose, Workspace
 
-        shape = shape_of(checked)
+        wanted, shape = Purpose(**purpose), shape_of(checked)
         if shape._replace(steps=0) != self.shape._replace(steps=0) or shape.steps > self.shape.steps:
             raise ValueError(
                 f"workspace was made for {_said(self.shape)}; got {_said(shape)}. Make one by nbflow.workspace(net, "
                 f"batch) for each batch size; one for the longest batch serves shorter ones."
             )
-        purpose = (keep_delta, flowing)
-        if purpose not in self._cut:
-            self._cut[purpose] = Workspace(self.net, self.shape, keep_delta=keep_delta, flowing=flowing)
-        found = self._cut[purpose]
+        if wanted not in self._cut:
+            self._cut[wanted] = Workspace(self.net, self.shape, wanted)
+        found = self._cut[wanted]
         if found.steps != shape.steps:
             found.fit(shape.steps)
         return found
@@ -112,6 +112,63 @@ def check_flow(flow: Any, replicas: int) -> tuple[Penalty, Floats]:
     return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True)
 
 
+def check_hidden(how: Any, replicas: int) -> tuple[int, bool, Floats]:
+    """Return the site's number, whether by norm, and the threshold (R,) of a clip inside BPTT."""
+    from nbflow.cpu.hidden_clip import SITES
+
+    if how is None:
+        return 0, False, np.zeros(replicas)
+    if not isinstance(how, HiddenClip):
+        raise TypeError(f"clip_hidden is a {type(how).__name__}; expected a HiddenClip. Write nbflow.HiddenClip(1.0).")
+    _check.choice("site", how.site, tuple(SITES))
+    _check.choice("by", how.by, ("value", "norm"))
+    threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True)
+    return SITES[how.site], how.by == "norm", threshold
+
+
+def check_groups(replicas: int, batch: int, example: Any, microbatch: Any) -> tuple[int, Floats] | None:
+    """Return the size of a group and the threshold (R,) of its norm, or None."""
+    if example is not None and microbatch is not None:
+        raise ValueError("clip_example and clip_microbatch are both given; expected one of them. Leave one out.")
+    if example is None and microbatch is None:
+        return None
+    name, (size, threshold) = ("clip_example", (1, example)) if microbatch is None else ("clip_microbatch", microbatch)
+    if batch % _check.count(name, size):
+        raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
+    return size, _check.per_replica(name, threshold, replicas, least=0.0, above=True)
+
+
+def check_checkpoints(checked: _check.Checked, every: Any) -> int:
+    """Return the steps between checkpoints, 0 for none."""
+    from nbflow.cpu.gradient import segment_steps
+    from nbflow.cpu.workspace import shard_rows
+
+    if every is None:
+        return 0
+    # The largest of the shards' segments is a multiple of the others, which are all powers of two times 64 or alike.
+    segments = {segment_steps(rows) for rows in shard_rows(checked.weights.shape[2])}
+    multiple = math.lcm(*segments)
+    return -(-_check.count("checkpoint_every", every) // multiple) * multiple
+
+
+def refuse_combinations(flow: Any, state: Any, groups: Any, every: int, hidden: Any) -> None:
+    """Refuse what has no meaning together, or is not there yet."""
+    if groups and flow is not None:
+        raise ValueError(
+            "flow and a clip by example are both given; expected one. Omega has no gradient of its own for each "
+            "example once it is a mean over them: clip the sum with nbflow.clip."
+        )
+    if hidden[0] and flow is not None:
+        raise ValueError(
+            "flow and clip_hidden are both given; expected one. Omega asks what J does to delta, and a clipped "
+            "delta is none that J made. Leave one out."
+        )
+    if every and groups:
+        raise ValueError("checkpoint_every and a clip by example are both given; expected one. Leave one out.")
+    if every and state is not None:
+        raise ValueError("checkpoint_every and state are both given; expected one. Cut the batch along T instead.")
+
+
 def backend_there(backend: str) -> None:
     """Refuse a backend that is not there."""
     _check.choice("backend", backend, ("cpu",))
@@ -124,6 +181,10 @@ def gradient(
     *,
     flow: Flow | None = None,
     state: Floats | None = None,
+    clip_hidden: HiddenClip | None = None,
+    clip_example: float | Floats | None = None,
+    clip_microbatch: tuple[int, float | Floats] | None = None,
+    checkpoint_every: int | None = None,
     backend: str = "cpu",
     workspace: Buffers | None = None,
 ) -> Gradient:
@@ -143,6 +204,18 @@ def gradient(
     state : array of shape (B, S, H), optional
         The state before the first step, zeros by default. It is a constant: truncated BPTT.
         With it, all T steps are computed and the last state is returned.
+    clip_hidden : HiddenClip, optional
+        Clip the back-propagated vector at every step; what comes back is then no gradient of anything.
+    clip_example : float or array of shape (R,), optional
+        Return the mean of norm-clipped gradients of single examples: g_b, the gradient of B times example b's share of
+        the loss, is scaled to this norm if it is larger (Goodfellow et al. 2016, section 10.11.1).
+    clip_microbatch : tuple (size, threshold), optional
+        The same for groups of `size` neighbouring examples, each the gradient of B / size times its share. `size` must
+        divide B.
+    checkpoint_every : int, optional
+        Keep the state only at about every so many steps and compute those between twice: memory grows as
+        T / checkpoint_every + checkpoint_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
+        multiple of 64 or, for fewer than 10 sequences in a shard, up to 640.
     backend : str
         "cpu".
     workspace : Buffers, optional
@@ -173,8 +246,18 @@ def gradient(
     checked = _check.computation(net, theta, batch)
     penalty, alpha = (None, None) if flow is None else check_flow(flow, checked.theta.shape[0])
     first = None if state is None else _check.state(net, state, checked)
-    space = buffers_for(net, checked, workspace).of(checked, flowing=flow is not None)
+    replicas, _, batch_size = checked.weights.shape
+    hidden = check_hidden(clip_hidden, replicas)
+    groups = check_groups(replicas, batch_size, clip_example, clip_microbatch)
+    every = check_checkpoints(checked, checkpoint_every)
+    refuse_combinations(flow, state, groups, every, hidden)
+    space = buffers_for(net, checked, workspace).of(
+        checked, flowing=flow is not None, every=every, group_rows=groups[0] if groups else 0
+    )
     d_theta = np.empty_like(checked.theta)
+    space.set_hidden_clip(*hidden)
+    if groups:
+        space.set_group_threshold(groups[1])
     run_gradient(space, checked, d_theta, penalty, alpha, flow, first)
     report = space.report
     one = checked.single
@@ -184,7 +267,13 @@ def gradient(
         omega=None if flow is None else per_network(report[:, 1], one),
         counted=None if flow is None else per_network(report[:, 2].astype(np.int64), one),
         state=None if state is None else _last_state(space, one),
+        example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
     )
+
+
+def program_for(purpose: Any) -> str:
+    """Return the name of the program that computes a gradient for a purpose."""
+    return "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
 
 
 def run_gradient(
@@ -193,7 +282,7 @@ def run_gradient(
     """Run the gradient of checked arguments into `d_theta` and the report of the workspace."""
     from nbflow.cpu.program import execute, set_program
 
-    set_program(space, "gradient", penalty=penalty, whole=state is not None)
+    set_program(space, program_for(space.purpose), penalty=penalty, whole=state is not None)
     if flow is not None:
         space.set_flow(alpha, flow)
     space.set_state(state)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nbflow import _check
 from nbflow.records import Floats, Params
 
 if TYPE_CHECKING:
     from nbflow.network import Network
+
+
+IntegerArray = NDArray[np.int64]
 
 
 def shapes(net: Network) -> dict[str, tuple[int, ...]]:
@@ -38,6 +44,25 @@ def blocks(net: Network) -> dict[str, slice]:
         found[name] = slice(start, start + math.prod(shape))
         start = found[name].stop
     return found
+
+
+def arrays(net: Network) -> IntegerArray:
+    """Return every parameter array as (first, count, stride) in theta."""
+    found = [(block.start, block.stop - block.start, 1) for block in blocks(net).values() if block.stop > block.start]
+    return np.array(found, np.int64)
+
+
+def units(net: Network) -> IntegerArray:
+    """Return the incoming weights of every unit as (first, count, stride): columns of matrices, biases as a whole."""
+    found = []
+    for name, block in blocks(net).items():
+        if name in ("w_in", "w_rec", "w_out"):
+            rows = shapes(net)[name][0]
+            columns = (block.stop - block.start) // rows
+            found += [(block.start + j, rows, columns) for j in range(columns)]
+        elif block.stop > block.start:
+            found.append((block.start, block.stop - block.start, 1))
+    return np.array(found, np.int64)
 
 
 def unpack(net: Network, theta: Floats) -> Params:
@@ -84,8 +109,6 @@ def pack(net: Network, params: Params) -> Floats:
     >>> bool((pack(net, unpack(net, theta)) == theta).all())
     True
     """
-    import numpy as np
-
     lead = params.b_out.shape[:-1]
     theta = np.concatenate([np.reshape(block, (*lead, -1)) for block in params], axis=-1)
     _check.theta_shape(net, theta)

@@ -43,7 +43,8 @@ class Gradient(NamedTuple):
     d_theta: Floats  #: (P,); of loss + alpha * Omega
     omega: Any  #: Omega, dimensionless; None without a flow; float, or (R,)
     counted: Any  #: how many (t, b) Omega counted; None without a flow; int, or (R,)
-    state: Floats | None  #: (B, S, H), the last state; None unless a first one was given
+    state: Floats | None = None  #: (B, S, H), the last state; None unless a first one was given
+    example_norms: Floats | None = None  #: (B,), norms before clip_example or (B / size,) before clip_microbatch
 
 
 class Trace(NamedTuple):
@@ -154,11 +155,23 @@ class Penalty:
 class Rule:
     """A rule of clipping: `clip(g, norm, threshold) -> g`, a unit, for one entry g.
 
-    `over` says which entries `norm` measures: "all" of a network's parameters jointly, or each "entry" alone.
+    Attributes
+    ----------
+    over : str
+        Which entries `norm` measures: "all" of a network's parameters jointly, each "block" (parameter array), each
+        "unit" (its incoming weights), or each "entry" alone.
+    clip : unit
+    relative : bool
+        Whether the threshold is multiplied by the norm of the group's weights ("block", "unit").
+    random : bool
+        Whether a gradient that the rule would change is replaced by a step of the threshold's length in a random
+        direction ("all").
     """
 
     over: str
     clip: Unit
+    relative: bool = False
+    random: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,13 +212,33 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class HiddenClip:
+    """How the back-propagated vector is clipped at every step, inside back-propagation through time.
+
+    Parameters
+    ----------
+    threshold : float or array of shape (R,)
+        In units of the loss over those of a pre-activation or a state.
+    site : str
+        "preactivation", the gradients at a_in and a_rec of every gate (Graves 2013), or "state", delta_t before it goes
+        back through the cell (Mikolov's RNNLM clips there, at 15).
+    by : str
+        "value", each entry, or "norm", the vector of each sequence.
+    """
+
+    threshold: float | Floats
+    site: str = "preactivation"
+    by: str = "value"
+
+
+@dataclass(frozen=True)
 class Clip:
     """How a gradient is clipped before it is applied.
 
     Parameters
     ----------
     rule : str or Rule
-        "norm" or "value".
+        One of `nbflow.names("clips")`, or a rule of your own.
     threshold : float or array of shape (R,)
         In units of the gradient; a gradient is clipped strictly above it.
     nonfinite : str

@@ -15,9 +15,16 @@ from nbflow import _check, counter
 from nbflow._load import load
 from nbflow.clipping import Clipper, check_clip
 from nbflow.evaluation import Evaluator, draw_length
-from nbflow.gradient import backend_there, check_flow
+from nbflow.gradient import (
+    backend_there,
+    check_flow,
+    check_groups,
+    check_hidden,
+    program_for,
+    refuse_combinations,
+)
 from nbflow.network import Network
-from nbflow.records import Batch, Clip, Floats, Flow, Optimizer, Penalty, Rule
+from nbflow.records import Batch, Clip, Floats, Flow, HiddenClip, Optimizer, Penalty, Rule
 from nbflow.task import Task
 
 # Rows that a window keeps before it sums them.
@@ -46,6 +53,8 @@ class Recipe:
         The length of a batch, or the smallest and the largest of lengths drawn for each batch.
     clip : Clip, optional
     flow : Flow, optional
+    clip_hidden, clip_example, clip_microbatch : optional
+        As in `nbflow.gradient`; the clip then sees what comes out of these.
     max_updates : int
         Where training ends.
     record_every : int
@@ -74,6 +83,9 @@ class Recipe:
     lengths: int | tuple[int, int] = (50, 200)
     clip: Clip | None = None
     flow: Flow | None = None
+    clip_hidden: HiddenClip | None = None
+    clip_example: float | Floats | None = None
+    clip_microbatch: tuple[int, float | Floats] | None = None
     max_updates: int = 1000
     record_every: int = 100
     evaluate_every: int = 1000
@@ -242,6 +254,7 @@ class _Loop:
             self.threshold = _Setting(
                 "threshold", recipe.clip.threshold, self.replicas, self.dtype, least=0.0, above=True
             )
+        self.hidden = check_hidden(recipe.clip_hidden, self.replicas)
         self.batches: dict[int, tuple[Batch, Any]] = {}
 
     def _prepare_evaluation(self) -> None:
@@ -286,16 +299,12 @@ class _Loop:
         report = None
         if self.clipper is not None:
             threshold = self.threshold.at(update)
-            self.clipper.apply(self.d_theta, self.d_theta, threshold)
+            self.clipper.apply(self.d_theta, self.d_theta, threshold, self.theta)
             report = self.clipper.report
-            if not report[:, 4].all():
-                self._mend(threshold, update)
+            if self.clipper.needs_mending():
+                self.clipper.mend(self.d_theta, self.d_theta, threshold, self.theta, self.seed, update)
         self.update(self.theta, self.d_theta, self.slots, self.lr.at(update), self.settings, self.dtype(update + 1))
         self.window.add(space.report, report)
-
-    def _mend(self, threshold: Floats, update: int) -> None:
-        assert self.clipper is not None
-        self.clipper.mend(self.d_theta, self.d_theta, threshold, self.theta, self.seed, update)
 
     def _next_batch(self, update: int) -> Any:
         """Return the workspace of this update's batch, pointing at it."""
@@ -331,14 +340,20 @@ class _Loop:
     def _space(self, lead: tuple[int, ...], tokens: bool) -> Any:
         """Return a workspace with room for a batch of this shape."""
         from nbflow.cpu.program import execute, set_program
-        from nbflow.cpu.workspace import Shape, Workspace
+        from nbflow.cpu.workspace import Purpose, Shape, Workspace
 
         replicas, steps, batch_size = lead
         found = self.spaces.get((batch_size, tokens))
         if found is None or found.shape.steps < steps:
             most = max(steps, self.task.steps(self.recipe.length_range[1]) if self.task else 0)
-            found = Workspace(self.net, Shape(replicas, most, batch_size, tokens), flowing=self.penalty is not None)
-            set_program(found, "gradient", penalty=self.penalty)
+            groups = check_groups(replicas, batch_size, self.recipe.clip_example, self.recipe.clip_microbatch)
+            refuse_combinations(self.recipe.flow, None, groups, 0, self.hidden)
+            purpose = Purpose(flowing=self.penalty is not None, group_rows=groups[0] if groups else 0)
+            found = Workspace(self.net, Shape(replicas, most, batch_size, tokens), purpose)
+            set_program(found, program_for(purpose), penalty=self.penalty)
+            found.set_hidden_clip(*self.hidden)
+            if groups:
+                found.set_group_threshold(groups[1])
             if self.recipe.flow is not None:
                 found.set_flow(self.alpha.at(0), self.recipe.flow)
             self.spaces[(batch_size, tokens)] = found

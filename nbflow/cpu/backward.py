@@ -13,10 +13,13 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
+from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
 from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import call, call_product, view
+from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.cpu.rows import build_load, build_store
+
+PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
 
 
 @functools.cache
@@ -55,10 +58,12 @@ def build_step_vjp(cell, dtype):
 
 
 @functools.cache
-def build_backward(dtype):
-    """Build the phase that fills delta and turns `pre` and `rec` into their gradients."""
+def build_sweep(dtype):
+    """Build `sweep(job, address, start, stop)`: from delta_stop to delta_start, `pre` and `rec` to their gradients."""
     width_of_panel = panel_vectors() * lanes(dtype)
     size = np.dtype(dtype).itemsize
+
+    clip_preactivations, clip_state = build_hidden_clip(dtype)
 
     @part
     def add_loss(job, t):
@@ -106,28 +111,44 @@ def build_backward(dtype):
             for j in range(job.width):
                 v[b, j] = slot[b, j]
 
-    record = job_dtype(dtype)
-
-    @kernel(dtype)
-    def backward(address, _):
-        job = view(address, (1,), record)[0]
-        reach = job.reach
+    @part
+    def sweep(job, address, start, stop):
         row = job.lines * job.width
         active = view(job.active, (job.steps,), np.int64)
-        view(job.delta + reach % job.slots * job.rows * row * size, (job.rows * row,), dtype)[:] = 0
-        for t in range(reach, 0, -1):
+        if stop == job.reach:
+            clear(job.delta + stop % job.slots * job.rows * row * size, job.rows * row, dtype)
+        for t in range(stop, start, -1):
             if active[t - 1]:
                 add_loss(job, t)
+            if job.hidden_site == STATE:
+                clip_state(job, t)
             if job.measured:
                 square_norms(job, t, job.delta_square + t * job.rows * size)
             call(job.step_vjp, address, t - 1)
+            if job.hidden_site == PREACTIVATION:
+                clip_preactivations(job, t - 1)
             if t > 1 or job.measured:
                 recur_back(job, t)
             if job.measured:
                 square_norms(job, t - 1, job.v_square + (t - 1) * job.rows * size)
             if job.flowing:
                 keep_v(job, t)
-        if job.measured:
+                call(job.penalty, address, t - 1)
+        if job.measured and start == 0:
             square_norms(job, 0, job.delta_square)
+
+    return sweep
+
+
+@functools.cache
+def build_backward(dtype):
+    """Build the phase that sweeps back over all steps of a shard."""
+    sweep = build_sweep(dtype)
+    record = job_dtype(dtype)
+
+    @kernel(dtype)
+    def backward(address, _):
+        job = view(address, (1,), record)[0]
+        sweep(job, address, 0, job.reach)
 
     return backward

@@ -1,4 +1,4 @@
-"""Clipping of whole gradients: norms that neither overflow nor vanish, and what the clip did."""
+"""Clipping of whole gradients: what each rule does to the entries, and what that did to the gradient."""
 
 from __future__ import annotations
 
@@ -7,70 +7,102 @@ import functools
 import numpy as np
 
 from nbflow._compile import loop, part
+from nbflow.cpu.norm import build_largest, build_product_sum, build_scale
 
-# Powers of two by which a gradient with very large or very small entries is scaled before it is squared: exact, so
-# that nothing but the norm depends on them.
-SCALES = {
-    np.float32: (np.float32(2.0**50), np.float32(2.0**-80), np.float32(2.0**-50), np.float32(2.0**100)),
-    np.float64: (2.0**400, 2.0**-600, 2.0**-400, 2.0**600),
-}
-# Sums are taken block by block: in float32 the error grows with the length of a block and the number of blocks.
-BLOCK = 512
+# The least norm of a unit's weights that a relative threshold is measured against (Brock et al. 2021).
+LEAST_WEIGHT_NORM = np.float32(1e-3)
+
+
+@functools.cache
+def build_look(dtype):
+    """Build `look(raw, report)`: whether a gradient is finite, and its norm; returns the scale of its entries."""
+    find_largest, choose_scale = build_largest(dtype), build_scale(dtype)
+    sum_products = build_product_sum(dtype)
+
+    @part
+    def look(raw, report):
+        largest, finite = find_largest(raw)
+        scale = choose_scale(largest)
+        report[4], report[5] = dtype(finite), scale
+        report[0] = np.sqrt(sum_products(raw, raw, scale)) if finite else dtype(0)
+        return scale
+
+    return look
 
 
 @functools.cache
 def build_clip(rule_clip, dtype):
-    """Build `clip(d, out, thresholds, report)`: d and out (R, P), thresholds (R,), report (R, 6).
+    """Build `clip(d, out, thresholds, report)` for a rule over all entries jointly, or over each alone.
 
-    A row of the report: the norms of `scale * d` and of `scale * out`, their product with each other, how many entries
-    changed, 1 if all entries of d are finite, and `scale`. A row of d that is not finite is left to the policy.
+    d and out (R, P), thresholds (R,), report (R, 6). A row of the report: the norms of `scale * d` and `scale * out`,
+    their inner product, how many entries were clipped, 1 if all entries of d are finite, and `scale`. A row of d that
+    is not finite is left to the policy. `out` may be `d`; then the inner product is that of `out` with itself.
     """
-    large, down, small, up = SCALES[dtype]
-    greatest = np.finfo(dtype).max
-
-    @loop(dtype, exact=True)
-    def find_largest(row):
-        """Return the largest magnitude and whether all entries are finite."""
-        largest, finite = dtype(0), True
-        for g in row:
-            size = abs(g)
-            finite &= size <= greatest
-            largest = max(largest, size)
-        return largest, finite
-
-    @part
-    def sum_products(a, b, scale):
-        total = dtype(0)
-        for start in range(0, a.size, BLOCK):
-            block = dtype(0)
-            for i in range(start, min(start + BLOCK, a.size)):
-                block += (scale * a[i]) * (scale * b[i])
-            total += block
-        return total
+    look, sum_products = build_look(dtype), build_product_sum(dtype)
 
     @loop(rule_clip, dtype)
     def clip(d, out, thresholds, report):
         for r in range(d.shape[0]):
-            raw, applied = d[r], out[r]
-            largest, finite = find_largest(raw)
-            report[r, 4] = dtype(finite)
-            if not finite:
+            raw, applied, row = d[r], out[r], report[r]
+            scale = look(raw, row)
+            if row[4] == 0:
                 continue
-            scale, back = dtype(1), dtype(1)
-            if largest > large:
-                scale, back = down, dtype(1) / down
-            elif largest < small:
-                scale, back = up, dtype(1) / up
-            norm, threshold = np.sqrt(sum_products(raw, raw, scale)), thresholds[r] * scale
+            back, norm, threshold = dtype(1) / scale, row[0], thresholds[r] * scale
             changed = 0
             for p in range(raw.size):
                 g = raw[p]
                 applied[p] = back * rule_clip(scale * g, norm, threshold)
                 changed += applied[p] != g
-            report[r, 0] = norm
-            report[r, 1] = np.sqrt(sum_products(applied, applied, scale))
-            report[r, 2] = sum_products(raw, applied, scale)
-            report[r, 3] = dtype(changed)
-            report[r, 5] = scale
+            row[1] = np.sqrt(sum_products(applied, applied, scale))
+            row[2] = sum_products(raw, applied, scale)
+            row[3] = dtype(changed)
+
+    return clip
+
+
+@functools.cache
+def build_group_clip(rule_clip, relative, dtype):
+    """Build `clip(d, out, thresholds, report, theta, groups)` for a rule over groups of entries.
+
+    As above; a group is (first, count, stride) in theta. A `relative` threshold is multiplied by the norm of the
+    group's weights. The count in the report is of all entries of the groups that were clipped.
+    """
+    look, choose_scale, find_largest = build_look(dtype), build_scale(dtype), build_largest(dtype)
+    sum_products = build_product_sum(dtype)
+
+    @part
+    def norm_of(row, first, count, stride):
+        """Return the norm of a group by way of a scale of its own: one block may vanish beside another."""
+        entries = row[first : first + (count - 1) * stride + 1 : stride]
+        largest, _ = find_largest(entries)
+        scale = choose_scale(largest)
+        return np.sqrt(sum_products(entries, entries, scale)), scale
+
+    @loop(rule_clip, relative, dtype)
+    def clip(d, out, thresholds, report, theta, groups):
+        for r in range(d.shape[0]):
+            raw, applied, row = d[r], out[r], report[r]
+            whole = look(raw, row)
+            if row[4] == 0:
+                continue
+            changed = 0
+            for k in range(groups.shape[0]):
+                first, count, stride = groups[k]
+                norm, scale = norm_of(raw, first, count, stride)
+                threshold = thresholds[r]
+                if relative:
+                    weight, weight_scale = norm_of(theta[r], first, count, stride)
+                    threshold = threshold * max(weight / weight_scale, LEAST_WEIGHT_NORM)
+                touched = 0
+                for i in range(count):
+                    p = first + i * stride
+                    g = raw[p]
+                    applied[p] = (dtype(1) / scale) * rule_clip(scale * g, norm, threshold * scale)
+                    touched += applied[p] != g
+                if touched > 0:
+                    changed += count
+            row[1] = np.sqrt(sum_products(applied, applied, whole))
+            row[2] = sum_products(raw, applied, whole)
+            row[3] = dtype(changed)
 
     return clip

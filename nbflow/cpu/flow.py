@@ -9,72 +9,72 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
 from nbflow._compile import TWO, kernel, part
 from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import call, call_product, view
+from nbflow.cpu.memory import call_product, view
 from nbflow.cpu.product import lanes, panel_vectors
 
 
 @functools.cache
 def build_penalty(penalty, dtype):
-    """Build the kernel that sums the penalties of `reach` steps and finds the factor of each outer product."""
+    """Build the kernel that adds the penalties of one step and finds the factor of each outer product."""
     value, slope = penalty.value, penalty.slope
     record = job_dtype(dtype)
+    size = np.dtype(dtype).itemsize
 
     @kernel(value, slope, dtype)
-    def penalties(address, reach):
+    def penalties(address, t):
         job = view(address, (1,), record)[0]
         rows = job.rows
-        delta_square = view(job.delta_square, (job.steps + 1, rows), dtype)
-        v_square = view(job.v_square, (job.steps, rows), dtype)
-        flow_slope = view(job.flow_slope, (job.steps, rows), dtype)
+        delta_square = view(job.delta_square + (t + 1) * rows * size, (rows,), dtype)
+        v_square = view(job.v_square + t * rows * size, (rows,), dtype)
+        flow_slope = view(job.flow_slope + t * rows * size, (rows,), dtype)
         sums = view(job.sums, (3,), dtype)
-        for t in range(reach):
-            for b in range(rows):
-                square = delta_square[t + 1, b]
-                # Written so that a NaN counts: a gradient that is not finite must be seen.
-                if square < job.bound:
-                    flow_slope[t, b] = 0
-                    continue
-                q = v_square[t, b] / square
-                sums[1] += value(q)
-                sums[2] += 1
-                flow_slope[t, b] = TWO * slope(q) / square
+        for b in range(rows):
+            square = delta_square[b]
+            # Written so that a NaN counts: a gradient that is not finite must be seen.
+            if square < job.bound:
+                flow_slope[b] = 0
+                continue
+            q = v_square[b] / square
+            sums[1] += value(q)
+            sums[2] += 1
+            flow_slope[b] = TWO * slope(q) / square
 
     return penalties
 
 
 @functools.cache
 def build_flow(dtype):
-    """Build the phase of the penalties and of d_flow."""
+    """Build `flow_weights(job, start, stop, add)`: d_flow (+)= the outer products of steps start .. stop-1."""
     width_of_panel = panel_vectors() * lanes(dtype)
+    size = np.dtype(dtype).itemsize
 
     @part
-    def scale_v(job, reach):
+    def scale_v(job, start, stop):
         """v *= flow_slope, and 0 where nothing is counted: v itself may have overflowed there."""
-        v = view(job.v, (reach, job.rows, job.width), dtype)
-        factors = view(job.flow_slope, (job.steps, job.rows), dtype)
-        for t in range(reach):
-            for b in range(job.rows):
-                factor = factors[t, b]
-                if factor == 0:
-                    v[t, b, :] = 0
-                else:
-                    for j in range(job.width):
-                        v[t, b, j] *= factor
+        count = (stop - start) * job.rows
+        v = view(job.v + start * job.rows * job.width * size, (count, job.width), dtype)
+        factors = view(job.flow_slope + start * job.rows * size, (count,), dtype)
+        for i in range(count):
+            factor = factors[i]
+            if factor == 0:
+                for j in range(job.width):
+                    v[i, j] = 0
+            else:
+                for j in range(job.width):
+                    v[i, j] *= factor
 
-    record = job_dtype(dtype)
-
-    @kernel(dtype)
-    def flow(address, _):
-        job = view(address, (1,), record)[0]
-        reach = job.reach
+    @part
+    def flow_weights(job, start, stop, add):
         columns = job.gates * job.width
-        call(job.penalty, address, reach)
-        scale_v(job, reach)
+        scale_v(job, start, stop)
         call_product(
-            job.product, job.d_flow, columns, job.v, 1, job.width, job.rec, width_of_panel, columns,
-            job.hidden, reach * job.rows, columns, 0,
+            job.product, job.d_flow, columns, job.v + start * job.rows * job.width * size, 1, job.width,
+            job.rec + start * job.rows * columns * size, width_of_panel, columns,
+            job.hidden, (stop - start) * job.rows, columns, add,
         )  # fmt: skip
 
-    return flow
+    return flow_weights

@@ -43,25 +43,10 @@ def build_step(cell, dtype):
 
 
 @functools.cache
-def build_forward(dtype):
-    """Build the phase that fills the tape and finds `reach`."""
+def build_advance(dtype):
+    """Build `advance(job, address, start, stop)`, which takes the steps start .. stop-1."""
     width_of_panel = panel_vectors() * lanes(dtype)
     size = np.dtype(dtype).itemsize
-
-    @part
-    def find_lengths(job):
-        """Fill `active` and `last` from the weights; return the largest and the smallest `last`."""
-        weights = view(job.weights, (job.steps * job.batch,), dtype)
-        active = view(job.active, (job.steps,), np.int64)
-        last = view(job.last, (job.rows,), np.int64)
-        last[:] = job.steps if job.whole else 0
-        for t in range(job.steps):
-            active[t] = 0
-            for b in range(job.rows):
-                if weights[t * job.batch + b] != 0:
-                    active[t] = 1
-                    last[b] = max(last[b], t + 1)
-        return last.max(), last.min()
 
     @part
     def embed_tokens(job, t):
@@ -120,22 +105,56 @@ def build_forward(dtype):
                 for j in range(row):
                     states[b, j] = 0
 
-    record = job_dtype(dtype)
-
-    @kernel(dtype)
-    def forward(address, _):
-        jobs = view(address, (1,), record)
-        job = jobs[0]
-        longest, shortest = find_lengths(job)
-        jobs[0].reach = longest
-        for t in range(longest):
+    @part
+    def advance(job, address, start, stop):
+        for t in range(start, stop):
             if job.tokens:
                 embed_tokens(job, t)
             else:
                 embed_dense(job, t)
             recur(job, t)
             call(job.step, address, t)
-            if t >= shortest:
+            if t >= job.shortest:
                 rest(job, t)
+
+    return advance
+
+
+@functools.cache
+def build_lengths(dtype):
+    """Build `find_lengths(job)`, which fills `active` and `last` from the weights and sets `reach` and `shortest`."""
+
+    @part
+    def find_lengths(job):
+        weights = view(job.weights, (job.steps * job.batch,), dtype)
+        active = view(job.active, (job.steps,), np.int64)
+        last = view(job.last, (job.rows,), np.int64)
+        for b in range(job.rows):
+            last[b] = job.steps if job.whole else 0
+        for t in range(job.steps):
+            active[t] = 0
+            for b in range(job.rows):
+                if weights[t * job.batch + b] != 0:
+                    active[t] = 1
+                    last[b] = max(last[b], t + 1)
+        job.reach, job.shortest = last[0], last[0]
+        for b in range(1, job.rows):
+            job.reach = max(job.reach, last[b])
+            job.shortest = min(job.shortest, last[b])
+
+    return find_lengths
+
+
+@functools.cache
+def build_forward(dtype):
+    """Build the phase that runs a shard forward over all its steps."""
+    find_lengths, advance = build_lengths(dtype), build_advance(dtype)
+    record = job_dtype(dtype)
+
+    @kernel(dtype)
+    def forward(address, _):
+        job = view(address, (1,), record)[0]
+        find_lengths(job)
+        advance(job, address, 0, job.reach)
 
     return forward

@@ -34,6 +34,12 @@ d_out                 (H, out_width)
 d_b_out               (out_width,)
 reach                 -                                   steps that the shard takes, found by the forward pass
 phase_0 .. phase_4    -                                   kernels to run in this order; 0 ends the list
+shortest, segment     -                                   steps of the shortest sequence; of a segment of the way back
+every, checkpoints    (T/every + 1, rows, S, width)       steps between checkpoints; the states there
+hidden_site           -                                   what is clipped inside BPTT (`nbflow.cpu.hidden_clip`)
+group_rows            -                                   sequences that are clipped together; 0 for none
+group                 (group_size,)                       room for one group's gradient, laid out like d_in .. d_b_out
+group_norms           (rows,)                             norms of the groups' gradients
 sums                  (3,)                                loss, sum of penalties, count of penalties
 theta, d_theta        (P,)                                parameters of the replica, and where its gradient goes
 report                (3,)                                loss, Omega, count of the replica
@@ -49,17 +55,19 @@ from typing import Any
 import numpy as np
 
 SIZES = ("steps", "batch", "rows", "n_in", "gates", "hidden", "width", "lines", "kept", "n_out", "out_width", "slots",
-         "reach")  # fmt: skip
+         "reach", "shortest", "segment", "every", "group_rows", "group_size")  # fmt: skip
 PHASES = ("phase_0", "phase_1", "phase_2", "phase_3", "phase_4")
-FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "measured", "flowing", "mean_flow")
+FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "measured", "flowing", "mean_flow",
+         "hidden_site", "hidden_norm")  # fmt: skip
 KERNELS = ("product", "step", "step_vjp", "loss", "penalty")
 BORROWED = ("inputs", "targets", "weights")
 PACKED = ("p_in", "p_rec", "p_rec_back", "p_bias_rec", "p_out", "p_out_back", "p_b_out")
 TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_square", "v_square", "flow_slope", "y", "active",
-        "last")  # fmt: skip
-PARTIAL = ("d_in", "d_rec", "d_flow", "d_bias_rec", "d_out", "d_b_out", "sums")
+        "last", "checkpoints", "group_norms")  # fmt: skip
+GROUPED = ("d_in", "d_rec", "d_bias_rec", "d_out", "d_b_out")
+PARTIAL = (*GROUPED, "d_flow", "sums", "group")
 REPLICA = ("theta", "d_theta", "report", "shards", "shard_count")
-REALS = ("alpha", "bound")
+REALS = ("alpha", "bound", "group_scale", "group_threshold", "hidden_threshold")
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import numpy as np
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import call, call_product, view
+from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
 
 
@@ -76,21 +76,32 @@ def build_outputs(dtype):
 
 
 @functools.cache
+def build_listen(dtype):
+    """Build `listen(job, address, start, stop)`: outputs, loss and dL/dy at the active steps of start .. stop-1."""
+    outputs = build_outputs(dtype)
+
+    @part
+    def listen(job, address, start, stop):
+        active = view(job.active, (job.steps,), np.int64)
+        for t in range(start, stop):
+            if active[t]:
+                outputs(job, t)
+                call(job.loss, address, t)
+
+    return listen
+
+
+@functools.cache
 def build_losses(dtype):
     """Build the phase of outputs, loss and dL/dy at every active step."""
-    outputs = build_outputs(dtype)
+    listen = build_listen(dtype)
     record = job_dtype(dtype)
 
     @kernel(dtype)
     def losses(address, _):
         job = view(address, (1,), record)[0]
-        active = view(job.active, (job.steps,), np.int64)
-        sums = view(job.sums, (3,), dtype)
-        sums[:] = 0
-        for t in range(job.reach):
-            if active[t]:
-                outputs(job, t)
-                call(job.loss, address, t)
+        clear(job.sums, 3, dtype)
+        listen(job, address, 0, job.reach)
 
     return losses
 

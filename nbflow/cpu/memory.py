@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, overload
 
-from nbflow._compile import interpreted
+from nbflow._compile import interpreted, part
 
 
 def _bytes_at(address, size):
@@ -79,3 +79,11 @@ def _overload_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, d
         _call_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add)
 
     return jitted
+
+
+@part
+def clear(address, count, dtype):
+    """Set `count` numbers from `address` on to 0: a slice assignment would take 0.3 s to compile."""
+    numbers = view(address, (count,), dtype)
+    for i in range(count):
+        numbers[i] = 0

@@ -7,18 +7,22 @@ from typing import Any
 
 from nbflow._compile import Kernel
 from nbflow.cpu.backward import build_backward, build_step_vjp
-from nbflow.cpu.flow import build_flow, build_penalty
+from nbflow.cpu.checkpoint import build_checkpointed
+from nbflow.cpu.flow import build_penalty
 from nbflow.cpu.forward import build_forward, build_step
+from nbflow.cpu.gradient import build_gradient
+from nbflow.cpu.groups import build_groups
 from nbflow.cpu.loss import build_loss_rows, build_losses, build_predictions
 from nbflow.cpu.product import build_product
 from nbflow.cpu.replica import build_combine, build_pack
 from nbflow.cpu.run import build_phases, build_run
-from nbflow.cpu.weights import build_weights
 from nbflow.cpu.workspace import Workspace
 
-# The phases of each purpose. "flow" joins a gradient that has a penalty.
-PURPOSES = {
-    "gradient": (build_forward, build_losses, build_backward, build_weights),
+# The phases of each program.
+PROGRAMS = {
+    "gradient": (build_forward, build_losses, build_gradient),
+    "checkpointed": (build_checkpointed,),
+    "groups": (build_forward, build_losses, build_backward, build_groups),
     "trace": (build_forward, build_losses, build_backward),
     "predict": (build_forward, build_predictions),
     "score": (build_forward, build_losses),
@@ -36,18 +40,17 @@ def _kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
     }
 
 
-def set_program(workspace: Workspace, purpose: str, *, penalty: Any = None, whole: bool = False) -> None:
-    """Write the addresses of the kernels for `purpose` into the jobs of a workspace.
+def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whole: bool = False) -> None:
+    """Write the addresses of the kernels of a program into the jobs of a workspace.
 
     `whole` runs every sequence through all steps, also those after its last weight.
     """
     net, dtype, jobs = workspace.net, workspace.dtype, workspace.jobs
     for name, kernel in _kernels(net.cell_object, net.loss_object, dtype).items():
         jobs[name] = kernel.address
-    phases = [build(dtype).address for build in PURPOSES[purpose]]
+    phases = [build(dtype).address for build in PROGRAMS[program]]
     if penalty is not None:
         jobs["penalty"] = build_penalty(penalty, dtype).address
-        phases.append(build_flow(dtype).address)
     for k in range(5):
         jobs[f"phase_{k}"] = phases[k] if k < len(phases) else 0
     jobs["whole"] = whole

@@ -8,12 +8,19 @@ only and is compiled once for all networks: a call from Python costs 1.3 us (two
 from __future__ import annotations
 
 import functools
+import os
 
 from numba import prange
 
 from nbflow._compile import kernel, loop
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call, view
+
+# A thread of GNU OpenMP that waits for work spins, for ever by default: with another program on the same cores, an
+# update then takes ten times as long (0.3 ms instead of 3 ms on two cores under load). So it may spin for about as long
+# as the work between two updates takes, and sleeps then. Read when the threads start; the user's own choice comes first.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @functools.cache
@@ -22,12 +29,18 @@ def build_run():
 
     @loop("run", parallel=True)
     def run(pack, phases, combine, replicas, replica_count, shards, shard_count, stride):
-        for r in prange(replica_count):
-            call(pack, replicas + r * stride, 0)
+        if replica_count == 1:  # no team of threads for one piece of work
+            call(pack, replicas, 0)
+        else:
+            for r in prange(replica_count):
+                call(pack, replicas + r * stride, 0)
         for k in prange(shard_count):
             call(phases, shards + k * stride, 0)
-        for r in prange(replica_count):
-            call(combine, replicas + r * stride, 0)
+        if replica_count == 1:
+            call(combine, replicas, 0)
+        else:
+            for r in prange(replica_count):
+                call(combine, replicas + r * stride, 0)
 
     return run
 

@@ -1,101 +1,141 @@
-"""Weight gradients of a shard: sums of outer products over the tape, each one matrix product."""
+"""Weight gradients: sums of outer products over the tape, each one matrix product.
+
+A sum runs over steps and over some of a shard's sequences: over all of them, whose rows lie one behind the other, or
+over one of them, whose rows lie `rows` apart. `Span` says which.
+"""
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
-from nbflow._compile import kernel, part
-from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import call_product, view
+from nbflow._compile import part
+from nbflow.cpu.memory import call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
+
+
+class Span(NamedTuple):
+    """Steps start .. stop-1 of `rows` sequences from `first` on; `apart` is 1 for all of a shard, `rows` for one."""
+
+    start: int
+    stop: int
+    first: int
+    rows: int
+    apart: int
+
+
+class Place(NamedTuple):
+    """Addresses of a set of weight gradients."""
+
+    d_in: int
+    d_rec: int
+    d_bias_rec: int
+    d_out: int
+    d_b_out: int
+
+
+@part
+def place_of(job):
+    """Return where the partial gradients of a shard stand."""
+    return Place(job.d_in, job.d_rec, job.d_bias_rec, job.d_out, job.d_b_out)
 
 
 @functools.cache
 def build_weights(dtype):
-    """Build the phase that fills the partial gradients of a shard."""
+    """Build `weights(job, span, place, add)`: the gradients at `place` (+)= those of a span."""
     width_of_panel = panel_vectors() * lanes(dtype)
     size = np.dtype(dtype).itemsize
 
     @part
-    def sum_rows(rows_of, total):
-        total[:] = 0
-        for i in range(rows_of.shape[0]):
-            for j in range(total.size):
-                total[j] += rows_of[i, j]
+    def sum_rows(source, count, apart, to, width):
+        """Add `count` rows of `width` numbers, `apart` rows apart, to the row at `to`."""
+        total = view(to, (width,), dtype)
+        for i in range(count):
+            row = view(source + i * apart * width * size, (width,), dtype)
+            for j in range(width):
+                total[j] += row[j]
 
     @part
-    def scatter_tokens(job, reach):
+    def scatter_tokens(job, span, d_in):
         """d_in[token] += pre[t, b], and all of them to the bias row."""
         columns = job.gates * job.width
-        d_in = view(job.d_in, (job.n_in + 1, columns), dtype)
-        pre = view(job.pre, (reach, job.rows, columns), dtype)
-        tokens = view(job.inputs, (reach * job.batch,), np.int32)
-        d_in[:] = 0
-        for t in range(reach):
-            for b in range(job.rows):
-                token = tokens[t * job.batch + b]
+        for t in range(span.start, span.stop):
+            tokens = view(job.inputs + t * job.batch * 4, (job.rows,), np.int32)
+            pre = view(job.pre + t * job.rows * columns * size, (job.rows, columns), dtype)
+            for b in range(span.first, span.first + span.rows):
+                token = tokens[b]
                 for j in range(columns):
-                    d_in[token, j] += pre[t, b, j]
-        sum_rows(d_in[: job.n_in], d_in[job.n_in])
+                    d_in[token, j] += pre[b, j]
+                # A loop of its own: in one loop the two rows might be the same, and nothing would vectorise.
+                for j in range(columns):
+                    d_in[job.n_in, j] += pre[b, j]
 
     @part
-    def input_weights(job, reach):
-        columns = job.gates * job.width
+    def input_weights(job, span, place, add):
+        columns, row = job.gates * job.width, span.start * job.rows + span.first
         if job.tokens:
-            scatter_tokens(job, reach)
+            if not add:
+                clear(place.d_in, (job.n_in + 1) * columns, dtype)
+            scatter_tokens(job, span, view(place.d_in, (job.n_in + 1, columns), dtype))
         else:
             call_product(
-                job.product, job.d_in, columns, job.x, 1, job.n_in + 1, job.pre, width_of_panel, columns,
-                job.n_in + 1, reach * job.rows, columns, 0,
+                job.product, place.d_in, columns, job.x + row * (job.n_in + 1) * size, 1, span.apart * (job.n_in + 1),
+                job.pre + row * columns * size, width_of_panel, span.apart * columns,
+                job.n_in + 1, (span.stop - span.start) * span.rows, columns, add,
             )  # fmt: skip
 
     @part
-    def recurrent_weights(job, reach):
-        columns, row = job.gates * job.width, job.lines * job.width
+    def recurrent_weights(job, span, place, add):
+        columns, line, row = job.gates * job.width, job.lines * job.width, span.start * job.rows + span.first
         call_product(
-            job.product, job.d_rec, columns, job.states, 1, row, job.rec, width_of_panel, columns,
-            job.hidden, reach * job.rows, columns, 0,
+            job.product, place.d_rec, columns, job.states + row * line * size, 1, span.apart * line,
+            job.rec + row * columns * size, width_of_panel, span.apart * columns,
+            job.hidden, (span.stop - span.start) * span.rows, columns, add,
         )  # fmt: skip
         if job.bias_rec:
-            sum_rows(view(job.rec, (reach * job.rows, columns), dtype), view(job.d_bias_rec, (columns,), dtype))
+            if not add:
+                clear(place.d_bias_rec, columns, dtype)
+            sum_rows(
+                job.rec + row * columns * size,
+                (span.stop - span.start) * span.rows,
+                span.apart,
+                place.d_bias_rec,
+                columns,
+            )
 
     @part
-    def output_weights(job, reach):
+    def output_weights(job, span, place, add):
         """Sum over runs of steps with weight; steps without cost nothing."""
         active = view(job.active, (job.steps,), np.int64)
-        d_b_out = view(job.d_b_out, (job.out_width,), dtype)
-        row = job.lines * job.width
-        view(job.d_out, (job.hidden * job.out_width,), dtype)[:] = 0
-        d_b_out[:] = 0
-        end = 0
-        while end < reach:
-            start = end
-            while start < reach and not active[start]:
-                start += 1
-            end = start
-            while end < reach and active[end]:
+        line = job.lines * job.width
+        if not add:
+            clear(place.d_out, job.hidden * job.out_width, dtype)
+            clear(place.d_b_out, job.out_width, dtype)
+        end = span.start
+        while end < span.stop:
+            begin = end
+            while begin < span.stop and not active[begin]:
+                begin += 1
+            end = begin
+            while end < span.stop and active[end]:
                 end += 1
-            if start == end:
+            if begin == end:
                 continue
-            at = job.y + start * job.rows * job.out_width * size
+            row = begin * job.rows + span.first
+            at = job.y + row * job.out_width * size
             call_product(
-                job.product, job.d_out, job.out_width, job.states + (start + 1) * job.rows * row * size, 1, row,
-                at, width_of_panel, job.out_width, job.hidden, (end - start) * job.rows, job.out_width, 1,
+                job.product, place.d_out, job.out_width, job.states + (row + job.rows) * line * size, 1,
+                span.apart * line, at, width_of_panel, span.apart * job.out_width,
+                job.hidden, (end - begin) * span.rows, job.out_width, 1,
             )  # fmt: skip
-            d_y = view(at, ((end - start) * job.rows, job.out_width), dtype)
-            for i in range(d_y.shape[0]):
-                for m in range(job.out_width):
-                    d_b_out[m] += d_y[i, m]
+            sum_rows(at, (end - begin) * span.rows, span.apart, place.d_b_out, job.out_width)
 
-    record = job_dtype(dtype)
-
-    @kernel(dtype)
-    def weights(address, _):
-        job = view(address, (1,), record)[0]
-        input_weights(job, job.reach)
-        recurrent_weights(job, job.reach)
-        output_weights(job, job.reach)
+    @part
+    def weights(job, span, place, add):
+        input_weights(job, span, place, add)
+        recurrent_weights(job, span, place, add)
+        output_weights(job, span, place, add)
 
     return weights

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbflow.cpu.job import PACKED, PARTIAL, TAPE, job_dtype
+from nbflow.cpu.gradient import segment_steps
+from nbflow.cpu.job import GROUPED, PACKED, PARTIAL, TAPE, job_dtype
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.network import Network
 from nbflow.records import Floats, Flow
@@ -28,14 +29,30 @@ class Shape(NamedTuple):
     tokens: bool
 
 
-def shard_rows(batch: int) -> list[int]:
+class Purpose(NamedTuple):
+    """What a computation keeps or asks for beside the plain tape."""
+
+    keep_delta: bool = False  #: every delta_t, not the last two
+    flowing: bool = False  #: Omega
+    every: int = 0  #: steps between checkpoints, a multiple of `segment_steps`; 0 for none
+    group_rows: int = 0  #: sequences that are clipped together; 0 for none
+
+
+PLAIN = Purpose()
+
+
+def shard_rows(batch: int, group_rows: int = 0) -> list[int]:
     """Return how many sequences each shard takes: a function of B alone, so that bits do not depend on threads or R.
+
+    No shard cuts through a group of `group_rows`.
 
     About twelve, two tiles of the matrix product, and an even number of shards, for two cores share them best. On two
     cores (EPYC, Zen 5) 20 sequences in two shards of 10 take 0.55 times as long as in one.
     """
-    count = 1 if batch < 8 else 2 * -(-batch // 24)
-    return [batch // count + (k < batch % count) for k in range(count)]
+    unit = max(group_rows, 1)
+    groups = batch // unit
+    count = min(1 if batch < 8 else 2 * -(-batch // 24), groups)
+    return [unit * (groups // count + (k < groups % count)) for k in range(count)]
 
 
 def _padded(size: int, multiple: int) -> int:
@@ -59,12 +76,11 @@ class Workspace:
         What the parallel loop is called with; set by `nbflow.cpu.program.set_program`.
     """
 
-    def __init__(self, net: Network, shape: Shape, *, keep_delta: bool = False, flowing: bool = False) -> None:
-        self.net, self.shape, self.steps = net, shape, shape.steps
-        self.flowing, self.keeps_delta = flowing, keep_delta
+    def __init__(self, net: Network, shape: Shape, purpose: Purpose = PLAIN) -> None:
+        self.net, self.shape, self.steps, self.purpose = net, shape, shape.steps, purpose
         self.dtype = net.scalar
         self.entry: tuple[int, ...] = ()
-        self.rows = shard_rows(shape.batch)
+        self.rows = shard_rows(shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         shards = len(self.rows)
         self.jobs = _records(shape.replicas * shards, self.dtype)
@@ -72,6 +88,7 @@ class Workspace:
         for jobs in (self.jobs, self.pool):
             self._set_sizes(jobs)
         self.jobs["rows"] = np.tile(self.rows, shape.replicas)
+        self.jobs["segment"] = [segment_steps(rows) for rows in self.rows] * shape.replicas
         self._cut()
         self.fit(shape.steps)
 
@@ -83,14 +100,16 @@ class Workspace:
         self._set_offsets()
 
     def _set_sizes(self, jobs: Any) -> None:
-        net, cell, vector = self.net, self.net.cell_object, lanes(self.dtype)
+        net, cell, vector, purpose = self.net, self.net.cell_object, lanes(self.dtype), self.purpose
         values = {
             "steps": self.steps, "batch": self.shape.batch, "n_in": net.n_in, "gates": len(cell.gates),
             "hidden": net.n_hidden, "width": _padded(net.n_hidden, vector), "lines": len(cell.states),
             "kept": len(cell.saved), "n_out": net.n_out, "out_width": _padded(net.n_out, vector),
-            "slots": self.shape.steps + 1 if self.keeps_delta else 2, "tokens": self.shape.tokens,
+            "slots": self.shape.steps + 1 if purpose.keep_delta else 2, "tokens": self.shape.tokens,
             "classes": net.loss_object.classes, "additive": cell.additive, "carries": cell.carries,
-            "bias_rec": cell.bias_rec, "flowing": self.flowing, "measured": self.flowing or self.keeps_delta,
+            "bias_rec": cell.bias_rec, "flowing": purpose.flowing, "measured": purpose.flowing or purpose.keep_delta,
+            "every": purpose.every, "group_rows": purpose.group_rows,
+            "group_scale": self.shape.batch / max(purpose.group_rows, 1),
         }  # fmt: skip
         for name, value in values.items():
             jobs[name] = value
@@ -98,7 +117,9 @@ class Workspace:
     def _sizes_of(self, job: Any) -> dict[str, int]:
         """Return the number of numbers in each buffer of a job."""
         panel = panel_vectors() * lanes(self.dtype)
-        T, rows, g, h, n, m = (int(job[k]) for k in ("steps", "rows", "gates", "hidden", "n_in", "n_out"))
+        steps, rows, g, h, n, m = (int(job[k]) for k in ("steps", "rows", "gates", "hidden", "n_in", "n_out"))
+        every = self.purpose.every
+        T = min(every, steps) if every else steps
         width, out, lines = int(job["width"]), int(job["out_width"]), int(job["lines"])
         columns, flowing, measured = g * width, int(job["flowing"]), int(job["measured"])
         packed = {
@@ -111,13 +132,19 @@ class Workspace:
             "rec": 0 if job["additive"] else T * rows * columns, "states": (T + 1) * rows * lines * width,
             "saved": T * rows * int(job["kept"]) * width, "delta": int(job["slots"]) * rows * lines * width,
             "v": flowing * T * rows * width, "delta_square": measured * (T + 1) * rows, "v_square": measured * T * rows,
-            "flow_slope": flowing * T * rows, "y": T * rows * out, "active": T, "last": rows,
+            "flow_slope": flowing * T * rows, "y": T * rows * out, "active": steps, "last": rows,
+            "checkpoints": (steps // every + 1) * rows * lines * width if every else 0, "group_norms": rows,
         }  # fmt: skip
         partial = {
             "d_in": (n + 1) * columns, "d_rec": h * columns, "d_flow": flowing * h * columns,
             "d_bias_rec": columns * int(job["bias_rec"]), "d_out": h * out, "d_b_out": out, "sums": 3,
         }  # fmt: skip
-        return packed | tape | partial
+        return packed | tape | partial | {"group": self._room(partial, GROUPED) if job["group_rows"] else 0}
+
+    def _room(self, sizes: dict[str, int], names: tuple[str, ...]) -> int:
+        """Return how many numbers these buffers take, one behind the other."""
+        number = np.dtype(self.dtype).itemsize
+        return sum(_padded(sizes[name] * number, ALIGNMENT) for name in names) // number
 
     def _cut(self) -> None:
         """Allocate everything at once and hand out the addresses."""
@@ -127,6 +154,7 @@ class Workspace:
         for jobs, names in ((self.pool, PACKED), (self.jobs, TAPE + PARTIAL)):
             for k in range(jobs.size):
                 sizes = self._sizes_of(jobs[k])
+                jobs["group_size"][k] = sizes["group"]
                 for name in names:
                     places.append((jobs, k, name, total))
                     number = 8 if name in ("active", "last") else np.dtype(self.dtype).itemsize
@@ -166,6 +194,21 @@ class Workspace:
         self.pool["alpha"] = alpha
         self.pool["mean_flow"] = flow.reduction == "mean"
         self.jobs["bound"] = flow.bound
+
+    def set_group_threshold(self, threshold: Any) -> None:
+        """Set the threshold above which a group's gradient is clipped, (R,)."""
+        self.jobs["group_threshold"] = np.repeat(threshold, len(self.rows))
+
+    def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
+        """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""
+        self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
+        self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
+
+    def group_norms(self) -> Floats:
+        """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""
+        per_group = self.purpose.group_rows
+        norms = [self.tape("group_norms", k, rows // per_group) for k, _, _, rows in self._shards()]
+        return np.concatenate(norms).reshape(self.shape.replicas, -1)
 
     def tape(self, name: str, k: int, *shape: int) -> Any:
         """Return the buffer `name` of shard k as an array of `shape`: a view, good until the next run."""
