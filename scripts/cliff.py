@@ -219,7 +219,14 @@ def picture(unit: Unit, plain: Descent, clipped: Descent) -> Any:
         found.suptitle(f"{title}\n\n", x=0.01, ha="left", fontsize=15, fontweight="bold")
         found.text(0.01, 0.965, about(options), fontsize=10, color=plot.FAINT, va="top")
         _draw_space(found.add_subplot(2, 2, 1, projection="3d"), whole, paths)
-        _draw_map(found, found.add_subplot(2, 2, 2), whole, paths, "The same from above", ("plain: ends here", "clipped: ends here"))
+        _draw_map(
+            found,
+            found.add_subplot(2, 2, 2),
+            whole,
+            paths,
+            "The same from above",
+            ("plain: ends here", "clipped: ends here"),
+        )
         _draw_map(found, found.add_subplot(2, 2, 3), ravine, paths, "Near the ravine at the foot of the cliff")
         _draw_losses(found.add_subplot(2, 2, 4), options, plain, clipped)
     return found
@@ -238,7 +245,9 @@ def _draw_space(axes: Any, where: Surface, paths: Any) -> None:
     for k, (descent, colour) in enumerate(paths):
         inside = _inside(descent, where)
         points = np.where(inside[:, None], descent.points, np.nan)
-        axes.plot(*points.T, descent.losses + 0.004, color=colour, linewidth=2, marker="o", markersize=2.5, zorder=3 + k)
+        axes.plot(
+            *points.T, descent.losses + 0.004, color=colour, linewidth=2, marker="o", markersize=2.5, zorder=3 + k
+        )
     w_0, b_0 = paths[0][0].points[0]
     axes.plot([w_0], [b_0], [paths[0][0].losses[0] + 0.004], "o", color="white", markeredgecolor=plot.INK, zorder=6)
     axes.set(xlabel="w (recurrent weight)", ylabel="b (bias)", zlabel="loss", title="The loss over w and b")
@@ -265,7 +274,9 @@ def _draw_map(found: Any, axes: Any, where: Surface, paths: Any, title: str, wor
     found.colorbar(mesh, ax=axes, label="loss (square error, log scale)", extend="min", pad=0.02)
     for descent, colour in paths:
         _draw_path(axes, descent, colour)
-    axes.set(xlim=where.w[[0, -1]], ylim=where.b[[0, -1]], xlabel="w (recurrent weight)", ylabel="b (bias)", title=title)
+    axes.set(
+        xlim=where.w[[0, -1]], ylim=where.b[[0, -1]], xlabel="w (recurrent weight)", ylabel="b (bias)", title=title
+    )
     axes.plot(*paths[0][0].points[0], "o", color="white", markeredgecolor=plot.INK, markersize=9, zorder=6)
     _label(axes, "start", paths[0][0].points[0], above=True)
     for word, (descent, _), above in zip(words, paths, (True, False), strict=True):
@@ -286,7 +297,14 @@ def _draw_path(axes: Any, descent: Descent, colour: str) -> None:
     axes.plot(*descent.points.T, color=colour, linewidth=1.2, marker="o", markersize=3, zorder=4)
     k = descent.jump
     if k + 1 < len(descent.points):
-        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2.2, "mutation_scale": 18, "shrinkA": 0, "shrinkB": 0}
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": colour,
+            "linewidth": 2.2,
+            "mutation_scale": 18,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
         drawn = axes.annotate("", descent.points[k + 1], descent.points[k], arrowprops=arrow, zorder=5,
                               annotation_clip=False)  # fmt: skip
         drawn.arrow_patch.set(clip_on=True, clip_box=axes.bbox)

@@ -78,14 +78,16 @@ class Options:
     """The learning rate, at first."""
     halve_after: int = 5
     """Epochs without a better validation loss after which the learning rate is halved; 0 for never."""
+    min_gain: float = 0.002
+    """By how many nats per frame the validation loss must fall to count as better, for halving and for patience."""
     batch_size: int = 10
     """B, subsequences in an update."""
     length: int = 200
     """The most frames in a subsequence."""
     rule: Rule = "norm"
-    """How a gradient is clipped: norm (scaled as a whole), value (entry by entry) or none."""
+    """How a gradient is clipped: norm (scaled as a whole), value (entry by entry) or another file in nbflow/clips."""
     threshold: float = 8.0
-    """What a gradient, or an entry of it, is clipped to."""
+    """What a gradient, or the part of it that the rule measures, is clipped to."""
     nonfinite: str = "random"
     """What the clip does with a gradient that has NaN or Inf in it: random, skip, zero, shrink, raise or keep."""
     penalty: Penalty = "squared"
@@ -97,7 +99,7 @@ class Options:
     reduction: Literal["mean", "sum"] = "mean"
     """Whether Omega is the mean over steps and sequences, or the sum over steps."""
     patience: int = 20
-    """Epochs without a better validation loss after which training ends."""
+    """Epochs without a better validation loss after which training ends; the best of all epochs is kept."""
     max_epochs: int = 1000
     """Epochs after which training ends in any case."""
     max_minutes: float = math.inf
@@ -217,7 +219,9 @@ class Training:
         self.batches = self.shuffled()
         pieces = sum(math.ceil(len(piece) / options.length) for piece in rolls.train)
         self.updates_an_epoch = math.ceil(pieces / options.batch_size)
-        self.lr, self.waiting = options.lr, 0
+        self.lr = options.lr
+        # The last validation loss that counted as better, and the epochs since then.
+        self.mark, self.waited = math.inf, 0
         self.valid = Measure(self.net, rolls.valid)
         self.result = Result(self.theta)
         self.started = time.perf_counter()
@@ -264,11 +268,11 @@ class Training:
         rows["valid"].append(valid)
         if valid < result.best_valid:
             result.best_valid, result.best_epoch, result.theta = valid, result.epochs, run.theta.copy()
-            self.waiting = 0
-        else:
-            self.waiting += 1
-        if self.waiting == self.options.halve_after > 0:
-            self.lr, self.waiting = self.lr / 2, 0
+        self.waited += 1
+        if valid < self.mark - self.options.min_gain:
+            self.mark, self.waited = valid, 0
+        if self.options.halve_after and self.waited and self.waited % self.options.halve_after == 0:
+            self.lr /= 2
         result.updates, result.seconds = run.updates, time.perf_counter() - self.started
         return self.over()
 
@@ -276,11 +280,10 @@ class Training:
         """Say whether to end, and why."""
         options, result = self.options, self.result
         ends = {
-            f"no better validation loss for {options.patience} epochs":
-                result.epochs - result.best_epoch >= options.patience,
+            f"no better validation loss for {options.patience} epochs": self.waited >= options.patience,
             f"{options.max_minutes:g} minutes are over": result.seconds >= 60 * options.max_minutes,
             f"all {options.max_epochs} epochs are done": result.epochs >= options.max_epochs,
-        }  # fmt: skip
+        }
         why = [reason for reason, true in ends.items() if true]
         result.ended = why[0] if why else result.ended
         return bool(why)

@@ -328,15 +328,15 @@ def test_the_last_update_is_evaluated_once_whatever_the_interval():
 
 def test_an_easy_task_is_solved_and_stays_so():
     target = nf.Recipe(
-        optimizer="adam", lr=0.01, batch_size=50, lengths=10, clip=nf.Clip("norm", 1.0), max_updates=600,
-        record_every=100, evaluate_every=200, evaluate_size=1000, solved_below=0.05,
+        optimizer="adam", lr=0.01, batch_size=50, lengths=10, clip=nf.Clip("norm", 1.0), max_updates=200,
+        record_every=20, evaluate_every=50, evaluate_size=1000, solved_below=0.05,
     )  # fmt: skip
     net = nf.Network("tanh", TASK.n_in, 30, TASK.n_out)
     run = nf.train(net, nf.init(net, "orthogonal", rng=0), TASK, target)
     assert run.first_passage is not None
     assert run.evaluations["error"][-1] < 0.05
     assert run.stays_below
-    assert run.history["loss"][-1] < 0.2 < run.history["loss"][0]
+    assert run.history["loss"][-1] < 0.2 < 0.5 < run.history["loss"][0]
     assert nf.evaluate(net, run.theta, TASK, length=10, size=1000, seed=99) < 0.08
 
 
