@@ -10,8 +10,9 @@ early and reports the best epoch so far.
 Two recipes set the defaults, and every option overrides its own. `paper` (the default) is that of Pascanu, Mikolov,
 Bengio 2013: 300 sigmoid units (they took 400 for MuseData: --hidden 400), plain SGD on subsequences of 200 frames, lr
 1.0 halved when the validation loss rises, norm clipping at 8, and the flow penalty Omega with weight 0.5/t in epoch t.
-Differs from it in what it does not say: batches of 10 subsequences, the loss a mean over their frames, when the validation loss counts as risen (no better one for 5 epochs), and the end of
-training. `adam` is today's habit: 200 tanh units, clipping, no Omega.
+Differs from it, or chooses where it says nothing: batches of 10 subsequences; the loss a mean over their frames; the
+validation loss counts as risen after 5 epochs without a better one, for a single epoch is noisy; when training ends.
+`adam` is today's habit: 200 tanh units in batches of 20, clipping at 1, no Omega.
 
 Usage: python scripts/music.py --data jsb-chorales-quarter.json
        python scripts/music.py --data Nottingham.mat --recipe adam --cell relu
