@@ -255,7 +255,12 @@ class _Loop:
                 "threshold", recipe.clip.threshold, self.replicas, self.dtype, least=0.0, above=True
             )
         self.hidden = check_hidden(recipe.clip_hidden, self.replicas)
-        self.batches: dict[int, tuple[Batch, Any]] = {}
+        self.length = 0
+        self.room = None
+        if self.task is not None:
+            longest = _check.count("lengths", recipe.length_range[1], self.task.shortest)
+            _check.count("lengths", recipe.length_range[0], self.task.shortest)
+            self.room = _Room(self.task, self.replicas, recipe.batch_size, longest, self.net.dtype)
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
@@ -316,26 +321,14 @@ class _Loop:
             self.length = checked.weights.shape[1]
             return space
         assert self.task is not None
-        self.length = draw_length(self.recipe.length_range, self.seed, counter.TRAIN, update)
-        batch, space = self._room(self.length)
-        self.task.fill(batch, self.seed, counter.TRAIN, update, self.length)
-        return space
-
-    def _room(self, length: int) -> tuple[Batch, Any]:
-        """Return arrays for a batch of this length, and a workspace that points at them."""
-        assert self.task is not None
-        if length not in self.batches:
-            steps = self.task.steps(length)
-            batch = self.task.empty(self.replicas, steps, self.recipe.batch_size, self.net.dtype)
-            self.batches[length] = batch, self._space(batch.weights.shape, self.task.tokens)
-        batch, space = self.batches[length]
-        if space.steps != batch.weights.shape[1]:
-            space.fit(batch.weights.shape[1])
-            space.pointed = None
-        if getattr(space, "pointed", None) is not batch:
-            space.point_to(self.theta, *batch, self.d_theta)
-            space.pointed = batch
-        return batch, space
+        assert self.room is not None
+        length = draw_length(self.recipe.length_range, self.seed, counter.TRAIN, update)
+        if length != self.length:
+            self.length, self.batch = length, self.room.front(self.task.steps(length))
+            self.space = self._space(self.batch.weights.shape, self.task.tokens)
+            self.space.point_to(self.theta, *self.batch, self.d_theta)
+        self.task.fill(self.batch, self.seed, counter.TRAIN, update, length)
+        return self.space
 
     def _space(self, lead: tuple[int, ...], tokens: bool) -> Any:
         """Return a workspace with room for a batch of this shape."""
@@ -398,6 +391,20 @@ class _Loop:
 
     def _stripped(self, rows: Floats) -> Floats:
         return rows[0] if self.single else rows
+
+
+class _Room:
+    """Memory for the longest batch of a task; shorter ones use the front of it."""
+
+    def __init__(self, task: Task, replicas: int, batch_size: int, longest: int, dtype: str) -> None:
+        self.whole = task.empty(replicas, task.steps(longest), batch_size, dtype)
+
+    def front(self, steps: int) -> Batch:
+        """Return C-ordered arrays for so many steps."""
+        shapes = [(part.shape[0], steps, *part.shape[2:]) for part in self.whole]
+        return Batch(
+            *(part.ravel()[: math.prod(shape)].reshape(shape) for part, shape in zip(self.whole, shapes, strict=True))
+        )
 
 
 class _Setting:

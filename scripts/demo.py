@@ -1,7 +1,7 @@
 """Two minutes on temporal order: plain SGD, SGD with clipping, and SGD with clipping and the flow penalty Omega.
 
 A network reads 50 symbols. Two of them, one early and one halfway, are A or B, all others mean nothing, and at the end
-it must say which came first and which second. To learn that, a gradient has to travel 25 to 45 steps back in time
+it must say which came first and which second. To learn that, a gradient has to travel 20 to 45 steps back in time
 without exploding (clipping sees to that) or vanishing (Omega does). Each method trains the same 8 networks, with the
 same budget of updates. All options of scripts/temporal_order.py are there to play with.
 
@@ -20,7 +20,7 @@ import tyro
 from scipy.stats import fisher_exact
 from temporal_order import Options, Result, console_here, show
 
-DEMO = Options(length=50, replicas=8, updates=30_000, evaluate_every=1000, evaluate_size=2000, name="demo")
+DEMO = Options(length=50, replicas=8, updates=25_000, evaluate_every=1000, evaluate_size=2000, name="demo")
 
 
 def sentences(options: Options, results: Sequence[Result]) -> list[str]:

@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import tyro
@@ -53,7 +53,11 @@ SPLITS = ("train", "valid", "test")
 
 
 if TYPE_CHECKING:
-    Cell = Init = Optimizer = Rule = Penalty = str
+    Cell: TypeAlias = str
+    Init: TypeAlias = str
+    Optimizer: TypeAlias = str
+    Rule: TypeAlias = str
+    Penalty: TypeAlias = str
 else:  # the names of the files in each package of nbflow
     Cell, Init, Optimizer = (Literal[nf.names(package)] for package in ("cells", "inits", "optimizers"))
     Rule, Penalty = (Literal[(*nf.names(package), "none")] for package in ("clips", "flows"))
@@ -128,34 +132,46 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Published:
-    """Other people's results on a set, test nats per frame, and what this script is to reach."""
+    """Other people's results on a set, test nats per frame.
+
+    Attributes
+    ----------
+    title : str
+    goal : float or None
+        What this script is to stay under.
+    span : tuple of two floats, or None
+        Plain RNNs in several papers, from the best to the worst.
+    pascanu : tuple of floats
+        Pascanu, Mikolov, Bengio 2013, table 1: SGD, with clipping, with clipping and Omega.
+    """
 
     title: str
-    goal: float | None
-    results: tuple[tuple[str, str], ...]
+    goal: float | None = None
+    span: tuple[float, float] | None = None
+    pascanu: tuple[float, ...] = ()
 
-
-PASCANU = ("RNN, SGD", "RNN, SGD + clipping", "RNN, SGD + clipping + Omega")
-
-
-def pascanu(*figures: str) -> tuple[tuple[str, str], ...]:
-    return tuple((f"{what} (Pascanu, Mikolov, Bengio 2013)", test) for what, test in zip(PASCANU, figures, strict=True))
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what was trained, and its test loss."""
+        found = [("plain RNNs in several papers", "{:.1f} to {:.1f}".format(*self.span))] if self.span else []
+        methods = ("SGD", "SGD, clipping", "SGD, clipping, Omega")
+        return found + [
+            (f"{method} (Pascanu, Mikolov, Bengio 2013)", f"{test:.2f}")
+            for method, test in zip(methods, self.pascanu, strict=False)
+        ]
 
 
 # Known by a part of the file's name.
 PUBLISHED = {
-    "jsb": Published("JSB chorales", 8.8, (("plain RNNs (range of several papers)", "8.7 to 9.1"),)),
-    "nottingham": Published(
-        "Nottingham", 4.0, (("plain RNNs (range of several papers)", "3.4 to 4.5"), *pascanu("3.80", "3.48", "3.36"))
-    ),
-    "piano": Published("Piano-midi.de", None, pascanu("7.56", "7.53", "7.46")),
-    "muse": Published("MuseData", None, pascanu("7.11", "7.00", "6.97")),
+    "jsb": Published("JSB chorales", goal=8.8, span=(8.7, 9.1)),
+    "nottingham": Published("Nottingham", goal=4.0, span=(3.4, 4.5), pascanu=(3.80, 3.48, 3.36)),
+    "piano": Published("Piano-midi.de", pascanu=(7.56, 7.53, 7.46)),
+    "muse": Published("MuseData", pascanu=(7.11, 7.00, 6.97)),
 }
 
 
 def published(data: Path) -> Published:
     """Return what is known of a set by its file's name."""
-    return next((found for part, found in PUBLISHED.items() if part in data.name.lower()), Published("", None, ()))
+    return next((found for part, found in PUBLISHED.items() if part in data.name.lower()), Published(data.stem))
 
 
 @dataclass
@@ -252,7 +268,7 @@ class Training:
             clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
         flow = None
         if options.penalty != "none":
-            flow = nf.Flow(options.penalty, alpha=self.alpha, reduction=options.reduction)  # type: ignore[arg-type]
+            flow = nf.Flow(options.penalty, alpha=self.alpha, reduction=options.reduction)
         return nf.Recipe(
             optimizer=options.optimizer, lr=lambda update: self.lr, clip=clip, flow=flow,
             batch_size=options.batch_size, max_updates=options.max_epochs * self.updates_an_epoch,
@@ -381,13 +397,13 @@ def about(options: Options) -> str:
 def table(options: Options, result: Result) -> Table:
     """Return this result and the published ones."""
     known = published(options.data)
-    found = Table(title=f"{known.title or options.data.name}: nats per frame, lower is better", title_justify="left")
+    found = Table(title=f"{known.title}: nats per frame, lower is better", title_justify="left")
     found.add_column("network")
     found.add_column("valid", justify="right")
     found.add_column("test", justify="right")
     found.add_row(f"this run: {options.hidden} {options.cell} units, best epoch {result.best_epoch}",
                   f"{result.best_valid:.3f}", f"{result.test:.3f}", style="bold", end_section=True)  # fmt: skip
-    for network, test in known.results:
+    for network, test in known.rows():
         found.add_row(f"other people's: {network}", "", test)
     return found
 
@@ -409,39 +425,50 @@ def picture(options: Options, result: Result) -> Any:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    rows = result.history
+    rows, known = result.history, published(options.data)
     with rc_context(plot.STYLE):
         found = Figure(figsize=(8.5, 8), dpi=130, layout="constrained")
-        grid = found.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
-        title = f"{published(options.data).title or options.data.stem}: predicting the next frame"
-        found.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=14, fontweight="bold")
+        losses, norm, lr = found.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
+        found.suptitle(f"{known.title}: predicting the next frame\n", x=0.01, ha="left", fontsize=14, fontweight="bold")
         found.text(0.01, 0.957, about(options), fontsize=8.5, color=plot.FAINT, va="top")
-        _draw_losses(grid[0], result)
-        _draw(grid[1], rows["epoch"], rows["norm"], "gradient norm\n(nats per frame)", plot.COLOURS[2])
+        _draw_losses(losses, known, result)
+        _draw(norm, rows["epoch"], rows["norm"], "gradient norm\n(nats per frame)", plot.COLOURS[2])
         if options.rule == "norm":
-            grid[1].axhline(options.threshold, color=plot.INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            grid[1].text(1, options.threshold, f"clipped to {options.threshold:g}", fontsize=8.5, ha="right",
-                         va="bottom", transform=grid[1].get_yaxis_transform())  # fmt: skip
-        _draw(grid[2], rows["epoch"], rows["lr"], "learning rate", plot.COLOURS[3])
-        grid[2].set_xlabel("epoch")
-        for axes in grid:
-            axes.margins(x=0)
+            norm.axhline(options.threshold, color=plot.INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            norm.text(1, options.threshold, f"clipped to {options.threshold:g}", fontsize=8.5, ha="right",
+                      va="bottom", transform=norm.get_yaxis_transform())  # fmt: skip
+        _draw(lr, rows["epoch"], rows["lr"], "learning rate", plot.COLOURS[3], drawstyle="steps-mid")
+        lr.set_xlabel("epoch")
+        for axes in (losses, norm, lr):
+            axes.margins(x=0.02)
             axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+            axes.set_axisbelow(True)
     return found
 
 
-def _draw(axes: Any, epochs: Sequence[int], values: Sequence[float], label: str, colour: str) -> None:
-    axes.plot(epochs, values, color=colour, linewidth=1.6)
+def _draw(axes: Any, epochs: Sequence[int], values: Sequence[float], label: str, colour: str, **more: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    # A mark for an epoch that has no neighbours.
+    axes.plot(epochs, values, color=colour, linewidth=1.6, marker="o" if len(epochs) == 1 else "", **more)
     axes.set_yscale("log")
     axes.set_ylabel(label)
+    axes.margins(y=0.2)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_losses(axes: Any, result: Result) -> None:
-    rows, best = result.history, (result.best_epoch, result.test)
-    axes.plot(rows["epoch"], rows["loss"], color=plot.COLOURS[1], label="train, while it learns")
-    axes.plot(rows["epoch"], rows["valid"], color=plot.COLOURS[0], linewidth=2, label="valid")
-    axes.axvline(best[0], color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.plot(*best, "*", color=plot.INK, markersize=12, label=f"test at the best valid epoch: {result.test:.3f}")
+def _draw_losses(axes: Any, known: Published, result: Result) -> None:
+    rows, marker = result.history, "o" if result.epochs == 1 else ""
+    axes.plot(rows["epoch"], rows["loss"], color=plot.COLOURS[1], label="train, while it learns", marker=marker)
+    axes.plot(rows["epoch"], rows["valid"], color=plot.COLOURS[0], linewidth=2, label="valid", marker=marker)
+    axes.axvline(result.best_epoch, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.plot(result.best_epoch, result.test, "*", color=plot.INK, markersize=12, zorder=5,
+              label=f"test at the best valid epoch: {result.test:.3f}")  # fmt: skip
+    if known.span:
+        label = "{:.1f} to {:.1f}: test loss of plain RNNs in several papers".format(*known.span)
+        axes.axhspan(*known.span, color=plot.FAINT, alpha=0.15, linewidth=0, label=label, zorder=0)
     low = min(*rows["loss"], *rows["valid"], result.test)
     # The first epochs, from 61 nats down, would flatten all that follows.
     axes.set_ylim(low - 0.15, max(result.test + 0.3, low + 2.5))

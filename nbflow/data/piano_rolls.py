@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -14,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nbflow.data import matlab
 from nbflow.data.text import FormatError, check_count, decode_utf8, float_dtype, read_bytes
 from nbflow.records import Batch
 
@@ -99,7 +98,7 @@ def read_piano_rolls(path: str | os.PathLike[str], max_bytes: int = MAX_ROLL_BYT
     """
     data = read_bytes(path, max_bytes)
     try:
-        pieces = _read_matlab(data, max_bytes) if _is_matlab(data) else _read_json(data)
+        pieces = _read_matlab(data, max_bytes) if matlab.is_matlab(data) else _read_json(data)
     except FormatError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
     return PianoRolls(*pieces)
@@ -415,3 +414,45 @@ def _json_roll(piece: object, where: str) -> Roll:
     frames = np.repeat(np.arange(len(piece)), np.fromiter(map(len, piece), np.int64, len(piece)))
     roll[frames, np.frombuffer(bytes(notes), np.uint8) - LOWEST] = 1
     return roll
+
+
+# ---- MATLAB 5 ----
+
+
+def _read_matlab(data: bytes, max_bytes: int) -> list[tuple[Roll, ...]]:
+    found = list(matlab.variables(data, max_bytes))
+    wanted = tuple(f"{name}data" for name in SPLITS)
+    _check_keys([matrix.name for matrix in found], wanted)
+    cells = {matrix.name: matrix for matrix in found}
+    return [_matlab_part(cells[name], name) for name in wanted]
+
+
+def _matlab_part(cell: matlab.Matrix, name: str) -> tuple[Roll, ...]:
+    if not cell.is_cell or len(cell.shape) != 2 or 1 not in cell.shape or min(cell.shape) < 1:
+        raise FormatError(
+            f"holds {cell.said} as {name}; expected a (1, n) cell of (T, {NOTES}) arrays, one a piece. "
+            f"Write {name} = {{piece1, piece2, ...}} in MATLAB."
+        )
+    pieces = tuple(_matlab_roll(matrix, f"{name}{{{index + 1}}}") for index, matrix in enumerate(cell.items()))
+    if len(pieces) != max(cell.shape):
+        raise FormatError(f"holds {len(pieces)} pieces in {name}, declared as {max(cell.shape)}; {matlab.DAMAGED}")
+    return pieces
+
+
+def _matlab_roll(matrix: matlab.Matrix, where: str) -> Roll:
+    wanted = f"expected a (T, {NOTES}) array of 0 and 1"
+    if not matrix.is_real:
+        raise FormatError(f"holds {matrix.said} as {where}; {wanted}. Write uint8(full(piece)) in MATLAB.")
+    if len(matrix.shape) != 2 or matrix.shape[1] != NOTES or matrix.shape[0] < 1:
+        raise FormatError(
+            f"holds an array of shape {matrix.shape} as {where}; {wanted}, T at least 1. Put frames first and notes "
+            "second, and take empty pieces out."
+        )
+    values = matrix.array(where)
+    sounds = values == 1
+    if not ((values == 0) | sounds).all():
+        t, k = np.argwhere(~((values == 0) | sounds))[0].tolist()
+        raise FormatError(
+            f"holds {values[t, k]} as {where}({t + 1}, {k + 1}); {wanted}. Write uint8(piece > 0) in MATLAB."
+        )
+    return np.ascontiguousarray(sounds).view(np.uint8)

@@ -1,0 +1,336 @@
+"""scripts/music.py and scripts/cliff.py: what they write, say and refuse, on runs of a few updates."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+from numpy.typing import NDArray
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
+
+import nbflow as nf
+from nbflow.data import read_piano_rolls
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TINY = ["--hidden", "6", "--batch-size", "2", "--length", "5", "--max-epochs", "3"]
+PIECES = {"train": (7, 5, 4), "valid": (6, 3), "test": (3, 8, 4)}
+
+
+@pytest.fixture
+def music(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import music
+
+    return music
+
+
+@pytest.fixture
+def cliff(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import cliff
+
+    return cliff
+
+
+@pytest.fixture
+def tunes(tmp_path: Path) -> Path:
+    """Give a file of short pieces."""
+    rng = np.random.default_rng(0)
+    parts = {
+        name: [[rng.choice(np.arange(40, 80), 3, replace=False).tolist() for _ in range(frames)] for frames in lengths]
+        for name, lengths in PIECES.items()
+    }
+    path = tmp_path / "jsb-short.json"
+    path.write_text(json.dumps(parts))
+    return path
+
+
+def read(path: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def training(music: Any, tunes: Path, **options: Any) -> Any:
+    small = {"hidden": 6, "batch_size": 2, "length": 5, "max_epochs": 3, **options}
+    return music.Training(music.Options(tunes, **small), read_piano_rolls(tunes), lambda *what: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("music.py", ("Usage:", "--data", "--recipe", "Pascanu", "(default: sigmoid)", "Decides first weights")),
+        ("cliff.py", ("Usage:", "--threshold", "Pascanu", "The learning rate of both")),
+    ],
+)
+def test_help_teaches_every_option(name: str, words: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, SCRIPTS / name, "--help"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        assert word in done.stdout
+
+
+# ---- music ----
+
+
+@pytest.mark.parametrize("recipe", ["paper", "adam"])
+def test_a_run_writes_numbers_parameters_and_picture(
+    music: Any, tunes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str
+) -> None:
+    out = tmp_path / "out"
+    assert music.main(["--data", str(tunes), "--recipe", recipe, *TINY, "--out", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("JSB chorales", "other people's: plain RNNs", "8.7 to 9.1", "under 8.8, is NOT reached"):
+        assert words in said
+    stem = f"music-jsb-short-{recipe}"
+    assert sorted(path.name for path in out.iterdir()) == [f"{stem}.json", f"{stem}.npz", f"{stem}.png"]
+    assert (out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+    found = read(out / f"{stem}.json")
+    assert set(found["options"]) == {option.name for option in dataclasses.fields(music.Options)}
+    assert found["options"]["data"] == "jsb-short.json"
+    assert found["data"]["train"] == {"pieces": 3, "frames": 16}
+    assert {len(values) for values in found["history"].values()} == {3}
+    assert f"Test loss {found['result']['test']:.3f}" in said
+    assert found["result"]["valid"] == min(found["history"]["valid"])
+
+
+def test_the_parameters_give_the_reported_test_loss(music: Any, tunes: Path, tmp_path: Path) -> None:
+    assert (
+        music.main(["--data", str(tunes), *TINY, "--out", str(tmp_path), "--name", "tiny", "--dtype", "float64"]) == 0
+    )
+    kept = np.load(tmp_path / "tiny.npz")
+    fields = {name: kept[name].item() for name in ("cell", "n_in", "n_hidden", "n_out", "loss", "dtype")}
+    net = nf.Network(**fields)
+    total = sum(nats(net, kept["theta"], piece) for piece in read_piano_rolls(tunes).test)
+    assert read(tmp_path / "tiny.json")["result"]["test"] == pytest.approx(total / sum(PIECES["test"]), rel=1e-12)
+
+
+def nats(net: nf.Network, theta: NDArray[Any], piece: NDArray[np.uint8]) -> float:
+    """Return the negative log-likelihood of a piece, each frame predicted from those before it."""
+    target = piece.astype(np.float64)
+    inputs = np.concatenate([np.zeros((1, 88)), target[:-1]])[:, None]
+    y = nf.predict(net, theta, inputs)[:, 0]
+    return float((np.logaddexp(0, y) - target * y).sum())
+
+
+def test_a_matlab_file_is_read_too(music: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = {}
+    for name, lengths in PIECES.items():
+        cells[f"{name}data"] = np.empty((1, len(lengths)), object)
+        for k, frames in enumerate(lengths):
+            cells[f"{name}data"][0, k] = np.eye(frames, 88, 30, dtype=np.uint8)
+    scipy.io.savemat(tmp_path / "Nottingham.mat", cells)
+    rest = ["--recipe", "adam", *TINY, "--max-epochs", "1", "--out", str(tmp_path)]
+    assert music.main(["--data", str(tmp_path / "Nottingham.mat"), *rest]) == 0
+    said = capsys.readouterr().out
+    for words in ("SGD, clipping, Omega", "3.36", "3.4 to 4.5", "under 4"):
+        assert words in said
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "relu"])
+def test_other_cells_clips_and_flows_train(music: Any, tunes: Path, tmp_path: Path, name: str) -> None:
+    if name not in nf.names("cells"):
+        pytest.skip(f"there is no cell {name}")
+    wanted = ["--cell", name, "--init", "glorot", "--rule", "value", "--penalty", "log", "--optimizer", "rmsprop"]
+    assert music.main(["--data", str(tunes), *TINY, *wanted, "--lr", "0.001", "--out", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(None, "no such file"), ('{"train": []}', "each once"), ("", "is empty")]
+)
+def test_a_wrong_file_is_one_clear_error(
+    music: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, found: str
+) -> None:
+    path = tmp_path / "tunes.json"
+    if content is not None:
+        path.write_text(content)
+    assert music.main(["--data", str(path), "--out", str(tmp_path / "new")]) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("error: ")
+    assert found in said
+    assert str(path) in said
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (["--length", "0"], "length is 0; expected"),
+        (["--max-minutes", "nan"], "max_minutes is nan; expected"),
+        (["--hidden", "-1"], "n_hidden is -1; expected"),
+        (["--threshold", "-1"], "threshold is -1; expected"),
+        (["--alpha", "nan"], "alpha is NaN; expected"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_error(
+    music: Any, tunes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], found: str
+) -> None:
+    assert music.main(["--data", str(tunes), *TINY, "--out", str(tmp_path), *wrong]) == 2
+    assert found in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_refused_with_the_names_that_there_are(
+    music: Any, tunes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in (["--cell", "tan"], ["--recipe", "old"]):
+        with pytest.raises(SystemExit) as caught:
+            music.main(["--data", str(tunes), *wrong])
+        assert caught.value.code == 2
+        assert "invalid choice" in capsys.readouterr().err
+
+
+def test_a_recipe_sets_defaults_and_an_option_overrides_them(music: Any) -> None:
+    paper, adam = music.parse(["--data", "x"]), music.parse(["--recipe", "adam", "--data", "x", "--hidden", "7"])
+    assert (paper.cell, paper.hidden, paper.length, paper.threshold, paper.lr, paper.alpha) == (
+        "sigmoid", 300, 200, 8.0, 1.0, 0.5,
+    )  # fmt: skip
+    assert (adam.cell, adam.hidden, adam.optimizer, adam.penalty) == ("tanh", 7, "adam", "none")
+
+
+def test_alpha_falls_with_the_epoch(music: Any, tunes: Path) -> None:
+    found = training(music, tunes)
+    assert found.updates_an_epoch == sum(1 for _ in found.shuffled()) == 2
+    assert [found.alpha(update) for update in (0, 1, 2, 4)] == [0.5, 0.5, 0.25, 0.5 / 3]
+
+
+def test_a_rising_validation_loss_halves_lr_and_then_ends_training(
+    music: Any, tunes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = training(music, tunes, halve_after=2, patience=4, max_epochs=50)
+    losses = iter([5.0, 4.0, 4.5, 3.9995, 4.2, 4.1, 9.9])
+    monkeypatch.setattr(found, "valid", lambda theta: next(losses))
+    result = found.go()
+    assert result.history["valid"] == [5.0, 4.0, 4.5, 3.9995, 4.2, 4.1]
+    assert result.history["lr"] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
+    assert (result.best_epoch, result.best_valid) == (4, 3.9995)
+    assert result.ended == "no better validation loss for 4 epochs"
+
+
+def test_ctrl_c_reports_the_best_epoch_so_far(
+    music: Any, tunes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = music.Training.source
+
+    def interrupted(self: Any, update: int) -> nf.Batch:
+        if update == 5:  # in the third epoch
+            raise KeyboardInterrupt
+        return draw(self, update)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(music.Training, "source", interrupted)
+    assert music.main(["--data", str(tunes), *TINY, "--max-epochs", "9", "--out", str(tmp_path), "--name", "cut"]) == 0
+    assert "Stopped early; this is the best epoch so far." in capsys.readouterr().out
+    found = read(tmp_path / "cut.json")
+    assert (found["result"]["epochs"], found["result"]["updates"]) == (2, 5)
+    assert found["result"]["ended"] == "stopped by Ctrl-C"
+
+
+def test_ctrl_c_before_the_first_epoch_writes_nothing(
+    music: Any, tunes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Any, update: int) -> nf.Batch:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(music.Training, "source", interrupted)
+    assert music.main(["--data", str(tunes), *TINY, "--out", str(tmp_path / "new")]) == 1
+    assert "Nothing is written" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_bar_shows_how_training_is_doing(music: Any, tunes: Path) -> None:
+    from rich.console import Console
+
+    options = music.Options(tunes)
+    result = music.Result(np.zeros(1), best_epoch=1, best_valid=9.0, seconds=2.0, updates=20)
+    result.history = {"epoch": [1], "valid": [9.0], "loss": [10.0], "lr": [0.5]}
+    with open("/dev/null", "w") as nowhere:
+        console = Console(force_terminal=True, width=140, record=True, file=nowhere)
+        with music.display(options, console) as show:
+            show(result, 3, 7)
+    assert "epoch 1  train 10.000  valid 9.000  best 9.000 (1)  lr 0.5  10 updates/s" in console.export_text()
+
+
+# ---- cliff ----
+
+
+def by_hand(w: float, b: float, steps: int = 50, x_0: float = 0.5, target: float = 0.7) -> tuple[float, float, float]:
+    """Return loss and derivatives of the one-unit network, differentiated forwards in time."""
+    x, d_w, d_b = x_0, 0.0, 0.0
+    for _ in range(steps):
+        h = 1 / (1 + math.exp(-x))
+        slope = h * (1 - h)
+        x, d_w, d_b = w * h + b, h + w * slope * d_w, 1 + w * slope * d_b
+    h = 1 / (1 + math.exp(-x))
+    outer = 2 * (h - target) * h * (1 - h)
+    return (h - target) ** 2, outer * d_w, outer * d_b
+
+
+def test_the_surface_is_that_of_the_paper(cliff: Any) -> None:
+    unit = cliff.Unit(cliff.Options(grid=5))
+    found = cliff.surface(unit, (4.0, 6.0), (-3.0, 0.0))
+    for j, b in enumerate(found.b):
+        for i, w in enumerate(found.w):
+            assert found.loss[j, i] == pytest.approx(by_hand(w, b)[0], rel=1e-9)
+
+
+def test_both_descents_follow_the_gradient(cliff: Any) -> None:
+    unit = cliff.Unit(cliff.Options(start=(4.6, -2.2), updates=20))
+    for threshold in (math.inf, 0.1):
+        path = unit.descend(nf.Clip("norm", threshold, nonfinite="keep"))
+        for k in range(20):
+            loss, *gradient = by_hand(*path.points[k])
+            norm = math.hypot(*gradient)
+            step = 0.2 * np.array(gradient) * min(1.0, threshold / norm)
+            assert path.losses[k] == pytest.approx(loss, rel=1e-6)
+            assert path.norms[k] == pytest.approx(norm, rel=1e-6)
+            np.testing.assert_allclose(path.points[k] - path.points[k + 1], step, rtol=1e-6, atol=1e-12)
+
+
+def test_by_default_plain_descent_is_thrown_away_and_clipped_descent_stays(cliff: Any) -> None:
+    unit = cliff.Unit(cliff.Options())
+    plain = unit.descend(nf.Clip("norm", math.inf, nonfinite="keep"))
+    clipped = unit.descend(nf.Clip("norm", unit.options.threshold))
+    assert plain.jump_length > 2
+    assert plain.losses[: plain.jump].min() < 0.001
+    assert plain.losses[plain.jump + 1 :].min() > 0.05
+    assert clipped.jump_length == pytest.approx(unit.options.lr * unit.options.threshold)
+    assert clipped.losses[-20:].max() < 0.02
+    assert np.abs(clipped.points[-1] - plain.points[plain.jump]).max() < 0.1
+
+
+def test_cliff_writes_a_picture_and_a_table(cliff: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "cliff.png"
+    assert cliff.main(["--grid", "9", "--updates", "5", "--steps", "10", "--out", str(path)]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    for words in ("plain", "clipped", "cliff.png"):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (["--updates", "0"], "updates is 0; expected"),
+        (["--w", "5", "4"], "w is 5 4; expected"),
+        (["--lr", "nan"], "lr is nan; expected"),
+        (["--threshold", "-1"], "threshold is -1; expected"),
+        (["--out", "/dev/null/cliff.png"], "/dev/null"),
+    ],
+)
+def test_cliff_answers_a_wrong_option_with_one_clear_error(
+    cliff: Any, capsys: pytest.CaptureFixture[str], wrong: list[str], found: str
+) -> None:
+    assert cliff.main(["--grid", "3", "--updates", "2", "--steps", "5", *wrong]) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("error: ")
+    assert found in said
