@@ -29,6 +29,9 @@ from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.types import intp, void
 
+# What machine code can depend on: edit any of these, and everything is compiled anew.
+SOURCES = ("_compile.py", "scalars.py", "counter.py", "cpu", "cells", "losses", "clips", "flows", "optimizers", "tasks")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Never "nnan" or "ninf": finding NaN and Inf is what this package is for.
@@ -151,7 +154,8 @@ def fingerprint() -> str:
     """Return a hash of everything that machine code depends on beside its own signature."""
     digest = hashlib.sha256(numba.__version__.encode())
     root = pathlib.Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
+    files = [root / name for name in SOURCES]
+    for path in sorted(path for name in files for path in ([name] if name.is_file() else name.rglob("*.py"))):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -112,8 +112,8 @@ class Run:
         Wall time, evaluations included.
     history : dict of lists
         A row every `record_every` updates, means since the row before: "update", "seconds", "length", "lr", and, per
-        network, "loss", "omega" (with a flow), "norm" of the gradient, "clipped" (the part of updates in which the clip
-        changed it) and "nonfinite" (the number of gradients that were not finite). Plain numbers, or lists of R.
+        network, "loss", "omega" (with a flow), "norm" of the finite gradients, "clipped" (the part of updates in which
+        the clip changed it) and "nonfinite" (the number of gradients that were not). Plain numbers, or lists of R.
     evaluations : dict of lists
         "update" and "error", the part of sequences that are wrong.
     first_passage : int or None, or a list of R
@@ -215,7 +215,7 @@ class _Loop:
         self._prepare_optimizer()
         self._prepare_gradient()
         self._prepare_evaluation()
-        self.window = _Window(self.replicas, recipe.record_every, recipe.flow is not None, recipe.clip is not None)
+        self.window = _Window(self.replicas, recipe.record_every, recipe.flow is not None)
         self.run = Run(theta=self._stripped(self.theta), recipe=describe(recipe))
         self.run.first_passage = self._plain([None] * self.replicas)
         self.run.stays_below = self._plain([False] * self.replicas)
@@ -247,13 +247,11 @@ class _Loop:
             first = dataclasses.replace(flow, alpha=_at_zero(flow.alpha))
             self.penalty, _ = check_flow(first, self.replicas)
             self.alpha = _Setting("alpha", flow.alpha, self.replicas, self.dtype, least=0.0, finite=True)
-        self.clipper = None
-        if recipe.clip is not None:
-            check_clip(dataclasses.replace(recipe.clip, threshold=_at_zero(recipe.clip.threshold)), self.replicas)
-            self.clipper = Clipper(self.net, recipe.clip, self.replicas)
-            self.threshold = _Setting(
-                "threshold", recipe.clip.threshold, self.replicas, self.dtype, least=0.0, above=True
-            )
+        # Without a clip the same code measures the norm, and changes nothing.
+        clip = recipe.clip or Clip("norm", math.inf, nonfinite="keep")
+        check_clip(dataclasses.replace(clip, threshold=_at_zero(clip.threshold)), self.replicas)
+        self.clipper = Clipper(self.net, clip, self.replicas)
+        self.threshold = _Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
         self.hidden = check_hidden(recipe.clip_hidden, self.replicas)
         self.length = 0
         self.room = None
@@ -301,15 +299,12 @@ class _Loop:
         if self.penalty is not None:
             space.pool["alpha"] = self.alpha.at(update)
         self._execute(space)
-        report = None
-        if self.clipper is not None:
-            threshold = self.threshold.at(update)
-            self.clipper.apply(self.d_theta, self.d_theta, threshold, self.theta)
-            report = self.clipper.report
-            if self.clipper.needs_mending():
-                self.clipper.mend(self.d_theta, self.d_theta, threshold, self.theta, self.seed, update)
+        threshold = self.threshold.at(update)
+        self.clipper.apply(self.d_theta, self.d_theta, threshold, self.theta)
+        if self.clipper.needs_mending():
+            self.clipper.mend(self.d_theta, self.d_theta, threshold, self.theta, self.seed, update)
         self.update(self.theta, self.d_theta, self.slots, self.lr.at(update), self.settings, self.dtype(update + 1))
-        self.window.add(space.report, report)
+        self.window.add(space.report, self.clipper.report)
 
     def _next_batch(self, update: int) -> Any:
         """Return the workspace of this update's batch, pointing at it."""
@@ -426,20 +421,18 @@ class _Setting:
 class _Window:
     """Sums since the last row of the history."""
 
-    def __init__(self, replicas: int, size: int, flowing: bool, clipping: bool) -> None:
+    def __init__(self, replicas: int, size: int, flowing: bool) -> None:
         self.flowing = flowing
         # Kept as they come and summed now and then: a sum at every update would cost more than the clip.
         self.reports = np.zeros((min(size, KEPT), replicas, 3))
         self.clips = np.zeros((min(size, KEPT), replicas, 6))
-        self.clipping = clipping
         self.sums = np.zeros((6, replicas))
         self.count = self.summed = 0
 
-    def add(self, report: Floats, clip: Floats | None) -> None:
+    def add(self, report: Floats, clip: Floats) -> None:
         place = self.count - self.summed
         self.reports[place] = report
-        if clip is not None:
-            self.clips[place] = clip
+        self.clips[place] = clip
         self.count += 1
         if place + 1 == len(self.reports):
             self._sum()
@@ -462,10 +455,9 @@ class _Window:
         found = {"loss": loss / count}
         if self.flowing:
             found["omega"] = omega / count
-        if self.clipping:
-            found["norm"] = norm / np.maximum(finite, 1)
-            found["clipped"] = clipped / count
-            found["nonfinite"] = (count - finite).astype(int)
+        found["norm"] = norm / np.maximum(finite, 1)
+        found["clipped"] = clipped / count
+        found["nonfinite"] = (count - finite).astype(int)
         self.sums = np.zeros_like(self.sums)
         self.count = self.summed = 0
         return {name: values.tolist() for name, values in found.items()}

@@ -157,14 +157,10 @@ def network(options: Options) -> tuple[nf.Network, Any, nf.Task]:
 
 
 def recipe(options: Options, method: str) -> nf.Recipe:
-    """Return how a method trains.
-
-    Without a cure the threshold is infinite: such a clip changes nothing, and reports the norm.
-    """
-    clip = nf.Clip("norm", math.inf, nonfinite="keep")
+    """Return how a method trains."""
+    clip = flow = None
     if "clip" in method:
         clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
-    flow = None
     if "omega" in method:
         flow = nf.Flow(options.penalty, alpha=options.alpha, reduction=options.reduction)
     return nf.Recipe(

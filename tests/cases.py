@@ -101,3 +101,30 @@ def make_replicas(cell, R=3, **choices):
     batch = nf.Batch(*(np.stack(parts) for parts in zip(*(case.batch for case in cases), strict=True)))
     theta, state = np.stack([case.theta for case in cases]), np.stack([case.state for case in cases])
     return cases[0].net, theta, batch, state, cases
+
+
+def make_exploding_case(cell, kind, dtype, when):
+    """Return a case whose states overflow after the end of the sequences, to Inf and, in `linear`, on to NaN.
+
+    early: every sequence ends at the first step. mixed: of lengths 0 and 1, and one that is heard at step 21, so that
+    the others must be run that far or be stopped; its own states are 0 until then. Dense inputs are so large after the
+    end that the very first state there overflows. The first state is 0.
+    """
+    T, B, N, H, M = 24, 9, 3, 5, 2
+    case = make_case(cell, "square", kind, "all", T, B, N, H, M, dtype, seed=6)
+    p = nf.unpack(case.net, case.theta)
+    p.w_rec[:] = np.sign(p.w_rec) * (1e4 if dtype == "float32" else 1e30)
+    p.w_in[0] = 4
+    inputs, weights = case.batch.inputs, np.zeros((T, B), dtype)
+    weights[0, slice(None) if when == "early" else slice(None, None, 2)] = 1.0
+    if kind == "dense":
+        inputs[weights == 0] = np.finfo(dtype).max / 2, 0, 0
+    if when == "mixed":
+        weights[:, -1] = 0
+        weights[20, -1] = 0.5
+        p.bias[:] = 0
+        p.w_in[2] = 0
+        inputs[:, -1] = (0, 0, 1) if kind == "dense" else 2
+    states = naive.forward(case.params, cell, case.plain[0])[:21]
+    assert np.abs(np.nan_to_num(states, nan=np.inf)).max() > np.finfo(dtype).max
+    return case._replace(batch=case.batch._replace(weights=weights), state=0 * case.state)

@@ -7,7 +7,7 @@ import itertools
 import naive
 import numpy as np
 import pytest
-from cases import CELLS, DTYPES, KINDS, LOSSES, WHENS, Case, make_case, make_replicas
+from cases import CELLS, DTYPES, KINDS, LOSSES, WHENS, Case, make_case, make_exploding_case, make_replicas
 from tolerance import assert_close, within
 
 import nbflow as nf
@@ -237,28 +237,6 @@ def test_what_stands_after_the_end_of_a_sequence_does_not_matter(cell, kind, los
         assert np.array_equal(one.d_theta, two.d_theta)
 
 
-def make_exploding_case(cell, kind, dtype, when):
-    """Return a case whose states overflow after the end of the sequences, some to Inf and, in `linear`, on to NaN."""
-    T, B, N, H, M = 24, 9, 3, 5, 2
-    case = make_case(cell, "square", kind, "all", T, B, N, H, M, dtype, seed=6)
-    p = nf.unpack(case.net, case.theta)
-    p.w_rec[:] = np.sign(p.w_rec) * (1e4 if dtype == "float32" else 1e30)
-    weights = np.zeros((T, B))
-    if when == "early":
-        weights[0] = 1.0
-    else:  # sequences of length 0 and 1, and one that ends later without having exploded: its states are 0 so far
-        weights[0, ::2] = 1.0
-        weights[3, -1] = 0.5
-        p.bias[:] = 0
-        p.w_in[2] = 0
-        inputs = case.batch.inputs
-        if kind == "dense":
-            inputs[:4, -1, :2] = 0
-        else:
-            inputs[:4, -1] = 2
-    return case._replace(batch=case.batch._replace(weights=weights.astype(dtype)))
-
-
 @pytest.mark.parametrize("cell", ["relu", "linear"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -266,10 +244,6 @@ def make_exploding_case(cell, kind, dtype, when):
 @pytest.mark.parametrize("carried", [False, True])
 def test_states_that_explode_after_the_end_leave_the_gradient_alone(cell, kind, dtype, when, carried):
     case = make_exploding_case(cell, kind, dtype, when)
-    case = case._replace(state=0 * case.state)
-    s0 = case.state.astype(np.float64)
-    states = naive.forward(case.params, cell, case.plain[0], s0)
-    assert np.abs(np.nan_to_num(states, nan=np.inf)).max() > np.finfo(dtype).max
     flow = case.flow(carried=True)
     assert np.isfinite(naive.pack(flow.d_params)).all()
     state = case.state if carried else None

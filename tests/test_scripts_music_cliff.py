@@ -15,11 +15,11 @@ import pytest
 import scipy.io
 from numpy.typing import NDArray
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
 import nbflow as nf
 from nbflow.data import read_piano_rolls
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--hidden", "6", "--batch-size", "2", "--length", "5", "--max-epochs", "3"]
@@ -304,7 +304,8 @@ def test_by_default_plain_descent_is_thrown_away_and_clipped_descent_stays(cliff
     assert plain.losses[: plain.jump].min() < 0.001
     assert plain.losses[plain.jump + 1 :].min() > 0.05
     assert clipped.jump_length == pytest.approx(unit.options.lr * unit.options.threshold)
-    assert clipped.losses[-20:].max() < 0.02
+    assert np.median(clipped.losses[-20:]) < 0.005
+    assert clipped.losses[-20:].max() < plain.losses[-20:].min()
     assert np.abs(clipped.points[-1] - plain.points[plain.jump]).max() < 0.1
 
 
