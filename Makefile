@@ -6,8 +6,16 @@ VENV ?= .venv
 WORKERS ?= 2
 PYTEST_ARGS ?=
 GPU ?= gpu
+BENCH_ARGS ?=
+PEERS_ARGS ?=
 
-PY := $(VENV)/bin/python
+# What nbflow is compared with, in an environment of its own. A CPU build of PyTorch is wanted; where the package index
+# gives one with CUDA (gigabytes), name another: TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu'.
+TORCH ?= torch==2.13.0
+JAX ?= jax
+PEERS := $(VENV)-peers
+
+PY = $(VENV)/bin/python
 CODE := $(wildcard nbflow tests scripts asv_benchmarks)
 TYPED := $(wildcard nbflow scripts)
 
@@ -16,13 +24,14 @@ export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-sim test-gpu lint type bench
+.PHONY: help demo test test-sim test-gpu lint type bench bench-peers
 
 help: ## Print the verbs.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
-	@echo 'PYTEST_ARGS (more arguments for pytest), GPU (gpu, or gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
+	@echo 'PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS (more arguments for pytest, asv run, scripts/bench_peers.py), TORCH and JAX (what'
+	@echo 'pip installs for bench-peers), GPU (gpu, or gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
 
 demo: $(VENV)/.demo ## Train on temporal order and show what clipping and the flow penalty do.
 	$(PY) scripts/demo.py
@@ -49,11 +58,15 @@ type: $(VENV)/.dev ## Check types with mypy.
 	$(PY) -m mypy $(TYPED)
 
 # asv keeps its description of the machine in the home folder, so it gets one of its own.
-bench: asv_benchmarks/asv.conf.json $(VENV)/.bench ## Run the benchmarks once each, on the present commit.
+bench: asv_benchmarks/asv.conf.json $(VENV)/.bench ## Run the benchmarks on the present commit, and keep the results.
 	mkdir -p asv_benchmarks/.home
 	cd asv_benchmarks && HOME="$$PWD/.home" && export HOME && \
 		'$(abspath $(PY))' -m asv machine --yes >/dev/null && \
-		'$(abspath $(PY))' -m asv run --python=same --quick --show-stderr --set-commit-hash "$$(git rev-parse HEAD)"
+		'$(abspath $(PY))' -m asv run --python=same --launch-method spawn --show-stderr \
+			--set-commit-hash "$$(git rev-parse HEAD)" $(BENCH_ARGS)
+
+bench-peers: $(PEERS)/.peers ## Time whole updates beside PyTorch and JAX, in turns, and print the tables.
+	$(PY) scripts/bench_peers.py $(PEERS_ARGS)
 
 asv_benchmarks/asv.conf.json:
 	@echo 'make bench: $@ is missing; there are no benchmarks in this checkout.' >&2; exit 1
@@ -71,8 +84,19 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.test-$(GPU) $(VENV)/.dev $(VENV)/.bench: py
 	@$(PY) -m pip install --quiet --no-cache-dir --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
+# Everything about the peers happens in their environment, not in .venv.
+bench-peers $(PEERS)/.peers $(PEERS)/.ready: override VENV := $(PEERS)
+
+$(PEERS)/.peers: pyproject.toml $(PEERS)/.ready
+	@echo 'Installing nbflow, $(TORCH) and $(JAX) into $(VENV)'
+	@$(PY) -m pip install --quiet --no-cache-dir --disable-pip-version-check $(TORCH)
+	@$(PY) -m pip install --quiet --no-cache-dir --disable-pip-version-check $(JAX) --editable .
+	@touch $@
+
 # An environment that works is kept, whoever made it; one that is missing or broken is made anew.
-$(VENV)/.ready: $(shell test -x '$(PY)' || echo FORCE)
+$(VENV)/.ready: $(shell test -x '$(VENV)/bin/python' || echo FORCE)
+$(PEERS)/.ready: $(shell test -x '$(PEERS)/bin/python' || echo FORCE)
+$(VENV)/.ready $(PEERS)/.ready:
 	@if ! $(PY) -c '' 2>/dev/null; then \
 		command -v '$(PYTHON)' >/dev/null || \
 			{ echo 'nbflow needs Python 3.10 or newer, and there is no $(PYTHON). Install it (Debian: apt install python3 python3-venv), or name another: make PYTHON=python3.12 ...' >&2; exit 1; }; \

@@ -25,11 +25,28 @@ DECLARED: dict[str, tuple[str, Any]] = {
 def names(package: str) -> tuple[str, ...]:
     """Return the names that `package` offers: its files.
 
+    Parameters
+    ----------
+    package : str
+        One of "cells", "losses", "flows", "clips", "optimizers", "inits", "tasks".
+
+    Returns
+    -------
+    tuple of str
+        In alphabetical order.
+
+    Raises
+    ------
+    ValueError
+        If there is no such package.
+
     Examples
     --------
     >>> names("losses")
     ('bernoulli', 'softmax', 'square')
     """
+    if package not in DECLARED:
+        raise ValueError(f"package is {package!r}; expected one of {', '.join(DECLARED)}. Choose one of these.")
     module = importlib.import_module(f"nbflow.{package}")
     return tuple(sorted(found.name for found in pkgutil.iter_modules(module.__path__)))
 

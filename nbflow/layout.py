@@ -101,6 +101,21 @@ def unpack(net: Network, theta: Floats) -> Params:
 def pack(net: Network, params: Params) -> Floats:
     """Return a new theta made of the parameters: the inverse of `unpack`.
 
+    Parameters
+    ----------
+    net : Network
+    params : Params
+        Shapes as in `nbflow.Params`, or with R in front of each.
+
+    Returns
+    -------
+    array of shape (P,) or (R, P)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parameters are not those of this network.
+
     Examples
     --------
     >>> import nbflow as nf

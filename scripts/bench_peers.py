@@ -286,7 +286,7 @@ def respond(made: dict[int, Side], do: str, program: int = 0, count: int = 0, **
     return {"seconds": made[program].run(count)}
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A library is not installed."""
 
 
@@ -301,11 +301,12 @@ class Worker:
         self.numbers = itertools.count()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin
+        assert self.process.stdout
         print(json.dumps(request), file=self.process.stdin, flush=True)
         answer: dict[str, Any] = json.loads(self.process.stdout.readline() or '{"error": "the process died"}')
         if "missing" in answer:
-            raise Missing(answer["missing"])
+            raise MissingError(answer["missing"])
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
@@ -320,7 +321,8 @@ class Worker:
         self.ask(do="forget")
 
     def close(self) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
@@ -433,7 +435,7 @@ class Bench:
         for name, makers in ways.items():
             try:
                 rivals = [make() for make in makers]
-            except Missing as error:
+            except MissingError as error:
                 self.note(f"{error} is not installed here, so it is left out.")
                 continue
             agree(named(shape), seen, name, rivals[0].check())
@@ -663,7 +665,7 @@ def report(options: argparse.Namespace) -> str:
 
 
 def today() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()  # noqa: UP017 (Python 3.10)
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
 def write(path: Path, text: str) -> None:
@@ -700,7 +702,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.write:
         write(options.write, options.write.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip())
-    text = report(options)
+    try:
+        text = report(options)
+    except MissingError as error:
+        raise SystemExit(f"bench_peers: {error} is not installed here; run make bench-peers") from None
     print(text)
     if options.write:
         write(options.write, text)

@@ -318,7 +318,7 @@ def _draw_losses(axes: Any, options: Options, plain: Descent, clipped: Descent) 
     low, high = (end(end(path.losses) for path in (plain, clipped)) for end in (min, max))
     axes.set_ylim(max(low, LOWEST) / 8, 8 * high)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(loc="lower left", framealpha=0.9, edgecolor="white")
     k = plain.jump
     w, b = plain.points[k + 1]
     words = f"update {k + 1} throws the plain one from the cliff face\nto w = {w:.2f}, b = {b:.2f}"
@@ -330,12 +330,12 @@ def table(options: Options, descents: dict[str, Descent]) -> Table:
     """Return what each descent did."""
     found = Table(title=f"{options.updates} updates from w = {options.start[0]:g}, b = {options.start[1]:g}",
                   title_justify="left")  # fmt: skip
-    found.add_column("")
-    for words in ("largest\ngradient norm", "longest step", "smallest loss", "last loss", "ends at\nw, b"):
+    found.add_column("gradient\ndescent")
+    for words in ("largest\nnorm", "longest\nstep", "smallest\nloss", "last\nloss", "ends at\nw, b"):
         found.add_column(words, justify="right")
     for name, descent in descents.items():
         w, b = descent.points[-1]
-        found.add_row(name, f"{descent.norms.max():.3g}", f"{descent.jump_length:.3g}", f"{descent.losses.min():.2g}",
+        found.add_row(name.partition(" ")[0], f"{descent.norms.max():.3g}", f"{descent.jump_length:.3g}", f"{descent.losses.min():.2g}",
                       f"{descent.losses[-1]:.2g}", f"{w:.2f}, {b:.2f}")  # fmt: skip
     return found
 

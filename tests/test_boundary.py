@@ -128,6 +128,8 @@ def replaced(right, argument, wrong):
 
 def hidden(argument, label, right, function):
     """Tell whether a wrong array is a right one for this call, or wrong in the name of another argument."""
+    if argument == "state" and label == "none":
+        return True
     if function == "workspace" and argument == "weights":
         # Its shape says how many replicas there are.
         return label in ("one axis more", "one axis less", "0-d", "empty")
@@ -230,8 +232,9 @@ def test_pack_refuses_a_block_of_the_wrong_shape_by_its_name(block):
     case = make_case("lstm" if "lstm" in nf.names("cells") else "tanh", N=2, H=3, M=4)
     params = nf.unpack(case.net, case.theta)
     right = getattr(params, block)
-    wrong = right.T if right.ndim > 1 else np.zeros(right.size + 1)
-    refuse(nf.pack, case.net, params._replace(**{block: np.ascontiguousarray(wrong)}), name=block)
+    # The same number of entries where there is another way to arrange them.
+    wrong = right.reshape(*right.shape[1:], right.shape[0]) if right.ndim > 1 else np.zeros(right.size + 1)
+    refuse(nf.pack, case.net, params._replace(**{block: wrong}), name=block)
 
 
 @sim
@@ -398,8 +401,7 @@ def test_a_count_that_is_none_is_refused(value):
     if value is not None:
         refuse(nf.init, net, "orthogonal", replicas=value, name="replicas")
     for name in ("batch_size", "max_updates", "record_every", "evaluate_size", "lengths"):
-        if name != "max_updates" or value != 10**30:
-            refuse(nf.train, net, theta, task, nf.Recipe(**{name: value}), name=name)
+        refuse(nf.train, net, theta, task, nf.Recipe(**{name: value}), name=name)
     refuse(nf.evaluate, net, theta, task, length=10, size=value, name="size")
     refuse(nf.evaluate, net, theta, task, length=value, name="length")
 
@@ -583,9 +585,10 @@ def test_what_is_no_record_of_settings_is_refused(value):
 
 @sim
 @pytest.mark.parametrize(
-    "settings", [{"momentum": "x"}, {"momentum": None}, {"momentum": np.nan}, {"nope": 1.0}, {3: 1.0}, None, 3, ["momentum"]],
+    "settings",
+    [{"momentum": "x"}, {"momentum": None}, {"momentum": np.nan}, {"nope": 1.0}, {3: 1.0}, None, 3, ["momentum"]],
     ids=as_id,
-)  # fmt: skip
+)
 def test_settings_of_an_optimizer_that_make_no_sense_are_refused(settings):
     case = make_case("tanh", "softmax", "tokens", N=6, M=4)
     recipe = nf.Recipe(optimizer="momentum", settings=settings, max_updates=1, evaluate_every=0, lengths=10)
@@ -618,7 +621,7 @@ def test_a_length_that_is_too_short_for_the_task_is_refused(task, length):
     refuse(nf.evaluate, net, theta, task, length=(length, 20), size=1, name="length")
     for evaluate_every in (0, 1):
         recipe = nf.Recipe(lengths=(length, 10), evaluate_every=evaluate_every, max_updates=1, evaluate_size=1)
-        refuse(nf.train, net, theta, task, recipe, name="length")
+        refuse(nf.train, net, theta, task, recipe, name="lengths")
 
 
 @sim
@@ -860,14 +863,16 @@ def problems(draw):
 def clear_or(function, names, *arguments, **keywords):
     """Return the result of a call or None after a clear error; check that it changed no argument."""
     before = state_of((arguments, keywords))
-    found = None
+    found = error = None
     try:
         found = function(*arguments, **keywords)
-    except (TypeError, ValueError) as error:
-        named = next((name for name in names if re.match(rf"{name}\b", str(error))), None)
-        assert named, f"no argument is named: {error}"
-        assert_clear(error, named)
+    except (TypeError, ValueError) as caught:
+        error = caught
     assert state_of((arguments, keywords)) == before
+    if error is not None:
+        named = [name for name in names if re.match(rf"{name}\b", str(error))]
+        assert named, f"no argument is named: {error}"
+        assert_clear(error, named[0])
     return found
 
 
@@ -907,13 +912,14 @@ def test_any_arrays_give_a_clear_error_or_a_result_of_the_right_shape(problem):
 def test_any_clip_gives_a_clear_error_or_a_gradient_of_the_right_shape(problem, rule, threshold, policy):
     net, (d_theta, _, _, _, theta) = problem
     names = ("d_theta", "theta", "threshold", "nonfinite")
-    try:
-        done = clear_or(nf.clip, names, net, d_theta, nf.Clip(rule, threshold, policy), theta=theta.reshape(-1), rng=0)
-        done = done or clear_or(nf.clip, names, net, d_theta, nf.Clip(rule, threshold, policy), theta=d_theta, rng=0)
-    except FloatingPointError as error:
-        assert policy == "raise"
-        assert "w_" in str(error) or "b" in str(error)
-        return
+    how, done, raised = nf.Clip(rule, threshold, policy), None, False
+    for other in (theta.reshape(-1), d_theta):
+        try:
+            done = clear_or(nf.clip, names, net, d_theta, how, theta=other, rng=0)
+        except FloatingPointError:
+            raised = True
+    # Only where it was asked for.
+    assert policy == "raise" or not raised
     if done is not None:
         assert done.d_theta.shape == d_theta.shape
         assert done.d_theta.dtype == net.dtype
