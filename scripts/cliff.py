@@ -335,8 +335,8 @@ def table(options: Options, descents: dict[str, Descent]) -> Table:
         found.add_column(words, justify="right")
     for name, descent in descents.items():
         w, b = descent.points[-1]
-        found.add_row(name.partition(" ")[0], f"{descent.norms.max():.3g}", f"{descent.jump_length:.3g}", f"{descent.losses.min():.2g}",
-                      f"{descent.losses[-1]:.2g}", f"{w:.2f}, {b:.2f}")  # fmt: skip
+        numbers = (descent.norms.max(), descent.jump_length, descent.losses.min(), descent.losses[-1])
+        found.add_row(name.split()[0], *(f"{number:.2g}" for number in numbers), f"{w:.2f}, {b:.2f}")
     return found
 
 

@@ -432,7 +432,7 @@ def picture(options: Options, result: Result) -> Any:
         found.suptitle(f"{known.title}: predicting the next frame\n", x=0.01, ha="left", fontsize=14, fontweight="bold")
         found.text(0.01, 0.957, about(options), fontsize=8.5, color=plot.FAINT, va="top")
         _draw_losses(losses, known, result)
-        _draw(norm, rows["epoch"], rows["norm"], "gradient norm\n(nats per frame)", plot.COLOURS[2])
+        _draw(norm, rows["epoch"], rows["norm"], "gradient norm,\nmean of the epoch", plot.COLOURS[2])
         if options.rule == "norm":
             norm.axhline(options.threshold, color=plot.INK, linewidth=0.9, linestyle=(0, (4, 3)))
             norm.text(1, options.threshold, f"clipped to {options.threshold:g}", fontsize=8.5, ha="right",
@@ -473,7 +473,7 @@ def _draw_losses(axes: Any, known: Published, result: Result) -> None:
     # The first epochs, from 61 nats down, would flatten all that follows.
     axes.set_ylim(low - 0.15, max(result.test + 0.3, low + 2.5))
     axes.set_ylabel("loss (nats per frame)")
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="upper right", framealpha=0.9, edgecolor="white")
 
 
 def document(options: Options, rolls: PianoRolls, result: Result) -> dict[str, Any]:

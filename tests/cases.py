@@ -107,8 +107,8 @@ def make_exploding_case(cell, kind, dtype, when):
     """Return a case whose states overflow after the end of the sequences, to Inf and, in `linear`, on to NaN.
 
     early: every sequence ends at the first step. mixed: of lengths 0 and 1, and one that is heard at step 21, so that
-    the others must be run that far or be stopped; its own states are 0 until then. Dense inputs are so large after the
-    end that the very first state there overflows. The first state is 0.
+    the others must be run that far or be stopped; its own states are 0 and its output is right. Dense inputs
+    are so large after the end that the very first state there overflows. The first state is 0.
     """
     T, B, N, H, M = 24, 9, 3, 5, 2
     case = make_case(cell, "square", kind, "all", T, B, N, H, M, dtype, seed=6)
@@ -125,6 +125,7 @@ def make_exploding_case(cell, kind, dtype, when):
         p.bias[:] = 0
         p.w_in[2] = 0
         inputs[:, -1] = (0, 0, 1) if kind == "dense" else 2
+        case.batch.targets[20, -1] = p.b_out
     states = naive.forward(case.params, cell, case.plain[0])[:21]
     assert np.abs(np.nan_to_num(states, nan=np.inf)).max() > np.finfo(dtype).max
     return case._replace(batch=case.batch._replace(weights=weights), state=0 * case.state)

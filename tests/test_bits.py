@@ -7,7 +7,7 @@ import itertools
 import numba
 import numpy as np
 import pytest
-from cases import CELLS, DTYPES, KINDS, LOSSES, make_case, make_replicas
+from cases import CELLS, DTYPES, KINDS, LOSSES, Case, make_case, make_replicas
 from tolerance import same_bits
 
 import nbflow as nf
@@ -77,12 +77,14 @@ def test_a_rerun_gives_the_same_bits(cell, dtype):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("B", [3, 9])
-def test_a_used_workspace_gives_the_bits_of_a_new_one(cell, B):
+@pytest.mark.parametrize("R", [1, 2])
+def test_a_used_workspace_gives_the_bits_of_a_new_one(cell, B, R):
     """In any order of computations and lengths, after other data, after a first state, after Inf and NaN."""
     choices = {"loss": "square", "N": 2, "H": 5, "M": 2, "B": B}
-    cases = [
-        make_case(cell, T=T, seed=52 + T, when=when, **choices) for T, when in ((9, "all"), (4, "ragged"), (7, "last"))
+    replicas = [
+        make_replicas(cell, R=R, T=T, when=when, **choices) for T, when in ((9, "all"), (4, "ragged"), (7, "last"))
     ]
+    cases = [Case(*found[:4]) for found in replicas]
     space = nf.workspace(cases[0].net, cases[0].batch)
     wild = cases[0].theta * 1e200
     calls = {
@@ -108,12 +110,14 @@ def test_a_used_workspace_gives_the_bits_of_a_new_one(cell, B):
 
 
 def test_results_are_not_views_of_the_workspace():
-    case, other = (make_case("tanh", T=5, B=9, H=5, seed=seed) for seed in (53, 54))
-    space = nf.workspace(case.net, case.batch)
-    first = everything(*case, workspace=space)
-    kept = everything(*case)
-    everything(*other, workspace=space)
-    assert_same(first, kept)
+    one, two = (Case(*make_replicas("tanh", R=3, T=5, B=9, H=5, when=when)[:4]) for when in ("all", "last"))
+    pairs = [(one, two), tuple(make_case("tanh", T=5, B=9, H=5, seed=seed) for seed in (53, 54))]
+    for case, other in pairs:
+        space = nf.workspace(case.net, case.batch)
+        first = everything(*case, workspace=space)
+        kept = everything(*case)
+        everything(*other, workspace=space)
+        assert_same(first, kept)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -135,6 +135,38 @@ def test_alpha_0_is_bit_identical_to_no_flow(cell, penalty, dtype):
         assert plain.counted is None
 
 
+def make_single_unit(w_rec, delta, T, dtype="float64"):
+    """Return (net, theta, batch) of one linear unit at rest, with the given weight and delta_T."""
+    net = nf.Network("linear", 1, 1, 1, loss="square", dtype=dtype)
+    theta = np.zeros(net.size, dtype)
+    p = nf.unpack(net, theta)
+    p.w_rec[:], p.w_out[:] = w_rec, 1
+    weights = np.zeros((T, 1), dtype)
+    weights[-1] = delta / 2
+    return net, theta, nf.Batch(np.zeros((T, 1, 1), dtype), np.full((T, 1, 1), -1, dtype), weights)
+
+
+@pytest.mark.parametrize("penalty", FLOWS)
+def test_alpha_0_is_no_flow_even_where_omega_overflows(penalty):
+    net, theta, batch = make_single_unit(1e160, 1.0, T=2)
+    plain = nf.gradient(net, theta, batch)
+    assert np.isfinite(plain.d_theta).all()
+    out = nf.gradient(net, theta, batch, flow=nf.Flow(penalty, 0.0))
+    assert not np.isfinite(out.omega)
+    assert same_bits(out.d_theta, plain.d_theta)
+
+
+@pytest.mark.parametrize("penalty", FLOWS)
+def test_a_step_that_is_not_counted_adds_nothing_even_where_v_overflows(penalty):
+    net, theta, batch = make_single_unit(1e308, 20.0, T=1)
+    plain = nf.gradient(net, theta, batch)
+    out = nf.gradient(net, theta, batch, flow=nf.Flow(penalty, 1.0, bound=1e9))
+    assert np.isinf(nf.trace(net, theta, batch).delta[0]).all()
+    assert (out.counted, out.omega) == (0, 0)
+    assert np.array_equal(out.d_theta, plain.d_theta)
+    assert np.isfinite(out.d_theta).all()
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_alpha_is_each_replicas_own(cell, reduction):
@@ -194,12 +226,8 @@ def test_a_delta_under_the_bound_is_not_counted(penalty, reduction):
 
 
 def test_a_delta_at_the_bound_is_counted():
-    """H = 1, loss (y - t)^2: delta = 2 w (y - t) w_out is exactly 1 at t = 2 and 1/2 at t = 1, its square 1/4."""
-    net = nf.Network("linear", 1, 1, 1, loss="square", dtype="float64")
-    theta = nf.pack(net, nf.Params(*(np.full(s, v) for s, v in (
-        ((1, 1, 1), 0.0), ((1, 1, 1), 0.5), ((1, 1), 0.0), ((0,), 0.0), ((1, 1), 1.0), ((1,), 0.0))
-    )))  # fmt: skip
-    batch = nf.Batch(np.zeros((2, 1, 1)), np.full((2, 1, 1), -1.0), np.array([[0.0], [0.5]]))
+    """Delta is exactly 1 at t = 2 and 1/2 at t = 1, its square 1/4."""
+    net, theta, batch = make_single_unit(0.5, 1.0, T=2)
     for bound, counted in ((0.25, 2), (np.nextafter(0.25, 1), 1), (1.0, 1), (np.nextafter(1.0, 2), 0)):
         out = nf.gradient(net, theta, batch, flow=nf.Flow("norm", 1.0, bound=bound))
         assert out.counted == counted
