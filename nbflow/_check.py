@@ -123,11 +123,13 @@ def per_replica(
         raise ValueError(f"{name} is {found.min():g}; expected a number {wanted}. Give a larger one.")
     if finite and not np.isfinite(found).all():
         raise ValueError(f"{name} is {found.max():g}; expected a finite number. Give a smaller one.")
-    limits = np.finfo(dtype)
-    lost = np.isfinite(found) & (found != 0) & ((abs(found) > limits.max) | (abs(found) < limits.tiny))
+    with np.errstate(over="ignore", under="ignore"):
+        held = found.astype(dtype)
+    lost = (np.isinf(held) & np.isfinite(found)) | ((held == 0) & (found != 0))
     if lost.any():
+        limits = np.finfo(dtype)
         raise ValueError(
-            f"{name} is {found[lost][0]:g}; expected a number from {limits.tiny:.1e} to {limits.max:.1e} for "
+            f"{name} is {found[lost][0]:g}; expected one from {limits.smallest_subnormal:.1e} to {limits.max:.1e} for "
             f"{np.dtype(dtype)}. Scale it, or make the network with dtype='float64'."
         )
     return np.broadcast_to(found.ravel(), (replicas,))

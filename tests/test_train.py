@@ -380,8 +380,13 @@ def test_objects_of_ones_own_in_a_recipe_are_described_in_plain_data(own):
 
 
 @pytest.mark.sim
-def test_columns_that_have_nothing_to_say_are_not_there():
-    assert set(nf.train(NET, theta_of(), TASK, SMALL).history) == {"update", "seconds", "length", "lr", "loss"}
+def test_without_a_flow_there_is_no_column_of_omega_and_without_a_clip_nothing_is_clipped():
+    rows = nf.train(NET, theta_of(), TASK, SMALL).history
+    assert set(rows) == {"update", "seconds", "length", "lr", "loss", "norm", "clipped", "nonfinite"}
+    assert rows["clipped"] == [0] * 3
+    assert (np.array(rows["norm"]) > 0).all()
+    norm = nf.train(NET, theta_of(), TASK, recipe(clip=nf.Clip("norm", 1e9))).history["norm"]
+    assert rows["norm"] == norm
 
 
 @pytest.mark.sim
@@ -515,7 +520,6 @@ def spoilt(update):
     return batch
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("policy", ["random", "skip", "zero", "shrink", "keep"])
 def test_gradients_that_are_not_finite_are_counted(policy):
     how = recipe(clip=nf.Clip("norm", 1.0, nonfinite=policy), max_updates=6, record_every=3)
@@ -533,7 +537,6 @@ def test_gradients_that_are_not_finite_are_counted(policy):
     assert json.dumps(run.as_dict())
 
 
-@pytest.mark.sim
 def test_skip_leaves_the_parameters_where_they_were():
     how = recipe(clip=nf.Clip("norm", 1.0, nonfinite="skip"), max_updates=2)
     theta = 100 * theta_of()
@@ -541,7 +544,6 @@ def test_skip_leaves_the_parameters_where_they_were():
     np.testing.assert_array_equal(nf.train(NET, theta, spoilt, how).theta, first.theta)
 
 
-@pytest.mark.sim
 def test_the_policy_raise_raises_and_names_the_parameters():
     how = recipe(clip=nf.Clip("norm", 1.0, nonfinite="raise"))
     with pytest.raises(FloatingPointError, match="w_rec"):

@@ -34,8 +34,11 @@ def build_run():
         else:
             for r in prange(replica_count):
                 call(pack, replicas + r * stride, 0)
-        for k in prange(shard_count):
-            call(phases, shards + k * stride, 0)
+        if shard_count == 1:
+            call(phases, shards, 0)
+        else:
+            for k in prange(shard_count):
+                call(phases, shards + k * stride, 0)
         if replica_count == 1:
             call(combine, replicas, 0)
         else:
