@@ -8,6 +8,7 @@ import numpy as np
 
 from nbflow import _check, layout
 from nbflow._load import load
+from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, SCALE
 from nbflow.gradient import backend_there, per_network
 from nbflow.network import Network
 from nbflow.records import Clip, Clipped, Floats, Rule
@@ -107,7 +108,7 @@ class Clipper:
         self.rule: Rule = load("clips", how.rule)
         self.dtype = net.scalar
         self._clip = self._build()
-        self.report = np.zeros((replicas, 6), self.dtype)
+        self.report = np.ones((replicas, len(COLUMNS)), self.dtype)
         self._mended: dict[int, tuple[float, float]] = {}
 
     def _build(self) -> Any:
@@ -115,7 +116,7 @@ class Clipper:
         from nbflow.cpu.clip import build_clip, build_group_clip
 
         if self.rule.over in ("all", "entry"):
-            whole = build_clip(self.rule.clip, self.dtype)
+            whole = build_clip(self.rule.clip, self.rule.over, self.dtype)
             return lambda d, out, thresholds, report, theta: whole(d, out, thresholds, report)
         by_group = build_group_clip(self.rule.clip, self.rule.relative, self.dtype)
         groups = layout.units(self.net) if self.rule.over == "unit" else layout.arrays(self.net)
@@ -124,23 +125,24 @@ class Clipper:
         )
 
     def apply(self, rows: Floats, out: Floats, threshold: Floats, theta: Floats | None) -> None:
-        """Clip every finite row into `out`; column 4 of the report says which are."""
+        """Clip every finite row into `out`; the report says which are."""
         self._mended.clear()
         self._clip(rows, out, threshold.astype(self.dtype), self.report, theta)
 
     def needs_mending(self) -> bool:
         """Tell whether a row is not finite, or waits for a random step."""
-        return not self.report[:, 4].all() or (self.rule.random and bool(self.report[:, 3].any()))
+        return not self.report[:, FINITE].all() or (self.rule.random and bool(self.report[:, ENTRIES].any()))
 
     def mend(self, rows: Floats, out: Floats, threshold: Floats, theta: Any, seed: int, index: int) -> None:
         """Apply the policy to every row that is not finite, and a random step to every one that asks for it."""
         if self.rule.random:
-            for r in np.flatnonzero((self.report[:, 4] != 0) & (self.report[:, 3] > 0)):
+            for r in np.flatnonzero((self.report[:, FINITE] != 0) & (self.report[:, ENTRIES] > 0)):
                 self._step_at_random(rows[r], out[r], float(threshold[r]), seed, int(r), index)
-        for r in np.flatnonzero(self.report[:, 4] == 0):
+        for r in np.flatnonzero(self.report[:, FINITE] == 0):
             fraction = 1.0
             if self.how.nonfinite == "zero":
-                self._zero(rows[r], out[r], threshold[r], None if theta is None else theta[r])
+                weights = None if theta is None else theta[r : r + 1]
+                fraction = self._zero(rows[r], out[r], float(threshold[r]), weights, seed, int(r), index)
             else:
                 out[r] = self._replacement(rows[r], threshold[r], theta, seed, int(r), index)
             norm = float(np.linalg.norm(out[r].astype(np.float64)))
@@ -148,17 +150,23 @@ class Clipper:
 
     def _step_at_random(self, row: Floats, out: Floats, threshold: float, seed: int, r: int, index: int) -> None:
         """Put a random step in the place of a clipped gradient, and into the report."""
-        out[...] = random_step(row.size, threshold, seed, r, index)
-        scale = float(self.report[r, 5])
-        product = (scale * row.astype(np.float64)) @ (scale * out.astype(np.float64))
-        self.report[r, 1:4] = np.linalg.norm(out) * scale, product, row.size
+        report = self.report[r]
+        scaled = float(report[SCALE]) * row.astype(np.float64)
+        step = random_step(row.size, threshold, seed, r, index)
+        out[...] = step
+        report[[CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES]] = threshold, 1.0, scaled @ step, row.size
 
-    def _zero(self, row: Floats, out: Floats, threshold: float, theta: Floats | None) -> None:
-        """Set bad entries to 0 and clip the rest."""
-        report = np.zeros((1, 6), self.dtype)
-        cleaned = np.where(np.isfinite(row), row, self.dtype(0))[None]
-        weights = None if theta is None else theta[None]
-        self._clip(cleaned, out[None], np.full(1, threshold, self.dtype), report, weights)
+    def _zero(self, row: Floats, out: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> float:
+        """Set bad entries to 0 and clip the rest; return the part of entries that changed."""
+        report = np.ones((1, len(COLUMNS)), self.dtype)
+        bad = ~np.isfinite(row)
+        cleaned = np.where(bad, self.dtype(0), row)[None]
+        self._clip(cleaned, out[None], np.full(1, threshold, self.dtype), report, theta)
+        if self.rule.random and report[0, ENTRIES] > 0:
+            out[...] = random_step(row.size, threshold, seed, r, index)
+        if self.rule.over == "all":
+            return 1.0
+        return float(min(1.0, (bad.sum() + report[0, ENTRIES]) / row.size))
 
     def _replacement(self, row: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> Any:
         policy = self.how.nonfinite
@@ -175,12 +183,12 @@ class Clipper:
 
     def read(self) -> tuple[Any, ...]:
         """Return norm, clipped_norm, fraction, cosine and finite, each (R,)."""
-        norm, clipped, product, changed, finite, scale = self.report.astype(np.float64).T
+        norm, scale, clipped, clipped_scale, inner, entries, finite = self.report.astype(np.float64).T
         finite = finite != 0
         with np.errstate(invalid="ignore", divide="ignore"):
-            cosine = np.clip(np.where(finite, product / (norm * clipped), np.nan), -1.0, 1.0)
-            norm, clipped = np.where(finite, norm / scale, np.nan), clipped / scale
-        fraction = (changed > 0).astype(float) if self.rule.over == "all" else changed / self.net.size
+            cosine = np.clip(np.where(finite, inner / (norm * clipped), np.nan), -1.0, 1.0)
+        norm, clipped = np.where(finite, norm / scale, np.nan), clipped / clipped_scale
+        fraction = (entries > 0).astype(float) if self.rule.over == "all" else entries / self.net.size
         for r, (mended_norm, mended_fraction) in self._mended.items():
             clipped[r], fraction[r] = mended_norm, mended_fraction
         return norm, clipped, fraction, cosine, finite

@@ -298,7 +298,7 @@ def per_network(values: Any, single: bool) -> Any:
 def _last_state(space: Any, single: bool) -> Floats:
     net = space.net
     lines, width = int(space.jobs["lines"][0]), int(space.jobs["width"][0])
-    states: Floats = space.gather("states", space.steps + 1, lines, width, keep=(lines, net.n_hidden))[:, -1]
+    states: Floats = space.gather("end", 1, lines, width, keep=(lines, net.n_hidden))[:, 0]
     return states[0] if single else states
 
 

@@ -157,10 +157,12 @@ class Rule:
 
     Attributes
     ----------
+    clip : unit
+        For one entry g. Of `norm` and `threshold` only the ratio counts, for both may have been scaled; with "entry"
+        there is no norm, and the threshold is what it is.
     over : str
         Which entries `norm` measures: "all" of a network's parameters jointly, each "block" (parameter array), each
         "unit" (its incoming weights), or each "entry" alone.
-    clip : unit
     relative : bool
         Whether the threshold is multiplied by the norm of the group's weights ("block", "unit").
     random : bool

@@ -14,6 +14,7 @@ import numpy as np
 from nbflow import _check, counter
 from nbflow._load import load
 from nbflow.clipping import Clipper, check_clip
+from nbflow.cpu.report import COLUMNS, ENTRIES, FINITE, NORM, SCALE
 from nbflow.evaluation import Evaluator, draw_length
 from nbflow.gradient import (
     backend_there,
@@ -425,7 +426,7 @@ class _Window:
         self.flowing = flowing
         # Kept as they come and summed now and then: a sum at every update would cost more than the clip.
         self.reports = np.zeros((min(size, KEPT), replicas, 3))
-        self.clips = np.zeros((min(size, KEPT), replicas, 6))
+        self.clips = np.zeros((min(size, KEPT), replicas, len(COLUMNS)))
         self.sums = np.zeros((6, replicas))
         self.count = self.summed = 0
 
@@ -441,9 +442,9 @@ class _Window:
         """Add what was kept to the sums: loss, omega, norms, how many were finite, clipped, updates."""
         kept = self.count - self.summed
         reports, clips = self.reports[:kept], self.clips[:kept]
-        finite = clips[:, :, 4] != 0
-        norms = np.divide(clips[:, :, 0], clips[:, :, 5], out=np.zeros(finite.shape), where=finite)
-        changed = np.where(finite, clips[:, :, 3] > 0, True)
+        finite = clips[:, :, FINITE] != 0
+        norms = np.divide(clips[:, :, NORM], clips[:, :, SCALE], out=np.zeros(finite.shape), where=finite)
+        changed = np.where(finite, clips[:, :, ENTRIES] > 0, True)
         parts = (reports[:, :, 0], reports[:, :, 1], norms, finite, changed, np.ones(finite.shape))
         self.sums += [part.sum(axis=0) for part in parts]
         self.summed = self.count

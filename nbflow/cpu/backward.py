@@ -16,6 +16,7 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call, call_product, clear, view
+from nbflow.cpu.norm import build_measure
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.cpu.rows import build_load, build_store
 
@@ -64,6 +65,7 @@ def build_sweep(dtype):
     size = np.dtype(dtype).itemsize
 
     clip_preactivations, clip_state = build_hidden_clip(dtype)
+    measure = build_measure(dtype)
 
     @part
     def add_loss(job, t):
@@ -90,16 +92,33 @@ def build_sweep(dtype):
             )  # fmt: skip
 
     @part
-    def square_norms(job, t, squares):
-        """Write ||.||^2 of every row in the slot of delta_t to `squares`."""
+    def silence(job, t):
+        """Set all gradients at step t-1 to 0 for sequences that nobody listens to from there on.
+
+        They are 0 already, but for an overflow after the end of a sequence: 0 * Inf is NaN.
+        """
+        row, columns = job.lines * job.width, job.gates * job.width
+        heard = view(job.heard, (job.rows,), np.int64)
+        for b in range(job.rows):
+            if heard[b] < t:
+                place = (t - 1) * job.rows + b
+                clear(job.pre + place * columns * size, columns, dtype)
+                clear(job.rec + place * columns * size, columns, dtype)
+                clear(job.delta + ((t - 1) % job.slots * job.rows + b) * row * size, row, dtype)
+                if not job.tracing:
+                    clear(job.states + (place + job.rows) * row * size, row, dtype)
+                    if heard[b] < t - 1:
+                        clear(job.states + place * row * size, row, dtype)
+
+    @part
+    def write_norms(job, t, to):
+        """Write the norm of every row in the slot of delta_t."""
         row = job.lines * job.width
         rows_of = view(job.delta + t % job.slots * job.rows * row * size, (job.rows, row), dtype)
-        norms = view(squares, (job.rows,), dtype)
+        norms = view(to, (job.rows,), dtype)
         for b in range(job.rows):
-            total = dtype(0)
-            for j in range(row):
-                total += rows_of[b, j] * rows_of[b, j]
-            norms[b] = total
+            root, scale = measure(rows_of[b])
+            norms[b] = root / scale
 
     @part
     def keep_v(job, t):
@@ -123,19 +142,21 @@ def build_sweep(dtype):
             if job.hidden_site == STATE:
                 clip_state(job, t)
             if job.measured:
-                square_norms(job, t, job.delta_square + t * job.rows * size)
+                write_norms(job, t, job.delta_norm + t * job.rows * size)
             call(job.step_vjp, address, t - 1)
+            if t > job.quiet:
+                silence(job, t)
             if job.hidden_site == PREACTIVATION:
                 clip_preactivations(job, t - 1)
             if t > 1 or job.measured:
                 recur_back(job, t)
             if job.measured:
-                square_norms(job, t - 1, job.v_square + (t - 1) * job.rows * size)
+                write_norms(job, t - 1, job.v_norm + (t - 1) * job.rows * size)
             if job.flowing:
                 keep_v(job, t)
                 call(job.penalty, address, t - 1)
         if job.measured and start == 0:
-            square_norms(job, 0, job.delta_square)
+            write_norms(job, 0, job.delta_norm)
 
     return sweep
 

@@ -38,8 +38,8 @@ def build_checkpointed(dtype):
         job.saved += row * job.kept * job.width
         job.y += row * job.out_width
         job.v += row * job.width
-        job.delta_square += row
-        job.v_square += row
+        job.delta_norm += row
+        job.v_norm += row
         job.flow_slope += row
 
     @part

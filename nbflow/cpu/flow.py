@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from nbflow._compile import TWO, kernel, part
+from nbflow._compile import TWO, exact_part, kernel, part
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call_product, view
 from nbflow.cpu.product import lanes, panel_vectors
@@ -28,20 +28,20 @@ def build_penalty(penalty, dtype):
     def penalties(address, t):
         job = view(address, (1,), record)[0]
         rows = job.rows
-        delta_square = view(job.delta_square + (t + 1) * rows * size, (rows,), dtype)
-        v_square = view(job.v_square + t * rows * size, (rows,), dtype)
+        delta_norm = view(job.delta_norm + (t + 1) * rows * size, (rows,), dtype)
+        v_norm = view(job.v_norm + t * rows * size, (rows,), dtype)
         flow_slope = view(job.flow_slope + t * rows * size, (rows,), dtype)
         sums = view(job.sums, (3,), dtype)
         for b in range(rows):
-            square = delta_square[b]
+            delta = delta_norm[b]
             # Written so that a NaN counts: a gradient that is not finite must be seen.
-            if square < job.bound:
+            if delta * delta < job.bound or delta == 0:
                 flow_slope[b] = 0
                 continue
-            q = v_square[b] / square
+            q = (v_norm[b] / delta) * (v_norm[b] / delta)
             sums[1] += value(q)
             sums[2] += 1
-            flow_slope[b] = TWO * slope(q) / square
+            flow_slope[b] = TWO * slope(q) / delta
 
     return penalties
 
@@ -52,10 +52,14 @@ def build_flow(dtype):
     width_of_panel = panel_vectors() * lanes(dtype)
     size = np.dtype(dtype).itemsize
 
-    @part
+    @exact_part
     def scale_v(job, start, stop):
-        """v *= flow_slope, and 0 where nothing is counted: v itself may have overflowed there."""
+        """v *= flow_slope / ||delta||, and 0 where nothing is counted: v itself may have overflowed there.
+
+        The two factors one after the other, as written: their product may overflow where v is small.
+        """
         count = (stop - start) * job.rows
+        norms = view(job.delta_norm + (start + 1) * job.rows * size, (count,), dtype)
         v = view(job.v + start * job.rows * job.width * size, (count, job.width), dtype)
         factors = view(job.flow_slope + start * job.rows * size, (count,), dtype)
         for i in range(count):
@@ -65,7 +69,7 @@ def build_flow(dtype):
                     v[i, j] = 0
             else:
                 for j in range(job.width):
-                    v[i, j] *= factor
+                    v[i, j] = (v[i, j] / norms[i]) * factor
 
     @part
     def flow_weights(job, start, stop, add):

@@ -122,25 +122,27 @@ def build_advance(dtype):
 
 @functools.cache
 def build_lengths(dtype):
-    """Build `find_lengths(job)`, which fills `active` and `last` from the weights and sets `reach` and `shortest`."""
+    """Build `find_lengths(job)`, which fills `active`, `last` and `heard` from the weights."""
 
     @part
     def find_lengths(job):
         weights = view(job.weights, (job.steps * job.batch,), dtype)
         active = view(job.active, (job.steps,), np.int64)
-        last = view(job.last, (job.rows,), np.int64)
+        last, heard = view(job.last, (job.rows,), np.int64), view(job.heard, (job.rows,), np.int64)
         for b in range(job.rows):
-            last[b] = job.steps if job.whole else 0
+            heard[b] = 0
         for t in range(job.steps):
             active[t] = 0
             for b in range(job.rows):
                 if weights[t * job.batch + b] != 0:
                     active[t] = 1
-                    last[b] = max(last[b], t + 1)
-        job.reach, job.shortest = last[0], last[0]
-        for b in range(1, job.rows):
+                    heard[b] = t + 1
+        job.reach, job.shortest, job.quiet = 0, job.steps, job.steps
+        for b in range(job.rows):
+            last[b] = job.steps if job.whole else heard[b]
             job.reach = max(job.reach, last[b])
             job.shortest = min(job.shortest, last[b])
+            job.quiet = min(job.quiet, heard[b])
 
     return find_lengths
 
@@ -150,11 +152,23 @@ def build_forward(dtype):
     """Build the phase that runs a shard forward over all its steps."""
     find_lengths, advance = build_lengths(dtype), build_advance(dtype)
     record = job_dtype(dtype)
+    size = np.dtype(dtype).itemsize
+
+    @part
+    def keep_end(job):
+        """Copy the last state: the way back may clear states that nobody listened to."""
+        count = job.rows * job.lines * job.width
+        state = view(job.states + job.steps * count * size, (count,), dtype)
+        end = view(job.end, (count,), dtype)
+        for i in range(count):
+            end[i] = state[i]
 
     @kernel(dtype)
     def forward(address, _):
         job = view(address, (1,), record)[0]
         find_lengths(job)
         advance(job, address, 0, job.reach)
+        if job.whole:
+            keep_end(job)
 
     return forward

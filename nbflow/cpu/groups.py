@@ -9,27 +9,18 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
-
 from nbflow._compile import kernel, part
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import clear, view
-from nbflow.cpu.norm import build_largest, build_product_sum, build_scale
+from nbflow.cpu.norm import build_measure
 from nbflow.cpu.weights import Place, Span, build_weights
 
 
 @functools.cache
 def build_groups(dtype):
     """Build the phase: the sum over groups of min(1, threshold / norm) times each one's gradient."""
-    weights, sum_products = build_weights(dtype), build_product_sum(dtype)
-    find_largest, choose_scale = build_largest(dtype), build_scale(dtype)
+    weights, measure = build_weights(dtype), build_measure(dtype)
     record = job_dtype(dtype)
-
-    @part
-    def measure(numbers):
-        largest, _ = find_largest(numbers)
-        scale = choose_scale(largest)
-        return np.sqrt(sum_products(numbers, numbers, scale)) / scale
 
     @part
     def collect(job, first, place):
@@ -48,7 +39,8 @@ def build_groups(dtype):
         clear(job.d_in, job.group_size, dtype)
         for k in range(job.rows // job.group_rows):
             collect(job, k * job.group_rows, place)
-            norm = job.group_scale * measure(group)
+            root, scale = measure(group)
+            norm = job.group_scale * (root / scale)
             factor = job.group_threshold / norm if norm > job.group_threshold else dtype(1)
             norms[k] = norm
             for i in range(job.group_size):

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbflow._compile import part
 from nbflow.cpu.memory import view
-from nbflow.cpu.norm import build_largest, build_product_sum, build_scale
+from nbflow.cpu.norm import build_measure
 
 # Values of the job's `hidden_site`.
 SITES = {"preactivation": 1, "state": 2}
@@ -21,8 +21,7 @@ SITES = {"preactivation": 1, "state": 2}
 @functools.cache
 def build_hidden_clip(dtype):
     """Build `clip_preactivations(job, t)` and `clip_state(job, t)`."""
-    find_largest, choose_scale = build_largest(dtype), build_scale(dtype)
-    sum_products = build_product_sum(dtype)
+    measure = build_measure(dtype)
     size = np.dtype(dtype).itemsize
 
     @part
@@ -31,9 +30,8 @@ def build_hidden_clip(dtype):
             for j in range(row.size):
                 row[j] = min(max(row[j], -threshold), threshold)
             return
-        largest, _ = find_largest(row)
-        scale = choose_scale(largest)
-        norm = np.sqrt(sum_products(row, row, scale)) / scale
+        root, scale = measure(row)
+        norm = root / scale
         if norm > threshold:
             factor = threshold / norm
             for j in range(row.size):

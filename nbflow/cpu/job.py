@@ -21,20 +21,22 @@ states                (T+1, rows, S, width)               s_t
 saved                 (T, rows, K, width)                 what the cell keeps for its backward pass
 delta                 (slots, rows, S, width)             delta_t in slot t % slots; slots = 2, or T+1 to keep all
 v                     (T, rows, width)                    the h-line of v_t, if the flow asks for it
-delta_square          (T+1, rows)                         ||delta_t||^2
-v_square              (T, rows)                           ||v_t||^2, t = 1..T
-flow_slope            (T, rows)                           2 penalty'(q) / ||delta||^2, 0 where not counted
+delta_norm            (T+1, rows)                         ||delta_t||
+v_norm                (T, rows)                           ||v_t||, t = 1..T
+flow_slope            (T, rows)                           2 penalty'(q) / ||delta||, 0 where not counted
 y                     (T, rows, out_width)                outputs, overwritten by dL/dy, at steps with weight
 active                int64 (T,)                          1 where any sequence has weight
-last                  int64 (rows,)                       steps that a sequence takes
+last, heard           int64 (rows,)                       steps that a sequence takes; its last step with weight
 d_in                  (N+1, G, width)                     partial gradients of this shard: w_in, then bias
 d_rec, d_flow         (H, G, width)                       likewise w_rec, from the loss and from Omega
 d_bias_rec            (G, width)
 d_out                 (H, out_width)
 d_b_out               (out_width,)
+end                   (rows, S, width)                    the state after all steps, if the job is `whole`
 reach                 -                                   steps that the shard takes, found by the forward pass
 phase_0 .. phase_4    -                                   kernels to run in this order; 0 ends the list
-shortest, segment     -                                   steps of the shortest sequence; of a segment of the way back
+shortest, quiet       -                                   the least `last`, the least `heard`
+segment               -                                   steps of a segment of the way back
 every, checkpoints    (T/every + 1, rows, S, width)       steps between checkpoints; the states there
 hidden_site           -                                   what is clipped inside BPTT (`nbflow.cpu.hidden_clip`)
 group_rows            -                                   sequences that are clipped together; 0 for none
@@ -55,15 +57,15 @@ from typing import Any
 import numpy as np
 
 SIZES = ("steps", "batch", "rows", "n_in", "gates", "hidden", "width", "lines", "kept", "n_out", "out_width", "slots",
-         "reach", "shortest", "segment", "every", "group_rows", "group_size")  # fmt: skip
+         "reach", "shortest", "quiet", "segment", "every", "group_rows", "group_size")  # fmt: skip
 PHASES = ("phase_0", "phase_1", "phase_2", "phase_3", "phase_4")
-FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "measured", "flowing", "mean_flow",
+FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "tracing", "measured", "flowing", "mean_flow",
          "hidden_site", "hidden_norm")  # fmt: skip
 KERNELS = ("product", "step", "step_vjp", "loss", "penalty")
 BORROWED = ("inputs", "targets", "weights")
 PACKED = ("p_in", "p_rec", "p_rec_back", "p_bias_rec", "p_out", "p_out_back", "p_b_out")
-TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_square", "v_square", "flow_slope", "y", "active",
-        "last", "checkpoints", "group_norms")  # fmt: skip
+TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_norm", "v_norm", "flow_slope", "y", "active",
+        "last", "heard", "end", "checkpoints", "group_norms")  # fmt: skip
 GROUPED = ("d_in", "d_rec", "d_bias_rec", "d_out", "d_b_out")
 PARTIAL = (*GROUPED, "d_flow", "sums", "group")
 REPLICA = ("theta", "d_theta", "report", "shards", "shard_count")

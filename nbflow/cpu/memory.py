@@ -25,7 +25,8 @@ def view(address, shape, dtype):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size == 0:
         return np.empty(shape, dtype)
-    return np.frombuffer(_bytes_at(address, size), dtype=dtype).reshape(shape)
+    found = np.frombuffer(_bytes_at(address, size), dtype=dtype).reshape(shape)
+    return found.view(np.recarray) if found.dtype.fields else found
 
 
 def call(address, job, t):

@@ -1,4 +1,8 @@
-"""Euclidean norms that neither overflow nor vanish: 1e30 and 1e-30 in float32 are as good as 1."""
+"""Euclidean norms that neither overflow nor vanish: 1e30 and 1e-30 in float32 are as good as 1.
+
+A norm comes as (root, scale), its value being root / scale. The scale is 1 where the squares of the entries can simply
+be added; otherwise a power of two by which they were multiplied before they were squared.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ import numpy as np
 
 from nbflow._compile import exact_part, part
 
-# (above, scale by; below, scale by): powers of two, exact, by which numbers are scaled before they are squared.
+# (sums of squares that can be trusted), (entries above, scale by; below, scale by)
+TRUSTED = {np.float32: (np.float32(1e-25), np.float32(1e37)), np.float64: (1e-280, 1e300)}
 SCALES = {
     np.float32: (np.float32(2.0**50), np.float32(2.0**-80), np.float32(2.0**-50), np.float32(2.0**100)),
     np.float64: (2.0**400, 2.0**-600, 2.0**-400, 2.0**600),
@@ -18,7 +23,7 @@ BLOCK = 512
 
 
 @functools.cache
-def build_largest(dtype):
+def build_finite(dtype):
     """Build `find_largest(row)`: the largest magnitude, and whether all entries are finite."""
     greatest = np.finfo(dtype).max
 
@@ -35,33 +40,55 @@ def build_largest(dtype):
 
 
 @functools.cache
-def build_product_sum(dtype):
-    """Build `sum_products(a, b, scale)`: the inner product of scale * a and scale * b."""
+def build_inner(dtype):
+    """Build `inner(a, a_scale, b, b_scale)`: the inner product of the scaled vectors."""
 
     @part
-    def sum_products(a, b, scale):
+    def plain(a, b):
         total = dtype(0)
         for start in range(0, a.size, BLOCK):
             block = dtype(0)
             for i in range(start, min(start + BLOCK, a.size)):
-                block += (scale * a[i]) * (scale * b[i])
+                block += a[i] * b[i]
             total += block
         return total
 
-    return sum_products
+    @exact_part
+    def scaled(a, a_scale, b, b_scale):
+        """As written: in any other order the product of the scales comes first, and overflows."""
+        total = dtype(0)
+        for i in range(a.size):
+            total += (a_scale * a[i]) * (b_scale * b[i])
+        return total
+
+    @part
+    def inner(a, a_scale, b, b_scale):
+        if a_scale == 1 and b_scale == 1:
+            return plain(a, b)
+        return scaled(a, a_scale, b, b_scale)
+
+    return inner
 
 
 @functools.cache
-def build_scale(dtype):
-    """Build `choose_scale(largest)`: the power of two that makes numbers up to `largest` safe to square."""
+def build_measure(dtype):
+    """Build `measure(row)`: its norm as (root, scale)."""
+    least, most = TRUSTED[dtype]
     large, down, small, up = SCALES[dtype]
+    find_largest, inner = build_finite(dtype), build_inner(dtype)
+    one = dtype(1)
 
     @part
-    def choose_scale(largest):
+    def measure(row):
+        total = inner(row, one, row, one)
+        if least <= total <= most:
+            return np.sqrt(total), one
+        largest, _ = find_largest(row)
+        scale = one
         if largest > large:
-            return down
-        if largest < small:
-            return up
-        return dtype(1)
+            scale = down
+        elif largest < small:
+            scale = up
+        return np.sqrt(inner(row, scale, row, scale)), scale
 
-    return choose_scale
+    return measure

@@ -107,7 +107,7 @@ class Workspace:
             "kept": len(cell.saved), "n_out": net.n_out, "out_width": _padded(net.n_out, vector),
             "slots": self.shape.steps + 1 if purpose.keep_delta else 2, "tokens": self.shape.tokens,
             "classes": net.loss_object.classes, "additive": cell.additive, "carries": cell.carries,
-            "bias_rec": cell.bias_rec, "flowing": purpose.flowing, "measured": purpose.flowing or purpose.keep_delta,
+            "bias_rec": cell.bias_rec, "flowing": purpose.flowing, "tracing": purpose.keep_delta, "measured": purpose.flowing or purpose.keep_delta,
             "every": purpose.every, "group_rows": purpose.group_rows,
             "group_scale": self.shape.batch / max(purpose.group_rows, 1),
         }  # fmt: skip
@@ -131,8 +131,9 @@ class Workspace:
             "x": 0 if job["tokens"] else T * rows * (n + 1), "pre": T * rows * columns,
             "rec": 0 if job["additive"] else T * rows * columns, "states": (T + 1) * rows * lines * width,
             "saved": T * rows * int(job["kept"]) * width, "delta": int(job["slots"]) * rows * lines * width,
-            "v": flowing * T * rows * width, "delta_square": measured * (T + 1) * rows, "v_square": measured * T * rows,
+            "v": flowing * T * rows * width, "delta_norm": measured * (T + 1) * rows, "v_norm": measured * T * rows,
             "flow_slope": flowing * T * rows, "y": T * rows * out, "active": steps, "last": rows,
+            "heard": rows, "end": rows * lines * width,
             "checkpoints": (steps // every + 1) * rows * lines * width if every else 0, "group_norms": rows,
         }  # fmt: skip
         partial = {
@@ -157,7 +158,7 @@ class Workspace:
                 jobs["group_size"][k] = sizes["group"]
                 for name in names:
                     places.append((jobs, k, name, total))
-                    number = 8 if name in ("active", "last") else np.dtype(self.dtype).itemsize
+                    number = 8 if name in ("active", "last", "heard") else np.dtype(self.dtype).itemsize
                     total += _padded(sizes[name] * number, ALIGNMENT)
         self._memory = np.zeros(total + ALIGNMENT, np.uint8)
         base = _padded(self._memory.ctypes.data, ALIGNMENT)

@@ -71,7 +71,7 @@ def _read(space: Any) -> tuple[Floats, ...]:
     gather = space.gather
     states = gather("states", steps + 1, lines, width, keep=keep)
     delta = gather("delta", steps + 1, lines, width, keep=keep)
-    delta_square, v_square = gather("delta_square", steps + 1), gather("v_square", steps)
+    delta_norm, v_norm = gather("delta_norm", steps + 1), gather("v_norm", steps)
     with np.errstate(invalid="ignore", divide="ignore"):
-        gain = np.sqrt(v_square / delta_square[:, 1:])
-    return states, delta, np.sqrt(delta_square), gain
+        gain = v_norm / delta_norm[:, 1:]
+    return states, delta, delta_norm, gain

@@ -1,0 +1,1 @@
+"""The loops of the CPU: kernels that know addresses, and loops over whole arrays."""
