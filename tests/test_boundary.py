@@ -691,7 +691,7 @@ def layouts(a):
     """Return the same numbers in other memory: read-only, Fortran order, strides, negative strides, unaligned."""
     readonly = a.copy()
     readonly.flags.writeable = False
-    spread = np.zeros([2 * n for n in a.shape], a.dtype)[tuple(slice(None, None, 2) for _ in a.shape)]
+    spread = np.zeros([2 * n for n in a.shape], a.dtype)[(..., *(slice(None, None, 2) for _ in a.shape))]
     spread[...] = a
     backwards = np.flip(np.flip(a).copy())
     unaligned = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
