@@ -132,13 +132,20 @@ class _SoundCache(FunctionCache):
     def _index_key(self, signature: object, codegen: Any) -> tuple[object, ...]:
         return signature, codegen.magic_tuple(), fingerprint(), self._key
 
+    def load_overload(self, sig: object, target_context: object) -> object:
+        """Load, or compile anew: a damaged file costs time and nothing else."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            return None
+
     def save_overload(self, sig: object, data: object) -> None:
-        """Save, or go on without: a full or read-only disk costs time and nothing else."""
+        """Save, or go on without: a full or read-only disk, or a damaged file there, costs time and nothing else."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 super().save_overload(sig, data)
-        except OSError:
+        except Exception:
             pass
 
 

@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from typing import Any
 
+from nbflow import _check
 from nbflow.records import Cell, Loss, Optimizer, Penalty, Rule
 
 # What a package's files declare: the name of the constant, and its type where nbflow has one for it.
@@ -21,7 +22,6 @@ DECLARED: dict[str, tuple[str, Any]] = {
 }
 
 
-@functools.cache
 def names(package: str) -> tuple[str, ...]:
     """Return the names that `package` offers: its files.
 
@@ -45,8 +45,11 @@ def names(package: str) -> tuple[str, ...]:
     >>> names("losses")
     ('bernoulli', 'softmax', 'square')
     """
-    if package not in DECLARED:
-        raise ValueError(f"package is {package!r}; expected one of {', '.join(DECLARED)}. Choose one of these.")
+    return _files(_check.choice("package", package, tuple(DECLARED)))
+
+
+@functools.cache
+def _files(package: str) -> tuple[str, ...]:
     module = importlib.import_module(f"nbflow.{package}")
     return tuple(sorted(found.name for found in pkgutil.iter_modules(module.__path__)))
 
@@ -63,7 +66,7 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
     """
     constant, kind = DECLARED[package]
     if not isinstance(name, str):
-        if (kind is not None and isinstance(name, kind)) or (kind is None and not isinstance(name, int | float | None)):
+        if isinstance(name, kind) if kind is not None else callable(getattr(name, "plan", name)):
             return name
         wanted = f"a name or a {kind.__name__}" if kind else "a name"
         raise TypeError(f"{argument} is {name!r}; expected {wanted}. Names: {', '.join(names(package))}.")

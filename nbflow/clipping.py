@@ -69,7 +69,7 @@ def clip(
     """
     backend_there(backend)
     rows, single = _check.parameters(net, d_theta, "d_theta")
-    threshold = check_clip(how, rows.shape[0])
+    threshold = check_clip(how, rows.shape[0], net.dtype)
     rule = load("clips", how.rule)
     if theta is None and (how.nonfinite == "shrink" or rule.relative):
         raise ValueError(
@@ -79,25 +79,26 @@ def clip(
         _check.theta_shape(net, theta)
         if theta.shape != d_theta.shape:
             raise ValueError(f"theta has shape {theta.shape}; expected {d_theta.shape}, as d_theta has. Pass its own.")
+    generator = _check.generator("rng", rng)
     clipper = Clipper(net, how, rows.shape[0])
     out = np.empty_like(rows)
     weights = None if theta is None else np.ascontiguousarray(theta).reshape(rows.shape)
     clipper.apply(rows, out, threshold, weights)
     if clipper.needs_mending():
         random = rule.random or how.nonfinite == "random"
-        seed = int(np.random.default_rng(rng).integers(2**63)) if random else 0
+        seed = int(generator.integers(2**63)) if random else 0
         clipper.mend(rows, out, threshold, weights, seed, 0)
     seen = clipper.read()
     return Clipped(out[0] if single else out, *(per_network(part, single) for part in seen))
 
 
-def check_clip(how: Any, replicas: int) -> Floats:
+def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
     """Check a Clip; return its threshold (R,)."""
     if not isinstance(how, Clip):
         raise TypeError(f"clip is a {type(how).__name__}; expected a Clip. Write nbflow.Clip('norm', 1.0).")
     load("clips", how.rule, "rule")
     _check.choice("nonfinite", how.nonfinite, POLICIES)
-    return _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True)
+    return _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
 
 
 class Clipper:
@@ -185,9 +186,9 @@ class Clipper:
         """Return norm, clipped_norm, fraction, cosine and finite, each (R,)."""
         norm, scale, clipped, clipped_scale, inner, entries, finite = self.report.astype(np.float64).T
         finite = finite != 0
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             cosine = np.clip(np.where(finite, inner / (norm * clipped), np.nan), -1.0, 1.0)
-        norm, clipped = np.where(finite, norm / scale, np.nan), clipped / clipped_scale
+            norm, clipped = np.where(finite, norm / scale, np.nan), clipped / clipped_scale
         fraction = (entries > 0).astype(float) if self.rule.over == "all" else entries / self.net.size
         for r, (mended_norm, mended_fraction) in self._mended.items():
             clipped[r], fraction[r] = mended_norm, mended_fraction

@@ -188,7 +188,7 @@ class _FrozenOmega:
         from nbflow.cpu.complex_step import build_complex_penalty
         from nbflow.cpu.program import execute, set_program
 
-        penalty, alpha = check_flow(flow, 1)
+        penalty, alpha = check_flow(flow, 1, net.dtype)
         self.penalty, self.net = build_complex_penalty(penalty), net
         checked = _check.computation(net, theta, batch)
         space = Buffers(net, shape_of(checked)).of(checked, keep_delta=True, flowing=True)

@@ -20,9 +20,10 @@ def draw_length(lengths: tuple[int, int], seed: int, purpose: int, index: int) -
     low, high = lengths
     if low == high:
         return low
+    from nbflow.cpu.sample import build_draw_below
+
     # Sequence 2**32 - 1 is no sequence of any batch.
-    words = counter.draw(seed, purpose, 0, index, 2**32 - 1, 0)
-    return low + int(counter.below(words[0], high - low + 1))
+    return low + int(build_draw_below()(high - low + 1, seed, purpose, 0, index, 2**32 - 1))
 
 
 class Evaluator:
@@ -32,8 +33,6 @@ class Evaluator:
         from nbflow.cpu.program import set_program
         from nbflow.cpu.workspace import Shape, Workspace
 
-        for length in lengths:
-            _check.count("length", length, task.shortest)
         self.net, self.task, self.lengths, self.size = net, task, lengths, size
         self.batch_size = min(PASS, size)
         most = task.steps(lengths[1])
@@ -103,7 +102,8 @@ def evaluate(
     from nbflow.train import check_task
 
     rows, single = _check.parameters(net, theta)
-    lengths = (length, length) if isinstance(length, int) else length
-    evaluator = Evaluator(net, check_task(net, task), lengths, rows.shape[0], _check.count("size", size))
+    found = check_task(net, task)
+    lengths = _check.length_range("length", length, found.shortest)
+    evaluator = Evaluator(net, found, lengths, rows.shape[0], _check.count("size", size))
     error = evaluator.error(rows, _check.count("seed", seed, 0), _check.count("index", index, 0))
     return float(error[0]) if single else error

@@ -81,7 +81,11 @@ def workspace(net: Network, batch: Batch) -> Buffers:
     >>> theta, space = nf.init(net, "smart_tanh", rng=0), nf.workspace(net, batch)
     >>> out = nf.gradient(net, theta, batch, workspace=space)
     """
-    lead = np.asarray(batch[2]).shape[:-2]
+    _check.network(net)
+    _check.triple(batch)
+    lead = np.shape(_check.array("weights", batch[2]))[:-2]
+    if len(lead) > 1 or 0 in lead:
+        raise ValueError(f"weights has shape {batch[2].shape}; expected (T, B) or (R, T, B). Leave empty batches out.")
     theta = np.zeros((*lead, net.size), net.dtype)
     return Buffers(net, shape_of(_check.computation(net, theta, batch)))
 
@@ -99,20 +103,20 @@ def buffers_for(net: Network, checked: _check.Checked, given: Any) -> Buffers:
     return given
 
 
-def check_flow(flow: Any, replicas: int) -> tuple[Penalty, Floats]:
+def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[Penalty, Floats]:
     """Check a Flow; return its penalty and alpha (R,)."""
     if not isinstance(flow, Flow):
         raise TypeError(f"flow is a {type(flow).__name__}; expected a Flow. Write nbflow.Flow('norm', alpha=2.0).")
     penalty = load("flows", flow.penalty, "penalty")
-    if flow.derivative in ("detached", "exact"):
+    if isinstance(flow.derivative, str) and flow.derivative in ("detached", "exact"):
         raise NotImplementedError(f"derivative {flow.derivative!r} is not there yet; there is 'immediate'.")
     _check.choice("derivative", flow.derivative, DERIVATIVES)
     _check.choice("reduction", flow.reduction, REDUCTIONS)
-    _check.per_replica("bound", flow.bound, 1, least=0.0, above=True)
-    return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True)
+    _check.per_replica("bound", flow.bound, 1, least=0.0, above=True, dtype=dtype)
+    return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True, dtype=dtype)
 
 
-def check_hidden(how: Any, replicas: int) -> tuple[int, bool, Floats]:
+def check_hidden(how: Any, replicas: int, dtype: str) -> tuple[int, bool, Floats]:
     """Return the site's number, whether by norm, and the threshold (R,) of a clip inside BPTT."""
     from nbflow.cpu.hidden_clip import SITES
 
@@ -122,20 +126,23 @@ def check_hidden(how: Any, replicas: int) -> tuple[int, bool, Floats]:
         raise TypeError(f"clip_hidden is a {type(how).__name__}; expected a HiddenClip. Write nbflow.HiddenClip(1.0).")
     _check.choice("site", how.site, tuple(SITES))
     _check.choice("by", how.by, ("value", "norm"))
-    threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True)
+    threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
     return SITES[how.site], how.by == "norm", threshold
 
 
-def check_groups(replicas: int, batch: int, example: Any, microbatch: Any) -> tuple[int, Floats] | None:
+def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: Any) -> tuple[int, Floats] | None:
     """Return the size of a group and the threshold (R,) of its norm, or None."""
     if example is not None and microbatch is not None:
         raise ValueError("clip_example and clip_microbatch are both given; expected one of them. Leave one out.")
     if example is None and microbatch is None:
         return None
+    if microbatch is not None and not (isinstance(microbatch, tuple) and len(microbatch) == 2):
+        raise TypeError(f"clip_microbatch is {microbatch!r}; expected (size, threshold). Write (4, 1.0), say.")
     name, (size, threshold) = ("clip_example", (1, example)) if microbatch is None else ("clip_microbatch", microbatch)
+    replicas, batch = shape
     if batch % _check.count(name, size):
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
-    return size, _check.per_replica(name, threshold, replicas, least=0.0, above=True)
+    return size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype)
 
 
 def check_checkpoints(checked: _check.Checked, every: Any) -> int:
@@ -244,11 +251,11 @@ def gradient(
     """
     backend_there(backend)
     checked = _check.computation(net, theta, batch)
-    penalty, alpha = (None, None) if flow is None else check_flow(flow, checked.theta.shape[0])
+    penalty, alpha = (None, None) if flow is None else check_flow(flow, checked.theta.shape[0], net.dtype)
     first = None if state is None else _check.state(net, state, checked)
     replicas, _, batch_size = checked.weights.shape
-    hidden = check_hidden(clip_hidden, replicas)
-    groups = check_groups(replicas, batch_size, clip_example, clip_microbatch)
+    hidden = check_hidden(clip_hidden, replicas, net.dtype)
+    groups = check_groups((replicas, batch_size), net.dtype, clip_example, clip_microbatch)
     every = check_checkpoints(checked, checkpoint_every)
     refuse_combinations(flow, state, groups, every, hidden)
     space = buffers_for(net, checked, workspace).of(

@@ -114,7 +114,7 @@ def pack(net: Network, params: Params) -> Floats:
     Raises
     ------
     TypeError, ValueError
-        If the parameters are not those of this network.
+        If a block has not the shape or the dtype that it has in this network.
 
     Examples
     --------
@@ -124,7 +124,8 @@ def pack(net: Network, params: Params) -> Floats:
     >>> bool((pack(net, unpack(net, theta)) == theta).all())
     True
     """
-    lead = params.b_out.shape[:-1]
+    _check.network(net)
+    lead = _check.blocks(net, params, shapes(net))
     theta = np.concatenate([np.reshape(block, (*lead, -1)) for block in params], axis=-1)
     _check.theta_shape(net, theta)
     return theta

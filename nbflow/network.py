@@ -112,10 +112,11 @@ def init(net: Network, scheme: str, rng: Any = None, replicas: int | None = None
     >>> init(net, "smart_tanh", rng=0, replicas=3).shape
     (3, 3054)
     """
+    _check.network(net)
     draw = load("inits", scheme, "scheme")
     if replicas is not None:
         replicas = _check.count("replicas", replicas)
-    generator = np.random.default_rng(rng)
+    generator = _check.generator("rng", rng)
     # Spawned streams, so that a replica is the same alone and among others.
     streams = generator.spawn(replicas or 1)
     theta = np.zeros((replicas or 1, net.size), net.dtype)

@@ -158,8 +158,7 @@ class Rule:
     Attributes
     ----------
     clip : unit
-        For one entry g. Of `norm` and `threshold` only the ratio counts, for both may have been scaled; with "entry"
-        there is no norm, and the threshold is what it is.
+        For one entry g. All three may come multiplied by the same power of two; with "entry" there is no norm.
     over : str
         Which entries `norm` measures: "all" of a network's parameters jointly, each "block" (parameter array), each
         "unit" (its incoming weights), or each "entry" alone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +161,10 @@ class Task:
         >>> task.wrong(y, batch).any()
         np.False_
         """
+        _check.triple(batch)
+        batch = Batch(*batch)
+        if _check.array("y", y).dtype.kind not in "iuf":
+            raise TypeError(f"y has dtype {y.dtype}; expected real numbers. Pass the outputs of nbflow.predict.")
         if np.shape(y) != (*np.shape(batch.weights), self.n_out):
             raise ValueError(
                 f"y has shape {np.shape(y)}; expected {(*np.shape(batch.weights), self.n_out)}. "
@@ -175,7 +178,6 @@ class Task:
         return (~right & (batch.weights != 0)).any(axis=-2)
 
 
-@functools.cache
 def load_task(name: str) -> Task:
     """Return the task of this name.
 

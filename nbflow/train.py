@@ -98,7 +98,7 @@ class Recipe:
     @property
     def length_range(self) -> tuple[int, int]:
         """The smallest and the largest length."""
-        return (self.lengths, self.lengths) if isinstance(self.lengths, int) else self.lengths
+        return _check.length_range("lengths", self.lengths)
 
 
 @dataclass
@@ -194,6 +194,7 @@ def train(
     (50, 2)
     """
     backend_there(backend)
+    callbacks = _check.functions("callbacks", callbacks)
     loop = _Loop(net, theta, task, recipe, seed)
     try:
         loop.go(callbacks)
@@ -228,11 +229,7 @@ class _Loop:
         from nbflow.cpu.update import build_update
 
         optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
-        unknown = set(self.recipe.settings) - set(optimizer.settings)
-        if unknown:
-            known = ", ".join(optimizer.settings) or "none"
-            raise ValueError(f"settings has {sorted(unknown)}; expected some of: {known}. Leave the others out.")
-        settings = {**optimizer.settings, **self.recipe.settings}
+        settings = _check.settings(optimizer.settings, self.recipe.settings)
         self.slots = np.zeros((self.replicas, len(optimizer.slots), self.net.size), self.dtype)
         self.settings = np.array(list(settings.values()), self.dtype).reshape(1, -1, 1)
         self.update = build_update(optimizer.update, len(optimizer.slots), len(settings))
@@ -245,20 +242,23 @@ class _Loop:
         self.penalty = None
         if recipe.flow is not None:
             flow = recipe.flow
+            if not isinstance(flow, Flow):
+                check_flow(flow, self.replicas, self.net.dtype)
             first = dataclasses.replace(flow, alpha=_at_zero(flow.alpha))
-            self.penalty, _ = check_flow(first, self.replicas)
+            self.penalty, _ = check_flow(first, self.replicas, self.net.dtype)
             self.alpha = _Setting("alpha", flow.alpha, self.replicas, self.dtype, least=0.0, finite=True)
         # Without a clip the same code measures the norm, and changes nothing.
-        clip = recipe.clip or Clip("norm", math.inf, nonfinite="keep")
-        check_clip(dataclasses.replace(clip, threshold=_at_zero(clip.threshold)), self.replicas)
+        clip = Clip("norm", math.inf, nonfinite="keep") if recipe.clip is None else recipe.clip
+        if not isinstance(clip, Clip):
+            check_clip(clip, self.replicas, self.net.dtype)
+        check_clip(dataclasses.replace(clip, threshold=_at_zero(clip.threshold)), self.replicas, self.net.dtype)
         self.clipper = Clipper(self.net, clip, self.replicas)
         self.threshold = _Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
-        self.hidden = check_hidden(recipe.clip_hidden, self.replicas)
+        self.hidden = check_hidden(recipe.clip_hidden, self.replicas, self.net.dtype)
         self.length = 0
         self.room = None
         if self.task is not None:
-            longest = _check.count("lengths", recipe.length_range[1], self.task.shortest)
-            _check.count("lengths", recipe.length_range[0], self.task.shortest)
+            _, longest = _check.length_range("lengths", recipe.lengths, self.task.shortest)
             self.room = _Room(self.task, self.replicas, recipe.batch_size, longest, self.net.dtype)
 
     def _prepare_evaluation(self) -> None:
@@ -335,7 +335,9 @@ class _Loop:
         found = self.spaces.get((batch_size, tokens))
         if found is None or found.shape.steps < steps:
             most = max(steps, self.task.steps(self.recipe.length_range[1]) if self.task else 0)
-            groups = check_groups(replicas, batch_size, self.recipe.clip_example, self.recipe.clip_microbatch)
+            groups = check_groups(
+                (replicas, batch_size), self.net.dtype, self.recipe.clip_example, self.recipe.clip_microbatch
+            )
             refuse_combinations(self.recipe.flow, None, groups, 0, self.hidden)
             purpose = Purpose(flowing=self.penalty is not None, group_rows=groups[0] if groups else 0)
             found = Workspace(self.net, Shape(replicas, most, batch_size, tokens), purpose)
@@ -411,7 +413,7 @@ class _Setting:
         self.fixed = None if callable(value) else self._checked(value)
 
     def _checked(self, value: Any) -> Floats:
-        found = _check.per_replica(self.name, value, self.replicas, **self.limits)
+        found = _check.per_replica(self.name, value, self.replicas, dtype=self.dtype, **self.limits)
         return np.ascontiguousarray(found, self.dtype)
 
     def at(self, update: int) -> Floats:
@@ -475,13 +477,8 @@ def check_recipe(recipe: Any) -> Recipe:
     for name in ("batch_size", "max_updates", "record_every", "evaluate_size"):
         _check.count(name, getattr(recipe, name))
     _check.count("evaluate_every", recipe.evaluate_every, 0)
-    try:
-        low, high = recipe.length_range
-    except (TypeError, ValueError):
-        raise TypeError(f"lengths is {recipe.lengths!r}; expected an int or (smallest, largest). Give one.") from None
-    if _check.count("lengths", low) > _check.count("lengths", high):
-        raise ValueError(f"lengths is {recipe.lengths}; expected (smallest, largest). Swap them.")
-    if not 0 < recipe.solved_below <= 1:
+    _check.length_range("lengths", recipe.lengths)
+    if not 0 < _check.per_replica("solved_below", recipe.solved_below, 1, least=0.0, above=True)[0] <= 1:
         raise ValueError(f"solved_below is {recipe.solved_below}; expected an error in (0, 1]. The usual one is 0.01.")
     return recipe
 

@@ -3,13 +3,14 @@
 Pascanu, Mikolov, Bengio 2013, algorithm 1; Goodfellow et al. 2016, eq. 10.48-10.49.
 """
 
-from nbflow._compile import unit
+from nbflow._compile import exact_unit
 from nbflow.records import Rule
 
 
-@unit
+@exact_unit
 def clip(g, norm, threshold):
-    return g * (threshold / norm) if norm > threshold else g
+    # The quotient first, and left so: threshold / norm may be too small a number where g / norm is not.
+    return (g / norm) * threshold if norm > threshold else g
 
 
 RULE = Rule(over="all", clip=clip)

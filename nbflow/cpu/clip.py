@@ -38,6 +38,26 @@ def build_look(dtype):
 
 
 @functools.cache
+def build_apply(rule_clip, dtype):
+    """Build `apply(g, root, scale, threshold)`: a rule applied to one entry, for any size of the norm root / scale."""
+    greatest = np.finfo(np.float64).max
+    # By how much everything is divided where even a float64 cannot hold the norm.
+    shrink = np.float64(2.0**-64)
+
+    @part
+    def apply(g, root, scale, threshold):
+        if scale == 1:
+            return rule_clip(g, root, threshold)
+        norm = np.float64(root) / np.float64(scale)
+        if norm <= greatest:
+            return dtype(rule_clip(np.float64(g), norm, np.float64(threshold)))
+        norm = (shrink * np.float64(root)) / np.float64(scale)
+        return dtype(rule_clip(shrink * np.float64(g), norm, shrink * np.float64(threshold)) / shrink)
+
+    return apply
+
+
+@functools.cache
 def build_clip(rule_clip, over, dtype):
     """Build `clip(d, out, thresholds, report)` for a rule over all entries jointly, or over each alone.
 
@@ -46,6 +66,7 @@ def build_clip(rule_clip, over, dtype):
     `out` may be `d`; then the inner product is that of `out` with itself.
     """
     look_before, look_after = build_look(dtype)
+    apply, one = build_apply(rule_clip, dtype), dtype(1)
     jointly = over == "all"
 
     @loop(rule_clip, jointly, dtype)
@@ -54,12 +75,10 @@ def build_clip(rule_clip, over, dtype):
             raw, applied, row = d[r], out[r], report[r]
             if not look_before(raw, row):
                 continue
-            # Only the ratio of a joint norm to the threshold counts, and it has no scale.
-            threshold = thresholds[r] * row[SCALE] if jointly else thresholds[r]
-            norm, entries = row[NORM], 0
+            root, scale, entries = row[NORM], row[SCALE] if jointly else one, 0
             for p in range(raw.size):
                 g = raw[p]
-                applied[p] = rule_clip(g, norm, threshold)
+                applied[p] = apply(g, root, scale, thresholds[r])
                 entries += applied[p] != g
             look_after(raw, applied, entries, row)
 
@@ -74,7 +93,7 @@ def build_group_clip(rule_clip, relative, dtype):
     group's weights. The entries in the report are all those of the groups that were clipped.
     """
     look_before, look_after = build_look(dtype)
-    measure = build_measure(dtype)
+    measure, apply = build_measure(dtype), build_apply(rule_clip, dtype)
 
     @part
     def measure_group(row, first, count, stride):
@@ -89,15 +108,15 @@ def build_group_clip(rule_clip, relative, dtype):
             entries = 0
             for k in range(groups.shape[0]):
                 first, count, stride = groups[k]
-                norm, scale = measure_group(raw, first, count, stride)
-                threshold = thresholds[r] * scale
+                root, scale = measure_group(raw, first, count, stride)
+                threshold = thresholds[r]
                 if relative:
                     weight, weight_scale = measure_group(theta[r], first, count, stride)
                     threshold *= max(weight / weight_scale, LEAST_WEIGHT_NORM)
                 touched = 0
                 for p in range(first, first + count * stride, stride):
                     g = raw[p]
-                    applied[p] = rule_clip(g, norm, threshold)
+                    applied[p] = apply(g, root, scale, threshold)
                     touched += applied[p] != g
                 if touched > 0:
                     entries += count

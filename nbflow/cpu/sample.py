@@ -39,3 +39,14 @@ def build_sample(task):
                         weights[r, t, b] = share if counts(plan, t) else 0
 
     return sample
+
+
+@functools.cache
+def build_draw_below():
+    """Build `draw_below(m, seed, purpose, replica, index, sequence)`: one number in 0 .. m - 1."""
+
+    @loop("draw below")
+    def draw_below(m, seed, purpose, replica, index, sequence):
+        return counter.below(counter.draw(seed, purpose, replica, index, sequence, 0)[0], m)
+
+    return draw_below

@@ -107,7 +107,8 @@ class Workspace:
             "kept": len(cell.saved), "n_out": net.n_out, "out_width": _padded(net.n_out, vector),
             "slots": self.shape.steps + 1 if purpose.keep_delta else 2, "tokens": self.shape.tokens,
             "classes": net.loss_object.classes, "additive": cell.additive, "carries": cell.carries,
-            "bias_rec": cell.bias_rec, "flowing": purpose.flowing, "tracing": purpose.keep_delta, "measured": purpose.flowing or purpose.keep_delta,
+            "bias_rec": cell.bias_rec, "flowing": purpose.flowing, "tracing": purpose.keep_delta,
+            "measured": purpose.flowing or purpose.keep_delta,
             "every": purpose.every, "group_rows": purpose.group_rows,
             "group_scale": self.shape.batch / max(purpose.group_rows, 1),
         }  # fmt: skip
