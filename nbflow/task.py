@@ -109,7 +109,7 @@ class Task:
         >>> import nbflow as nf
         >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=100)
         >>> batch.inputs.shape, batch.targets[-1, :3], batch.weights.sum().round(3)
-        ((100, 20), array([0, 2, 2], dtype=int32), np.float32(1.0))
+        ((100, 20), array([3, 0, 3], dtype=int32), np.float32(1.0))
         """
         for name, value, most in (("seed", seed, 2**63), ("index", index, 2**32)):
             if _check.count(name, value, 0) >= most:
