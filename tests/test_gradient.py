@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import autograd
 import naive
 import numpy as np
 import pytest
@@ -106,58 +107,17 @@ def test_gradient_is_the_difference_of_the_loss(cell, loss, kind):
     assert_close(nf.gradient(case.net, case.theta, case.batch).d_theta, slope, 1e-9)
 
 
-TORCH_STEPS = {
-    "tanh": lambda torch, a, r, s: (torch.tanh(a[0] + r[0]),),
-    "sigmoid": lambda torch, a, r, s: (torch.sigmoid(a[0] + r[0]),),
-    "relu": lambda torch, a, r, s: (torch.relu(a[0] + r[0]),),
-    "linear": lambda torch, a, r, s: (a[0] + r[0],),
-    "lstm": lambda torch, a, r, s: _torch_lstm(torch, *(x + y for x, y in zip(a, r, strict=True)), s[1]),
-    "gru": lambda torch, a, r, s: _torch_gru(torch, torch.sigmoid(a[0] + r[0]), torch.sigmoid(a[1] + r[1]), a, r, s[0]),
-}
-
-
-def _torch_lstm(torch, i, f, g, o, c):
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
-
-
-def _torch_gru(torch, r, z, a, rec, h):
-    return ((1 - z) * torch.tanh(a[2] + r * rec[2]) + z * h,)
-
-
-def _torch_losses(torch):
-    F = torch.nn.functional
-    return {
-        "softmax": lambda y, target: F.cross_entropy(y, target, reduction="none"),
-        "square": lambda y, target: ((y - target) ** 2).sum(-1),
-        "bernoulli": lambda y, target: F.binary_cross_entropy_with_logits(y, target, reduction="none").sum(-1),
-    }
-
-
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_is_that_of_autograd(torch, cell, kind, dtype):
     for loss in LOSSES:
         case = make_case(cell, loss, kind, "ragged", T=6, B=9, N=3, H=17, M=3, dtype=dtype, seed=2)
-        p = {name: torch.tensor(part, requires_grad=True) for name, part in case.params.items()}  # in float64
-        inputs, targets, weights = (torch.tensor(part) for part in case.plain)
-        s = [torch.tensor(line, dtype=torch.float64) for line in case.state.transpose(1, 0, 2)]
-        total = torch.zeros((), dtype=torch.float64)
-        for t in range(6):
-            a_in = p["bias"] + (
-                p["w_in"][inputs[t]] if kind == "tokens" else torch.einsum("bn,ngh->bgh", inputs[t], p["w_in"])
-            )
-            a_rec = torch.einsum("bk,kgh->bgh", s[0], p["w_rec"])
-            if naive.CELLS[cell].has_bias_rec:
-                a_rec = a_rec + p["bias_rec"]
-            s = TORCH_STEPS[cell](torch, a_in.unbind(1), a_rec.unbind(1), s)
-            y = s[0] @ p["w_out"] + p["b_out"]
-            total = total + (weights[t] * _torch_losses(torch)[loss](y, targets[t])).sum()
-        wanted = torch.autograd.grad(total, [p[name] for name in p if p[name].numel()])
+        p, shares = autograd.losses_of_sequences(torch, case, kind)
+        total = shares.sum()
         out = nf.gradient(case.net, case.theta, case.batch, state=case.state)
         assert_close(out.loss, total.item(), within(dtype, 6, case.terms))
-        assert_close(out.d_theta, torch.cat([d.ravel() for d in wanted]).numpy(), within(dtype, 6, case.terms))
+        assert_close(out.d_theta, autograd.gradient(torch, p, total), within(dtype, 6, case.terms))
 
 
 @pytest.mark.parametrize("cell", ["tanh", "relu"])

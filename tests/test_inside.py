@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import autograd
 import naive
 import numpy as np
 import pytest
@@ -70,6 +71,21 @@ def test_the_squared_norm_of_an_examples_gradient_is_the_known_double_sum():
         outside = nf.unpack(case.net, share_of(case, [b]))
         output = (outside.w_out**2).sum() + (outside.b_out**2).sum()
         assert_close(norms[b] ** 2 / 16, inside + output, 1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mean_of_clipped_gradients_is_that_of_autograd_one_by_one(torch, cell, kind):
+    case = make_case(cell, "softmax", kind, "ragged", T=5, B=9, H=5, dtype="float64", seed=12)
+    case = case._replace(state=np.zeros_like(case.state))
+    p, shares = autograd.losses_of_sequences(torch, case, kind)
+    gradients = [9 * autograd.gradient(torch, p, share) for share in shares]
+    norms = np.array([np.linalg.norm(g) for g in gradients])
+    threshold = np.median(norms)
+    wanted = np.mean([g * min(1.0, threshold / max(n, 1e-300)) for g, n in zip(gradients, norms, strict=True)], axis=0)
+    out = nf.gradient(case.net, case.theta, case.batch, clip_example=threshold)
+    assert_close(out.d_theta, wanted, within("float64", 5, case.terms))
+    assert_close(out.example_norms, norms, within("float64", 5, case.terms))
 
 
 def hidden_reference(case, threshold, site, by):

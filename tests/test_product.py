@@ -100,6 +100,20 @@ def test_every_number_of_rows_agrees_with_numpy(depth, dtype):
         assert_product(run(a, b, dtype), a, b, dtype)
 
 
+@pytest.mark.skipif(not JIT, reason="the interpreted product is NumPy's")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("fixed", ["rows", "depth", "columns"])
+def test_every_pair_of_sizes_up_to_70_agrees_with_numpy(fixed, dtype):
+    """Two sizes take all values from 1 to 70 together, the third one of its own."""
+    for one in range(1, 71):
+        for other in range(1, 71):
+            rows, depth, columns = {
+                "rows": (11, one, other), "depth": (one, 29, other), "columns": (one, other, 37)
+            }[fixed]  # fmt: skip
+            a, b = factors(rows, depth, columns, dtype)
+            assert_product(run(a, b, dtype), a, b, dtype)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", [pack, lie])
 def test_every_number_of_columns_agrees_with_numpy(layout, dtype):
