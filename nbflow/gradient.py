@@ -60,7 +60,7 @@ def shape_of(checked: _check.Checked) -> Any:
 def workspace(net: Network, batch: Batch) -> Buffers:
     """Allocate the memory that `gradient`, `trace` and `predict` need for batches like this one.
 
-    A call without a workspace allocates its own; in a loop that costs more than the arithmetic of a small network.
+    A call without a workspace allocates its own, which a loop over small networks should not pay for every time.
 
     Parameters
     ----------

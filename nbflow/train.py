@@ -426,7 +426,7 @@ class _Window:
 
     def __init__(self, replicas: int, size: int, flowing: bool) -> None:
         self.flowing = flowing
-        # Kept as they come and summed now and then: a sum at every update would cost more than the clip.
+        # Kept as they come and summed now and then: sums at every update would be overhead of the loop.
         self.reports = np.zeros((min(size, KEPT), replicas, 3))
         self.clips = np.zeros((min(size, KEPT), replicas, len(COLUMNS)))
         self.sums = np.zeros((6, replicas))

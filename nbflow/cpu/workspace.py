@@ -46,8 +46,7 @@ def shard_rows(batch: int, group_rows: int = 0) -> list[int]:
 
     No shard cuts through a group of `group_rows`.
 
-    About twelve, two tiles of the matrix product, and an even number of shards, for two cores share them best. On two
-    cores (EPYC, Zen 5) 20 sequences in two shards of 10 take 0.55 times as long as in one.
+    About twelve, two tiles of the matrix product, and an even number of shards, which two cores share evenly.
     """
     unit = max(group_rows, 1)
     groups = batch // unit
