@@ -191,7 +191,7 @@ class _FrozenOmega:
         penalty, alpha = check_flow(flow, 1, net.dtype)
         self.penalty, self.net = build_complex_penalty(penalty), net
         checked = _check.computation(net, theta, batch)
-        space = Buffers(net, shape_of(checked)).of(checked, keep_delta=True, flowing=True)
+        space = Buffers(net, shape_of(checked)).of(checked, keep_delta=True, derivative="immediate")
         # A trace, not a gradient: that one scales v when it is done with it.
         set_program(space, "trace", penalty=penalty)
         space.set_flow(alpha, flow)

@@ -12,7 +12,7 @@ from nbflow._load import load
 from nbflow.network import Network
 from nbflow.records import Batch, Floats, Flow, Gradient, HiddenClip, Penalty
 
-DERIVATIVES = ("immediate",)
+DERIVATIVES = ("immediate", "detached", "exact")
 REDUCTIONS = ("sum", "mean")
 
 
@@ -108,8 +108,6 @@ def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[Penalty, Floats]:
     if not isinstance(flow, Flow):
         raise TypeError(f"flow is a {type(flow).__name__}; expected a Flow. Write nbflow.Flow('norm', alpha=2.0).")
     penalty = load("flows", flow.penalty, "penalty")
-    if isinstance(flow.derivative, str) and flow.derivative in ("detached", "exact"):
-        raise NotImplementedError(f"derivative {flow.derivative!r} is not there yet; there is 'immediate'.")
     _check.choice("derivative", flow.derivative, DERIVATIVES)
     _check.choice("reduction", flow.reduction, REDUCTIONS)
     _check.per_replica("bound", flow.bound, 1, least=0.0, above=True, dtype=dtype)
@@ -169,6 +167,11 @@ def refuse_combinations(flow: Any, state: Any, groups: Any, every: int, hidden: 
         raise ValueError(
             "flow and clip_hidden are both given; expected one. Omega asks what J does to delta, and a clipped "
             "delta is none that J made. Leave one out."
+        )
+    if every and flow is not None and flow.derivative != "immediate":
+        raise ValueError(
+            f"checkpoint_every and derivative {flow.derivative!r} are both given; expected one. The other sweeps of "
+            f"Omega need the whole tape: take 'immediate', or shorter sequences."
         )
     if every and groups:
         raise ValueError("checkpoint_every and a clip by example are both given; expected one. Leave one out.")
@@ -259,7 +262,7 @@ def gradient(
     every = check_checkpoints(checked, checkpoint_every)
     refuse_combinations(flow, state, groups, every, hidden)
     space = buffers_for(net, checked, workspace).of(
-        checked, flowing=flow is not None, every=every, group_rows=groups[0] if groups else 0
+        checked, derivative=flow.derivative if flow else "", every=every, group_rows=groups[0] if groups else 0
     )
     d_theta = np.empty_like(checked.theta)
     space.set_hidden_clip(*hidden)
@@ -280,6 +283,8 @@ def gradient(
 
 def program_for(purpose: Any) -> str:
     """Return the name of the program that computes a gradient for a purpose."""
+    if purpose.second:
+        return "flow"
     return "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
 
 

@@ -89,8 +89,16 @@ class Cell:
         Their names; G and S are their numbers. The first state is the output h.
     step : unit
         `(a_in, a_rec, s) -> (s_next, saved)`: tuples of G, G and S numbers to tuples of S and K numbers.
-    step_vjp : unit
+    step_vjp : unit, optional
         `(saved, s, s_next, d) -> (d_a_in, d_a_rec, d_s)`: the transposed derivative of `step` applied to d (S numbers).
+        d_s leaves out what goes through a_rec, and is () for a cell that does not carry.
+    step_jvp : unit, optional
+        `(saved, s, s_next, a_in_dot, a_rec_dot, s_dot) -> s_next_dot`: the derivative of `step` along a tangent.
+    step_vjp_jvp : unit, optional
+        `(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot) -> like step_vjp`: the derivative of `step_vjp` along
+        a tangent, by which a_in, a_rec, s and d move at once.
+
+        The three that are missing are found from `step` by complex steps: right, and slow (`nbflow.cpu.derive`).
     saved : tuple of str
         Names of the K numbers that `step_vjp` needs beside the states.
     additive : bool
@@ -104,7 +112,9 @@ class Cell:
     gates: tuple[str, ...]
     states: tuple[str, ...]
     step: Unit
-    step_vjp: Unit
+    step_vjp: Unit | None = None
+    step_jvp: Unit | None = None
+    step_vjp_jvp: Unit | None = None
     saved: tuple[str, ...] = ()
     additive: bool = True
     carries: bool = False
@@ -130,8 +140,13 @@ class Loss:
         `(accumulator, y, t) -> d loss / d y`.
     units : str
         What the loss is counted in.
-    check : unit or None
-        `(t) -> bool`, whether a float target makes sense; None accepts every finite one.
+    targets : tuple of two floats, optional
+        The smallest and the largest float target that makes sense; without it every finite one does.
+    share : unit, optional
+        `(accumulator, y, t) -> number`: what `slope` of every output loses where this one grows, times it.
+    slope_jvp : unit, optional
+        `(accumulator, y, t, y_dot, shared) -> number`: the derivative of `slope` as all outputs move by y_dot, `shared`
+        being the sum over outputs of share * y_dot. Without the two, complex steps find it.
     """
 
     classes: bool
@@ -141,6 +156,8 @@ class Loss:
     slope: Unit
     units: str
     targets: tuple[float, float] | None = None
+    share: Unit | None = None
+    slope_jvp: Unit | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +215,9 @@ class Flow:
     alpha : float or array of shape (R,)
         The weight of Omega in the objective.
     derivative : str
-        "immediate": everything is constant but the explicit w_rec in J_t.
+        "immediate": everything is constant but the explicit w_rec in J_t (Pascanu, Mikolov, Bengio 2013, and their
+        code) · "detached": delta_t is constant, the states inside J_t are not (the wording of Goodfellow et al.) ·
+        "exact": the derivative of Omega.
     reduction : str
         "sum" over t of the mean over the B sequences, or "mean" over the counted (t, b).
     bound : float

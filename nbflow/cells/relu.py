@@ -16,4 +16,15 @@ def step_vjp(saved, s, s_next, d):
     return e, e, ()
 
 
-CELL = Cell(gates=("a",), states=("h",), step=step, step_vjp=step_vjp)
+@unit
+def step_jvp(saved, s, s_next, a_in_dot, a_rec_dot, s_dot):
+    return (scalars.relu_slope(s_next[0]) * (a_in_dot[0] + a_rec_dot[0]),)
+
+
+@unit
+def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot):
+    e_dot = (scalars.relu_slope(s_next[0]) * d_dot[0],)
+    return e_dot, e_dot, ()
+
+
+CELL = Cell(("a",), ("h",), step, step_vjp, step_jvp, step_vjp_jvp)

@@ -1,7 +1,7 @@
 """h = sigmoid(a_in + a_rec): the plain recurrent network (Goodfellow et al. 2016, eq. 10.8-10.9)."""
 
 from nbflow import scalars
-from nbflow._compile import unit
+from nbflow._compile import ONE, TWO, unit
 from nbflow.records import Cell
 
 
@@ -16,4 +16,17 @@ def step_vjp(saved, s, s_next, d):
     return e, e, ()
 
 
-CELL = Cell(gates=("a",), states=("h",), step=step, step_vjp=step_vjp)
+@unit
+def step_jvp(saved, s, s_next, a_in_dot, a_rec_dot, s_dot):
+    return (scalars.sigmoid_slope(s_next[0]) * (a_in_dot[0] + a_rec_dot[0]),)
+
+
+@unit
+def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot):
+    """Use that the slope is h (1 - h), and that of the slope h (1 - h) (1 - 2 h)."""
+    bend = (ONE - TWO * s_next[0]) * (a_in_dot[0] + a_rec_dot[0])
+    e_dot = (scalars.sigmoid_slope(s_next[0]) * (d_dot[0] + d[0] * bend),)
+    return e_dot, e_dot, ()
+
+
+CELL = Cell(("a",), ("h",), step, step_vjp, step_jvp, step_vjp_jvp)

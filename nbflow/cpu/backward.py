@@ -14,7 +14,7 @@ import numpy as np
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
-from nbflow.cpu.job import job_dtype
+from nbflow.cpu.job import IMMEDIATE, job_dtype
 from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.norm import build_measure
 from nbflow.cpu.product import lanes, panel_vectors
@@ -122,20 +122,29 @@ def build_sweep(dtype):
 
     @part
     def keep_v(job, t):
-        """Copy the h-line of v_t before the loss of step t-1 is added to it."""
+        """Copy v_t, or its h-line, before the loss of step t-1 is added to it."""
         row = job.lines * job.width
+        kept = job.width if job.derivative == IMMEDIATE else row
         slot = view(job.delta + (t - 1) % job.slots * job.rows * row * size, (job.rows, row), dtype)
-        v = view(job.v + (t - 1) * job.rows * job.width * size, (job.rows, job.width), dtype)
+        v = view(job.v + (t - 1) * job.rows * kept * size, (job.rows, kept), dtype)
         for b in range(job.rows):
-            for j in range(job.width):
+            for j in range(kept):
                 v[b, j] = slot[b, j]
 
     @part
+    def begin(job, stop):
+        """delta_stop before the loss of its own step: 0, or what a vector-Jacobian product begins with."""
+        count = job.rows * job.lines * job.width
+        delta = view(job.delta + stop % job.slots * count * size, (count,), dtype)
+        seed = view(job.seed, (count,), dtype)
+        for i in range(count):
+            delta[i] = seed[i] if job.seeded else dtype(0)
+
+    @part
     def sweep(job, address, start, stop):
-        row = job.lines * job.width
         active = view(job.active, (job.steps,), np.int64)
         if stop == job.reach:
-            clear(job.delta + stop % job.slots * job.rows * row * size, job.rows * row, dtype)
+            begin(job, stop)
         for t in range(stop, start, -1):
             if active[t - 1]:
                 add_loss(job, t)
@@ -152,7 +161,7 @@ def build_sweep(dtype):
                 recur_back(job, t)
             if job.measured:
                 write_norms(job, t - 1, job.v_norm + (t - 1) * job.rows * size)
-            if job.flowing:
+            if job.derivative:
                 keep_v(job, t)
                 call(job.penalty, address, t - 1)
         if job.measured and start == 0:

@@ -37,7 +37,7 @@ def build_return(dtype):
             add = 0 if stop == job.reach else 1
             sweep(job, address, begin, stop)
             weights(job, Span(begin, stop, 0, job.rows, 1), place, add)
-            if job.flowing:
+            if job.derivative:
                 flow_weights(job, begin, stop, add)
             if begin == start:
                 break

@@ -20,7 +20,8 @@ pre, rec              (T, rows, G, width)                 a_in and a_rec; overwr
 states                (T+1, rows, S, width)               s_t
 saved                 (T, rows, K, width)                 what the cell keeps for its backward pass
 delta                 (slots, rows, S, width)             delta_t in slot t % slots; slots = 2, or T+1 to keep all
-v                     (T, rows, width)                    the h-line of v_t, if the flow asks for it
+v                     (T, rows, width)                    the h-line of v_t, for an immediate derivative of Omega;
+                      (T, rows, S, width)                 v_t, then w_t, for the others (`nbflow.cpu.tangent`)
 delta_norm            (T+1, rows)                         ||delta_t||
 v_norm                (T, rows)                           ||v_t||, t = 1..T
 flow_slope            (T, rows)                           2 penalty'(q) / ||delta||, 0 where not counted
@@ -33,8 +34,19 @@ d_bias_rec            (G, width)
 d_out                 (H, out_width)
 d_b_out               (out_width,)
 end                   (rows, S, width)                    the state after all steps, if the job is `whole`
+seed                  (rows, S, width)                    delta_T from outside, if the job is `seeded`
+states_dot            (T+1, rows, S, width)               u_t, tangents of the states
+entering              (T, rows, S, width)                 w_t, as the next step sees them: `v` or `states_dot`
+pre_dot, rec_dot      (T, rows, G, width)                 tangents of a_in and a_rec, then those of their gradients
+y_dot                 (T, rows, out_width)                tangents of y, then those of dL/dy
+y_again               (rows, out_width)                   y of one step
+delta_dot             (2, rows, S, width)                 the tangent of delta_t in slot t % 2
+q_in .. q_b_out       like p_in .. p_b_out                a direction of the parameters, if the job is `directed`
+flow_weight           -                                   alpha over what Omega is divided by
+derivative            -                                   of Omega (`DERIVATIVES`); 0 without a flow
 reach                 -                                   steps that the shard takes, found by the forward pass
 phase_0 .. phase_4    -                                   kernels to run in this order; 0 ends the list
+late                  -                                   the kernel to run once all shards have run their phases
 shortest, quiet       -                                   the least `last`, the least `heard`
 segment               -                                   steps of a segment of the way back
 every, checkpoints    (T/every + 1, rows, S, width)       steps between checkpoints; the states there
@@ -44,6 +56,7 @@ group                 (group_size,)                       room for one group's g
 group_norms           (rows,)                             norms of the groups' gradients
 sums                  (3,)                                loss, sum of penalties, count of penalties
 theta, d_theta        (P,)                                parameters of the replica, and where its gradient goes
+direction             (P,)                                a direction of the parameters
 report                (3,)                                loss, Omega, count of the replica
 shards                `Job` (shard_count,)                the shards of a replica
 ====================  ==================================  ==========================================================
@@ -58,22 +71,27 @@ import numpy as np
 
 SIZES = ("steps", "batch", "rows", "n_in", "gates", "hidden", "width", "lines", "kept", "n_out", "out_width", "slots",
          "reach", "shortest", "quiet", "segment", "every", "group_rows", "group_size")  # fmt: skip
-PHASES = ("phase_0", "phase_1", "phase_2", "phase_3", "phase_4")
-FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "tracing", "measured", "flowing", "mean_flow",
-         "hidden_site", "hidden_norm")  # fmt: skip
-KERNELS = ("product", "step", "step_vjp", "loss", "penalty")
+PHASES = ("phase_0", "phase_1", "phase_2", "phase_3", "phase_4", "late")
+FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "seeded", "tracing", "measured", "derivative",
+         "mean_flow", "directed", "hidden_site", "hidden_norm")  # fmt: skip
+KERNELS = ("product", "step", "step_vjp", "step_jvp", "step_vjp_jvp", "loss", "loss_jvp", "penalty")
 BORROWED = ("inputs", "targets", "weights")
 PACKED = ("p_in", "p_rec", "p_rec_back", "p_bias_rec", "p_out", "p_out_back", "p_b_out")
+DIRECTION = ("q_in", "q_rec", "q_rec_back", "q_bias_rec", "q_out", "q_out_back", "q_b_out")
 TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_norm", "v_norm", "flow_slope", "y", "active",
-        "last", "heard", "end", "checkpoints", "group_norms")  # fmt: skip
+        "last", "heard", "end", "seed", "checkpoints", "group_norms", "states_dot", "pre_dot", "rec_dot", "y_dot",
+        "y_again", "delta_dot")  # fmt: skip
 GROUPED = ("d_in", "d_rec", "d_bias_rec", "d_out", "d_b_out")
 PARTIAL = (*GROUPED, "d_flow", "sums", "group")
-REPLICA = ("theta", "d_theta", "report", "shards", "shard_count")
-REALS = ("alpha", "bound", "group_scale", "group_threshold", "hidden_threshold")
+REPLICA = ("theta", "d_theta", "direction", "report", "shards", "shard_count")
+# Values of the job's `derivative`, by the name of a Flow's.
+DERIVATIVES = {"immediate": 1, "detached": 2, "exact": 3}
+IMMEDIATE, DETACHED, EXACT = DERIVATIVES.values()
+REALS = ("alpha", "bound", "flow_weight", "group_scale", "group_threshold", "hidden_threshold")
 
 
 @functools.cache
 def job_dtype(dtype: Any) -> Any:
     """Return the dtype of the record: integers, then the numbers of `REALS` in the dtype of the network."""
-    names = SIZES + PHASES + FLAGS + KERNELS + BORROWED + PACKED + TAPE + PARTIAL + REPLICA
+    names = SIZES + PHASES + FLAGS + KERNELS + BORROWED + PACKED + DIRECTION + TAPE + ("entering",) + PARTIAL + REPLICA
     return np.dtype([(name, np.int64) for name in names] + [(name, dtype) for name in REALS], align=True)

@@ -13,12 +13,8 @@ from nbflow.cpu.product import lanes, panel_vectors
 
 
 @functools.cache
-def build_loss_rows(loss, dtype):
-    """Build the kernel of one step: adds the loss of its sequences to `sums[0]` and turns y into dL/dy."""
-    fold, value, slope, classes = loss.fold, loss.value, loss.slope, loss.classes
-    start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+def _build_target(classes, dtype):
+    """Build `target(classes_of, values_of, b, m)`."""
 
     @part
     def target(classes_of, values_of, b, m):
@@ -26,6 +22,18 @@ def build_loss_rows(loss, dtype):
         if classes:
             return dtype(classes_of[b] == m)
         return values_of[b, m]
+
+    return target
+
+
+@functools.cache
+def build_loss_rows(loss, dtype):
+    """Build the kernel of one step: adds the loss of its sequences to `sums[0]` and turns y into dL/dy."""
+    fold, value, slope, classes = loss.fold, loss.value, loss.slope, loss.classes
+    target = _build_target(classes, dtype)
+    start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
+    record = job_dtype(dtype)
+    size = np.dtype(dtype).itemsize
 
     @kernel(fold, value, slope, start, classes, dtype)
     def loss_rows(address, t):
@@ -53,22 +61,57 @@ def build_loss_rows(loss, dtype):
 
 
 @functools.cache
+def build_loss_jvp_rows(loss, dtype):
+    """Build the kernel of one step that turns y_dot into the tangent of dL/dy, for the outputs in `y_again`."""
+    fold, slope_jvp, share, classes = loss.fold, loss.slope_jvp, loss.share, loss.classes
+    target = _build_target(classes, dtype)
+    start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
+    record = job_dtype(dtype)
+    size = np.dtype(dtype).itemsize
+
+    @kernel(fold, slope_jvp, share, start, classes, dtype)
+    def loss_jvp_rows(address, t):
+        job = view(address, (1,), record)[0]
+        rows, n = job.rows, job.n_out
+        y = view(job.y_again, (rows, job.out_width), dtype)
+        y_dot = view(job.y_dot + t * rows * job.out_width * size, (rows, job.out_width), dtype)
+        weights = view(job.weights + t * job.batch * size, (rows,), dtype)
+        classes_of = view(job.targets + (t * job.batch * 4 if classes else 0), (rows,), np.int32)
+        values_of = view(job.targets + (0 if classes else t * job.batch * n * size), (rows, n), dtype)
+        for b in range(rows):
+            weight = weights[b]
+            if weight == 0:
+                for m in range(n):
+                    y_dot[b, m] = 0
+                continue
+            accumulator, shared = start, dtype(0)
+            for m in range(n):
+                accumulator = fold(accumulator, y[b, m], target(classes_of, values_of, b, m))
+            for m in range(n):
+                shared += share(accumulator, y[b, m], target(classes_of, values_of, b, m)) * y_dot[b, m]
+            for m in range(n):
+                t_m = target(classes_of, values_of, b, m)
+                y_dot[b, m] = weight * slope_jvp(accumulator, y[b, m], t_m, y_dot[b, m], shared)
+
+    return loss_jvp_rows
+
+
+@functools.cache
 def build_outputs(dtype):
-    """Build `outputs(job, t)`, which fills y for the state after step t."""
+    """Build `outputs(job, t, to)`, which writes y for the state after step t."""
     width_of_panel = panel_vectors() * lanes(dtype)
     size = np.dtype(dtype).itemsize
 
     @part
-    def outputs(job, t):
-        at = job.y + t * job.rows * job.out_width * size
-        y = view(at, (job.rows, job.out_width), dtype)
+    def outputs(job, t, to):
+        y = view(to, (job.rows, job.out_width), dtype)
         bias = view(job.p_b_out, (job.out_width,), dtype)
         for b in range(job.rows):
             for m in range(job.out_width):
                 y[b, m] = bias[m]
         row = job.lines * job.width
         call_product(
-            job.product, at, job.out_width, job.states + (t + 1) * job.rows * row * size, row, 1,
+            job.product, to, job.out_width, job.states + (t + 1) * job.rows * row * size, row, 1,
             job.p_out, job.hidden * width_of_panel, width_of_panel, job.rows, job.hidden, job.out_width, 1,
         )  # fmt: skip
 
@@ -79,13 +122,14 @@ def build_outputs(dtype):
 def build_listen(dtype):
     """Build `listen(job, address, start, stop)`: outputs, loss and dL/dy at the active steps of start .. stop-1."""
     outputs = build_outputs(dtype)
+    size = np.dtype(dtype).itemsize
 
     @part
     def listen(job, address, start, stop):
         active = view(job.active, (job.steps,), np.int64)
         for t in range(start, stop):
             if active[t]:
-                outputs(job, t)
+                outputs(job, t, job.y + t * job.rows * job.out_width * size)
                 call(job.loss, address, t)
 
     return listen
@@ -111,6 +155,7 @@ def build_predictions(dtype):
     """Build the phase of outputs at every active step, or at all of them if the job is `whole`."""
     outputs = build_outputs(dtype)
     record = job_dtype(dtype)
+    size = np.dtype(dtype).itemsize
 
     @kernel(dtype)
     def predictions(address, _):
@@ -118,6 +163,6 @@ def build_predictions(dtype):
         active = view(job.active, (job.steps,), np.int64)
         for t in range(job.reach):
             if job.whole or active[t]:
-                outputs(job, t)
+                outputs(job, t, job.y + t * job.rows * job.out_width * size)
 
     return predictions

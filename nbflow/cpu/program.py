@@ -12,10 +12,12 @@ from nbflow.cpu.flow import build_penalty
 from nbflow.cpu.forward import build_forward, build_step
 from nbflow.cpu.gradient import build_gradient
 from nbflow.cpu.groups import build_groups
-from nbflow.cpu.loss import build_loss_rows, build_losses, build_predictions
+from nbflow.cpu.loss import build_loss_jvp_rows, build_loss_rows, build_losses, build_predictions
 from nbflow.cpu.product import build_product
 from nbflow.cpu.replica import build_combine, build_pack
-from nbflow.cpu.run import build_phases, build_run
+from nbflow.cpu.run import build_late, build_phases, build_run
+from nbflow.cpu.second import build_nothing, build_second, build_step_vjp_jvp, build_weigh
+from nbflow.cpu.tangent import build_predictions_dot, build_step_jvp, build_tangent
 from nbflow.cpu.workspace import Workspace
 
 # The phases of each program.
@@ -26,6 +28,11 @@ PROGRAMS = {
     "trace": (build_forward, build_losses, build_backward),
     "predict": (build_forward, build_predictions),
     "score": (build_forward, build_losses),
+    "flow": (build_forward, build_losses, build_backward),  # then, once Omega is counted, `build_second`
+    "hvp": (build_forward, build_losses, build_backward, build_second),
+    "jvp": (build_forward, build_tangent, build_predictions_dot),
+    "push": (build_tangent,),
+    "pull": (build_backward,),
 }
 
 
@@ -40,13 +47,26 @@ def _kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
     }
 
 
+@functools.cache
+def _second_kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
+    """Build the kernels that second derivatives call beside those."""
+    return {
+        "step_jvp": build_step_jvp(cell, dtype),
+        "step_vjp_jvp": build_step_vjp_jvp(cell, dtype),
+        "loss_jvp": build_loss_jvp_rows(loss, dtype),
+    }
+
+
 def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whole: bool = False) -> None:
     """Write the addresses of the kernels of a program into the jobs of a workspace.
 
     `whole` runs every sequence through all steps, also those after its last weight.
     """
     net, dtype, jobs = workspace.net, workspace.dtype, workspace.jobs
-    for name, kernel in _kernels(net.cell_object, net.loss_object, dtype).items():
+    kernels = _kernels(workspace.cell, net.loss_object, dtype)
+    if workspace.purpose.second:
+        kernels = kernels | _second_kernels(workspace.cell, net.loss_object, dtype)
+    for name, kernel in kernels.items():
         jobs[name] = kernel.address
     phases = [build(dtype).address for build in PROGRAMS[program]]
     if penalty is not None:
@@ -54,13 +74,21 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
     for k in range(5):
         jobs[f"phase_{k}"] = phases[k] if k < len(phases) else 0
     jobs["whole"] = whole
+    pack, combine = build_pack(dtype).address, build_combine(dtype).address
     pool = workspace.pool
-    workspace.entry = (
-        build_pack(dtype).address, build_phases(dtype).address, build_combine(dtype).address,
-        pool.ctypes.data, pool.size, jobs.ctypes.data, jobs.size, jobs.itemsize,
-    )  # fmt: skip
+    where = (pool.ctypes.data, pool.size, jobs.ctypes.data, jobs.size, jobs.itemsize)
+    if program == "flow":
+        jobs["late"] = build_second(dtype).address
+        workspace.entries = [
+            (pack, build_phases(dtype).address, build_weigh(dtype).address, *where),
+            (build_nothing(dtype).address, build_late(dtype).address, combine, *where),
+        ]
+    else:
+        workspace.entries = [(pack, build_phases(dtype).address, combine, *where)]
 
 
 def execute(workspace: Workspace) -> None:
     """Run the program of a workspace on the arrays that it points to."""
-    build_run()(*workspace.entry)
+    run = build_run()
+    for entry in workspace.entries:
+        run(*entry)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections import namedtuple
 
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.job import job_dtype
+from nbflow.cpu.job import IMMEDIATE, PACKED, job_dtype
 from nbflow.cpu.memory import clear, view
 from nbflow.cpu.product import lanes, panel_vectors
+
+# Addresses of packed parameters.
+Packed = namedtuple("Packed", PACKED)
 
 
 @functools.cache
@@ -36,47 +40,59 @@ def build_pack(dtype):
             place[i] = numbers[i]
 
     @part
-    def pack_inputs(job, w_in, bias):
+    def pack_inputs(job, to, w_in, bias):
         n, h, depth = job.n_in, job.hidden, job.n_in + 1
         for k in range(depth):
             row = w_in + k * job.gates * h * size if k < n else bias
             for g in range(job.gates):
                 if job.tokens:
-                    copy(job.p_in + (k * job.gates + g) * job.width * size, row + g * h * size, h)
+                    copy(to + (k * job.gates + g) * job.width * size, row + g * h * size, h)
                 else:
-                    pack(job.p_in, depth, k, g * job.width, h, row + g * h * size, 1)
+                    pack(to, depth, k, g * job.width, h, row + g * h * size, 1)
 
     @part
-    def pack_recurrent(job, w_rec):
+    def pack_recurrent(job, to, to_back, w_rec):
         h, gates = job.hidden, job.gates
         back = h * ((job.width + panel - 1) // panel) * panel * size
         for g in range(gates):
             for k in range(h):
-                pack(job.p_rec, h, k, g * job.width, h, w_rec + (k * gates + g) * h * size, 1)
-                pack(job.p_rec_back + g * back, h, k, 0, h, w_rec + (g * h + k) * size, gates * h)
+                pack(to, h, k, g * job.width, h, w_rec + (k * gates + g) * h * size, 1)
+                pack(to_back + g * back, h, k, 0, h, w_rec + (g * h + k) * size, gates * h)
 
     @part
-    def pack_outputs(job, w_out, b_out):
+    def pack_outputs(job, to, to_back, w_out):
         h, m = job.hidden, job.n_out
         for k in range(h):
-            pack(job.p_out, h, k, 0, m, w_out + k * m * size, 1)
+            pack(to, h, k, 0, m, w_out + k * m * size, 1)
         for k in range(m):
-            pack(job.p_out_back, m, k, 0, h, w_out + k * size, m)
-        copy(job.p_b_out, b_out, m)
+            pack(to_back, m, k, 0, h, w_out + k * size, m)
+
+    @part
+    def pack_all(job, theta, to):
+        h, row = job.hidden, job.gates * job.hidden * size
+        w_rec = theta + job.n_in * row
+        bias = w_rec + h * row
+        w_out = bias + row + job.bias_rec * row
+        pack_inputs(job, to.p_in, theta, bias)
+        pack_recurrent(job, to.p_rec, to.p_rec_back, w_rec)
+        if job.bias_rec:
+            for g in range(job.gates):
+                copy(to.p_bias_rec + g * job.width * size, bias + row + g * h * size, h)
+        pack_outputs(job, to.p_out, to.p_out_back, w_out)
+        copy(to.p_b_out, w_out + h * job.n_out * size, job.n_out)
 
     @kernel(dtype)
     def pack_replica(address, _):
         job = view(address, (1,), record)[0]
-        h, row = job.hidden, job.gates * job.hidden * size
-        w_rec = job.theta + job.n_in * row
-        bias = w_rec + h * row
-        w_out = bias + row + job.bias_rec * row
-        pack_inputs(job, job.theta, bias)
-        pack_recurrent(job, w_rec)
-        if job.bias_rec:
-            for g in range(job.gates):
-                copy(job.p_bias_rec + g * job.width * size, bias + row + g * h * size, h)
-        pack_outputs(job, w_out, w_out + h * job.n_out * size)
+        pack_all(
+            job, job.theta,
+            Packed(job.p_in, job.p_rec, job.p_rec_back, job.p_bias_rec, job.p_out, job.p_out_back, job.p_b_out),
+        )  # fmt: skip
+        if job.directed:
+            pack_all(
+                job, job.direction,
+                Packed(job.q_in, job.q_rec, job.q_rec_back, job.q_bias_rec, job.q_out, job.q_out_back, job.q_b_out),
+            )  # fmt: skip
 
     return pack_replica
 
@@ -127,7 +143,7 @@ def build_combine(dtype):
             return
         for k in range(job.shard_count):
             add_shard(shards[k], job.d_theta, k == 0)
-        if job.flowing and job.alpha != 0:  # 0 * Inf would be NaN, and -0.0 + 0.0 another bit pattern
+        if job.derivative == IMMEDIATE and job.alpha != 0:  # 0 * Inf would be NaN, and -0.0 + 0.0 another bit pattern
             w_rec = job.d_theta + job.n_in * job.gates * job.hidden * size
             for k in range(job.shard_count):
                 rows = job.hidden * job.gates

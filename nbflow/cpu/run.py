@@ -50,6 +50,19 @@ def build_run():
 
 
 @functools.cache
+def build_late(dtype):
+    """Build the kernel that runs what a shard can only do once all shards have run their phases."""
+    record = job_dtype(dtype)
+
+    @kernel(dtype)
+    def late(address, _):
+        job = view(address, (1,), record)[0]
+        call(job.late, address, 0)
+
+    return late
+
+
+@functools.cache
 def build_phases(dtype):
     """Build the kernel that runs the phases of one shard."""
     record = job_dtype(dtype)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
-from nbflow.cpu.job import GROUPED, PACKED, PARTIAL, TAPE, job_dtype
+from nbflow.cpu.job import DERIVATIVES, DIRECTION, GROUPED, PACKED, PARTIAL, TAPE, job_dtype
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.network import Network
 from nbflow.records import Floats, Flow
@@ -33,9 +34,20 @@ class Purpose(NamedTuple):
     """What a computation keeps or asks for beside the plain tape."""
 
     keep_delta: bool = False  #: every delta_t, not the last two
-    flowing: bool = False  #: Omega
+    derivative: str = ""  #: of Omega, "" without a flow
+    tangent: str = ""  #: "states" for Jacobian-vector products, "loss" for Hessian-vector products
     every: int = 0  #: steps between checkpoints, a multiple of `segment_steps`; 0 for none
     group_rows: int = 0  #: sequences that are clipped together; 0 for none
+
+    @property
+    def second(self) -> bool:
+        """Whether there is a tangent."""
+        return self.derivative in ("detached", "exact") or bool(self.tangent)
+
+    @property
+    def moving(self) -> bool:
+        """Whether the tangents of states are handed on from step to step."""
+        return self.derivative == "exact" or bool(self.tangent)
 
 
 PLAIN = Purpose()
@@ -71,14 +83,17 @@ class Workspace:
         One job a replica.
     report : array (R, 3)
         Loss, Omega and count of the last run.
-    entry : tuple of int
-        What the parallel loop is called with; set by `nbflow.cpu.program.set_program`.
+    cell : Cell
+        The network's, with the derivatives that the purpose needs.
+    entries : list of tuples of int
+        What the parallel loop is called with, one call after the other; set by `nbflow.cpu.program.set_program`.
     """
 
     def __init__(self, net: Network, shape: Shape, purpose: Purpose = PLAIN) -> None:
         self.net, self.shape, self.steps, self.purpose = net, shape, shape.steps, purpose
         self.dtype = net.scalar
-        self.entry: tuple[int, ...] = ()
+        self.cell = (second_order if purpose.second else first_order)(net.cell_object)
+        self.entries: list[tuple[int, ...]] = []
         self.rows = shard_rows(shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         shards = len(self.rows)
@@ -99,15 +114,16 @@ class Workspace:
         self._set_offsets()
 
     def _set_sizes(self, jobs: Any) -> None:
-        net, cell, vector, purpose = self.net, self.net.cell_object, lanes(self.dtype), self.purpose
+        net, cell, vector, purpose = self.net, self.cell, lanes(self.dtype), self.purpose
+        keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
         values = {
             "steps": self.steps, "batch": self.shape.batch, "n_in": net.n_in, "gates": len(cell.gates),
             "hidden": net.n_hidden, "width": _padded(net.n_hidden, vector), "lines": len(cell.states),
             "kept": len(cell.saved), "n_out": net.n_out, "out_width": _padded(net.n_out, vector),
-            "slots": self.shape.steps + 1 if purpose.keep_delta else 2, "tokens": self.shape.tokens,
+            "slots": self.shape.steps + 1 if keep_delta else 2, "tokens": self.shape.tokens,
             "classes": net.loss_object.classes, "additive": cell.additive, "carries": cell.carries,
-            "bias_rec": cell.bias_rec, "flowing": purpose.flowing, "tracing": purpose.keep_delta,
-            "measured": purpose.flowing or purpose.keep_delta,
+            "bias_rec": cell.bias_rec, "derivative": DERIVATIVES.get(purpose.derivative, 0),
+            "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
             "every": purpose.every, "group_rows": purpose.group_rows,
             "group_scale": self.shape.batch / max(purpose.group_rows, 1),
         }  # fmt: skip
@@ -118,10 +134,11 @@ class Workspace:
         """Return the number of numbers in each buffer of a job."""
         panel = panel_vectors() * lanes(self.dtype)
         steps, rows, g, h, n, m = (int(job[k]) for k in ("steps", "rows", "gates", "hidden", "n_in", "n_out"))
-        every = self.purpose.every
+        purpose, every = self.purpose, self.purpose.every
         T = min(every, steps) if every else steps
         width, out, lines = int(job["width"]), int(job["out_width"]), int(job["lines"])
-        columns, flowing, measured = g * width, int(job["flowing"]), int(job["measured"])
+        columns, flowing, measured = g * width, bool(purpose.derivative), int(job["measured"])
+        immediate, row, moving = purpose.derivative == "immediate", lines * width, purpose.moving
         packed = {
             "p_in": (n + 1) * _padded(columns, panel), "p_rec": h * _padded(columns, panel),
             "p_rec_back": g * h * _padded(width, panel), "p_bias_rec": columns * int(job["bias_rec"]),
@@ -131,15 +148,19 @@ class Workspace:
             "x": 0 if job["tokens"] else T * rows * (n + 1), "pre": T * rows * columns,
             "rec": 0 if job["additive"] else T * rows * columns, "states": (T + 1) * rows * lines * width,
             "saved": T * rows * int(job["kept"]) * width, "delta": int(job["slots"]) * rows * lines * width,
-            "v": flowing * T * rows * width, "delta_norm": measured * (T + 1) * rows, "v_norm": measured * T * rows,
+            "v": flowing * T * rows * (width if immediate else row), "delta_norm": measured * (T + 1) * rows, "v_norm": measured * T * rows,
             "flow_slope": flowing * T * rows, "y": T * rows * out, "active": steps, "last": rows,
-            "heard": rows, "end": rows * lines * width,
+            "heard": rows, "end": rows * row, "seed": rows * row,
             "checkpoints": (steps // every + 1) * rows * lines * width if every else 0, "group_norms": rows,
+            "states_dot": moving * (T + 1) * rows * row, "pre_dot": purpose.second * T * rows * columns,
+            "rec_dot": (purpose.second and not job["additive"]) * T * rows * columns, "y_dot": moving * T * rows * out,
+            "y_again": moving * rows * out, "delta_dot": purpose.second * 2 * rows * row,
         }  # fmt: skip
         partial = {
-            "d_in": (n + 1) * columns, "d_rec": h * columns, "d_flow": flowing * h * columns,
+            "d_in": (n + 1) * columns, "d_rec": h * columns, "d_flow": immediate * h * columns,
             "d_bias_rec": columns * int(job["bias_rec"]), "d_out": h * out, "d_b_out": out, "sums": 3,
         }  # fmt: skip
+        packed |= {q: packed[p] if purpose.tangent else 0 for q, p in zip(DIRECTION, PACKED, strict=True)}
         return packed | tape | partial | {"group": self._room(partial, GROUPED) if job["group_rows"] else 0}
 
     def _room(self, sizes: dict[str, int], names: tuple[str, ...]) -> int:
@@ -152,7 +173,7 @@ class Workspace:
         shards = len(self.rows)
         places: list[tuple[Any, int, str, int]] = []
         total = 0
-        for jobs, names in ((self.pool, PACKED), (self.jobs, TAPE + PARTIAL)):
+        for jobs, names in ((self.pool, PACKED + DIRECTION), (self.jobs, TAPE + PARTIAL)):
             for k in range(jobs.size):
                 sizes = self._sizes_of(jobs[k])
                 jobs["group_size"][k] = sizes["group"]
@@ -164,10 +185,11 @@ class Workspace:
         base = _padded(self._memory.ctypes.data, ALIGNMENT)
         for jobs, k, name, offset in places:
             jobs[name][k] = base + offset
-        for name in PACKED:
+        for name in PACKED + DIRECTION:
             self.jobs[name] = np.repeat(self.pool[name], shards)
-        if self.net.cell_object.additive:
-            self.jobs["rec"] = self.jobs["pre"]
+        if self.cell.additive:
+            self.jobs["rec"], self.jobs["rec_dot"] = self.jobs["pre"], self.jobs["pre_dot"]
+        self.jobs["entering"] = self.jobs["states_dot" if self.purpose.tangent else "v"]
         self.report = np.zeros((self.shape.replicas, 3), self.dtype)
         self.pool["report"] = _addresses(self.report)
         self.pool["shards"] = self.jobs.ctypes.data + np.arange(self.shape.replicas) * shards * self.jobs.itemsize

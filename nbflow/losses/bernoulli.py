@@ -1,7 +1,7 @@
 """sum_m softplus(y) - t y, in nats: binary cross-entropy of independent outputs, from logits."""
 
 from nbflow import scalars
-from nbflow._compile import TWO, unit
+from nbflow._compile import TWO, ZERO, unit
 from nbflow.records import Loss
 
 
@@ -22,4 +22,24 @@ def slope(accumulator, y, t):
     return scalars.sigmoid(y) - t
 
 
-LOSS = Loss(classes=False, start=(0.0,), fold=fold, value=value, slope=slope, units="nats", targets=(0.0, 1.0))
+@unit
+def share(accumulator, y, t):
+    return ZERO
+
+
+@unit
+def slope_jvp(accumulator, y, t, y_dot, shared):
+    return scalars.sigmoid_slope(scalars.sigmoid(y)) * y_dot
+
+
+LOSS = Loss(
+    classes=False,
+    start=(0.0,),
+    fold=fold,
+    value=value,
+    slope=slope,
+    units="nats",
+    targets=(0.0, 1.0),
+    share=share,
+    slope_jvp=slope_jvp,
+)

@@ -25,4 +25,26 @@ def slope(accumulator, y, t):
     return scalars.exp(y - largest) * (ONE / total) - t
 
 
-LOSS = Loss(classes=True, start=(float("-inf"), 0.0, 0.0), fold=fold, value=value, slope=slope, units="nats")
+@unit
+def share(accumulator, y, t):
+    """Return the probability p of this output."""
+    largest, total, _ = accumulator
+    return scalars.exp(y - largest) * (ONE / total)
+
+
+@unit
+def slope_jvp(accumulator, y, t, y_dot, shared):
+    """p (y_dot - sum p y_dot)."""
+    return share(accumulator, y, t) * (y_dot - shared)
+
+
+LOSS = Loss(
+    classes=True,
+    start=(float("-inf"), 0.0, 0.0),
+    fold=fold,
+    value=value,
+    slope=slope,
+    units="nats",
+    share=share,
+    slope_jvp=slope_jvp,
+)

@@ -1,6 +1,6 @@
 """sum_m (y - t)^2, in squared units of the target."""
 
-from nbflow._compile import TWO, unit
+from nbflow._compile import TWO, ZERO, unit
 from nbflow.records import Loss
 
 
@@ -19,4 +19,23 @@ def slope(accumulator, y, t):
     return TWO * (y - t)
 
 
-LOSS = Loss(classes=False, start=(0.0,), fold=fold, value=value, slope=slope, units="squared units")
+@unit
+def share(accumulator, y, t):
+    return ZERO
+
+
+@unit
+def slope_jvp(accumulator, y, t, y_dot, shared):
+    return TWO * y_dot
+
+
+LOSS = Loss(
+    classes=False,
+    start=(0.0,),
+    fold=fold,
+    value=value,
+    slope=slope,
+    units="squared units",
+    share=share,
+    slope_jvp=slope_jvp,
+)
