@@ -19,11 +19,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_load": ("names",),
-    "records": ("Batch", "Cell", "Clip", "Clipped", "Flow", "Gradient", "GradientCheck", "HiddenClip", "Loss",
-                "Optimizer", "Params", "Penalty", "Rule", "Trace"),
+    "records": ("Batch", "Cell", "Clip", "Clipped", "Cotangent", "Flow", "Gradient", "GradientCheck", "HiddenClip", "Loss",
+                "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Trace"),
     "network": ("Network", "init"),
     "layout": ("pack", "unpack"),
     "gradient": ("gradient", "predict", "workspace"),
+    "products": ("hvp", "jvp", "vjp"),
+    "objective": ("objective",),
     "clipping": ("clip",),
     "evaluation": ("evaluate",),
     "differences": ("check_gradient",),
@@ -32,6 +34,8 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _HOME_OF["trace"] = "trace"
+_HOME_OF["jacobian_singular_values"] = "trace.singular_values"
+_HOME_OF["lyapunov_exponents"] = "trace.lyapunov"
 
 __all__ = sorted(_HOME_OF)
 

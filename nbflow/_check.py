@@ -366,18 +366,27 @@ def computation(net: Network, theta: Any, batch: Any) -> Checked:
     )
 
 
+def direction(net: Network, value: Any, theta: Any, name: str) -> Floats:
+    """Return a direction in the space of theta as a C-ordered (R, P)."""
+    theta_shape(net, value, name)
+    if value.shape != theta.shape:
+        raise ValueError(f"{name} has shape {value.shape}; expected {theta.shape}, as theta has. Pass its own.")
+    finite(name, value, "Clean it.")
+    return parameters(net, value, name)[0]
+
+
 def _same_replicas(name: str, value: Any, theta: Any) -> None:
     if value.shape[0] != theta.shape[0]:
         raise ValueError(f"{name} has {value.shape[0]} replicas; expected {theta.shape[0]}, as theta has. {SHARE}")
 
 
-def state(net: Network, value: Any, checked: Checked) -> Any:
-    """Return a first state as (R, B, S, H)."""
-    floats("state", value, net.dtype)
+def state(net: Network, value: Any, checked: Checked, name: str = "state") -> Any:
+    """Return a state, or something laid out like one, as (R, B, S, H)."""
+    floats(name, value, net.dtype)
     replicas, _, batch = checked.weights.shape
     shape = (batch, len(net.cell_object.states), net.n_hidden)
     wanted = shape if checked.single else (replicas, *shape)
     if value.shape != wanted:
-        raise ValueError(f"state has shape {value.shape}; expected {wanted}, that is (B, S, H). Pass the last one on.")
-    finite("state", value, "Start again from zeros.")
+        raise ValueError(f"{name} has shape {value.shape}; expected {wanted}, that is (B, S, H). Pass the last one on.")
+    finite(name, value, "Start again from zeros.")
     return _contiguous(value, (replicas, *shape))

@@ -276,7 +276,7 @@ def gradient(
         d_theta=d_theta[0] if one else d_theta,
         omega=None if flow is None else per_network(report[:, 1], one),
         counted=None if flow is None else per_network(report[:, 2].astype(np.int64), one),
-        state=None if state is None else _last_state(space, one),
+        state=None if state is None else space.gather_state("end")[0 if one else slice(None)],
         example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
     )
 
@@ -305,13 +305,6 @@ def run_gradient(
 def per_network(values: Any, single: bool) -> Any:
     """Return a plain number for one network, a new array for replicas."""
     return values[0].item() if single else values.copy()
-
-
-def _last_state(space: Any, single: bool) -> Floats:
-    net = space.net
-    lines, width = int(space.jobs["lines"][0]), int(space.jobs["width"][0])
-    states: Floats = space.gather("end", 1, lines, width, keep=(lines, net.n_hidden))[:, 0]
-    return states[0] if single else states
 
 
 def predict(

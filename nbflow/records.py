@@ -57,6 +57,29 @@ class Trace(NamedTuple):
     gain: Floats  #: (T, B); ||J_t^T delta_t|| / ||delta_t||, t = 1..T, NaN where delta_t = 0
 
 
+class Tangent(NamedTuple):
+    """What `nbflow.jvp` returns: by how much outputs and the last state move."""
+
+    outputs: Floats  #: (T, B, M)
+    state: Floats  #: (B, S, H)
+
+
+class Cotangent(NamedTuple):
+    """What `nbflow.vjp` returns: how a sum of outputs and of the last state depends on where it came from."""
+
+    d_theta: Floats  #: (P,)
+    d_state: Floats  #: (B, S, H), with respect to the first state
+
+
+class Spectrum(NamedTuple):
+    """Singular values or Lyapunov exponents, the largest first."""
+
+    values: Floats  #: (B, k), for every sequence
+    mean: Floats  #: (k,), over sequences; of singular values the geometric mean
+    low: Floats  #: (k,), of an interval that holds the mean with 95 % confidence (t); NaN for one sequence
+    high: Floats  #: (k,)
+
+
 class Clipped(NamedTuple):
     """What `nbflow.clip` returns."""
 

@@ -157,7 +157,7 @@ def build_sweep(dtype):
                 silence(job, t)
             if job.hidden_site == PREACTIVATION:
                 clip_preactivations(job, t - 1)
-            if t > 1 or job.measured:
+            if t > 1 or job.measured or job.seeded:
                 recur_back(job, t)
             if job.measured:
                 write_norms(job, t - 1, job.v_norm + (t - 1) * job.rows * size)

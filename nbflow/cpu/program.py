@@ -31,7 +31,8 @@ PROGRAMS = {
     "flow": (build_forward, build_losses, build_backward),  # then, once Omega is counted, `build_second`
     "hvp": (build_forward, build_losses, build_backward, build_second),
     "jvp": (build_forward, build_tangent, build_predictions_dot),
-    "push": (build_tangent,),
+    "carry": (build_forward, build_tangent),
+    "push": (build_tangent,),  # on a tape that "score" has left
     "pull": (build_backward,),
 }
 
@@ -75,6 +76,8 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
         jobs[f"phase_{k}"] = phases[k] if k < len(phases) else 0
     jobs["whole"] = whole
     pack, combine = build_pack(dtype).address, build_combine(dtype).address
+    if program in ("push", "pull"):
+        pack = combine = build_nothing(dtype).address
     pool = workspace.pool
     where = (pool.ctypes.data, pool.size, jobs.ctypes.data, jobs.size, jobs.itemsize)
     if program == "flow":

@@ -212,6 +212,12 @@ class Workspace:
         self.pool["theta"] = _addresses(theta)
         self.pool["d_theta"] = 0 if d_theta is None else _addresses(d_theta)
 
+    def set_direction(self, direction: Floats | None) -> None:
+        """Set a direction of the parameters, (R, P) and alive until the run is over, or None for none."""
+        for jobs in (self.pool, self.jobs):
+            jobs["directed"] = direction is not None
+        self.pool["direction"] = 0 if direction is None else _addresses(direction)
+
     def set_flow(self, alpha: Any, flow: Flow) -> None:
         """Set the weight of Omega (R,), how it is reduced and what it counts."""
         self.pool["alpha"] = alpha
@@ -257,10 +263,29 @@ class Workspace:
 
     def set_state(self, state: Floats | None) -> None:
         """Set the state before the first step, (R, B, S, H) or None for zeros."""
+        self._set_rows("states", state)
+
+    def set_state_dot(self, state_dot: Floats | None) -> None:
+        """Set the tangent of the state before the first step, (R, B, S, H) or None for zeros."""
+        self._set_rows("states_dot", state_dot)
+
+    def set_seed(self, d_state: Floats | None) -> None:
+        """Set what a way back begins with at the last state, (R, B, S, H) or None for nothing."""
+        self.jobs["seeded"] = d_state is not None
+        if d_state is not None:
+            self._set_rows("seed", d_state)
+
+    def _set_rows(self, name: str, rows_of: Floats | None) -> None:
+        """Write (R, B, S, H) to the front of the buffers `name`."""
         lines, width, hidden = (int(self.jobs[name][0]) for name in ("lines", "width", "hidden"))
         for k, r, first, rows in self._shards():
-            here = self.tape("states", k, rows, lines, width)
-            here[..., :hidden] = 0 if state is None else state[r, first : first + rows]
+            here = self.tape(name, k, rows, lines, width)
+            here[..., :hidden] = 0 if rows_of is None else rows_of[r, first : first + rows]
+
+    def gather_state(self, name: str, step: int = 0) -> Floats:
+        """Return one step of a tape of states as (R, B, S, H)."""
+        lines, width = int(self.jobs["lines"][0]), int(self.jobs["width"][0])
+        return self.gather(name, step + 1, lines, width, keep=(lines, self.net.n_hidden))[:, step]
 
 
 def _records(count: int, dtype: Any) -> Any:
