@@ -16,7 +16,9 @@ import numpy as np
 from nbflow import _check, layout
 from nbflow.gradient import Buffers, check_flow, gradient, shape_of
 from nbflow.network import Network
+from nbflow.products import vjp
 from nbflow.records import Batch, Floats, Flow, GradientCheck, Params
+from nbflow.trace import trace
 
 STEP = 1e-30
 CENTRAL_STEP = 1e-4
@@ -35,7 +37,9 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
     batch : Batch
         A small one: the time goes with P.
     flow : Flow, optional
-        Its immediate derivative is compared with differences of Omega as a function of the explicit w_rec alone.
+        Its immediate derivative is compared with differences of Omega as a function of the explicit w_rec alone; the
+        exact one with central differences of Omega itself, the detached one with those of Omega for the deltas at
+        theta. There are no complex steps of these two: the central differences stand for them.
 
     Returns
     -------
@@ -66,7 +70,11 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
     point = theta.astype(np.float64)
     loss = _Forward(precise, batch)
     complex_step, central = _complex_step(loss, point), _central(loss, point)
-    if flow is not None:
+    if flow is not None and flow.derivative != "immediate":
+        omega = (_Omega if flow.derivative == "exact" else _DetachedOmega)(precise, point, batch, flow)
+        d_omega = float(flow.alpha) * _central(omega, point)
+        complex_step, central = complex_step + d_omega, central + d_omega
+    elif flow is not None:
         w_rec = layout.blocks(net)["w_rec"]
         omega = _FrozenOmega(precise, point, batch, flow)
         complex_step[w_rec] += float(flow.alpha) * _complex_step(omega, point[w_rec])
@@ -227,3 +235,51 @@ class _FrozenOmega:
             self.penalty(q, values)
             total[k] = values.sum() * self.scale
         return total
+
+
+class _Omega:
+    """Omega as a function of theta (n, P), all of it moving: n networks side by side."""
+
+    def __init__(self, net: Network, theta: Floats, batch: Batch, flow: Flow) -> None:
+        self.net, self.batch = net, batch
+        self.flow = dataclasses.replace(flow, alpha=0.0, derivative="immediate")
+
+    def __call__(self, theta: Any) -> Any:
+        return gradient(self.net, _real(theta), _shared(self.batch, len(theta)), flow=self.flow).omega
+
+
+class _DetachedOmega:
+    """Omega as a function of theta (n, P) for the deltas at one theta: J_t and its states move, delta_t does not."""
+
+    def __init__(self, net: Network, theta: Floats, batch: Batch, flow: Flow) -> None:
+        from nbflow.cpu.complex_step import build_complex_penalty
+
+        self.net, self.batch = net, batch
+        self.penalty = build_complex_penalty(check_flow(flow, 1, net.dtype)[0])
+        # No state after a sequence's last weight is listened to: its delta is 0, and Omega does not count it.
+        self.delta = trace(net, theta, batch).delta[1:]
+        self.square = (self.delta**2).sum(axis=(2, 3)).ravel()
+        self.counted = self.square >= flow.bound
+        self.scale = 1.0 / max(self.counted.sum(), 1) if flow.reduction == "mean" else 1.0 / batch.weights.shape[1]
+
+    def __call__(self, theta: Any) -> Any:
+        n, theta = len(theta), _real(theta)
+        states = trace(self.net, theta, _shared(self.batch, n)).states[:, :-1]
+        rows = (n, -1, *states.shape[3:])  # every step of every sequence is a sequence of one step
+        delta = np.broadcast_to(self.delta, states.shape).reshape(rows)
+        inputs = _shared(self.batch, n).inputs
+        inputs = inputs.reshape(n, 1, -1, *inputs.shape[3:])
+        v = vjp(self.net, theta, inputs, d_state=delta, state=states.reshape(rows)).d_state
+        square = (v**2).sum(axis=(2, 3))[:, self.counted] / self.square[self.counted]
+        values = np.empty(square.size, complex)
+        self.penalty(square.ravel().astype(complex), values)
+        return values.real.reshape(n, -1).sum(axis=1) * self.scale
+
+
+def _real(theta: Any) -> Floats:
+    return np.ascontiguousarray(theta.real)
+
+
+def _shared(batch: Batch, n: int) -> Batch:
+    """Return the batch for each of n replicas."""
+    return Batch(*(np.broadcast_to(part, (n, *part.shape)) for part in batch))

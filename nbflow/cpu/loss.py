@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
+from nbflow.cpu.derive import STEP
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
@@ -60,16 +61,54 @@ def build_loss_rows(loss, dtype):
     return loss_rows
 
 
+def _build_bend(loss, dtype):
+    """Build `bend(y, y_dot, classes_of, values_of, b, n)`: row b of y_dot to the tangent of dl/dy."""
+    fold, slope_jvp, share = loss.fold, loss.slope_jvp, loss.share
+    target = _build_target(loss.classes, dtype)
+    start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
+
+    @part
+    def bend(y, y_dot, classes_of, values_of, b, n):
+        accumulator, shared = start, dtype(0)
+        for m in range(n):
+            accumulator = fold(accumulator, y[b, m], target(classes_of, values_of, b, m))
+        for m in range(n):
+            shared += share(accumulator, y[b, m], target(classes_of, values_of, b, m)) * y_dot[b, m]
+        for m in range(n):
+            t = target(classes_of, values_of, b, m)
+            y_dot[b, m] = slope_jvp(accumulator, y[b, m], t, y_dot[b, m], shared)
+
+    return bend
+
+
+def _build_complex_bend(loss, dtype):
+    """Build the same for a loss without `slope_jvp`, by one complex step through `fold` and `slope`."""
+    fold, slope, step = loss.fold, loss.slope, STEP
+    target = _build_target(loss.classes, dtype)
+    start = tuple(complex(number) for number in loss.start)
+
+    @part
+    def bend(y, y_dot, classes_of, values_of, b, n):
+        accumulator = start
+        for m in range(n):
+            moved = complex(y[b, m], step * y_dot[b, m])
+            accumulator = fold(accumulator, moved, target(classes_of, values_of, b, m))
+        for m in range(n):
+            moved = complex(y[b, m], step * y_dot[b, m])
+            y_dot[b, m] = slope(accumulator, moved, target(classes_of, values_of, b, m)).imag / step
+
+    return bend
+
+
 @functools.cache
 def build_loss_jvp_rows(loss, dtype):
     """Build the kernel of one step that turns y_dot into the tangent of dL/dy, for the outputs in `y_again`."""
-    fold, slope_jvp, share, classes = loss.fold, loss.slope_jvp, loss.share, loss.classes
-    target = _build_target(classes, dtype)
-    start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
+    classes = loss.classes
+    bend = (_build_complex_bend if loss.slope_jvp is None else _build_bend)(loss, dtype)
     record = job_dtype(dtype)
     size = np.dtype(dtype).itemsize
 
-    @kernel(fold, slope_jvp, share, start, classes, dtype)
+    @kernel(loss.fold, loss.slope if loss.slope_jvp is None else loss.slope_jvp, loss.start, classes, dtype)
     def loss_jvp_rows(address, t):
         job = view(address, (1,), record)[0]
         rows, n = job.rows, job.n_out
@@ -80,18 +119,10 @@ def build_loss_jvp_rows(loss, dtype):
         values_of = view(job.targets + (0 if classes else t * job.batch * n * size), (rows, n), dtype)
         for b in range(rows):
             weight = weights[b]
-            if weight == 0:
-                for m in range(n):
-                    y_dot[b, m] = 0
-                continue
-            accumulator, shared = start, dtype(0)
+            if weight != 0:
+                bend(y, y_dot, classes_of, values_of, b, n)
             for m in range(n):
-                accumulator = fold(accumulator, y[b, m], target(classes_of, values_of, b, m))
-            for m in range(n):
-                shared += share(accumulator, y[b, m], target(classes_of, values_of, b, m)) * y_dot[b, m]
-            for m in range(n):
-                t_m = target(classes_of, values_of, b, m)
-                y_dot[b, m] = weight * slope_jvp(accumulator, y[b, m], t_m, y_dot[b, m], shared)
+                y_dot[b, m] = weight * y_dot[b, m] if weight != 0 else dtype(0)
 
     return loss_jvp_rows
 
