@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_load": ("names",),
-    "records": ("Batch", "Cell", "Clip", "Clipped", "Cotangent", "Flow", "Gradient", "GradientCheck", "HiddenClip", "Loss",
-                "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Trace"),
+    "records": ("Batch", "Cell", "Clip", "Clipped", "Cotangent", "Flow", "Gradient", "GradientCheck", "HiddenClip",
+                "Loss", "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Trace"),
     "network": ("Network", "init"),
     "layout": ("pack", "unpack"),
     "gradient": ("gradient", "predict", "workspace"),

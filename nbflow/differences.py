@@ -71,8 +71,8 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
     loss = _Forward(precise, batch)
     complex_step, central = _complex_step(loss, point), _central(loss, point)
     if flow is not None and flow.derivative != "immediate":
-        omega = (_Omega if flow.derivative == "exact" else _DetachedOmega)(precise, point, batch, flow)
-        d_omega = float(flow.alpha) * _central(omega, point)
+        moving = (_Omega if flow.derivative == "exact" else _DetachedOmega)(precise, point, batch, flow)
+        d_omega = float(flow.alpha) * _central(moving, point)
         complex_step, central = complex_step + d_omega, central + d_omega
     elif flow is not None:
         w_rec = layout.blocks(net)["w_rec"]

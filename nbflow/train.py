@@ -339,7 +339,10 @@ class _Loop:
                 (replicas, batch_size), self.net.dtype, self.recipe.clip_example, self.recipe.clip_microbatch
             )
             refuse_combinations(self.recipe.flow, None, groups, 0, self.hidden)
-            purpose = Purpose(derivative=self.recipe.flow.derivative if self.recipe.flow else "", group_rows=groups[0] if groups else 0)
+            purpose = Purpose(
+                derivative=self.recipe.flow.derivative if self.recipe.flow else "",
+                group_rows=groups[0] if groups else 0,
+            )
             found = Workspace(self.net, Shape(replicas, most, batch_size, tokens), purpose)
             set_program(found, program_for(purpose), penalty=self.penalty)
             found.set_hidden_clip(*self.hidden)

@@ -49,9 +49,7 @@ def test_a_jvp_is_the_slope_of_the_references_outputs_and_states(cell):
 
     step = 1e-3
     wanted = (run(-2 * step) - 8 * run(-step) + 8 * run(step) - run(2 * step)) / (12 * step)
-    moved = nf.jvp(
-        case.net, case.theta, case.batch.inputs, theta_dot=theta_dot, state_dot=state_dot, state=case.state
-    )
+    moved = nf.jvp(case.net, case.theta, case.batch.inputs, theta_dot=theta_dot, state_dot=state_dot, state=case.state)
     got = np.concatenate([moved.outputs.ravel(), moved.state.ravel()])
     assert np.abs(got - wanted).max() < 1e-8 * max(1, np.abs(wanted).max())
 
@@ -126,8 +124,9 @@ def test_singular_values_are_those_of_the_references_product_of_jacobians(cell):
 def test_lanczos_iterations_find_the_singular_values_of_a_larger_network():
     case = make_case("tanh", "square", "dense", "all", T=8, B=2, N=2, H=70, M=1, seed=61)
     theta = nf.init(case.net, "orthogonal", rng=61)
-    jacobian = np.stack([nf.jvp(case.net, theta, case.batch.inputs[:, :1], state_dot=row.reshape(1, 1, 70)).state.ravel()
-                         for row in np.eye(70)])  # fmt: skip
+    inputs = case.batch.inputs[:, :1]
+    rows = np.eye(70).reshape(70, 1, 1, 70)
+    jacobian = np.stack([nf.jvp(case.net, theta, inputs, state_dot=row).state.ravel() for row in rows])
     wanted = np.linalg.svd(jacobian, compute_uv=False)[:3]
     seen = nf.jacobian_singular_values(case.net, theta, case.batch.inputs, k=3)
     assert_close(seen.values[0], wanted, 1e-6)

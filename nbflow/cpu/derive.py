@@ -325,8 +325,8 @@ def _checked(derived: Cell, cell: Cell) -> Cell:
         found = jvp(saved, s, None, b_in, b_rec, u)
         if not np.allclose(found, wanted, rtol=1e-3, atol=1e-6):
             raise ValueError(
-                f"the step of cell {cell.gates} has a complex step of {found} where differences give {wanted}; expected "
-                f"a function that takes complex numbers, without abs or comparisons. Write step_vjp, step_jvp and "
-                f"step_vjp_jvp by hand."
+                f"the step of cell {cell.gates} has a complex step of {found} where differences give {wanted}; "
+                f"expected a function that takes complex numbers, without abs or comparisons. Write step_vjp, step_jvp "
+                f"and step_vjp_jvp by hand."
             )
     return derived

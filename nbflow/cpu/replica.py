@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.job import IMMEDIATE, PACKED, job_dtype
+from nbflow.cpu.job import IMMEDIATE, job_dtype
 from nbflow.cpu.memory import clear, view
 from nbflow.cpu.product import lanes, panel_vectors
 
-# Addresses of packed parameters.
-Packed = namedtuple("Packed", PACKED)
+
+class Packed(NamedTuple):
+    """Addresses of packed parameters."""
+
+    p_in: int
+    p_rec: int
+    p_rec_back: int
+    p_bias_rec: int
+    p_out: int
+    p_out_back: int
+    p_b_out: int
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,11 @@ def lyapunov_exponents(
     if _check.count("discard", discard, 0) >= steps:
         raise ValueError(f"discard is {discard}; expected less than T = {steps}. Discard fewer.")
     carry = _Carry(net, theta, np.repeat(inputs, k, axis=1), every)
-    basis = np.tile(np.eye(lines * hidden, k), (batch, 1, 1))
-    now = np.zeros((batch, lines, hidden)) if state is None else state
+    basis: Floats = np.tile(np.eye(lines * hidden, k), (batch, 1, 1))
+    now: Floats = np.zeros((batch, lines, hidden)) if state is None else state
     grown, cuts = np.zeros((batch, k)), sorted({*range(discard, steps, every), *range(discard, 0, -every), 0, steps})
     with np.errstate(divide="ignore"):
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        for start, stop in itertools.pairwise(cuts):
             now, basis, sizes = carry.through(start, stop, now, basis)
             if start >= discard:
                 grown += np.log(sizes)

@@ -15,7 +15,6 @@ from nbflow.network import Network
 from nbflow.products import listened
 from nbflow.records import Floats, Spectrum
 
-
 # Up to here a dense decomposition is as fast as Lanczos iterations, and finds what they lose of a small rank.
 SMALL = 64
 
@@ -39,11 +38,13 @@ class LongJacobian:
 
     def push(self, vector: Floats) -> Floats:
         """Return ds_T/ds_0 @ vector."""
-        return self._run("push", self.space.set_state_dot, vector).gather_state("states_dot", self.space.steps).ravel()
+        moved: Floats = self._run("push", self.space.set_state_dot, vector).gather_state("states_dot", self.space.steps)
+        return moved.ravel()
 
     def pull(self, vector: Floats) -> Floats:
         """Return its transpose @ vector."""
-        return self._run("pull", self.space.set_seed, vector).gather_state("delta").ravel()
+        pulled: Floats = self._run("pull", self.space.set_seed, vector).gather_state("delta")
+        return pulled.ravel()
 
     def _run(self, program: str, place: Any, vector: Floats) -> Any:
         from nbflow.cpu.program import execute, set_program
