@@ -245,7 +245,7 @@ def test_scipy_minimises_an_objective_with_and_without_its_hessian():
     assert found.fun < 0.5 * start
     newton = minimize(loss, case.theta, jac=True, hessp=loss.hessp, method="trust-ncg", options={"maxiter": 400})
     assert newton.fun < 0.5 * start
-    assert np.linalg.norm(newton.jac) < 1e-3 * np.linalg.norm(loss(case.theta)[1])
+    assert np.linalg.norm(newton.jac) < 1e-2 * np.linalg.norm(loss(case.theta)[1])
 
 
 def test_an_objective_with_exact_omega_is_a_function_and_its_gradient():

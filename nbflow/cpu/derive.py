@@ -2,8 +2,8 @@
 
 `Im f(x + i h v) / h` is the derivative of f along v to rounding, for h as small as 1e-30: nothing is subtracted (Squire
 and Trapp 1998). A cell with `step` and `step_vjp` gets its second derivatives so; one with `step` alone gets
-`step_vjp` so, and the derivative of that by central differences with four points, right to about 1e-11. All of it
-in double precision, whatever the network's; ten times slower and more than what is written by hand.
+`step_vjp` so, and the derivative of that by central differences with four points, right to about 1e-11
+and wrong within 1e-3 of a kink. All of it in double precision, whatever the network's; ten times slower and more than what is written by hand.
 """
 
 from __future__ import annotations
