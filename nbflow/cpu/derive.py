@@ -2,8 +2,8 @@
 
 `Im f(x + i h v) / h` is the derivative of f along v to rounding, for h as small as 1e-30: nothing is subtracted (Squire
 and Trapp 1998). A cell with `step` and `step_vjp` gets its second derivatives so; one with `step` alone gets
-`step_vjp` so, and the derivative of that by central differences with four points, right to about 1e-11
-and wrong within 1e-3 of a kink. All of it in double precision, whatever the network's; ten times slower and more than what is written by hand.
+`step_vjp` so, and the derivative of that by central differences with four points, right to about 1e-11 and wrong
+within 1e-3 of a kink. All of it in double precision, whatever the network's, and slower than what is written by hand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow._compile import unit
+from nbflow._compile import part, unit
 from nbflow.records import Cell
 
 STEP = 1e-30
@@ -179,11 +179,23 @@ def _build_largest(count: int) -> Any:
 # ------------------------------------------------------------------------- derivatives
 
 
+@functools.cache
+def _build_complex_step(cell: Cell) -> Any:
+    """Build `step` for complex numbers, called and not inlined: a column of the derivative each would take its time."""
+    step = cell.step
+
+    @part
+    def complex_step(a_in, a_rec, s):
+        return step(a_in, a_rec, s)[0]
+
+    return complex_step
+
+
 def _build_columns(cell: Cell, argument: int, count: int) -> Any:
     """Build `columns(a_in, a_rec, s, d)`: d times the derivative of `step` in each number of one argument."""
     if count == 0:
         return _nothing
-    step, gates, states, last = cell.step, len(cell.gates), len(cell.states), count - 1
+    step, gates, states, last = _build_complex_step(cell), len(cell.gates), len(cell.states), count - 1
     before = _build_columns(cell, argument, last)
     nudge_in = _build_nudge(gates, last if argument == A_IN else -1)
     nudge_rec = _build_nudge(gates, last if argument == A_REC else -1)
@@ -192,7 +204,7 @@ def _build_columns(cell: Cell, argument: int, count: int) -> Any:
 
     @unit
     def columns(a_in, a_rec, s, d):
-        new, _ = step(nudge_in(a_in), nudge_rec(a_rec), nudge_state(s))
+        new = step(nudge_in(a_in), nudge_rec(a_rec), nudge_state(s))
         return (*before(a_in, a_rec, s, d), inner(new, d))
 
     return columns
