@@ -30,7 +30,9 @@ _HOMES = {
     "evaluation": ("evaluate",),
     "differences": ("check_gradient",),
     "task": ("Task", "load_task"),
-    "train": ("Recipe", "Run", "train"),
+    "recipe": ("Recipe",),
+    "run": ("Run",),
+    "train": ("train",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _HOME_OF["trace"] = "trace"

@@ -9,7 +9,7 @@ import numpy as np
 from nbflow import _check, counter
 from nbflow.network import Network
 from nbflow.records import Floats
-from nbflow.task import Task
+from nbflow.task import Task, check_task
 
 # Sequences in one pass: enough for the matrix product, few enough for the second-level cache.
 PASS = 200
@@ -99,8 +99,6 @@ def evaluate(
     >>> abs(evaluate(net, nf.init(net, "smart_tanh", rng=0), "temporal_order", length=10, size=1000) - 0.75) < 0.1
     True
     """
-    from nbflow.train import check_task
-
     rows, single = _check.parameters(net, theta)
     found = check_task(net, task)
     lengths = _check.length_range("length", length, found.shortest)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbflow import _check, counter
 from nbflow._load import load
 from nbflow.records import Batch, Floats, Unit
+
+if TYPE_CHECKING:
+    from nbflow.network import Network
 
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
 
@@ -201,4 +204,19 @@ def load_task(name: str) -> Task:
     'square'
     """
     found: Task = load("tasks", name, "task")
+    return found
+
+
+def check_task(net: Network, task: Any) -> Task:
+    """Return the task, which must fit the network."""
+    found: Task = load("tasks", task, "task")
+    if not isinstance(found, Task):
+        raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")
+    got = (net.n_in, net.n_out, net.loss_object)
+    wanted = (found.n_in, found.n_out, load("losses", found.loss))
+    if got != wanted:
+        raise ValueError(
+            f"net has n_in={net.n_in}, n_out={net.n_out}, loss={net.loss!r}; expected {found.n_in}, {found.n_out}, "
+            f"{found.loss!r} for this task. Make the network with task.n_in, task.n_out and task.loss."
+        )
     return found

@@ -272,7 +272,7 @@ class FakeEvaluator:
 def evaluated(monkeypatch, errors, **changes):
     """Train two replicas whose evaluations, one after every update, are these errors."""
     monkeypatch.setattr(FakeEvaluator, "errors", errors)
-    monkeypatch.setattr(importlib.import_module("nbflow.train"), "Evaluator", FakeEvaluator)
+    monkeypatch.setattr(importlib.import_module("nbflow.loop"), "Evaluator", FakeEvaluator)
     changes = {"evaluate_every": 1, "max_updates": len(errors), "record_every": 1} | changes
     return nf.train(NET, theta_of(replicas=2), TASK, recipe(**changes))
 
@@ -311,7 +311,7 @@ def test_stop_when_solved_ends_at_the_first_passage_of_the_last_replica(monkeypa
 def test_stop_when_solved_stops_between_two_rows_of_the_history_and_calls_back(monkeypatch):
     calls = []
     monkeypatch.setattr(FakeEvaluator, "errors", [(0.5, 0.5), (0.0, 0.0), (0.0, 0.0)])
-    monkeypatch.setattr(importlib.import_module("nbflow.train"), "Evaluator", FakeEvaluator)
+    monkeypatch.setattr(importlib.import_module("nbflow.loop"), "Evaluator", FakeEvaluator)
     how = recipe(max_updates=9, record_every=7, evaluate_every=2, stop_when_solved=True)
     run = nf.train(NET, theta_of(replicas=2), TASK, how, callbacks=[lambda run: calls.append(run.updates)])
     assert run.updates == 4

@@ -1,0 +1,173 @@
+"""Loop: one training run, update by update."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow._load import load
+from nbflow.batches import SourceBatches, Spaces, TaskBatches
+from nbflow.clipping import Clipper, check_clip
+from nbflow.evaluation import Evaluator
+from nbflow.gradient import check_flow
+from nbflow.network import Network
+from nbflow.recipe import Recipe, check_recipe, describe
+from nbflow.records import Clip, Floats, Flow, Optimizer
+from nbflow.run import Callback, Run
+from nbflow.setting import Setting, at_zero
+from nbflow.task import Task, check_task
+from nbflow.window import Window
+
+
+class Loop:
+    """The state of a training run: everything is checked and allocated before the first update."""
+
+    def __init__(self, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int) -> None:
+        rows, self.single = _check.parameters(net, theta)
+        self.net, self.recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
+        self.theta, self.replicas = rows.copy(), rows.shape[0]
+        self.d_theta = np.empty_like(self.theta)
+        self.dtype = net.scalar
+        source = task if callable(task) and not isinstance(task, Task) else None
+        self.task = None if source else check_task(net, task)
+        self._prepare_optimizer()
+        self._prepare_flow()
+        self._prepare_clip()
+        self._prepare_batches(source)
+        self._prepare_evaluation()
+        self.window = Window(self.replicas, recipe.record_every, recipe.flow is not None)
+        self.run = Run(theta=self._stripped(self.theta), recipe=describe(recipe))
+        self.run.first_passage = self._plain([None] * self.replicas)
+        self.run.stays_below = self._plain([False] * self.replicas)
+        self.solved_at: list[int | None] = [None] * self.replicas
+        self.stays = [False] * self.replicas
+        self.started = time.perf_counter()
+
+    def _prepare_optimizer(self) -> None:
+        from nbflow.cpu.update import build_update
+
+        optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
+        settings = _check.settings(optimizer.settings, self.recipe.settings)
+        self.slots = np.zeros((self.replicas, len(optimizer.slots), self.net.size), self.dtype)
+        self.settings = np.array(list(settings.values()), self.dtype).reshape(1, -1, 1)
+        self.update = build_update(optimizer.update, len(optimizer.slots), len(settings))
+        self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
+
+    def _prepare_flow(self) -> None:
+        flow = self.recipe.flow
+        self.penalty = self.alpha = None
+        if flow is not None:
+            if not isinstance(flow, Flow):
+                check_flow(flow, self.replicas, self.net.dtype)
+            first = dataclasses.replace(flow, alpha=at_zero(flow.alpha))
+            self.penalty, _ = check_flow(first, self.replicas, self.net.dtype)
+            self.alpha = Setting("alpha", flow.alpha, self.replicas, self.dtype, least=0.0, finite=True)
+
+    def _prepare_clip(self) -> None:
+        # Without a clip the same code measures the norm, and changes nothing.
+        clip = Clip("norm", math.inf, nonfinite="keep") if self.recipe.clip is None else self.recipe.clip
+        if not isinstance(clip, Clip):
+            check_clip(clip, self.replicas, self.net.dtype)
+        check_clip(dataclasses.replace(clip, threshold=at_zero(clip.threshold)), self.replicas, self.net.dtype)
+        self.clipper = Clipper(self.net, clip, self.replicas)
+        self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
+
+    def _prepare_batches(self, source: Any) -> None:
+        from nbflow.cpu.program import execute
+
+        self.execute = execute
+        spaces = Spaces(self.net, self.recipe, self.replicas, self.penalty, self.alpha)
+        self.batches: TaskBatches | SourceBatches
+        if self.task is None:
+            self.batches = SourceBatches(source, self.theta, self.single, self.d_theta, spaces)
+        else:
+            self.batches = TaskBatches(self.task, self.recipe, self.seed, self.theta, self.d_theta, spaces)
+
+    def _prepare_evaluation(self) -> None:
+        recipe = self.recipe
+        self.evaluator = None
+        if self.task is not None and recipe.evaluate_every:
+            self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replicas, recipe.evaluate_size)
+
+    def go(self, callbacks: Sequence[Callback]) -> None:
+        """Update until the end, a stopping rule, or an exception."""
+        recipe, run = self.recipe, self.run
+        while run.updates < recipe.max_updates:
+            self._one_update(run.updates)
+            run.updates += 1
+            if run.updates % recipe.record_every == 0 or run.updates == recipe.max_updates:
+                stop = self._pause(callbacks)
+                if stop:
+                    return
+            elif self.evaluator is not None and run.updates % recipe.evaluate_every == 0:
+                self._evaluate()
+                if self._solved():
+                    self._pause(callbacks)
+                    return
+
+    def _pause(self, callbacks: Sequence[Callback]) -> bool:
+        """Write a row of the history, evaluate if it is time, call back; return whether to end."""
+        recipe, run = self.recipe, self.run
+        self._record()
+        evaluated = run.evaluations["update"][-1:] == [run.updates]
+        due = run.updates % max(recipe.evaluate_every, 1) == 0 or run.updates == recipe.max_updates
+        if self.evaluator is not None and due and not evaluated:
+            self._evaluate()
+        run.seconds = time.perf_counter() - self.started
+        answers = [callback(run) for callback in callbacks]
+        return self._solved() or any(answer is True for answer in answers)
+
+    def _one_update(self, update: int) -> None:
+        space = self.batches.next(update)
+        if self.alpha is not None:
+            space.pool["alpha"] = self.alpha.at(update)
+        self.execute(space)
+        threshold = self.threshold.at(update)
+        self.clipper.apply(self.d_theta, self.d_theta, threshold, self.theta)
+        if self.clipper.needs_mending():
+            self.clipper.mend(self.d_theta, self.d_theta, threshold, self.theta, self.seed, update)
+        self.update(self.theta, self.d_theta, self.slots, self.lr.at(update), self.settings, self.dtype(update + 1))
+        self.window.add(space.report, self.clipper.report)
+
+    def _record(self) -> None:
+        run = self.run
+        row = {"update": run.updates, "seconds": time.perf_counter() - self.started, "length": self.batches.length,
+               "lr": self._plain(self.lr.at(run.updates - 1).tolist())}  # fmt: skip
+        row |= {name: self._plain(values) for name, values in self.window.means().items()}
+        for name, value in row.items():
+            run.history.setdefault(name, []).append(value)
+
+    def _evaluate(self) -> None:
+        assert self.evaluator is not None
+        error = self.evaluator.error(self.theta, self.seed, self.run.updates)
+        self.run.evaluations["update"].append(self.run.updates)
+        self.run.evaluations["error"].append(self._plain(error.tolist()))
+        for r in range(self.replicas):
+            below = bool(error[r] < self.recipe.solved_below)
+            if below and self.solved_at[r] is None:
+                self.solved_at[r], self.stays[r] = self.run.updates, True
+            elif not below:
+                self.stays[r] = False
+        self.run.first_passage = self._plain(list(self.solved_at))
+        self.run.stays_below = self._plain(list(self.stays))
+
+    def _solved(self) -> bool:
+        return self.recipe.stop_when_solved and all(at is not None for at in self.solved_at)
+
+    def finish(self) -> None:
+        """Write what is left: the last rows, the time, the parameters."""
+        if self.window.count:
+            self._record()
+        self.run.seconds = time.perf_counter() - self.started
+
+    def _plain(self, values: Any) -> Any:
+        return values[0] if self.single else values
+
+    def _stripped(self, rows: Floats) -> Floats:
+        return rows[0] if self.single else rows

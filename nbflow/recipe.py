@@ -1,0 +1,115 @@
+"""Recipe: how a network is trained; checked, and described in plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.records import Clip, Floats, Flow, HiddenClip, Optimizer, Penalty, Rule
+from nbflow.task import Task
+
+Schedule = Callable[[int], Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    `lr`, the clip's threshold and the flow's alpha are each a number, one number per replica (R,), or a function of the
+    update (counted from 0) that returns either.
+
+    Parameters
+    ----------
+    optimizer : str or Optimizer
+        One of `nbflow.names("optimizers")`.
+    lr : float, array of shape (R,) or function
+        The learning rate.
+    batch_size : int
+        B.
+    lengths : int or tuple of two ints
+        The length of a batch, or the smallest and the largest of lengths drawn for each batch.
+    clip : Clip, optional
+    flow : Flow, optional
+    clip_hidden, clip_example, clip_microbatch : optional
+        As in `nbflow.gradient`; the clip then sees what comes out of these.
+    max_updates : int
+        Where training ends.
+    record_every : int
+        Updates between two rows of the history; a row holds means over them.
+    evaluate_every : int
+        Updates between two evaluations, each on `evaluate_size` sequences of a stream that training never sees; 0 for
+        none.
+    evaluate_size : int
+        10,000 as in Hochreiter and Schmidhuber 1997.
+    solved_below : float
+        The error below which a task counts as solved: 1 %.
+    stop_when_solved : bool
+        Whether to end once every replica has passed below `solved_below`.
+    settings : dict
+        Settings of the optimizer that differ from its own, as {"momentum": 0.95}.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> recipe = nf.Recipe(lr=lambda update: 0.1 / (1 + update), clip=nf.Clip("norm", 1.0), max_updates=100)
+    """
+
+    optimizer: str | Optimizer = "sgd"
+    lr: float | Floats | Schedule = 0.01
+    batch_size: int = 20
+    lengths: int | tuple[int, int] = (50, 200)
+    clip: Clip | None = None
+    flow: Flow | None = None
+    clip_hidden: HiddenClip | None = None
+    clip_example: float | Floats | None = None
+    clip_microbatch: tuple[int, float | Floats] | None = None
+    max_updates: int = 1000
+    record_every: int = 100
+    evaluate_every: int = 1000
+    evaluate_size: int = 10_000
+    solved_below: float = 0.01
+    stop_when_solved: bool = False
+    settings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def length_range(self) -> tuple[int, int]:
+        """The smallest and the largest length."""
+        return _check.length_range("lengths", self.lengths)
+
+
+def check_recipe(recipe: Any) -> Recipe:
+    """Check every field that needs no network."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is a {type(recipe).__name__}; expected a Recipe. Write nbflow.Recipe(...).")
+    for name in ("batch_size", "max_updates", "record_every", "evaluate_size"):
+        _check.count(name, getattr(recipe, name))
+    _check.count("evaluate_every", recipe.evaluate_every, 0)
+    _check.length_range("lengths", recipe.lengths)
+    if not 0 < _check.per_replica("solved_below", recipe.solved_below, 1, least=0.0, above=True)[0] <= 1:
+        raise ValueError(f"solved_below is {recipe.solved_below}; expected an error in (0, 1]. The usual one is 0.01.")
+    return recipe
+
+
+def describe(thing: Any) -> Any:
+    """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name."""
+    if isinstance(thing, Rule | Penalty | Optimizer | Task):
+        return type(thing).__name__
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        return {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+    if isinstance(thing, np.ndarray | np.generic):
+        return thing.tolist()
+    if isinstance(thing, dict):
+        return {str(key): describe(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [describe(value) for value in thing]
+    if callable(thing):
+        return getattr(thing, "__qualname__", repr(thing))
+    if isinstance(thing, float) and not math.isfinite(thing):
+        return str(thing)
+    return thing

@@ -1,0 +1,31 @@
+"""Setting: a number of a recipe, one per replica, or a schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.records import Floats
+
+
+class Setting:
+    """A number, one per replica, or a function of the update that returns either; checked each time it is asked."""
+
+    def __init__(self, name: str, value: Any, replicas: int, dtype: Any, **limits: Any) -> None:
+        self.name, self.value, self.replicas, self.dtype, self.limits = name, value, replicas, dtype, limits
+        self.fixed = None if callable(value) else self._checked(value)
+
+    def _checked(self, value: Any) -> Floats:
+        found = _check.per_replica(self.name, value, self.replicas, dtype=self.dtype, **self.limits)
+        return np.ascontiguousarray(found, self.dtype)
+
+    def at(self, update: int) -> Floats:
+        """Return the values (R,) of an update."""
+        return self._checked(self.value(update)) if self.fixed is None else self.fixed
+
+
+def at_zero(value: Any) -> Any:
+    """Return what is used first, for a check before the first update."""
+    return value(0) if callable(value) else value
