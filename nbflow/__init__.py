@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "_load": ("names",),
     "records": ("Batch", "Cell", "Clip", "Clipped", "Cotangent", "Flow", "Gradient", "GradientCheck", "HiddenClip",
-                "Loss", "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Trace"),
+                "Loss", "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Threshold", "Trace"),
     "network": ("Network", "init"),
     "layout": ("pack", "unpack"),
     "gradient": ("gradient", "predict", "workspace"),
@@ -29,6 +29,7 @@ _HOMES = {
     "clipping": ("clip",),
     "evaluation": ("evaluate",),
     "differences": ("check_gradient",),
+    "threshold": ("load_threshold",),
     "task": ("Task", "load_task"),
     "recipe": ("Recipe",),
     "run": ("Run",),

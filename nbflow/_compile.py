@@ -30,7 +30,8 @@ from numba.core.ccallback import CFunc
 from numba.core.types import intp, void
 
 # What machine code can depend on: edit any of these, and everything is compiled anew.
-SOURCES = ("_compile.py", "scalars.py", "counter.py", "cpu", "cells", "losses", "clips", "flows", "optimizers", "tasks")
+SOURCES = ("_compile.py", "scalars.py", "counter.py", "cpu", "cells", "losses", "clips", "flows", "optimizers",
+           "thresholds", "tasks")  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ import pkgutil
 from typing import Any
 
 from nbflow import _check
-from nbflow.records import Cell, Loss, Optimizer, Penalty, Rule
+from nbflow.records import Cell, Loss, Optimizer, Penalty, Rule, Threshold
 
 # What a package's files declare: the name of the constant, and its type where nbflow has one for it.
 DECLARED: dict[str, tuple[str, Any]] = {
@@ -17,6 +17,7 @@ DECLARED: dict[str, tuple[str, Any]] = {
     "flows": ("PENALTY", Penalty),
     "clips": ("RULE", Rule),
     "optimizers": ("OPTIMIZER", Optimizer),
+    "thresholds": ("THRESHOLD", Threshold),
     "inits": ("draw", None),
     "tasks": ("TASK", None),
 }
@@ -28,7 +29,7 @@ def names(package: str) -> tuple[str, ...]:
     Parameters
     ----------
     package : str
-        One of "cells", "losses", "flows", "clips", "optimizers", "inits", "tasks".
+        One of "cells", "losses", "flows", "clips", "optimizers", "thresholds", "inits", "tasks".
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from nbflow._load import load
 from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, SCALE
 from nbflow.gradient import backend_there, per_network
 from nbflow.network import Network
-from nbflow.records import Clip, Clipped, Floats, Rule
+from nbflow.records import Clip, Clipped, Floats, Rule, Threshold
 
 POLICIES = ("random", "skip", "zero", "shrink", "raise", "keep")
 SHRINK = 0.02
@@ -97,6 +98,11 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
     if not isinstance(how, Clip):
         raise TypeError(f"clip is a {type(how).__name__}; expected a Clip. Write nbflow.Clip('norm', 1.0).")
     load("clips", how.rule, "rule")
+    if isinstance(how.threshold, str | Threshold) or callable(how.threshold):
+        raise TypeError(
+            f"threshold is {how.threshold!r}; expected a number, or one per replica: a single clip knows no update and "
+            f"no past norms. Give a float, or use it in the recipe of nbflow.train."
+        )
     _check.choice("nonfinite", how.nonfinite, POLICIES)
     return _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
 
@@ -172,6 +178,11 @@ class Clipper:
     def _replacement(self, row: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> Any:
         policy = self.how.nonfinite
         if policy == "random":
+            if math.isinf(threshold):
+                raise FloatingPointError(
+                    f"{_where(self.net, row, r, self.report.shape[0])} A random step has the threshold's length, and "
+                    f"that is {threshold}: give a finite one."
+                )
             return random_step(row.size, threshold, seed, r, index)
         if policy == "shrink":
             step = np.zeros_like(row)

@@ -22,6 +22,7 @@ from nbflow.records import Clip, Floats, Flow, Optimizer
 from nbflow.run import Callback, Run
 from nbflow.setting import Setting, at_zero
 from nbflow.task import Task, check_task
+from nbflow.threshold import Follower, follows
 from nbflow.window import Window
 
 
@@ -32,7 +33,8 @@ class Loop:
         rows, self.single = _check.parameters(net, theta)
         self.net, self.recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
-        self.d_theta = np.empty_like(self.theta)
+        # Two arrays, so that the report of a clip can compare them.
+        self.d_theta, self.applied = np.empty_like(self.theta), np.empty_like(self.theta)
         self.dtype = net.scalar
         source = task if callable(task) and not isinstance(task, Task) else None
         self.task = None if source else check_task(net, task)
@@ -41,7 +43,7 @@ class Loop:
         self._prepare_clip()
         self._prepare_batches(source)
         self._prepare_evaluation()
-        self.window = Window(self.replicas, recipe.record_every, recipe.flow is not None)
+        self.window = Window(self.replicas, recipe)
         self.run = Run(theta=self._stripped(self.theta), recipe=describe(recipe))
         self.run.first_passage = self._plain([None] * self.replicas)
         self.run.stays_below = self._plain([False] * self.replicas)
@@ -74,9 +76,15 @@ class Loop:
         clip = Clip("norm", math.inf, nonfinite="keep") if self.recipe.clip is None else self.recipe.clip
         if not isinstance(clip, Clip):
             check_clip(clip, self.replicas, self.net.dtype)
-        check_clip(dataclasses.replace(clip, threshold=at_zero(clip.threshold)), self.replicas, self.net.dtype)
+        following = follows(clip.threshold)
+        first = 1.0 if following else at_zero(clip.threshold)
+        check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net.dtype)
         self.clipper = Clipper(self.net, clip, self.replicas)
-        self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
+        self.threshold: Setting | Follower
+        if following:
+            self.threshold = Follower(clip.threshold, self.d_theta)
+        else:
+            self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
 
     def _prepare_batches(self, source: Any) -> None:
         from nbflow.cpu.program import execute
@@ -129,16 +137,18 @@ class Loop:
             space.pool["alpha"] = self.alpha.at(update)
         self.execute(space)
         threshold = self.threshold.at(update)
-        self.clipper.apply(self.d_theta, self.d_theta, threshold, self.theta)
+        self.clipper.apply(self.d_theta, self.applied, threshold, self.theta)
         if self.clipper.needs_mending():
-            self.clipper.mend(self.d_theta, self.d_theta, threshold, self.theta, self.seed, update)
-        self.update(self.theta, self.d_theta, self.slots, self.lr.at(update), self.settings, self.dtype(update + 1))
+            self.clipper.mend(self.d_theta, self.applied, threshold, self.theta, self.seed, update)
+        self.update(self.theta, self.applied, self.slots, self.lr.at(update), self.settings, self.dtype(update + 1))
         self.window.add(space.report, self.clipper.report)
 
     def _record(self) -> None:
         run = self.run
         row = {"update": run.updates, "seconds": time.perf_counter() - self.started, "length": self.batches.length,
                "lr": self._plain(self.lr.at(run.updates - 1).tolist())}  # fmt: skip
+        if self.recipe.clip is not None:
+            row["threshold"] = self._plain(self.threshold.last.tolist())
         row |= {name: self._plain(values) for name, values in self.window.means().items()}
         for name, value in row.items():
             run.history.setdefault(name, []).append(value)

@@ -228,6 +228,36 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """A threshold that follows the norms of the gradients, or the update, in a training run: units, for one network.
+
+    Attributes
+    ----------
+    value : unit
+        `(norm, memory, settings, update) -> threshold`: `norm` is the joint norm of this update's gradient, Inf if that
+        is not finite; `memory` a row of float64 numbers, all 0 before the first update; `settings` the numbers below,
+        in their order; updates are counted from 0.
+    learn : unit, optional
+        `(norm, memory, settings)`: write a norm into the memory. It is never given one that is not finite.
+    learns_first : bool
+        Whether this update's norm is learnt before `value` is asked, not after.
+    memory : int or function
+        How many numbers are remembered; a function is given the settings by name.
+    settings : dict
+        Its constants, each a number or an array (R,); None for one that must be given.
+    limits : dict
+        The smallest and the largest value of a setting; a setting without them must be above 0.
+    """
+
+    value: Unit
+    learn: Unit | None = None
+    learns_first: bool = False
+    memory: int | Callable[..., int] = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Flow:
     """Omega, the regularizer of gradient flow (Pascanu, Mikolov, Bengio 2013, eq. 9-10; Goodfellow et al., eq. 10.52).
 
@@ -283,11 +313,12 @@ class Clip:
     rule : str or Rule
         One of `nbflow.names("clips")`, or a rule of your own.
     threshold : float or array of shape (R,)
-        In units of the gradient; a gradient is clipped strictly above it.
+        In units of the gradient; a gradient is clipped strictly above it. In a recipe also a function of the update
+        that returns either, one of `nbflow.names("thresholds")`, or a `Threshold`.
     nonfinite : str
         What becomes of a gradient with NaN or Inf: "random", "skip", "zero", "shrink", "raise" or "keep".
     """
 
     rule: str | Rule
-    threshold: float | Floats
+    threshold: float | Floats | str | Threshold | Callable[[int], Any]
     nonfinite: str = "random"

@@ -22,8 +22,11 @@ class Run:
         Wall time, evaluations included.
     history : dict of lists
         A row every `record_every` updates, means since the row before: "update", "seconds", "length", "lr", and, per
-        network, "loss", "omega" (with a flow), "norm" of the finite gradients, "clipped" (the part of updates in which
-        the clip changed it) and "nonfinite" (the number of gradients that were not). Plain numbers, or lists of R.
+        network, "loss", "omega" (with a flow), "norm" of the finite gradients, and "nonfinite" (how many gradients were
+        not; each met the clip's policy, "keep" where there is no clip). With a clip also "threshold" (the last one),
+        "clipped_norm" and "cosine" (the finite gradients' norm after the clip, and the cosine between before and
+        after). "clipped" is the part of updates in which the clip changed the gradient or met one that was not finite.
+        Plain numbers, or lists of R.
     evaluations : dict of lists
         "update" and "error", the part of sequences that are wrong.
     first_passage : int or None, or a list of R

@@ -23,7 +23,8 @@ class Setting:
 
     def at(self, update: int) -> Floats:
         """Return the values (R,) of an update."""
-        return self._checked(self.value(update)) if self.fixed is None else self.fixed
+        self.last = self._checked(self.value(update)) if self.fixed is None else self.fixed
+        return self.last
 
 
 def at_zero(value: Any) -> Any:

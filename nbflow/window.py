@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from nbflow.cpu.report import COLUMNS, ENTRIES, FINITE, NORM, SCALE
+from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE
+from nbflow.recipe import Recipe
 from nbflow.records import Floats
 
 # Rows that a window keeps before it sums them.
 KEPT = 256
+# What is summed; a clip is `compared` where the gradient before and after it has a direction.
+SUMS = ("loss", "omega", "norm", "clipped norm", "finite", "changed", "cosine", "compared")
 
 
 class Window:
     """Sums since the last row of the history."""
 
-    def __init__(self, replicas: int, size: int, flowing: bool) -> None:
-        self.flowing = flowing
+    def __init__(self, replicas: int, recipe: Recipe) -> None:
+        self.flowing, self.clipping = recipe.flow is not None, recipe.clip is not None
         # Kept as they come and summed now and then: sums at every update would be overhead of the loop.
-        self.reports = np.zeros((min(size, KEPT), replicas, 3))
-        self.clips = np.zeros((min(size, KEPT), replicas, len(COLUMNS)))
-        self.sums = np.zeros((6, replicas))
+        size = min(recipe.record_every, KEPT)
+        self.reports = np.zeros((size, replicas, 3))
+        self.clips = np.zeros((size, replicas, len(COLUMNS)))
+        self.sums = np.zeros((len(SUMS), replicas))
         self.count = self.summed = 0
 
     def add(self, report: Floats, clip: Floats) -> None:
@@ -32,26 +38,37 @@ class Window:
             self._sum()
 
     def _sum(self) -> None:
-        """Add what was kept to the sums: loss, omega, norms, how many were finite, clipped, updates."""
+        """Add what was kept to the sums."""
         kept = self.count - self.summed
         reports, clips = self.reports[:kept], self.clips[:kept]
         finite = clips[:, :, FINITE] != 0
-        norms = np.divide(clips[:, :, NORM], clips[:, :, SCALE], out=np.zeros(finite.shape), where=finite)
         changed = np.where(finite, clips[:, :, ENTRIES] > 0, True)
-        parts = (reports[:, :, 0], reports[:, :, 1], norms, finite, changed, np.ones(finite.shape))
+        norms, clipped = clips[:, :, NORM], clips[:, :, CLIPPED_NORM]
+        product = norms * clipped
+        compared = finite & (product > 0)
+        parts = (reports[:, :, 0], reports[:, :, 1], _quotient(norms, clips[:, :, SCALE], finite),
+                 _quotient(clipped, clips[:, :, CLIPPED_SCALE], finite), finite, changed,
+                 _quotient(clips[:, :, INNER], product, compared), compared)  # fmt: skip
         self.sums += [part.sum(axis=0) for part in parts]
         self.summed = self.count
 
     def means(self) -> dict[str, list[float]]:
         """Return the means, and begin anew."""
         self._sum()
-        loss, omega, norm, finite, clipped, count = self.sums
-        found = {"loss": loss / count}
+        loss, omega, norm, clipped_norm, finite, clipped, cosine, compared = self.sums
+        found = {"loss": loss / self.count}
         if self.flowing:
-            found["omega"] = omega / count
+            found["omega"] = omega / self.count
         found["norm"] = norm / np.maximum(finite, 1)
-        found["clipped"] = clipped / count
-        found["nonfinite"] = (count - finite).astype(int)
+        if self.clipping:
+            found["clipped_norm"] = clipped_norm / np.maximum(finite, 1)
+            found["cosine"] = cosine / np.maximum(compared, 1)
+        found["clipped"] = clipped / self.count
+        found["nonfinite"] = (self.count - finite).astype(int)
         self.sums = np.zeros_like(self.sums)
         self.count = self.summed = 0
         return {name: values.tolist() for name, values in found.items()}
+
+
+def _quotient(a: Any, b: Any, where: Any) -> Any:
+    return np.divide(a, b, out=np.zeros(a.shape), where=where)

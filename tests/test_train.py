@@ -358,7 +358,8 @@ def test_the_whole_report_is_plain_data_that_json_takes(replicas):
     assert again["recipe"]["clip"]["rule"] == "norm"
     assert "theta" not in again
     rows = again["history"]
-    assert set(rows) == {"update", "seconds", "length", "lr", "loss", "omega", "norm", "clipped", "nonfinite"}
+    assert set(rows) == {"update", "seconds", "length", "lr", "threshold", "loss", "omega", "norm", "clipped_norm",
+                         "cosine", "clipped", "nonfinite"}  # fmt: skip
     assert {len(column) for column in rows.values()} == {3}
     assert rows["update"] == [2, 4, 6]
     assert np.shape(rows["loss"]) == (3,) + (() if replicas is None else (replicas,))

@@ -62,8 +62,7 @@ def build_clip(rule_clip, over, dtype):
     """Build `clip(d, out, thresholds, report)` for a rule over all entries jointly, or over each alone.
 
     d and out (R, P), thresholds (R,), report (R, columns of `nbflow.cpu.report`). A row of d that is not finite is
-    left to the policy.
-    `out` may be `d`; then the inner product is that of `out` with itself.
+    left to the policy. `out` must not be `d`: the report compares the two.
     """
     look_before, look_after = build_look(dtype)
     apply, one = build_apply(rule_clip, dtype), dtype(1)

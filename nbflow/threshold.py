@@ -1,0 +1,114 @@
+"""Thresholds that follow the norms of the gradients of a training run, or the update."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow._load import load, names
+from nbflow.records import Floats, Threshold
+
+
+def load_threshold(name: str, **settings: Any) -> Threshold:
+    """Return the threshold of this name, for `Clip(rule, threshold)` in a recipe.
+
+    It is asked at every update of `nbflow.train`, and follows the joint norm of all parameters, whatever the rule of
+    the clip measures. Each replica has a threshold and a memory of its own. The memory is bounded; a norm that is not
+    finite never enters it.
+
+    Parameters
+    ----------
+    name : str
+        One of `nbflow.names("thresholds")`: "constant", "linear", "inverse_time", "percentile" (AutoClip), "zscore"
+        (ZClip), "quantile" (Andrew et al. 2021). The top of its file gives formula, source and settings.
+    **settings : float or array of shape (R,)
+        Settings that differ from its own; those that are None there must be given.
+
+    Returns
+    -------
+    Threshold
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such name or setting, or a setting is out of range.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> half = nf.load_threshold("percentile", percent=50)
+    >>> half.settings
+    {'percent': 50, 'window': 1000.0, 'first': 1.0}
+    >>> recipe = nf.Recipe(clip=nf.Clip("norm", half))
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r}; expected one of {', '.join(names('thresholds'))}. Choose one of these.")
+    found: Threshold = load("thresholds", name)
+    unknown = [setting for setting in settings if setting not in found.settings]
+    if unknown:
+        raise ValueError(
+            f"settings has {unknown}; expected some of: {', '.join(found.settings)}. Leave the others out."
+        )
+    for setting, value in settings.items():
+        _check_setting(found, setting, value, np.size(value))
+    return dataclasses.replace(found, settings={**found.settings, **settings})
+
+
+def follows(value: Any) -> bool:
+    """Tell whether a threshold is a name or a Threshold, not a number or a function."""
+    return isinstance(value, str | Threshold)
+
+
+class Follower:
+    """A threshold at work in a training run: its settings and its memory, a row for each replica.
+
+    `memory` (R, K), float64, is all of its state.
+    """
+
+    def __init__(self, how: str | Threshold, d_theta: Floats) -> None:
+        from nbflow.cpu.threshold import build_follow
+
+        self.how: Threshold = load("thresholds", how, "threshold")
+        self.d_theta, replicas = d_theta, d_theta.shape[0]
+        settings = {name: _check_setting(self.how, name, value, replicas) for name, value in self.how.settings.items()}
+        self.settings = np.ascontiguousarray(np.reshape(list(settings.values()), (-1, replicas)).T[..., None])
+        self.memory = np.zeros((replicas, self._room(settings, replicas)))
+        self.last = np.empty(replicas, d_theta.dtype)
+        how = self.how
+        self._follow = build_follow(how.value, how.learn, how.learns_first, len(settings), d_theta.dtype.type)
+
+    def _room(self, settings: dict[str, Floats], replicas: int) -> int:
+        """Return how many numbers the neediest replica remembers."""
+        memory = self.how.memory
+        if not callable(memory):
+            return _check.count("memory", memory, 0)
+        each = [memory(**{name: float(value[r]) for name, value in settings.items()}) for r in range(replicas)]
+        return max(_check.count("memory", size, 0) for size in each)
+
+    def at(self, update: int) -> Floats:
+        """Return the thresholds (R,) of the gradients that stand in `d_theta` now, and remember these."""
+        if not self._follow(self.d_theta, self.memory, self.settings, update, self.last):
+            raise ValueError(
+                f"threshold is {self.last.tolist()} at update {update}; expected numbers above 0. "
+                f"Look at the `value` of {self.how}."
+            )
+        return self.last
+
+
+def _check_setting(how: Threshold, name: str, value: Any, replicas: int) -> Floats:
+    """Return a setting (R,), which must be in its range."""
+    if value is None:
+        raise ValueError(
+            f"{name} is None; expected a number for this threshold. "
+            f"Write nbflow.load_threshold(name, {', '.join(f'{key}=...' for key in how.settings)})."
+        )
+    if name not in how.limits:
+        return _check.per_replica(name, value, replicas, least=0.0, above=True)
+    low, high = how.limits[name]
+    found = _check.per_replica(name, value, replicas, least=low)
+    if (found > high).any():
+        raise ValueError(f"{name} is {found.max():g}; expected a number from {low:g} to {high:g}. Give a smaller one.")
+    return found
