@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import loop, part
-from nbflow.cpu.norm import build_finite, build_inner, build_measure
+from nbflow.cpu.norm import build_examine, build_inner, build_measure
 from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, ENTRIES, FINITE, INNER, NORM, SCALE
 
 # The least norm of a unit's weights that a relative threshold is measured against (Brock et al. 2021).
@@ -17,15 +17,15 @@ LEAST_WEIGHT_NORM = np.float32(1e-3)
 @functools.cache
 def build_look(dtype):
     """Build `look_before(raw, report)` and `look_after(raw, applied, entries, report)`: a row of a report."""
-    find_largest, inner, measure = build_finite(dtype), build_inner(dtype), build_measure(dtype)
+    examine, inner, measure = build_examine(dtype), build_inner(dtype), build_measure(dtype)
 
     @part
     def look_before(raw, report):
         """Return whether a gradient is finite."""
-        _, finite = find_largest(raw)
+        root, scale, finite = examine(raw)
         report[FINITE] = dtype(finite)
         if finite:
-            report[NORM], report[SCALE] = measure(raw)
+            report[NORM], report[SCALE] = root, scale
         return finite
 
     @part

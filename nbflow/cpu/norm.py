@@ -45,11 +45,13 @@ def build_inner(dtype):
 
     @part
     def plain(a, b):
+        # Slices, so that an index begins at 0: one that might be negative is looked at each time, and nothing becomes a
+        # vector instruction (1.74 us instead of 0.24 us for 3,054 numbers).
         total = dtype(0)
         for start in range(0, a.size, BLOCK):
-            block = dtype(0)
-            for i in range(start, min(start + BLOCK, a.size)):
-                block += a[i] * b[i]
+            here, there, block = a[start : start + BLOCK], b[start : start + BLOCK], dtype(0)
+            for i in range(here.size):
+                block += here[i] * there[i]
             total += block
         return total
 
@@ -71,24 +73,37 @@ def build_inner(dtype):
 
 
 @functools.cache
-def build_measure(dtype):
-    """Build `measure(row)`: its norm as (root, scale)."""
+def build_examine(dtype):
+    """Build `examine(row)`: its norm as (root, scale), and whether all entries are finite."""
     least, most = TRUSTED[dtype]
     large, down, small, up = SCALES[dtype]
     find_largest, inner = build_finite(dtype), build_inner(dtype)
     one = dtype(1)
 
     @part
-    def measure(row):
+    def examine(row):
         total = inner(row, one, row, one)
-        if least <= total <= most:
-            return np.sqrt(total), one
-        largest, _ = find_largest(row)
+        if least <= total <= most:  # then so is every entry
+            return np.sqrt(total), one, True
+        largest, finite = find_largest(row)
         scale = one
         if largest > large:
             scale = down
         elif largest < small:
             scale = up
-        return np.sqrt(inner(row, scale, row, scale)), scale
+        return np.sqrt(inner(row, scale, row, scale)), scale, finite
+
+    return examine
+
+
+@functools.cache
+def build_measure(dtype):
+    """Build `measure(row)`: its norm as (root, scale)."""
+    examine = build_examine(dtype)
+
+    @part
+    def measure(row):
+        root, scale, _ = examine(row)
+        return root, scale
 
     return measure

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import exact_unit, loop, part
-from nbflow.cpu.norm import build_finite, build_measure
+from nbflow.cpu.norm import build_examine
 from nbflow.cpu.rows import build_load
 
 
@@ -23,18 +23,15 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
     d (R, P); memory (R, K), settings (R, number of settings, 1) in float64; thresholds (R,); update an integer. A norm
     that is not finite, or that no float64 holds, is not learnt, and counts as Inf where the threshold is asked.
     """
-    find_largest, measure, load_settings = build_finite(dtype), build_measure(dtype), build_load(setting_count)
+    examine, load_settings = build_examine(dtype), build_load(setting_count)
     enter = forget if learn is None else learn
     greatest = np.finfo(np.float64).max
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 
     @part
     def joint_norm(row):
-        _, finite = find_largest(row)
-        if not finite:
-            return np.inf
-        root, scale = measure(row)
-        return np.float64(root) / np.float64(scale)
+        root, scale, finite = examine(row)
+        return np.float64(root) / np.float64(scale) if finite else np.inf
 
     @loop(value, learn, learns_first, setting_count, dtype)
     def follow(d, memory, settings, update, thresholds):
