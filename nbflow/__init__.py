@@ -19,14 +19,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_load": ("names",),
-    "records": ("Batch", "Cell", "Clip", "Clipped", "Cotangent", "Flow", "Gradient", "GradientCheck", "HiddenClip",
-                "Loss", "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Threshold", "Trace"),
+    "records": ("Batch", "Calibration", "Cell", "Clip", "Clipped", "Cotangent", "Flow", "Gradient", "GradientCheck",
+                "HiddenClip", "Loss", "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Threshold",
+                "Trace"),
     "network": ("Network", "init"),
     "layout": ("pack", "unpack"),
     "gradient": ("gradient", "predict", "workspace"),
     "products": ("hvp", "jvp", "vjp"),
     "objective": ("objective",),
     "clipping": ("clip",),
+    "calibration": ("calibrate_threshold",),
     "evaluation": ("evaluate",),
     "differences": ("check_gradient",),
     "threshold": ("load_threshold",),

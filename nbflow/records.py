@@ -91,6 +91,19 @@ class Clipped(NamedTuple):
     finite: Any  #: whether every entry was finite before; bool, or (R,)
 
 
+class Calibration(NamedTuple):
+    """What `nbflow.calibrate_threshold` returns: norms of gradients that were not clipped, in units of the gradient."""
+
+    norms: Floats  #: (n,), or (n, R); NaN where the gradient was not finite
+    mean: Any  #: of the finite ones, as all below; float, or (R,); NaN if there is none
+    median: Any
+    quantiles: Floats  #: (Q,), or (Q, R), at `levels`
+    levels: tuple[float, ...]  #: parts of the norms that lie below
+    nonfinite: Any  #: how many gradients were not finite; int, or (R,)
+    low: Any  #: half the mean
+    high: Any  #: ten times the mean
+
+
 class GradientCheck(NamedTuple):
     """What `nbflow.check_gradient` returns: relative errors of the whole vector, and where the worst entry lies."""
 
