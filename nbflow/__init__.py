@@ -34,6 +34,7 @@ _HOMES = {
     "threshold": ("load_threshold",),
     "task": ("Task", "load_task"),
     "recipe": ("Recipe",),
+    "resume": ("load_run",),
     "run": ("Run",),
     "train": ("train",),
 }  # fmt: skip

@@ -64,8 +64,8 @@ def calibrate_threshold(
     ((100,), 0, True)
     >>> recipe = nf.Recipe(lengths=10, lr=0.01, clip=nf.Clip("norm", seen.mean))
     """
-    changes = {"max_updates": _check.count("updates", updates), "record_every": 1, "evaluate_every": 0}
-    bare = dataclasses.replace(check_recipe(recipe), clip=None, stop_when_solved=False, **changes)
+    n = _check.count("updates", updates)
+    bare = dataclasses.replace(check_recipe(recipe), clip=None, max_updates=n, record_every=1, evaluate_every=0)
     history = train(net, theta, task, bare, seed=seed).history
     norms = np.where(np.equal(history["nonfinite"], 0), history["norm"], np.nan)
     each = [_summary(column) for column in norms.reshape(len(norms), -1).T]

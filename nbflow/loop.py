@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from nbflow.batches import SourceBatches, Spaces, TaskBatches
 from nbflow.clipping import Clipper, check_clip
 from nbflow.evaluation import Evaluator
 from nbflow.gradient import check_flow
+from nbflow.interrupt import Guard
 from nbflow.network import Network
 from nbflow.recipe import Recipe, check_recipe, describe
 from nbflow.records import Clip, Floats, Flow, Optimizer
+from nbflow.resume import fill
 from nbflow.run import Callback, Run
 from nbflow.setting import Setting, at_zero
 from nbflow.task import Task, check_task
@@ -49,6 +51,8 @@ class Loop:
         self.run.stays_below = self._plain([False] * self.replicas)
         self.solved_at: list[int | None] = [None] * self.replicas
         self.stays = [False] * self.replicas
+        self.length = 0
+        self.guard = Guard()
         self.started = time.perf_counter()
 
     def _prepare_optimizer(self) -> None:
@@ -103,69 +107,99 @@ class Loop:
         if self.task is not None and recipe.evaluate_every:
             self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replicas, recipe.evaluate_size)
 
-    def go(self, callbacks: Sequence[Callback]) -> None:
-        """Update until the end, a stopping rule, or an exception."""
-        recipe, run = self.recipe, self.run
-        while run.updates < recipe.max_updates:
-            self._one_update(run.updates)
-            run.updates += 1
-            if run.updates % recipe.record_every == 0 or run.updates == recipe.max_updates:
-                stop = self._pause(callbacks)
-                if stop:
-                    return
-            elif self.evaluator is not None and run.updates % recipe.evaluate_every == 0:
-                self._evaluate()
-                if self._solved():
-                    self._pause(callbacks)
-                    return
+    def go(self, callbacks: Sequence[Callback], keep: Callable[[], None]) -> None:
+        """Update until the end, a stopping rule, or an exception; `keep` is called where all is settled."""
+        while not self._pause(callbacks) and self.run.updates < self.recipe.max_updates:
+            keep()
+            self._one_update(self.run.updates)
 
     def _pause(self, callbacks: Sequence[Callback]) -> bool:
-        """Write a row of the history, evaluate if it is time, call back; return whether to end."""
+        """Do what is due after so many updates and has not been done; return whether to end."""
         recipe, run = self.recipe, self.run
-        self._record()
-        evaluated = run.evaluations["update"][-1:] == [run.updates]
-        due = run.updates % max(recipe.evaluate_every, 1) == 0 or run.updates == recipe.max_updates
-        if self.evaluator is not None and due and not evaluated:
-            self._evaluate()
-        run.seconds = time.perf_counter() - self.started
-        answers = [callback(run) for callback in callbacks]
-        return self._solved() or any(answer is True for answer in answers)
+        update, last = run.updates, run.updates == recipe.max_updates
+        evaluated = run.evaluations["update"][-1:] == [update] or not update
+        if self.evaluator is not None and not evaluated and (last or update % recipe.evaluate_every == 0):
+            self._evaluate(self.evaluator)
+        solved = self._solved()
+        if self.window.count and (last or solved or update % recipe.record_every == 0):
+            self._record()
+            run.seconds = self.elapsed()
+            answers = [callback(run) for callback in callbacks]
+            return solved or any(answer is True for answer in answers)
+        return solved
 
     def _one_update(self, update: int) -> None:
         space = self.batches.next(update)
         if self.alpha is not None:
             space.pool["alpha"] = self.alpha.at(update)
         self.execute(space)
-        threshold = self.threshold.at(update)
-        self.clipper.apply(self.d_theta, self.applied, threshold, self.theta)
-        if self.clipper.needs_mending():
-            self.clipper.mend(self.d_theta, self.applied, threshold, self.theta, self.seed, update)
-        self.update(self.theta, self.applied, self.slots, self.lr.at(update), self.settings, self.dtype(update + 1))
-        self.window.add(space.report, self.clipper.report)
+        lr = self.lr.at(update)
+        with self.guard:
+            threshold = self.threshold.at(update)
+            self.clipper.apply(self.d_theta, self.applied, threshold, self.theta)
+            if self.clipper.needs_mending():
+                self.clipper.mend(self.d_theta, self.applied, threshold, self.theta, self.seed, update)
+            self.update(self.theta, self.applied, self.slots, lr, self.settings, self.dtype(update + 1))
+            self.window.add(space.report, self.clipper.report)
+            self.run.updates += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return all that an update depends on or changes, by name: views, into which a saved state may be copied."""
+        memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
+        return {"theta": self.theta, "slots": self.slots, **memory, **self.window.state()}
+
+    def restore(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Go back to where a saved run was."""
+        self.window.resize(facts["count"], len(arrays["window/reports"]))
+        fill(self.state(), arrays)
+        self.solved_at, self.stays = (
+            [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
+        )
+        self.lr.last, self.threshold.last = (self._of_replicas(facts["last"][name]) for name in ("lr", "threshold"))
+        self.length = facts["last"]["length"]
+        self.started -= facts["seconds"]
+
+    def last(self) -> dict[str, Any]:
+        """Return what the next row of the history says of the last update alone."""
+        return {"length": self.batches.length or self.length, "lr": self.lr.last.tolist(),
+                "threshold": self.threshold.last.tolist()}  # fmt: skip
+
+    def _of_replicas(self, values: Any) -> Floats:
+        found = np.array(values, self.dtype)
+        if found.shape != (self.replicas,):
+            raise ValueError(
+                f"checkpoint: {values} are not one number for each of {self.replicas} replicas. Delete it."
+            )
+        return found
+
+    def elapsed(self) -> float:
+        """Return the seconds that the run has taken, in this process and in those before."""
+        return time.perf_counter() - self.started
 
     def _record(self) -> None:
-        run = self.run
-        row = {"update": run.updates, "seconds": time.perf_counter() - self.started, "length": self.batches.length,
-               "lr": self._plain(self.lr.at(run.updates - 1).tolist())}  # fmt: skip
+        run, last = self.run, self.last()
+        row = {"update": run.updates, "seconds": self.elapsed(), "length": last["length"],
+               "lr": self._plain(last["lr"])}  # fmt: skip
         if self.recipe.clip is not None:
-            row["threshold"] = self._plain(self.threshold.last.tolist())
-        row |= {name: self._plain(values) for name, values in self.window.means().items()}
-        for name, value in row.items():
-            run.history.setdefault(name, []).append(value)
+            row["threshold"] = self._plain(last["threshold"])
+        with self.guard:
+            row |= {name: self._plain(values) for name, values in self.window.means().items()}
+            for name, value in row.items():
+                run.history.setdefault(name, []).append(value)
 
-    def _evaluate(self) -> None:
-        assert self.evaluator is not None
-        error = self.evaluator.error(self.theta, self.seed, self.run.updates)
-        self.run.evaluations["update"].append(self.run.updates)
-        self.run.evaluations["error"].append(self._plain(error.tolist()))
-        for r in range(self.replicas):
-            below = bool(error[r] < self.recipe.solved_below)
-            if below and self.solved_at[r] is None:
-                self.solved_at[r], self.stays[r] = self.run.updates, True
-            elif not below:
-                self.stays[r] = False
-        self.run.first_passage = self._plain(list(self.solved_at))
-        self.run.stays_below = self._plain(list(self.stays))
+    def _evaluate(self, evaluator: Evaluator) -> None:
+        error = evaluator.error(self.theta, self.seed, self.run.updates)
+        with self.guard:
+            self.run.evaluations["update"].append(self.run.updates)
+            self.run.evaluations["error"].append(self._plain(error.tolist()))
+            for r in range(self.replicas):
+                below = bool(error[r] < self.recipe.solved_below)
+                if below and self.solved_at[r] is None:
+                    self.solved_at[r], self.stays[r] = self.run.updates, True
+                elif not below:
+                    self.stays[r] = False
+            self.run.first_passage = self._plain(list(self.solved_at))
+            self.run.stays_below = self._plain(list(self.stays))
 
     def _solved(self) -> bool:
         return self.recipe.stop_when_solved and all(at is not None for at in self.solved_at)
@@ -174,7 +208,7 @@ class Loop:
         """Write what is left: the last rows, the time, the parameters."""
         if self.window.count:
             self._record()
-        self.run.seconds = time.perf_counter() - self.started
+        self.run.seconds = self.elapsed()
 
     def _plain(self, values: Any) -> Any:
         return values[0] if self.single else values

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.records import Clip, Floats, Flow, HiddenClip, Optimizer, Penalty, Rule
-from nbflow.task import Task
+from nbflow.records import Clip, Floats, Flow, HiddenClip, Optimizer
 
 Schedule = Callable[[int], Any]
 
@@ -98,18 +97,18 @@ def check_recipe(recipe: Any) -> Recipe:
 
 def describe(thing: Any) -> Any:
     """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name."""
-    if isinstance(thing, Rule | Penalty | Optimizer | Task):
-        return type(thing).__name__
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         return {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
     if isinstance(thing, np.ndarray | np.generic):
-        return thing.tolist()
+        return describe(thing.tolist())
     if isinstance(thing, dict):
         return {str(key): describe(value) for key, value in thing.items()}
     if isinstance(thing, list | tuple):
         return [describe(value) for value in thing]
     if callable(thing):
-        return getattr(thing, "__qualname__", repr(thing))
+        function = getattr(thing, "py_func", thing)
+        name = getattr(function, "__qualname__", None)
+        return repr(thing) if name is None else f"{function.__module__}.{name}"
     if isinstance(thing, float) and not math.isfinite(thing):
         return str(thing)
     return thing

@@ -16,6 +16,7 @@ class Setting:
     def __init__(self, name: str, value: Any, replicas: int, dtype: Any, **limits: Any) -> None:
         self.name, self.value, self.replicas, self.dtype, self.limits = name, value, replicas, dtype, limits
         self.fixed = None if callable(value) else self._checked(value)
+        self.last = np.full(replicas, np.nan, dtype)
 
     def _checked(self, value: Any) -> Floats:
         found = _check.per_replica(self.name, value, self.replicas, dtype=self.dtype, **self.limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def load_threshold(name: str, **settings: Any) -> Threshold:
     return dataclasses.replace(found, settings={**found.settings, **settings})
 
 
-def follows(value: Any) -> bool:
+def follows(value: Any) -> TypeGuard[str | Threshold]:
     """Tell whether a threshold is a name or a Threshold, not a number or a function."""
     return isinstance(value, str | Threshold)
 
@@ -71,14 +71,14 @@ class Follower:
     def __init__(self, how: str | Threshold, d_theta: Floats) -> None:
         from nbflow.cpu.threshold import build_follow
 
-        self.how: Threshold = load("thresholds", how, "threshold")
-        self.d_theta, replicas = d_theta, d_theta.shape[0]
-        settings = {name: _check_setting(self.how, name, value, replicas) for name, value in self.how.settings.items()}
+        found: Threshold = load("thresholds", how, "threshold")
+        self.how, self.d_theta, replicas = found, d_theta, d_theta.shape[0]
+        settings = {name: _check_setting(found, name, value, replicas) for name, value in found.settings.items()}
         self.settings = np.ascontiguousarray(np.reshape(list(settings.values()), (-1, replicas)).T[..., None])
         self.memory = np.zeros((replicas, self._room(settings, replicas)))
-        self.last = np.empty(replicas, d_theta.dtype)
-        how = self.how
-        self._follow = build_follow(how.value, how.learn, how.learns_first, len(settings), d_theta.dtype.type)
+        self.last = np.full(replicas, np.nan, d_theta.dtype)
+        dtype: Any = d_theta.dtype.type
+        self._follow = build_follow(found.value, found.learn, found.learns_first, len(settings), dtype)
 
     def _room(self, settings: dict[str, Floats], replicas: int) -> int:
         """Return how many numbers the neediest replica remembers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from nbflow import _check
@@ -11,6 +12,7 @@ from nbflow.loop import Loop
 from nbflow.network import Network
 from nbflow.recipe import Recipe
 from nbflow.records import Floats
+from nbflow.resume import Keeper
 from nbflow.run import Callback, Run
 from nbflow.task import Task
 
@@ -23,6 +25,8 @@ def train(
     *,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 60.0,
     backend: str = "cpu",
 ) -> Run:
     """Train a network, or R of them side by side.
@@ -40,6 +44,17 @@ def train(
         0 to 2**63 - 1.
     callbacks : sequence of functions
         Each is called with the `Run` after every row of the history; one that returns True ends the training.
+    checkpoint : path, optional
+        A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
+        evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted. One
+        of another net, task, seed, theta or recipe is refused; only `max_updates` may be larger than it was. Functions
+        (a schedule, a source) are known by their names alone; callbacks are not called again for rows that are there.
+        The checkpoint before the last is kept beside it (".before"), and taken where the last is damaged. What is there
+        can be read with `nbflow.load_run`.
+    checkpoint_seconds : float
+        Seconds between two checkpoints; 0 for one after every update. There is one at the end too, at Ctrl-C, and when
+        a callback raises. One that cannot be written is a RuntimeWarning, and training goes on; only the first one,
+        before the first update, is an error.
     backend : str
         "cpu".
 
@@ -53,7 +68,9 @@ def train(
     FloatingPointError
         If a gradient is not finite and the clip's policy is "raise".
     TypeError, ValueError
-        If an argument makes no sense; before the first update.
+        If an argument makes no sense, or the checkpoint is of another training, or damaged; before the first update.
+    OSError
+        If the checkpoint cannot be read, or none can be written; before the first update.
 
     Examples
     --------
@@ -68,9 +85,18 @@ def train(
     backend_there(backend)
     callbacks = _check.functions("callbacks", callbacks)
     loop = Loop(net, theta, task, recipe, seed)
+    keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_seconds, loop, task)
     try:
-        loop.go(callbacks)
+        with loop.guard.installed():
+            loop.go(callbacks, keeper.keep if keeper else _nothing)
     except KeyboardInterrupt:
         loop.run.interrupted = True
+    finally:
+        if keeper and not loop.guard.torn:
+            keeper.keep(now=True)
     loop.finish()
     return loop.run
+
+
+def _nothing() -> None:
+    """Keep no checkpoints."""

@@ -37,6 +37,17 @@ class Window:
         if place + 1 == len(self.reports):
             self._sum()
 
+    def state(self) -> dict[str, Floats]:
+        """Return what it holds, by name: views, into which a saved state may be copied."""
+        kept = self.count - self.summed
+        return {"window/sums": self.sums, "window/reports": self.reports[:kept], "window/clips": self.clips[:kept]}
+
+    def resize(self, count: int, kept: int) -> None:
+        """Make room for a saved state: so many updates, of which so many are not yet summed."""
+        if not 0 <= kept <= min(count, len(self.reports) - 1):
+            raise ValueError(f"checkpoint: {kept} of {count} updates of a window; expected fewer. Delete it.")
+        self.count, self.summed = count, count - kept
+
     def _sum(self) -> None:
         """Add what was kept to the sums."""
         kept = self.count - self.summed

@@ -1,0 +1,239 @@
+"""Claims about the files of checkpoints: whole or refused, and never lost."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from tolerance import same_bits
+
+from nbflow import checkpoint
+
+pytestmark = pytest.mark.sim
+
+ARRAYS = {
+    "theta": np.random.default_rng(0).normal(size=(2, 5)).astype("float32"), "history/loss": np.array([0.1, np.nan]),
+    "empty": np.zeros((2, 0, 3)), "counts": np.arange(3), "flags": np.array([True, False]),
+    "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+}  # fmt: skip
+FACTS = {"updates": 7, "nested": {"name": "größer", "none": None}, "list": [1, 2.5, "inf"]}
+
+
+def assert_saved(saved, arrays=ARRAYS, facts=FACTS):
+    assert saved.facts == facts
+    assert saved.arrays.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert same_bits(saved.arrays[name], array), name
+        assert saved.arrays[name].flags.writeable
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where two checkpoints have been saved, the facts of the first being {"updates": 1}."""
+    path = tmp_path / "run.npz"
+    checkpoint.save(path, ARRAYS, {"updates": 1})
+    checkpoint.save(path, ARRAYS, FACTS)
+    return path
+
+
+def test_what_is_saved_is_loaded_to_the_bit_and_the_one_before_is_kept(path):
+    assert_saved(checkpoint.load(path))
+    assert_saved(checkpoint.read(checkpoint.before(path)), facts={"updates": 1})
+    assert sorted(os.listdir(path.parent)) == ["run.npz", "run.npz.before"]
+
+
+def test_numpy_reads_it_too_without_pickle(path):
+    with np.load(path, allow_pickle=False) as found:
+        assert same_bits(found["theta"], ARRAYS["theta"])
+        assert json.loads(found["manifest.json"])["facts"] == FACTS
+
+
+def test_the_same_contents_give_the_same_file(path, tmp_path):
+    checkpoint.save(tmp_path / "other.npz", ARRAYS, FACTS)
+    assert (tmp_path / "other.npz").read_bytes() == path.read_bytes()
+
+
+# --- Damage.
+
+
+def test_every_truncation_is_refused_and_the_one_before_taken(path):
+    whole = path.read_bytes()
+    for size in {0, 1, 100, len(whole) // 2, len(whole) - 1, *range(3, len(whole), 37)}:
+        path.write_bytes(whole[:size])
+        with pytest.warns(RuntimeWarning, match=r"damaged.*Going on from .*before"):
+            assert checkpoint.load(path).facts == {"updates": 1}
+
+
+def test_every_changed_byte_is_refused_or_changes_nothing_that_is_read(path):
+    whole = path.read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 11):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        try:
+            assert_saved(checkpoint.read(path))
+        except checkpoint.DamagedError:
+            refused += 1
+    assert refused > len(whole) / 11 / 2
+
+
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
+    """Write a checkpoint's members anew, as `change(members)` has them."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def edit(members, change):
+    manifest = json.loads(members["manifest.json"])
+    change(manifest)
+    members["manifest.json"] = json.dumps(manifest).encode()
+
+
+def npy(array, **options):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, **options)
+    return file.getvalue()
+
+
+def header(shape, dtype="<f8"):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def put(name, data):
+    return lambda members: members.update({name: data})
+
+
+def huge(members):
+    """An array of 2**60 numbers, of which the manifest says the same."""
+    members["theta.npy"] = header((2**60,))
+    edit(members, lambda manifest: manifest["arrays"]["theta"].update(shape=[2**60], dtype="<f8"))
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.abort, ()
+
+
+HOSTILE = {
+    "objects": (put("theta.npy", npy(np.array([Bomb()], object))), "plain numbers"),
+    "a pickle": (put("theta.npy", pickle.dumps(Bomb())), "damaged"),
+    "strings": (put("theta.npy", npy(np.array(["a"]))), "plain numbers"),
+    "records": (put("theta.npy", npy(np.zeros(2, [("a", "<f8")]))), "plain numbers"),
+    "fortran order": (put("theta.npy", npy(np.asfortranarray(np.zeros((2, 5), "float32")))), "plain numbers"),
+    "another shape": (put("theta.npy", npy(ARRAYS["theta"].T.copy())), "manifest says otherwise"),
+    "another dtype": (put("theta.npy", npy(ARRAYS["theta"].view("int32"))), "manifest says otherwise"),
+    "other numbers": (put("theta.npy", npy(ARRAYS["theta"] + 1)), "sha256 of theta"),
+    "a version of its own": (put("theta.npy", npy(ARRAYS["theta"], version=(3, 0))), "another format of arrays"),
+    "more than there is": (huge, "bytes"),
+    "a member more": (put("more.npy", npy(np.zeros(2))), "members are not those"),
+    "a member less": (lambda members: members.pop("theta.npy"), "members are not those"),
+    "no manifest": (lambda members: members.pop("manifest.json"), "manifest.json"),
+    "no JSON": (put("manifest.json", b"{"), "damaged"),
+    "deep JSON": (put("manifest.json", b"[" * 100_000), "damaged"),
+    "another format": (
+        lambda members: edit(members, lambda manifest: manifest.update(format=2)),
+        "format 2, and this nbflow reads format 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_is_hostile_is_refused(kind, path):
+    change, said = HOSTILE[kind]
+    rewritten(path, change)
+    with pytest.raises(checkpoint.DamagedError, match=said):
+        checkpoint.read(path)
+    with pytest.warns(RuntimeWarning, match="Going on from"):
+        assert checkpoint.load(path).facts == {"updates": 1}
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(path):
+    rewritten(path, put("theta.npy", npy(np.zeros(10**7))), zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10**6
+    with pytest.raises(checkpoint.DamagedError, match="compressed"):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize("contents", [b"", b"no zip at all", b"PK\x05\x06" + bytes(18)])
+def test_a_file_that_is_none_is_refused(path, contents):
+    path.write_bytes(contents)
+    with pytest.raises(checkpoint.DamagedError, match="damaged"):
+        checkpoint.read(path)
+
+
+def test_without_a_whole_one_it_says_of_each_what_is_wrong(path):
+    path.write_bytes(b"x")
+    checkpoint.before(path).write_bytes(b"y")
+    with pytest.raises(checkpoint.DamagedError, match=r"run.npz is damaged.*run.npz.before is damaged.*Delete it"):
+        checkpoint.load(path)
+    with pytest.raises(FileNotFoundError, match=r"other.npz is not there"):
+        checkpoint.load(path.with_name("other.npz"))
+
+
+# --- Interruption.
+
+
+class CutOffError(BaseException):
+    """The end of the process, as far as the file system can tell."""
+
+
+STEPS = [("fsync", 1), ("replace", 1), ("replace", 2), ("fsync", 2)]
+
+
+@pytest.mark.parametrize(("call", "nth"), STEPS)
+@pytest.mark.parametrize("after", [False, True])
+def test_a_save_that_is_cut_off_anywhere_loses_nothing(path, monkeypatch, call, nth, after):
+    usual, calls = getattr(os, call), []
+
+    def cut(*arguments):
+        calls.append(1)
+        if len(calls) == nth:
+            if after:
+                usual(*arguments)
+            raise CutOffError
+        return usual(*arguments)
+
+    monkeypatch.setattr(os, call, cut)
+    new = {"updates": 8}
+    with pytest.raises(CutOffError):
+        checkpoint.save(path, ARRAYS, new)
+    monkeypatch.undo()
+    assert checkpoint.exists(path)
+    assert checkpoint.load(path).facts in (FACTS, new)
+    checkpoint.save(path, ARRAYS, {"updates": 9})
+    assert checkpoint.load(path).facts == {"updates": 9}
+
+
+@pytest.mark.parametrize(("call", "nth"), STEPS[:3])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_full_or_read_only_disk_is_a_clear_error_and_loses_nothing(path, monkeypatch, call, nth, code):
+    usual, calls = getattr(os, call), []
+
+    def fail(*arguments):
+        calls.append(1)
+        if len(calls) == nth:
+            raise OSError(code, os.strerror(code))
+        return usual(*arguments)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match=rf"run.npz could not be written: {os.strerror(code)}.*still there") as caught:
+        checkpoint.save(path, ARRAYS, {"updates": 8})
+    assert caught.value.errno == code
+    monkeypatch.undo()
+    assert checkpoint.load(path).facts in (FACTS, {"updates": 8})
+
+
+def test_a_place_that_is_not_there_is_a_clear_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="could not be written: No such file or directory"):
+        checkpoint.save(tmp_path / "nowhere" / "run.npz", ARRAYS, FACTS)
