@@ -80,12 +80,11 @@ class Loop:
         clip = Clip("norm", math.inf, nonfinite="keep") if self.recipe.clip is None else self.recipe.clip
         if not isinstance(clip, Clip):
             check_clip(clip, self.replicas, self.net.dtype)
-        following = follows(clip.threshold)
-        first = 1.0 if following else at_zero(clip.threshold)
+        first = 1.0 if follows(clip.threshold) else at_zero(clip.threshold)
         check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net.dtype)
         self.clipper = Clipper(self.net, clip, self.replicas)
         self.threshold: Setting | Follower
-        if following:
+        if follows(clip.threshold):
             self.threshold = Follower(clip.threshold, self.d_theta)
         else:
             self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)

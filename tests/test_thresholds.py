@@ -312,6 +312,11 @@ def nothing(norm, memory, settings, update):
     return settings[0] - update
 
 
+@exact_unit
+def fading(norm, memory, settings, update):
+    return 1.0 / (1.0 + update)
+
+
 OWN = nf.Threshold(value=twice_the_last, learn=remember, memory=1, settings={"first": 0.1})
 
 
@@ -319,6 +324,8 @@ OWN = nf.Threshold(value=twice_the_last, learn=remember, memory=1, settings={"fi
 def test_a_threshold_of_ones_own_is_accepted_wherever_a_name_is():
     run = trained(nf.Clip("norm", OWN))
     assert run.history["threshold"] == pytest.approx([0.1] + [2 * norm for norm in run.history["norm"][:-1]])
+    bare = trained(nf.Clip("norm", nf.Threshold(value=fading)))
+    assert same_bits(bare.theta, trained(nf.Clip("norm", lambda update: 1 / (1 + update))).theta)
     with pytest.raises(ValueError, match=r"threshold is .* at update 2; expected numbers above 0"):
         trained(nf.Clip("norm", dataclasses.replace(OWN, value=nothing, settings={"first": 1.0})))
 

@@ -538,6 +538,47 @@ def test_gradients_that_are_not_finite_are_counted(policy):
     assert json.dumps(run.as_dict())
 
 
+LINES = nf.Network("tanh", 2, 4, 1, loss="square")
+
+
+def spoilt_second(update):
+    """Return a batch of two replicas, of which the second has a gradient that is not finite at updates 1 and 4."""
+    rng = np.random.default_rng(update)
+    inputs, targets = (rng.normal(size=(2, 5, 3, size)).astype("float32") for size in (2, 1))
+    if update in (1, 4):
+        targets[1] = 3e38
+    return nf.Batch(inputs, targets, np.full((2, 5, 3), 0.1, "float32"))
+
+
+@pytest.mark.parametrize("rule", nf.names("clips"))
+@pytest.mark.parametrize("policy", ["random", "skip", "zero", "shrink", "keep"])
+def test_every_rule_and_policy_counts_per_replica_and_leaves_the_others_alone_to_the_bit(rule, policy):
+    theta = nf.init(LINES, "orthogonal", rng=0, replicas=2)
+    how = recipe(clip=nf.Clip(rule, 0.1, nonfinite=policy), record_every=3)
+    run = nf.train(LINES, theta, spoilt_second, how)
+    assert run.history["nonfinite"] == [[0, 1 if policy != "keep" else 2], [0, 1 if policy != "keep" else 3]]
+    assert run.recipe["clip"]["nonfinite"] == policy
+    assert np.isfinite(run.theta[1]).all() == (policy != "keep")
+    alone = nf.train(LINES, theta[0], lambda k: nf.Batch(*(part[0] for part in spoilt_second(k))), how)
+    np.testing.assert_array_equal(run.theta[0], alone.theta)
+    for name in ("loss", "norm", "clipped_norm", "cosine", "clipped", "nonfinite"):
+        assert [row[0] for row in run.history[name]] == alone.history[name], name
+
+
+@pytest.mark.parametrize("rule", nf.names("clips"))
+def test_the_history_says_of_a_clip_what_the_report_of_one_does(rule):
+    theta = theta_of(NET64)
+    batches, clip = [batch_of(k, dtype="float64") for k in range(3)], nf.Clip(rule, 0.1)
+    run = nf.train(NET64, theta, batches.__getitem__, recipe(lr=0.0, clip=clip, max_updates=3, record_every=3))
+    done = [nf.clip(NET64, nf.gradient(NET64, theta, batch).d_theta, clip, theta=theta, rng=0) for batch in batches]
+    for name in ("norm", "clipped_norm") if rule == "random" else ("norm", "clipped_norm", "cosine"):
+        assert run.history[name] == pytest.approx([np.mean([getattr(one, name) for one in done])], rel=1e-9), name
+    assert run.history["threshold"] == [0.1]
+    assert abs(run.history["cosine"][0]) < 1.0 + 1e-12
+    if rule not in ("norm", "normalize"):
+        assert run.history["cosine"][0] < 0.999, "the clip turns it"
+
+
 def test_skip_leaves_the_parameters_where_they_were():
     how = recipe(clip=nf.Clip("norm", 1.0, nonfinite="skip"), max_updates=2)
     theta = 100 * theta_of()
