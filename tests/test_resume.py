@@ -79,7 +79,6 @@ def path(tmp_path):
 # --- Going on.
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("at", [0, 1, 5, 6, 7, 8, 14, 25, 29])
 def test_a_run_goes_on_to_the_same_bits_wherever_it_was_cut(path, at):
     assert_same(cut(path, at), whole())
@@ -99,7 +98,6 @@ def test_every_threshold_goes_on_with_its_memory(path, name):
     assert_same(cut(path, 17, clip=clip), whole(clip=clip))
 
 
-@pytest.mark.sim
 def test_a_run_may_be_cut_many_times(path):
     run = None
     for at in (3, 9, 10, 22):
@@ -108,19 +106,16 @@ def test_a_run_may_be_cut_many_times(path):
     assert_same(nf.train(NET, THETA, TASK, recipe(lr=stopper(-1)), checkpoint=path), whole())
 
 
-@pytest.mark.sim
 def test_rows_longer_than_what_a_window_keeps_go_on_too(path):
     changes = {"max_updates": 300, "record_every": 290, "evaluate_every": 0, "batch_size": 1, "lengths": 10}
     assert_same(cut(path, 270, **changes), whole(**changes))
 
 
-@pytest.mark.sim
 def test_random_steps_go_on_with_their_stream(path):
     theta, clip = np.full_like(THETA, np.nan), nf.Clip("norm", 0.5)
     assert_same(cut(path, 11, theta=theta, clip=clip), whole(theta=theta, clip=clip))
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("at", [7, 14])
 def test_a_callback_that_raises_loses_nothing_and_sees_every_row_once(path, at):
     rows = []
@@ -139,7 +134,6 @@ def test_a_callback_that_raises_loses_nothing_and_sees_every_row_once(path, at):
     assert rows == [7, 14, 21, 28, 30]
 
 
-@pytest.mark.sim
 def test_a_run_that_ended_is_returned_without_another_update(path):
     def source(update):
         assert update < 5
@@ -149,7 +143,6 @@ def test_a_run_that_ended_is_returned_without_another_update(path):
     assert_same(nf.train(NET, THETA, source, recipe(max_updates=5), checkpoint=path), run)
 
 
-@pytest.mark.sim
 def test_a_run_may_be_made_longer(path):
     nf.train(NET, THETA, TASK, recipe(max_updates=14, evaluate_every=7), checkpoint=path)
     longer = nf.train(NET, THETA, TASK, recipe(evaluate_every=7), checkpoint=path)
@@ -158,7 +151,6 @@ def test_a_run_may_be_made_longer(path):
         nf.train(NET, THETA, TASK, recipe(max_updates=14, evaluate_every=7), checkpoint=path)
 
 
-@pytest.mark.sim
 def test_a_run_that_was_solved_stays_ended(path):
     how = recipe(solved_below=1.0, stop_when_solved=True, evaluate_every=4)
     run = nf.train(NET, THETA, TASK, how, checkpoint=path)
@@ -166,7 +158,6 @@ def test_a_run_that_was_solved_stays_ended(path):
     assert_same(nf.train(NET, THETA, TASK, how, checkpoint=path), run)
 
 
-@pytest.mark.sim
 def test_seconds_add_up_over_processes(path):
     nf.train(NET, THETA, TASK, recipe(lr=stopper(9)), checkpoint=path)
     before = nf.load_run(path).seconds
@@ -175,7 +166,6 @@ def test_seconds_add_up_over_processes(path):
     assert after.history["seconds"] == sorted(after.history["seconds"])
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("replicas", [None, 2])
 def test_what_was_saved_can_be_looked_at(path, replicas):
     theta = nf.init(NET, "smart_tanh", rng=0, replicas=replicas)
@@ -185,7 +175,6 @@ def test_what_was_saved_can_be_looked_at(path, replicas):
     assert again.theta.shape == theta.shape
 
 
-@pytest.mark.sim
 def test_a_column_of_ones_own_is_saved_too(path):
     def look(run):
         run.history.setdefault("note", []).append(f"after {run.updates}")
@@ -194,6 +183,12 @@ def test_a_column_of_ones_own_is_saved_too(path):
     run = nf.train(NET, THETA, TASK, RECIPE, checkpoint=path, callbacks=[look])
     assert nf.load_run(path).history["note"] == run.history["note"]
     assert nf.load_run(path).history["own"] == run.history["own"]
+
+
+@pytest.mark.sim
+def test_a_small_run_goes_on_to_the_same_bits(path):
+    changes = {"max_updates": 4, "record_every": 3, "evaluate_every": 3, "evaluate_size": 2, "lengths": 10}
+    assert_same(cut(path, 2, **changes), whole(**changes))
 
 
 # --- What is refused.
@@ -218,7 +213,6 @@ OTHER = {
 }
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("name", OTHER)
 def test_a_checkpoint_of_another_training_is_refused_and_left_alone(path, name):
     usual = {"net": NET, "theta": THETA, "task": TASK, "recipe": RECIPE, "seed": 0, "checkpoint": path}
@@ -251,7 +245,6 @@ def test_a_checkpoint_of_something_else_is_refused(path):
             call()
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("name", ["theta", "slots", "memory", "window/sums"])
 def test_a_checkpoint_with_an_array_that_does_not_fit_is_refused(path, name):
     nf.train(NET, THETA, TASK, RECIPE, checkpoint=path)
@@ -265,13 +258,11 @@ def test_a_checkpoint_with_an_array_that_does_not_fit_is_refused(path, name):
 # --- Disks.
 
 
-@pytest.mark.sim
 def test_a_place_that_cannot_be_written_is_an_error_before_the_first_update(tmp_path):
     with pytest.raises(FileNotFoundError, match="could not be written"):
         nf.train(NET, THETA, TASK, recipe(lr=stopper(0, AssertionError)), checkpoint=tmp_path / "nowhere" / "run.npz")
 
 
-@pytest.mark.sim
 def test_a_disk_that_fills_up_is_a_warning_and_the_run_goes_on(path, monkeypatch):
     usual, full = os.fsync, []
 
@@ -289,7 +280,6 @@ def test_a_disk_that_fills_up_is_a_warning_and_the_run_goes_on(path, monkeypatch
     assert_same(nf.train(NET, THETA, TASK, RECIPE, checkpoint=path), run)
 
 
-@pytest.mark.sim
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(path):
     nf.train(NET, THETA, TASK, RECIPE, checkpoint=path, checkpoint_seconds=0)
     path.write_bytes(path.read_bytes()[:-100])

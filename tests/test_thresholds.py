@@ -227,7 +227,6 @@ def trained(clip, theta=START, updates=40, net=SMALL, task=TASK, **changes):
     return nf.train(net, theta, task, how)
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("name", THRESHOLDS)
 def test_training_clips_at_what_the_reference_says_of_its_norms(name):
     scale = {key: 0.4 * value for key, value in SETTINGS[name].items() if key in ("first", "value", "last")}
@@ -240,7 +239,6 @@ def test_training_clips_at_what_the_reference_says_of_its_norms(name):
     np.testing.assert_allclose(run.history["clipped_norm"], np.minimum(norms, got), rtol=1e-6)
 
 
-@pytest.mark.sim
 def test_a_constant_is_the_number_to_the_bit():
     one, two = trained(nf.Clip("norm", 0.1)), trained(nf.Clip("norm", made("constant", value=0.1)))
     assert same_bits(one.theta, two.theta)
@@ -322,10 +320,10 @@ OWN = nf.Threshold(value=twice_the_last, learn=remember, memory=1, settings={"fi
 
 @pytest.mark.sim
 def test_a_threshold_of_ones_own_is_accepted_wherever_a_name_is():
-    run = trained(nf.Clip("norm", OWN))
+    run = trained(nf.Clip("norm", OWN), updates=8)
     assert run.history["threshold"] == pytest.approx([0.1] + [2 * norm for norm in run.history["norm"][:-1]])
-    bare = trained(nf.Clip("norm", nf.Threshold(value=fading)))
-    assert same_bits(bare.theta, trained(nf.Clip("norm", lambda update: 1 / (1 + update))).theta)
+    bare = trained(nf.Clip("norm", nf.Threshold(value=fading)), updates=8)
+    assert same_bits(bare.theta, trained(nf.Clip("norm", lambda update: 1 / (1 + update)), updates=8).theta)
     with pytest.raises(ValueError, match=r"threshold is .* at update 2; expected numbers above 0"):
         trained(nf.Clip("norm", dataclasses.replace(OWN, value=nothing, settings={"first": 1.0})))
 
