@@ -141,6 +141,7 @@ class Loop:
             self.update(self.theta, self.applied, self.slots, lr, self.settings, self.dtype(update + 1))
             self.window.add(space.report, self.clipper.report)
             self.run.updates += 1
+            self.length = self.batches.length
 
     def state(self) -> dict[str, Any]:
         """Return all that an update depends on or changes, by name: views, into which a saved state may be copied."""
@@ -160,7 +161,7 @@ class Loop:
 
     def last(self) -> dict[str, Any]:
         """Return what the next row of the history says of the last update alone."""
-        return {"length": self.batches.length or self.length, "lr": self.lr.last.tolist(),
+        return {"length": self.length, "lr": self.lr.last.tolist(),
                 "threshold": self.threshold.last.tolist()}  # fmt: skip
 
     def _of_replicas(self, values: Any) -> Floats:

@@ -165,6 +165,18 @@ def test_a_bomb_is_refused_before_it_is_unpacked(path):
         checkpoint.read(path)
 
 
+def test_members_that_overlap_are_refused_before_they_are_read(path):
+    """One whose directory says that it reaches over all that follow: enough of these, and a file is its own bomb."""
+    whole = bytearray(path.read_bytes())
+    entry = whole.index(b"PK\x01\x02")
+    assert int.from_bytes(whole[entry + 20 : entry + 24], "little") < len(whole)
+    for field in (20, 24):  # the sizes in the archive's directory
+        whole[entry + field : entry + field + 4] = len(whole).to_bytes(4, "little")
+    path.write_bytes(whole)
+    with pytest.raises(checkpoint.DamagedError, match=f"holds more than its {len(whole)} bytes"):
+        checkpoint.read(path)
+
+
 @pytest.mark.parametrize("contents", [b"", b"no zip at all", b"PK\x05\x06" + bytes(18)])
 def test_a_file_that_is_none_is_refused(path, contents):
     path.write_bytes(contents)

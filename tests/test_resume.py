@@ -134,6 +134,31 @@ def test_a_callback_that_raises_loses_nothing_and_sees_every_row_once(path, at):
     assert rows == [7, 14, 21, 28, 30]
 
 
+def test_a_run_that_is_cut_before_its_first_update_again_says_the_same(path):
+    first = nf.train(NET, THETA, TASK, recipe(lr=stopper(9)), checkpoint=path)
+    assert first.history["update"] == [7, 9]
+    assert_same(nf.train(NET, THETA, TASK, recipe(lr=stopper(9)), checkpoint=path), first)
+
+
+def test_an_update_that_fails_half_way_is_not_saved(path):
+    """Two replicas; the second's third gradient is not finite, when the first's norm has been learnt."""
+    broken = [2]
+
+    def source(update):
+        batch = TASK.sample(seed=0, index=update, batch_size=3, length=10, replicas=2)
+        if update in broken:
+            batch.weights[1] = 3e38
+        return batch
+
+    theta = nf.init(NET, "smart_tanh", rng=0, replicas=2)
+    how = recipe(max_updates=6, clip=dataclasses.replace(RECIPE.clip, nonfinite="raise"))
+    with pytest.raises(FloatingPointError):
+        nf.train(NET, 50 * theta, source, how, checkpoint=path)
+    assert nf.load_run(path).updates == 0
+    broken.clear()
+    assert_same(nf.train(NET, 50 * theta, source, how, checkpoint=path), nf.train(NET, 50 * theta, source, how))
+
+
 def test_a_run_that_ended_is_returned_without_another_update(path):
     def source(update):
         assert update < 5

@@ -579,6 +579,22 @@ def test_the_history_says_of_a_clip_what_the_report_of_one_does(rule):
         assert run.history["cosine"][0] < 0.999, "the clip turns it"
 
 
+def test_gradients_without_a_direction_are_left_out_of_the_mean_cosine():
+    """Of four: one as it was, one of 0, one that is not finite, one that is clipped entry by entry."""
+    theta = theta_of(NET64)
+    batches = [batch_of(k, dtype="float64") for k in range(4)]
+    for batch, size in zip(batches, (1e-3, 0.0, 1.0, 1.0), strict=True):
+        batch.weights[...] *= size
+    batches[2].weights[...], batches[2].targets[...] = 1e308, 0
+    how = recipe(lr=0.0, clip=nf.Clip("value", 0.01, nonfinite="skip"), max_updates=4, record_every=4)
+    rows = nf.train(NET64, theta, batches.__getitem__, how).history
+    done = [nf.clip(NET64, nf.gradient(NET64, theta, batches[k]).d_theta, nf.Clip("value", 0.01)) for k in (0, 3)]
+    assert rows["nonfinite"] == [1]
+    assert rows["cosine"] == pytest.approx([(1 + done[1].cosine) / 2])
+    assert rows["norm"] == pytest.approx([(done[0].norm + 0 + done[1].norm) / 3])
+    assert rows["clipped_norm"] == pytest.approx([(done[0].clipped_norm + 0 + done[1].clipped_norm) / 3])
+
+
 def test_skip_leaves_the_parameters_where_they_were():
     how = recipe(clip=nf.Clip("norm", 1.0, nonfinite="skip"), max_updates=2)
     theta = 100 * theta_of()
