@@ -21,7 +21,7 @@ class Recipe:
     """How a network is trained.
 
     `lr`, the clip's threshold and the flow's alpha are each a number, one number per replica (R,), or a function of the
-    update (counted from 0) that returns either.
+    update (counted from 0) that returns either. The threshold may also follow the norms: see `nbflow.load_threshold`.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ import numpy as np
 import nbflow as nf
 from nbflow._load import load
 from nbflow.cpu.update import build_update
+from nbflow.threshold import Follower
 
 from .common import DTYPES, RESEARCH, SHAPES, USUAL, Problem, Timed, network
 
@@ -51,6 +52,27 @@ class Clip(Timed):
 
     def time_clip(self, rule, dtype, shape):
         nf.clip(self.net, self.d_theta, self.clip, rng=0)
+
+
+class Threshold(Timed):
+    """What a threshold adds to an update: the norm, its value and its memory, as the training loop calls it."""
+
+    params = [nf.names("thresholds"), RESEARCH]
+    param_names = ["threshold", "T,B,N,H"]
+    needed = {
+        "constant": {"value": 1.0},
+        "inverse_time": {"first": 1.0, "half": 1000},
+        "linear": {"first": 1.0, "last": 0.1, "updates": 1000},
+    }
+
+    def setup(self, name, shape):
+        d_theta = np.random.default_rng(0).normal(size=(1, network(shape).size)).astype("float32")
+        self.threshold = Follower(nf.load_threshold(name, **self.needed.get(name, {})), d_theta)
+        for update in range(2000):
+            self.threshold.at(update)
+
+    def time_threshold(self, name, shape):
+        self.threshold.at(2000)
 
 
 class Optimizer(Timed):
