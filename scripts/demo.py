@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import tyro
+from reporting import console_here
 from scipy.stats import fisher_exact
-from temporal_order import Options, Result, console_here, show
+from temporal_order import Options, Result, show
 
 DEMO = Options(length=50, replicas=8, updates=25_000, evaluate_every=1000, evaluate_size=2000, name="demo")
 

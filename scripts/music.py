@@ -37,10 +37,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import tyro
 from numpy.typing import NDArray
+from reporting import QUIET_SECONDS, console_here, machine, plain, write
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
-from temporal_order import console_here, machine, plain, write
 
 import nbflow as nf
 from nbflow import plot
@@ -48,7 +48,6 @@ from nbflow.data import PianoRolls, evaluation_batches, piano_roll_batches, read
 
 NOTES = 88
 EVALUATION_BATCH = 64
-QUIET_SECONDS = 10.0
 SPLITS = ("train", "valid", "test")
 
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import statistics
 import sys
 import time
@@ -27,6 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
+from reporting import QUIET_SECONDS, console_here, machine, plain, write
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -44,7 +43,6 @@ TITLES: dict[str, str] = {
 # The error of knowing nothing but how often each answer is right, in percent.
 CHANCE = {"temporal_order": 75.0, "temporal_order_3bit": 87.5, "addition": 36.0, "multiplication": 23.3,
           "permutation": 50.0}  # fmt: skip
-QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -354,51 +352,6 @@ def document(options: Options, results: Sequence[Result], compiling: float) -> d
     return {key: plain(value) for key, value in found.items()}
 
 
-def machine() -> dict[str, Any]:
-    """Say what computed this."""
-    import numba
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "processor": processor(), "cores": cores, "threads": numba.get_num_threads(), "system": platform.platform(),
-        "python": platform.python_version(), "nbflow": nf.__version__, "numpy": np.__version__,
-        "numba": numba.__version__,
-    }  # fmt: skip
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def plain(thing: Any) -> Any:
-    """Return a thing as strict JSON takes it: paths as text, NaN and Inf as null."""
-    if isinstance(thing, dict):
-        return {str(key): plain(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [plain(value) for value in thing]
-    if isinstance(thing, float) and not math.isfinite(thing):
-        return None
-    return str(thing) if isinstance(thing, Path) else thing
-
-
-def write(path: Path, text: str) -> Path:
-    """Write a file beside `path` and rename it, so that there is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
-
-
 def report(options: Options, results: Sequence[Result], compiling: float, console: Console) -> None:
     """Print the table, write the JSON and draw the picture."""
     if not results:
@@ -412,11 +365,6 @@ def report(options: Options, results: Sequence[Result], compiling: float, consol
     console.print(f"numbers: {write(options.out / f'{name}.json', text)}", soft_wrap=True, highlight=False)
     path = plot.save(picture(options, results), options.out / f"{name}.png")
     console.print(f"picture: {path}", soft_wrap=True, highlight=False)
-
-
-def console_here() -> Console:
-    """Return a console that leaves room for the table where no terminal says how wide it is."""
-    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def show(options: Options, console: Console) -> list[Result] | None:

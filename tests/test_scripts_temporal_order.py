@@ -184,12 +184,3 @@ def test_the_demo_runs(demo: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "demo.png" in out
     assert "Solved within 20 updates, of 2 networks" in out
     assert (tmp_path / "demo.png").exists()
-
-
-def test_files_appear_whole_or_not_at_all(script: Any, tmp_path: Path) -> None:
-    target = tmp_path / "new" / "result.json"
-    script.write(target, "first")
-    with pytest.raises(UnicodeEncodeError):
-        script.write(target, "half\ud800")
-    assert target.read_text() == "first"
-    assert [path.name for path in target.parent.iterdir()] == ["result.json"]
