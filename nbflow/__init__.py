@@ -19,9 +19,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_load": ("names",),
-    "records": ("Batch", "Calibration", "Cell", "Clip", "Clipped", "Cotangent", "Flow", "Gradient", "GradientCheck",
-                "HiddenClip", "Loss", "Optimizer", "Params", "Penalty", "Rule", "Spectrum", "Tangent", "Threshold",
-                "Trace"),
+    "records": ("AverageOfClipped", "Batch", "Calibration", "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent",
+                "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HiddenClip", "Interval", "Kinds",
+                "Loss", "MicrobatchClip", "Optimizer", "Params", "Penalty", "Rule", "RuleBias", "Spectrum", "Tangent",
+                "Threshold", "Trace"),
     "network": ("Network", "init"),
     "layout": ("pack", "unpack"),
     "gradient": ("gradient", "predict", "workspace"),
@@ -37,11 +38,10 @@ _HOMES = {
     "resume": ("load_run",),
     "run": ("Run",),
     "train": ("train",),
+    "trace": ("average_of_clipped", "clipping_bias", "jacobian_singular_values", "lyapunov_exponents",
+              "matched_threshold", "norm_quantiles", "trace"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_HOME_OF["trace"] = "trace"
-_HOME_OF["jacobian_singular_values"] = "trace.singular_values"
-_HOME_OF["lyapunov_exponents"] = "trace.lyapunov"
 
 __all__ = sorted(_HOME_OF)
 

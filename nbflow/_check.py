@@ -135,6 +135,14 @@ def per_replica(
     return np.broadcast_to(found.ravel(), (replicas,))
 
 
+def part(name: str, value: Any) -> float:
+    """Return a number above 0 and below 1."""
+    found = float(per_replica(name, value, 1, least=0.0, above=True)[0])
+    if found >= 1:
+        raise ValueError(f"{name} is {found:g}; expected a part, above 0 and below 1. Give a smaller one.")
+    return found
+
+
 def _numbers(name: str, value: Any) -> Floats:
     """Return real numbers as float64."""
     try:

@@ -115,6 +115,82 @@ class GradientCheck(NamedTuple):
     complex_step: Floats
 
 
+class Interval(NamedTuple):
+    """A number estimated from a sample, and its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Distances(NamedTuple):
+    """How far a mean clipped gradient is from the true one: numbers, or an Interval each."""
+
+    cosine: Any  #: between the two
+    relative_norm: Any  #: ||mean clipped|| / ||true||
+    sign_agreement: Any  #: part of the entries that have the same sign in both
+    bias: Any  #: ||mean clipped - true|| / ||true||
+
+
+class Kinds(NamedTuple):
+    """A number for each kind of example, NaN for a kind that does not occur."""
+
+    large: float  #: the examples with the largest gradients
+    companion: float  #: those that share their minibatch with a large one
+    other: float  #: and the rest
+
+
+class RuleBias(NamedTuple):
+    """What a way of clipping does to the gradient on average.
+
+    The first four are estimates of what it is in the long run, over ever more minibatches, NaN where noise is all that
+    there is; `in_set` is what it is over the minibatches given, where both means share their noise.
+    """
+
+    cosine: Interval  #: between the mean clipped gradient and the true one
+    relative_norm: Interval  #: ||mean clipped|| / ||true||
+    sign_agreement: Interval  #: part of the entries that have the same sign, of those whose true sign is known
+    bias: Interval  #: ||mean clipped - true|| / ||true||
+    in_set: Distances  #: the same four, as plain numbers; signs of all entries where the true one is not 0
+    noise: float  #: standard error of the mean clipped gradient / ||true||: a relative_norm no larger may be chance
+    changed: float  #: part of the minibatches whose gradient is not what it was
+    strength: float  #: mean norm of the clipped minibatch gradients over that of the unclipped
+    mean: Floats  #: (P,); the mean clipped gradient
+    kept: Floats  #: (N,); what is left of each example's own gradient: 1 is all of it, NaN where it is 0
+    contribution: Floats  #: (N,); <what is left of an example, true> / ||true||^2, and 1/N
+    kept_by_kind: Kinds  #: means of `kept`
+    share_by_kind: Kinds  #: sums of `contribution`
+
+
+class ClippingBias(NamedTuple):
+    """What `nbflow.clipping_bias` returns: n minibatches of N examples in all, and each way of clipping by name."""
+
+    loss: float  #: mean over the minibatches
+    true: Floats  #: (P,); the mean of the unclipped minibatch gradients
+    noise: float  #: its standard error / its norm: how far it is from the gradient of ever more data
+    known_signs: float  #: part of the entries whose mean is more than two standard errors from 0
+    norms: Floats  #: (n,); of the unclipped minibatch gradients
+    example_norms: Floats  #: (N,); of the gradient of B times each example's share of the loss
+    minibatch: Any  #: (N,) ints, where each example stands
+    large: Any  #: (N,) bools
+    companion: Any  #: (N,) bools
+    contribution: Floats  #: (N,); before clipping: <example, true> / ||true||^2 and its weight 1/N; adds up to 1
+    share_by_kind: Kinds  #: sums of `contribution`
+    rules: dict[str, RuleBias]
+
+
+class AverageOfClipped(NamedTuple):
+    """What `nbflow.average_of_clipped` returns, for m sizes of minibatches and v thresholds."""
+
+    sizes: Any  #: (m,) ints, examples in a minibatch
+    thresholds: Floats  #: (v,)
+    true_norm: float  #: of the mean over all examples
+    mean_norm: Floats  #: (m,); mean norm of the unclipped minibatch gradients
+    changed: Floats  #: (m, v); part of the minibatches that are clipped
+    cosine: Floats  #: (m, v); between the average of the clipped and the clipped average
+    norm_ratio: Floats  #: (m, v); norm of the average of the clipped / norm of the clipped average
+
+
 @dataclass(frozen=True)
 class Cell:
     """A recurrent cell: one pointwise map of two matrix products, as units.
@@ -315,6 +391,35 @@ class HiddenClip:
     threshold: float | Floats
     site: str = "preactivation"
     by: str = "value"
+
+
+@dataclass(frozen=True)
+class ExampleClip:
+    """The mean of norm-clipped gradients of single examples, for `nbflow.clipping_bias`: `clip_example` by a name.
+
+    Parameters
+    ----------
+    threshold : float
+        In units of the gradient of B times an example's share of the loss.
+    """
+
+    threshold: float
+
+
+@dataclass(frozen=True)
+class MicrobatchClip:
+    """The mean of norm-clipped gradients of groups of examples: `clip_microbatch` by a name.
+
+    Parameters
+    ----------
+    size : int
+        Examples in a group; it divides B.
+    threshold : float
+        In units of the gradient of B / size times a group's share of the loss.
+    """
+
+    size: int
+    threshold: float
 
 
 @dataclass(frozen=True)
