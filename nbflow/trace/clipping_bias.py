@@ -129,7 +129,7 @@ def clipping_bias(
         long_run = intervals(way.rows, plain, resamples, confidence, generator)
         rules[name] = RuleBias(
             *long_run, in_set=distances(mean, true), noise=noise(way.rows, true),
-            changed=float((way.rows != plain).any(axis=1).mean()), strength=strength(way.rows, plain),
+            changed=float(way.changed.mean()), strength=strength(way.rows, plain),
             mean=mean.astype(net.dtype), kept=kept[k], contribution=after[k],
             kept_by_kind=_means(kept[k], kinds), share_by_kind=_sums(after[k], kinds),
         )  # fmt: skip

@@ -21,9 +21,12 @@ class Way:
     ----------
     rows : array of shape (n, P)
         The clipped gradient of each minibatch.
+    changed : bool array of shape (n,)
+        Whether it is not what it was.
     """
 
     rows: Floats
+    changed: Any
 
     def left(self, k: int, shares: Floats) -> Floats:
         """Return what is left (B, P) of the shares (B, P) of the examples of minibatch k; it adds up to its row.
@@ -40,11 +43,12 @@ class _OfMinibatch(Way):
         rule: Rule = load("clips", how.rule)
         self.rows = clip(data.net, plain, how, theta=np.broadcast_to(data.theta, plain.shape), rng=rng).d_theta
         self.plain, self.random = plain, rule.random
+        self.changed = (self.rows != plain).any(axis=1)
 
     def left(self, k: int, shares: Floats) -> Floats:
         row, plain = self.rows[k], self.plain[k]
         factor = np.divide(row, plain, out=np.zeros_like(row), where=plain != 0)
-        if self.random and not np.array_equal(row, plain):
+        if self.random and self.changed[k]:
             factor[:] = 0.0
         found: Floats = factor * shares
         return found
@@ -58,6 +62,8 @@ class _OfGroups(Way):
         self.rows, found = data.gradients(clip_microbatch=(self.size, how.threshold))
         with np.errstate(divide="ignore"):
             self.factors = [np.minimum(1.0, how.threshold / np.float64(out.example_norms)) for out in found]
+        # Not by the rows: they are sums in another order than those of the unclipped.
+        self.changed = np.array([(factors < 1).any() for factors in self.factors])
 
     def left(self, k: int, shares: Floats) -> Floats:
         found: Floats = np.repeat(self.factors[k], self.size)[:, None] * shares
@@ -67,9 +73,10 @@ class _OfGroups(Way):
 class _Inside(Way):
     """A clip inside BPTT, which treats each sequence by itself."""
 
-    def __init__(self, data: Minibatches, how: HiddenClip) -> None:
+    def __init__(self, data: Minibatches, plain: Floats, how: HiddenClip) -> None:
         self.data, self.how = data, how
         self.rows, _ = data.gradients(clip_hidden=how)
+        self.changed = (self.rows != plain).any(axis=1)
 
     def left(self, k: int, shares: Floats) -> Floats:
         return self.data.shares(k, clip_hidden=self.how)
@@ -79,7 +86,7 @@ def way_of(data: Minibatches, plain: Floats, how: Any, rng: np.random.Generator)
     """Clip every minibatch in some way; `plain` are their unclipped gradients (n, P)."""
     if isinstance(how, Clip):
         return _OfMinibatch(data, plain, how, rng)
-    return _Inside(data, how) if isinstance(how, HiddenClip) else _OfGroups(data, how)
+    return _Inside(data, plain, how) if isinstance(how, HiddenClip) else _OfGroups(data, how)
 
 
 def check_way(how: Any, data: Minibatches) -> None:

@@ -1,0 +1,150 @@
+"""scripts/clip_bias.py: what it writes, says and refuses, on tiny networks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TINY = ["--length", "10", "--hidden", "6", "--batch-size", "4", "--group", "2", "--early", "5", "--late", "15",
+        "--minibatches", "10", "--resamples", "20", "--part", "0.9", "--roll-hidden", "5", "--roll-updates", "3",
+        "--roll-batch-size", "2"]  # fmt: skip
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import clip_bias
+
+    return clip_bias
+
+
+@pytest.fixture
+def tunes(tmp_path: Path) -> Path:
+    """Give a file of short pieces."""
+    rng = np.random.default_rng(0)
+    parts = {
+        name: [[rng.choice(np.arange(40, 80), 3, replace=False).tolist() for _ in range(frames)] for frames in lengths]
+        for name, lengths in {"train": (7, 5, 4, 4, 3), "valid": (6,), "test": (3,)}.items()
+    }
+    path = tmp_path / "short.json"
+    path.write_text(json.dumps(parts))
+    return path
+
+
+def read(path: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_help_teaches_every_option() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "clip_bias.py", "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for words in ("Usage:", "--data", "--minibatches", "mean norm after clipping over mean norm before"):
+        assert words in done.stdout
+
+
+def test_a_run_writes_numbers_and_two_pictures(
+    script: Any, tunes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert script.main([*TINY, "--data", str(tunes), "--out", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("way of clipping", "each example", "Clipping by norm keeps", "10 minibatches, 40 examples", "Piano"):
+        assert words in said
+    assert "left out" not in said
+    assert sorted(path.name for path in out.iterdir()) == ["clip_bias.json", "clip_bias.png", "clip_bias_who.png"]
+    for name in ("clip_bias.png", "clip_bias_who.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    found = read(out / "clip_bias.json")
+    assert found["options"]["data"] == "short.json"
+    assert list(found["stages"]) == ["early", "late", "rolls"]
+    for stage in found["stages"].values():
+        assert len(stage["norms"]) == 10
+        assert sum(part or 0 for part in stage["share_by_kind"]) == pytest.approx(1)
+        assert set(stage["rules"]) == set(stage["thresholds"])
+        assert {"norm", "value", "each unit", "each example", "groups of 2"} <= set(stage["rules"])
+        # All ways shorten gradients alike: that is what makes them comparable.
+        assert all(rule["strength"] == pytest.approx(0.9, abs=3e-3) for rule in stage["rules"].values())
+        averages = stage["average_of_clipped"]
+        assert np.shape(averages["cosine"]) == (len(averages["sizes"]), len(averages["thresholds"]))
+        assert averages["norm_ratio"][0][-1] == pytest.approx(1, abs=1e-5)
+
+
+def test_without_a_file_of_piano_rolls_that_part_is_left_out_and_said_to_be(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert "Piano rolls are left out: no --data." in capsys.readouterr().out
+    assert list(read(tmp_path / "clip_bias.json")["stages"]) == ["early", "late"]
+
+
+def test_a_way_that_cannot_shorten_so_far_is_named(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([*TINY, "--part", "0.01", "--out", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "shorten it to 0.01: inside, preactivation value; inside" in said
+    assert "inside, state norm" not in read(tmp_path / "clip_bias.json")["stages"]["late"]["rules"]
+
+
+def test_a_new_rule_is_measured_as_soon_as_its_file_is_there(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = script.nf.names("clips")
+    monkeypatch.setattr(script.nf, "names", lambda package: (*names, "newest"))
+    assert script.ways(script.Options())["newest"].rule == "newest"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--late", "5"], "late is 5; expected at least 6"),
+        (["--group", "3"], "group is 3; expected a divisor of batch_size, 4"),
+        (["--part", "1.5"], "part is 1.5"),
+        (["--init", "nope"], "expected one of"),
+        (["--data", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_one_clear_line(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert script.main([*TINY, *arguments, "--out", str(tmp_path / "new")]) == 2
+    out = capsys.readouterr().out
+    assert "error: " in out
+    assert words in out
+    assert not (tmp_path / "new").exists()
+
+
+def test_ctrl_c_keeps_the_stages_that_were_done(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = script.measure
+
+    def interrupt(options: Any, stage: Any, show: Any) -> Any:
+        if stage.name == "late":
+            raise KeyboardInterrupt
+        return measure(options, stage, show)
+
+    monkeypatch.setattr(script, "measure", interrupt)
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert "Stopped early" in capsys.readouterr().out
+    assert list(read(tmp_path / "clip_bias.json")["stages"]) == ["early"]
+    monkeypatch.setattr(script, "temporal_order", interrupt_at_once)
+    assert script.main([*TINY, "--out", str(tmp_path / "new")]) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def interrupt_at_once(*arguments: Any) -> Any:
+    raise KeyboardInterrupt
