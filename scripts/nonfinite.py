@@ -47,11 +47,11 @@ class Scenario(NamedTuple):
     length: int
     lr: float
     kick: float  #: what w_rec is multiplied by before the first update
-    bad: int | None = None  #: the update with the bad minibatch
+    bad: int | None = None  #: the update with the bad minibatch, counted from 0
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "minibatch": Scenario("one bad minibatch, at update 20", "tanh", "smart_tanh", 50, 0.1, 1.0, bad=20),
+    "minibatch": Scenario("one bad minibatch, at update 20", "tanh", "smart_tanh", 50, 0.1, 1.0, bad=19),
     "gradient": Scenario("tanh, w_rec times 10", "tanh", "smart_tanh", 200, 1.0, 10.0),
     "state": Scenario("relu, w_rec times 3", "relu", "identity", 100, 1.0, 3.0),
 }
@@ -203,16 +203,17 @@ def table(options: Options, name: str, results: Sequence[Result]) -> Table:
 
 
 def picture(options: Options, results: Sequence[Result]) -> Any:
-    """Draw the loss by update, a row for each overflow, a column for each policy, and where gradients were not finite."""
+    """Draw the loss by update, a row for each overflow and a column for each policy, and where gradients were bad."""
     drawn = [result for result in results if not result.message and len(result.losses)]
     names, policies = (list(dict.fromkeys(getattr(r, key) for r in drawn)) for key in ("scenario", "policy"))
     rows = []
     for name in names:
         curves = {r.policy: (range(1, len(r.losses) + 1), finite(r.losses)) for r in drawn if r.scenario == name}
-        rows.append(plot.Row(f"{SCENARIOS[name].title}\nloss (nats)", curves, "log"))
+        title = SCENARIOS[name].title.replace(", ", ",\n")
+        rows.append(plot.Row(f"{title}\nloss (nats)", curves, "log"))
     words = (
-        f"Thin lines: one network each of {options.replicas}. Thick line: the median of all. A gap is a loss that is no "
-        f"number.\nBlack marks at the bottom: updates with a gradient that is not finite, in any network."
+        f"Thin lines: one network each of {options.replicas}. Thick line: the median of all. A gap: the loss is not "
+        f"finite.\nBlack marks at the bottom: updates with a gradient that is not finite, in any network."
     )
     found = plot.training("What comes after a gradient that is not finite", words, {p: p for p in policies}, rows)
     for k, (name, policy) in enumerate((name, policy) for name in names for policy in policies):
