@@ -302,6 +302,28 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert np.mean(naively) < 0.97
 
 
+def test_the_interval_of_a_cosine_below_1_holds_the_truth_where_its_percentiles_do_not():
+    """Clipped by value a mean has another direction for good: the cosine in the long run is that of 200,000 draws.
+
+    Of 60 intervals of 95 % at least 48 must hold it, as above; the plain percentiles of the resamples held few.
+    """
+    rng, n, p = np.random.default_rng(2), 60, 50
+    mu = rng.normal(size=p)
+
+    def draw(count):
+        return (mu + rng.normal(size=(count, p))) * np.exp(rng.normal(size=(count, 1)))
+
+    plain = draw(200_000)
+    wanted = distances(np.clip(plain, -1, 1).mean(axis=0), plain.mean(axis=0)).cosine
+    assert 0.98 < wanted < 0.999
+    held = 0
+    for k in range(60):
+        plain = draw(n)
+        found = intervals(np.clip(plain, -1, 1), plain, 300, 0.95, np.random.default_rng(k)).cosine
+        held += found.low <= wanted <= found.high
+    assert held >= 48
+
+
 def test_intervals_repeat_and_grow_with_the_confidence(seen):
     found, _, _, _ = seen
     net, theta, batches, _ = reference_set("tanh", "square")
