@@ -181,17 +181,12 @@ def experiment(options: Options, console: Console) -> list[Result]:
 def table(options: Options, name: str, results: Sequence[Result]) -> Table:
     """Return what each policy did from one overflow on."""
     scenario, before = SCENARIOS[name], np.median(results[0].before)
-    title = (f"{scenario.title[0].upper()}{scenario.title[1:]}; {options.long(scenario)} steps, lr {scenario.lr:g}; "
-             f"loss before it {before:.3g} nats")  # fmt: skip
+    title = f"{scenario.title[0].upper()}{scenario.title[1:]}; {options.long(scenario)} steps, lr {scenario.lr:g}"
     found = Table(title=title, title_justify="left")
     found.add_column("policy")
-    for words in (
-        "loss after\n(nats)",
-        "not finite\n(of all gradients)",
-        "last at\nupdate",
-        "finite again\n(networks)",
-    ):
+    for words in ("loss after (nats)", "gradients not finite", "last at update", "networks finite again"):
         found.add_column(words, justify="right")
+    found.add_row("before", f"{before:.3g}", "", "", "", end_section=True)
     for result in results:
         if result.message:
             continue
