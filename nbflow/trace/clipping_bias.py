@@ -10,7 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.gradient import backend_there
 from nbflow.network import Network
-from nbflow.records import Batch, ClippingBias, Floats, Kinds, RuleBias
+from nbflow.records import Batch, ClippingBias, Distances, Floats, Kinds, RuleBias
 from nbflow.task import Task
 from nbflow.trace.bootstrap import distances, intervals, known_signs, noise
 from nbflow.trace.minibatches import Minibatches, check_minibatches, draw_minibatches, lengths, strength
@@ -38,12 +38,12 @@ def clipping_bias(
 ) -> ClippingBias:
     """Hold the mean of clipped minibatch gradients against the true gradient, for every way of clipping.
 
-    "The average of norm-clipped minibatch gradients is not equivalent to clipping the norm of the true gradient":
-    examples with large gradients, and those in the same minibatch, count for less, so the mean has another direction
-    (Goodfellow, Bengio, Courville 2016, section 10.11.1; Chen, Wu, Hong 2020). The true gradient is the mean of the
-    unclipped minibatch gradients. How far the two are apart in the long run is estimated from inner products of pairs
-    of different minibatches, because both means have the noise of the same minibatches: on its own it would turn the
-    one away from the other.
+    Training follows the mean of clipped gradients, which need not be the true gradient made shorter: examples with
+    large gradients, and those in the same minibatch, count for less (Goodfellow, Bengio, Courville 2016, section
+    10.11.1; Chen, Wu, Hong 2020). The true gradient is the mean of the unclipped minibatch gradients. How far the two
+    are apart in the long run is estimated from inner products of pairs of different minibatches: in a sample both
+    means have the noise of the same minibatches, and clipping weighs it otherwise, which alone turns one from the
+    other.
 
     Parameters
     ----------
@@ -125,19 +125,25 @@ def clipping_bias(
     rules = {}
     for k, (name, way) in enumerate(ways.items()):
         report("resampling", k, len(ways))
-        mean = way.rows.mean(axis=0, dtype=np.float64)
         long_run = intervals(way.rows, plain, resamples, confidence, generator)
-        rules[name] = RuleBias(
-            *long_run, in_set=distances(mean, true), noise=noise(way.rows, true),
-            changed=float(way.changed.mean()), strength=strength(way.rows, plain),
-            mean=mean.astype(net.dtype), kept=kept[k], contribution=after[k],
-            kept_by_kind=_means(kept[k], kinds), share_by_kind=_sums(after[k], kinds),
-        )  # fmt: skip
+        rules[name] = _of_rule(way, plain, true, long_run, kept[k], after[k], kinds)
     return ClippingBias(
         loss=float(np.mean([out.loss for out in found])), true=true.astype(net.dtype), noise=noise(plain, true),
         known_signs=float(known_signs(plain).mean()), norms=lengths(plain), example_norms=norms, minibatch=minibatch,
         large=is_large, companion=companion, contribution=before.contribution,
         share_by_kind=_sums(before.contribution, kinds), rules=rules,
+    )  # fmt: skip
+
+
+def _of_rule(
+    way: Way, plain: Floats, true: Floats, long_run: Distances, kept: Floats, contribution: Floats, kinds: Any
+) -> RuleBias:
+    """Put together what is known of a way of clipping."""
+    mean = way.rows.mean(axis=0, dtype=np.float64)
+    return RuleBias(
+        *long_run, in_set=distances(mean, true), noise=noise(way.rows, true), changed=float(way.changed.mean()),
+        strength=strength(way.rows, plain), mean=mean.astype(plain.dtype), kept=kept, contribution=contribution,
+        kept_by_kind=_means(kept, kinds), share_by_kind=_sums(contribution, kinds),
     )  # fmt: skip
 
 
