@@ -38,8 +38,9 @@ _HOMES = {
     "resume": ("load_run",),
     "run": ("Run",),
     "train": ("train",),
-    "trace": ("average_of_clipped", "clipping_bias", "jacobian_singular_values", "lyapunov_exponents",
-              "matched_threshold", "norm_quantiles", "trace"),
+    "trace": ("average_of_clipped", "clipping_bias", "matched_threshold", "norm_quantiles", "trace"),
+    "trace.lyapunov": ("lyapunov_exponents",),
+    "trace.singular_values": ("jacobian_singular_values",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
