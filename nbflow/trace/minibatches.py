@@ -12,15 +12,13 @@ from nbflow.evaluation import draw_length
 from nbflow.gradient import Buffers, gradient, workspace
 from nbflow.network import Network
 from nbflow.records import Batch, Floats
-from nbflow.task import Task
+from nbflow.task import Task, check_task
 
 
 def draw_minibatches(
     net: Network, task: str | Task, length: int | tuple[int, int], batch_size: int, count: int, seed: int
 ) -> list[Batch]:
     """Draw minibatches of a task from the stream that training never sees."""
-    from nbflow.train import check_task
-
     found = check_task(net, task)
     lengths = _check.length_range("length", length, found.shortest)
     return [
