@@ -8,39 +8,10 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow._compile import ZERO, unit
+from nbflow.cpu.inner import INNER
 from nbflow.gradient import Buffers, buffers_for, shape_of
 from nbflow.network import Network
-from nbflow.records import Batch, Cotangent, Floats, Loss, Tangent
-
-
-@unit
-def _fold(accumulator, y, t):  # type: ignore[no-untyped-def]
-    return (accumulator[0] + y * t,)
-
-
-@unit
-def _value(accumulator):  # type: ignore[no-untyped-def]
-    return accumulator[0]
-
-
-@unit
-def _slope(accumulator, y, t):  # type: ignore[no-untyped-def]
-    return t
-
-
-@unit
-def _share(accumulator, y, t):  # type: ignore[no-untyped-def]
-    return ZERO
-
-
-@unit
-def _slope_jvp(accumulator, y, t, y_dot, shared):  # type: ignore[no-untyped-def]
-    return y_dot - y_dot
-
-
-# sum y t, whose gradient is a vector-Jacobian product with t.
-INNER = Loss(False, (0.0,), _fold, _value, _slope, "units of y times those of t", None, _share, _slope_jvp)
+from nbflow.records import Batch, Cotangent, Floats, Tangent
 
 
 def jvp(

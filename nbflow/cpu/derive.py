@@ -61,6 +61,7 @@ def _keep_arguments(cell: Cell) -> Cell:
 
 
 # ------------------------------------------------------------------------- tuples, one number at a time
+# np.complex128, and not complex: without the JIT a complex of Python's and a constant in float32 make a complex64.
 
 
 @unit
@@ -91,7 +92,7 @@ def _build_nudge(count: int, k: int) -> Any:
 
     @unit
     def nudge(numbers):
-        return (*before(numbers), complex(numbers[last], step))
+        return (*before(numbers), np.complex128(complex(numbers[last], step)))
 
     return nudge
 
@@ -105,7 +106,7 @@ def _build_toward(count: int) -> Any:
 
     @unit
     def toward(numbers, dots):
-        return (*before(numbers, dots), complex(numbers[last], step * dots[last]))
+        return (*before(numbers, dots), np.complex128(complex(numbers[last], step * dots[last])))
 
     return toward
 

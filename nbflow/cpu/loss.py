@@ -85,16 +85,16 @@ def _build_complex_bend(loss, dtype):
     """Build the same for a loss without `slope_jvp`, by one complex step through `fold` and `slope`."""
     fold, slope, step = loss.fold, loss.slope, STEP
     target = _build_target(loss.classes, dtype)
-    start = tuple(complex(number) for number in loss.start)
+    start = tuple(np.complex128(number) for number in loss.start)
 
     @part
     def bend(y, y_dot, classes_of, values_of, b, n):
         accumulator = start
         for m in range(n):
-            moved = complex(y[b, m], step * y_dot[b, m])
+            moved = np.complex128(complex(y[b, m], step * y_dot[b, m]))
             accumulator = fold(accumulator, moved, target(classes_of, values_of, b, m))
         for m in range(n):
-            moved = complex(y[b, m], step * y_dot[b, m])
+            moved = np.complex128(complex(y[b, m], step * y_dot[b, m]))
             y_dot[b, m] = slope(accumulator, moved, target(classes_of, values_of, b, m)).imag / step
 
     return bend
