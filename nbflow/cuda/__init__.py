@@ -1,0 +1,1 @@
+"""The grids of the CUDA backend, under the names of `nbflow.cpu`."""

@@ -1,0 +1,160 @@
+"""Back-propagation through time: delta_t = dL/ds_t from the last step to the first; all steps in one grid.
+
+    delta_t = v_{t+1} + (dL/ds_t at step t),      v_t = J_t^T delta_t
+
+(Goodfellow et al. 2016, eq. 10.18-10.19.) Blocks and threads stand for the same sequences and units as in
+`nbflow.cuda.forward`; a thread alone touches delta at its units, and the gradients at a_rec are shared by the block.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nbflow._compile import unit
+from nbflow.cuda.device import cuda, grid, real_of
+from nbflow.cuda.forward import longest_of
+from nbflow.cuda.job import (
+    BATCH,
+    DELTA,
+    HEARD,
+    HIDDEN,
+    KEEPS_V,
+    LAST,
+    N_IN,
+    N_OUT,
+    PARAMETERS,
+    PRE,
+    REC,
+    SAVED,
+    SLOTS_OF_DELTA,
+    STATES,
+    THETA,
+    V,
+    W_BACK,
+    WEIGHTS,
+    Y,
+    at,
+)
+from nbflow.cuda.memory import build_load, build_store, fetch
+
+
+@unit
+def from_loss(job, numbers, r, place, j):
+    """Return the gradient of the loss of a step at unit j of h: dL/dy @ w_out^T, 0 where there is no weight."""
+    weight = numbers[at(job, WEIGHTS, r) + place]
+    total = weight - weight
+    if weight != 0:
+        n_out = job[N_OUT]
+        w_out = at(job, THETA, r) + job[PARAMETERS] - (job[HIDDEN] + 1) * n_out + j * n_out
+        y = at(job, Y, r) + place * n_out
+        for m in range(n_out):
+            total += fetch(numbers, y + m) * fetch(numbers, w_out + m)
+    return total
+
+
+@functools.cache
+def build_backward(cell, dtype, rows, resident):
+    """Build the grid (R, groups of `rows` sequences); with `resident`, w_rec lies in shared memory.
+
+    Shared memory: the gradients at a_rec (rows, G, H), then w_rec in rows of G*H numbers, or one more to make it odd.
+    """
+    step_vjp, additive, carries = cell.step_vjp, cell.additive, cell.carries
+    gates, lines, kept = len(cell.gates), len(cell.states), len(cell.saved)
+    load_saved, load_states = build_load(kept), build_load(lines)
+    store_gates, store_states = build_store(gates), build_store(lines)
+    real, zero = real_of(dtype), dtype(0)
+    zeros = (zero,) * lines
+
+    @unit
+    def begin(job, numbers, integers, r, t, b, j):
+        """delta_t of unit j: 0 after the last weight, and the loss of step t-1 added."""
+        hidden, batch, slots = job[HIDDEN], job[BATCH], job[SLOTS_OF_DELTA]
+        here = at(job, DELTA, r) + (t % slots * batch + b) * lines * hidden + j
+        heard = integers[at(job, HEARD, r) + b]
+        if t >= heard:
+            for line in range(lines):
+                numbers[here + line * hidden] = zero
+        if t <= heard:
+            numbers[here] += from_loss(job, numbers, r, (t - 1) * batch + b, j)
+
+    @unit
+    def through_cell(job, numbers, shared, r, t, b, j, row):
+        """From delta_t to e_t, the gradients at the pre-activations, and what J_t carries past a_rec."""
+        hidden, batch, slots = job[HIDDEN], job[BATCH], job[SLOTS_OF_DELTA]
+        line = lines * hidden
+        old = at(job, STATES, r) + ((t - 1) * batch + b) * line + j
+        tape = (t - 1) * batch + b
+        d_in, d_rec, d_s = step_vjp(
+            load_saved(numbers, at(job, SAVED, r) + tape * kept * hidden + j, hidden),
+            load_states(numbers, old, hidden),
+            load_states(numbers, old + batch * line, hidden),
+            load_states(numbers, at(job, DELTA, r) + (t % slots * batch + b) * line + j, hidden),
+        )
+        store_gates(numbers, at(job, REC, r) + tape * gates * hidden + j, hidden, d_rec)
+        if not additive:
+            store_gates(numbers, at(job, PRE, r) + tape * gates * hidden + j, hidden, d_in)
+        before = at(job, DELTA, r) + ((t - 1) % slots * batch + b) * line + j
+        if carries:
+            store_states(numbers, before, hidden, d_s)
+        else:
+            store_states(numbers, before, hidden, zeros)
+        store_gates(shared, row * gates * hidden + j, hidden, d_rec)
+
+    @unit
+    def finish_v(job, numbers, r, t, b, k, total):
+        """v_t of unit k, to the slot of delta_{t-1} and to V."""
+        hidden, batch, slots = job[HIDDEN], job[BATCH], job[SLOTS_OF_DELTA]
+        before = at(job, DELTA, r) + ((t - 1) % slots * batch + b) * lines * hidden + k
+        numbers[before] += total
+        if job[KEEPS_V]:
+            v = at(job, V, r) + ((t - 1) * batch + b) * lines * hidden + k
+            for line in range(lines):
+                numbers[v + line * hidden] = numbers[before + line * hidden]
+
+    @grid
+    def backward(job, numbers, integers):
+        shared = cuda.shared.array(0, real)
+        total = cuda.local.array(rows, real)
+        hidden, batch = job[HIDDEN], job[BATCH]
+        columns = gates * hidden
+        r, first = cuda.blockIdx.x, cuda.blockIdx.y * rows
+        me, threads = cuda.threadIdx.x, cuda.blockDim.x
+        heard = at(job, HEARD, r)
+        w_rec, w_back = at(job, THETA, r) + job[N_IN] * columns, at(job, W_BACK, r)
+        place = rows * columns
+        stride = columns | 1
+        for c in range(me, place, threads):
+            shared[c] = zero
+        for j in range(me, hidden, threads):
+            for b in range(first, min(first + rows, batch)):
+                store_states(numbers, at(job, DELTA, r) + b * lines * hidden + j, hidden, zeros)
+        if resident:
+            for k in range(hidden):
+                for c in range(me, columns, threads):
+                    shared[place + k * stride + c] = numbers[w_rec + k * columns + c]
+        cuda.syncthreads()
+        for t in range(longest_of(integers, at(job, LAST, r), first, rows, batch), 0, -1):
+            for j in range(me, hidden, threads):
+                for b in range(rows):
+                    if first + b < batch:
+                        begin(job, numbers, integers, r, t, first + b, j)
+                        if t <= integers[heard + first + b]:
+                            through_cell(job, numbers, shared, r, t, first + b, j, b)
+            cuda.syncthreads()
+            if t > 1 or job[KEEPS_V]:
+                for k in range(me, hidden, threads):
+                    for b in range(rows):
+                        total[b] = zero
+                    for c in range(columns):
+                        if resident:
+                            w = fetch(shared, place + k * stride + c)
+                        else:
+                            w = fetch(numbers, w_back + c * hidden + k)
+                        for b in range(rows):
+                            total[b] += w * fetch(shared, b * columns + c)
+                    for b in range(rows):
+                        if first + b < batch and t <= integers[heard + first + b]:
+                            finish_v(job, numbers, r, t, first + b, k, total[b])
+            cuda.syncthreads()
+
+    return backward

@@ -1,0 +1,246 @@
+"""Clipping of whole gradients on the card: look, apply the rule, look again; then what stands in for a bad gradient.
+
+Reports have the columns of `nbflow.cpu.report`, and two more for a gradient that was not finite: the norm of what took
+its place, and the part of its entries that count as clipped (until `mend`, how many were bad).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from nbflow import counter
+from nbflow.cpu.clip import LEAST_WEIGHT_NORM, build_apply
+from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE
+from nbflow.cuda.device import MOST_THREADS, cuda, device_part, grid, real_of
+from nbflow.cuda.job import (
+    CLIP_REPORT,
+    CLIPPED,
+    D_THETA,
+    GATES,
+    GROUPS,
+    HIDDEN,
+    N_IN,
+    PARAMETERS,
+    RAW,
+    THETA,
+    THRESHOLD,
+    at,
+)
+from nbflow.cuda.norm import build_block_finite, build_block_inner, build_block_measure, build_block_sum
+
+MENDED_NORM, MENDED_FRACTION = len(COLUMNS), len(COLUMNS) + 1
+WIDTH = len(COLUMNS) + 2
+# Values of `policy`. "raise" does nothing on the card: the host looks at the report, and raises.
+POLICIES = {"keep": 0, "raise": 0, "random": 1, "skip": 2, "zero": 3, "shrink": 4}
+KEEP, RANDOM, SKIP, ZERO, SHRINK = range(5)
+# Of w_rec, in policy "shrink".
+SHRUNK = 0.02
+# Entries of a chunk, where a rule looks at each entry alone.
+CHUNK = 16 if MOST_THREADS < 32 else 4096
+
+
+@functools.cache
+def build_look(dtype):
+    """Build the grids `look_before(job, numbers, policy)` and `look_after(job, numbers, groups, policy)`, a block a replica.
+
+    With policy "zero" bad entries are set to 0 by the first, and the rest is clipped like any other gradient.
+    """
+    finite_of, inner, measure = build_block_finite(dtype), build_block_inner(dtype), build_block_measure(dtype)
+    block_sum, real, zero, one = build_block_sum(), real_of(dtype), dtype(0), dtype(1)
+    greatest = np.finfo(dtype).max
+
+    @device_part
+    def clean(numbers, d, size, room):
+        """Set bad entries to 0; return how many there were."""
+        bad = zero
+        for p in range(cuda.threadIdx.x, size, cuda.blockDim.x):
+            if not abs(numbers[d + p]) <= greatest:
+                numbers[d + p] = zero
+                bad += one
+        return block_sum(bad, room)
+
+    @grid
+    def look_before(job, numbers, policy):
+        """Fill FINITE, NORM and SCALE, and keep the raw gradient."""
+        room = cuda.shared.array(MOST_THREADS, real)
+        r, size = cuda.blockIdx.x, job[PARAMETERS]
+        d, raw, report = at(job, D_THETA, r), at(job, RAW, r), at(job, CLIP_REPORT, r)
+        for p in range(cuda.threadIdx.x, size, cuda.blockDim.x):
+            numbers[raw + p] = numbers[d + p]
+        finite = finite_of(numbers, d, size, 1, room)
+        root, scale, bad = one, one, zero
+        if not finite and policy == ZERO:
+            bad = clean(numbers, d, size, room)
+        if finite or policy == ZERO:
+            root, scale = measure(numbers, d, size, 1, room)
+        if cuda.threadIdx.x == 0:
+            for column in range(WIDTH):
+                numbers[report + column] = one
+            numbers[report + FINITE] = one if finite else zero
+            numbers[report + NORM] = root
+            numbers[report + SCALE] = scale
+            numbers[report + ENTRIES] = zero
+            numbers[report + MENDED_FRACTION] = bad
+
+    @grid
+    def look_after(job, numbers, groups, policy):
+        """Fill the rest of the report of what was clipped."""
+        room = cuda.shared.array(MOST_THREADS, real)
+        r, size = cuda.blockIdx.x, job[PARAMETERS]
+        d, raw, report = at(job, D_THETA, r), at(job, RAW, r), at(job, CLIP_REPORT, r)
+        finite = numbers[report + FINITE] != 0
+        if finite or policy == ZERO:
+            root, scale = measure(numbers, d, size, 1, room)
+            product = zero
+            if finite:
+                product = inner(numbers, raw, numbers[report + SCALE], d, scale, size, 1, room)
+            entries = zero
+            for k in range(cuda.threadIdx.x, groups, cuda.blockDim.x):
+                entries += numbers[at(job, CLIPPED, r) + k]
+            entries = block_sum(entries, room)
+            if cuda.threadIdx.x == 0:
+                numbers[report + CLIPPED_NORM] = root
+                numbers[report + CLIPPED_SCALE] = scale
+                numbers[report + INNER] = product
+                numbers[report + ENTRIES] = entries
+
+    return look_before, look_after
+
+
+@functools.cache
+def build_rule(rule_clip, over, relative, dtype):
+    """Build the grid (R, groups or chunks) `rule(job, numbers, integers, policy)`, which clips D_THETA and fills CLIPPED.
+
+    A row that is not finite is left alone. For "all" and "entry" the gradient is cut into chunks; for "block" and
+    "unit" each group is measured, and counted whole if one of its entries changed.
+    """
+    apply, measure, block_sum = build_apply(rule_clip, dtype), build_block_measure(dtype), build_block_sum()
+    real, zero, one = real_of(dtype), dtype(0), dtype(1)
+    least_weight_norm = dtype(LEAST_WEIGHT_NORM)
+    grouped, jointly = over in ("block", "unit"), over == "all"
+
+    @device_part
+    def bounds(job, integers, k):
+        """Return first, count and stride of a group or a chunk."""
+        if grouped:
+            group = job[GROUPS] + 3 * k
+            return integers[group], integers[group + 1], integers[group + 2]
+        return k * CHUNK, min(CHUNK, job[PARAMETERS] - k * CHUNK), 1
+
+    @grid
+    def rule(job, numbers, integers, policy):
+        room = cuda.shared.array(MOST_THREADS, real)
+        r, k = cuda.blockIdx.x, cuda.blockIdx.y
+        report, threshold = at(job, CLIP_REPORT, r), numbers[at(job, THRESHOLD, r)]
+        if numbers[report + FINITE] == 0 and policy != ZERO:
+            return
+        first, count, stride = bounds(job, integers, k)
+        d = at(job, D_THETA, r) + first
+        root, scale = numbers[report + NORM], numbers[report + SCALE] if jointly else one
+        if grouped:
+            root, scale = measure(numbers, d, count, stride, room)
+            if relative:
+                weight, weight_scale = measure(numbers, at(job, THETA, r) + first, count, stride, room)
+                threshold *= max(weight / weight_scale, least_weight_norm)
+        touched = zero
+        for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
+            g = numbers[d + i * stride]
+            clipped = apply(g, root, scale, threshold)
+            numbers[d + i * stride] = clipped
+            if clipped != g:
+                touched += one
+        touched = block_sum(touched, room)
+        if cuda.threadIdx.x == 0:
+            whole = dtype(count) if touched > 0 else zero
+            numbers[at(job, CLIPPED, r) + k] = whole if grouped else touched
+
+    return rule
+
+
+@functools.cache
+def build_random_step():
+    """Build `random_step(job, numbers, r, length, seed, index, room)`: D_THETA of a replica, in a random direction.
+
+    In float64, as `nbflow.clipping.random_step`; `room` is shared memory for float64.
+    """
+    block_sum = build_block_sum()
+
+    @device_part
+    def four_normals(seed, r, index, n):
+        w0, w1, w2, w3 = counter.draw(seed, counter.DIRECTION, r, index, 0, n)
+        first, second = counter.normal_pair(w0, w1), counter.normal_pair(w2, w3)
+        return first[0], first[1], second[0], second[1]
+
+    @device_part
+    def random_step(job, numbers, r, length, seed, index, room):
+        size, d = job[PARAMETERS], at(job, D_THETA, r)
+        total = 0.0
+        for n in range(cuda.threadIdx.x, (size + 3) // 4, cuda.blockDim.x):
+            four = four_normals(seed, r, index, n)
+            for k in range(min(4, size - 4 * n)):
+                total += four[k] * four[k]
+        factor = length / np.sqrt(block_sum(total, room))
+        for n in range(cuda.threadIdx.x, (size + 3) // 4, cuda.blockDim.x):
+            four = four_normals(seed, r, index, n)
+            for k in range(min(4, size - 4 * n)):
+                numbers[d + 4 * n + k] = four[k] * factor
+        cuda.syncthreads()
+
+    return random_step
+
+
+@functools.cache
+def build_mend(jointly, random, dtype):
+    """Build the grid `mend(job, numbers, policy, seed, index)`, a block a replica, of what comes after the rule.
+
+    A random step where the rule asks for one, and the policy's replacement of a gradient that is not finite.
+    """
+    random_step, measure, inner = build_random_step(), build_block_measure(dtype), build_block_inner(dtype)
+    real, zero, one, double = real_of(dtype), dtype(0), dtype(1), real_of(np.float64)
+
+    @device_part
+    def replace(job, numbers, r, policy):
+        """Write what policies "skip" and "shrink" put in the place of a gradient."""
+        size, columns = job[PARAMETERS], job[GATES] * job[HIDDEN]
+        d, theta, w_rec = at(job, D_THETA, r), at(job, THETA, r), job[N_IN] * columns
+        for p in range(cuda.threadIdx.x, size, cuda.blockDim.x):
+            kept = policy == SHRINK and w_rec <= p < w_rec + job[HIDDEN] * columns
+            numbers[d + p] = dtype(SHRUNK) * numbers[theta + p] if kept else zero
+        cuda.syncthreads()
+
+    @grid
+    def mend(job, numbers, policy, seed, index):
+        room = cuda.shared.array(MOST_THREADS, real)
+        wide = cuda.shared.array(MOST_THREADS, double)
+        r, size = cuda.blockIdx.x, job[PARAMETERS]
+        d, raw, report = at(job, D_THETA, r), at(job, RAW, r), at(job, CLIP_REPORT, r)
+        finite, entries = numbers[report + FINITE] != 0, numbers[report + ENTRIES]
+        bad, threshold = numbers[report + MENDED_FRACTION], numbers[at(job, THRESHOLD, r)]
+        at_random = random and entries > 0 and (finite or policy == ZERO)
+        if finite and not at_random:
+            return
+        if at_random or policy == RANDOM:
+            random_step(job, numbers, r, np.float64(threshold), seed, index, wide)
+        elif policy == SKIP or policy == SHRINK:
+            replace(job, numbers, r, policy)
+        root, scale = measure(numbers, d, size, 1, room)
+        product = zero
+        if finite:
+            product = inner(numbers, raw, numbers[report + SCALE], d, scale, size, 1, room)
+        if cuda.threadIdx.x == 0:
+            numbers[report + CLIPPED_NORM] = root
+            numbers[report + CLIPPED_SCALE] = scale
+            numbers[report + INNER] = product
+            numbers[report + MENDED_NORM] = root / scale
+            if finite:
+                numbers[report + ENTRIES] = dtype(size)
+            elif policy == KEEP:
+                numbers[report + MENDED_FRACTION] = zero
+            elif policy == ZERO and not jointly:
+                numbers[report + MENDED_FRACTION] = min(one, (bad + entries) / dtype(size))
+            else:
+                numbers[report + MENDED_FRACTION] = one
+
+    return mend

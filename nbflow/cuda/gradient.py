@@ -1,0 +1,86 @@
+"""What the drivers ask of the card: arguments that were checked go there, results come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+from nbflow import _check, counter
+from nbflow.cpu.workspace import Shape
+from nbflow.cuda import program
+from nbflow.cuda.workspace import Purpose, Workspace
+from nbflow.network import Network
+from nbflow.records import Batch, Floats, Flow
+from nbflow.task import Task
+
+
+def send(space: Workspace, checked: _check.Checked) -> None:
+    """Copy parameters and data to the card."""
+    space.steps = checked.weights.shape[1]
+    space.write("THETA", checked.theta)
+    space.write("WEIGHTS", checked.weights)
+    space.write("TOKENS" if space.shape.tokens else "INPUTS", checked.inputs)
+    if checked.targets is not None:
+        space.write("CLASSES" if space.net.loss_object.classes else "TARGETS", checked.targets)
+
+
+def run_gradient(
+    space: Workspace, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any
+) -> None:
+    """Run the gradient of checked arguments; D_THETA and REPORT hold it."""
+    send(space, checked)
+    if state is not None:
+        space.write("START", state)
+    program.forward(space, whole=state is not None, carried=state is not None)
+    program.losses(space)
+    program.backward(space)
+    if flow is None:
+        program.weights(space)
+        return
+    space.write("ALPHA", alpha.astype(space.dtype))
+    program.norms(space)
+    program.weights(space, penalty, flow.bound, flow.reduction == "mean")
+
+
+def last_state(space: Workspace) -> Floats:
+    """Return the state after all steps (R, B, S, H)."""
+    lines, hidden = len(space.net.cell_object.states), space.net.n_hidden
+    states: Floats = space.read("STATES", space.steps + 1, space.shape.batch, lines, hidden)[:, -1]
+    return states
+
+
+def run_predict(space: Workspace, checked: _check.Checked) -> Floats:
+    """Return the outputs (R, T, B, M)."""
+    send(space, checked)
+    program.forward(space, whole=True)
+    program.predictions(space)
+    y: Floats = space.read("Y", space.steps, space.shape.batch, space.net.n_out)
+    return y
+
+
+def run_trace(space: Workspace, checked: _check.Checked) -> tuple[Floats, ...]:
+    """Return losses (R,), states, delta, delta_norm and v_norm."""
+    send(space, checked)
+    program.forward(space, whole=True)
+    program.losses(space)
+    program.backward(space)
+    program.norms(space)
+    program.weights(space)
+    steps, batch = space.steps, space.shape.batch
+    row = batch, len(space.net.cell_object.states), space.net.n_hidden
+    found = space.read("STATES", steps + 1, *row), space.read("DELTA", steps + 1, *row)
+    norms = space.read("DELTA_NORM", steps + 1, batch), space.read("V_NORM", steps, batch)
+    return space.read("REPORT", 3)[:, 0], *found, *norms
+
+
+def run_sample(
+    net: Network, task: Task, replicas: int, batch_size: int, seed: int, index: int, length: int, stream: int = counter.TRAIN
+) -> Batch:
+    """Return a batch that was drawn on the card, with R in front."""
+    steps = task.steps(length)
+    space = Workspace(net, Shape(replicas, steps, batch_size, task.tokens), Purpose())
+    program.sample(space, task, seed, stream, index, length)
+    inputs = space.read("TOKENS", steps, batch_size) if task.tokens else space.read("INPUTS", steps, batch_size, task.n_in)
+    classes = task.classes
+    targets = space.read("CLASSES", steps, batch_size) if classes else space.read("TARGETS", steps, batch_size, task.n_out)
+    return Batch(inputs, targets, space.read("WEIGHTS", steps, batch_size))

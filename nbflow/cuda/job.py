@@ -1,0 +1,67 @@
+"""The table that a grid is given: sizes, flags, and where each array lies.
+
+One float array and one int32 array on the card hold everything; a third, the table, says where. `at(job, NAME, r)` is
+the place of replica r's part of an array. Arrays are C-ordered and packed, without padding; `steps`, which varies from
+batch to batch, is an argument of its own, and T below is the largest one there is room for.
+
+====================  ==================  ==========================================================================
+array                 shape               what
+====================  ==================  ==========================================================================
+THETA, D_THETA        (P,)                parameters, and their gradient
+RAW                   (P,)                the gradient before it was clipped; D_THETA itself where nobody asks
+INPUTS                (T, B, N)           dense inputs
+TARGETS               (T, B, M)           targets that are no classes
+WEIGHTS               (T, B)
+START                 (B, S, H)           a first state that was given
+STATES                (T+1, B, S, H)      s_t
+SAVED                 (T, B, K, H)        what the cell keeps for its way back
+PRE, REC              (T, B, G, H)        gradients at a_in and a_rec; one array where the cell is additive
+DELTA                 (T+1, B, S, H)      delta_t; (1, B, S, H) where only the present one is kept
+V                     (T, B, S, H)        v_t, where it is kept; the grid of Omega scales its h-line
+Y                     (T, B, M)           outputs, overwritten by dL/dy, at steps with weight
+LOSSES                (T, B)              weight times loss
+DELTA_NORM, V_NORM    (T+1, B), (T, B)
+PENALTIES, COUNTED    (T, B)              penalty'(q), and 1 where it counts
+W_BACK                (G, H, H)           w_rec transposed, where it does not fit into shared memory
+PARTIAL               (parts, P)          weight gradients of each part of the steps
+PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
+REPORT                (3,)                loss, Omega, count
+ALPHA, LR, THRESHOLD  (1,)
+SLOTS                 (K', P)             what the optimizer keeps
+SETTINGS              -                   the optimizer's; of all replicas together
+CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
+CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
+HISTORY               (rows, 3 + columns) reports of the last updates
+TOKENS, CLASSES       int32 (T, B)        inputs and targets that are integers
+FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of steps up to the last one with weight,
+                                          and how many are taken
+GROUPS                int32 (groups, 3)   first, count and stride of the groups of a clip; of all replicas together
+WRONG                 int32 (B,)          whether the answer to a sequence is wrong
+====================  ==================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from nbflow._compile import unit
+
+SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "KEPT", "N_OUT", "PARAMETERS", "BIAS_REC",
+         "IS_TOKENS", "IS_ADDITIVE", "IS_CARRIED", "IS_WHOLE", "SLOTS_OF_DELTA", "KEEPS_V")  # fmt: skip
+(REPLICAS, BATCH, N_IN, GATES, HIDDEN, LINES, KEPT, N_OUT, PARAMETERS, BIAS_REC, IS_TOKENS, IS_ADDITIVE, IS_CARRIED,
+ IS_WHOLE, SLOTS_OF_DELTA, KEEPS_V) = range(len(SIZES))  # fmt: skip
+
+FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA", "V", "Y", "LOSSES",
+          "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW", "REPORT", "ALPHA", "LR",
+          "THRESHOLD", "SLOTS", "SETTINGS", "CLIP_REPORT", "CLIPPED", "HISTORY")  # fmt: skip
+INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG")
+# Each array has two numbers: where it begins, and how far apart the replicas' parts are.
+PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
+(THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM, PENALTIES,
+ COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, REPORT, ALPHA, LR, THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, HISTORY,
+ TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG) = PLACES.values()  # fmt: skip
+LENGTH = len(SIZES) + 2 * len(PLACES)
+
+
+@unit
+def at(job, name, replica):
+    """Return where replica's part of an array begins."""
+    return job[name] + replica * job[name + 1]

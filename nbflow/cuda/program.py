@@ -1,0 +1,118 @@
+"""Which grids a computation runs, and in what order. Nothing here waits for the card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbflow.cuda import job
+from nbflow.cuda.backward import build_backward
+from nbflow.cuda.clip import KEEP, POLICIES, build_look, build_mend, build_rule
+from nbflow.cuda.device import MOST_THREADS, launch, launch_over, threads_for
+from nbflow.cuda.flow import build_norms, build_penalties
+from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
+from nbflow.cuda.loss import build_losses, build_predictions
+from nbflow.cuda.sample import build_sample
+from nbflow.cuda.update import build_keep, build_update
+from nbflow.cuda.weights import build_combine, build_flow_weights, build_report, build_weights, parts_of
+from nbflow.cuda.workspace import Workspace
+
+
+def forward(space: Workspace, *, whole: bool, carried: bool = False) -> None:
+    """Run all sequences forward; `whole` through all steps, `carried` from START."""
+    space.flag(job.IS_WHOLE, int(whole))
+    space.flag(job.IS_CARRIED, int(carried))
+    replicas, _, batch, _ = space.shape
+    cut, cell = space.blocks, space.net.cell_object
+    launch_over(build_lengths(), replicas * batch, space.job, space.numbers, space.integers, space.steps)
+    kernel = build_forward(cell, space.dtype, cut.rows, cut.resident)
+    blocks = (replicas, -(-batch // cut.rows))
+    threads = threads_for(space.net.n_hidden)
+    launch(kernel, blocks, threads, space.job, space.numbers, space.integers, shared=cut.forward_bytes)
+
+
+def predictions(space: Workspace) -> None:
+    """Fill Y at every step."""
+    count = space.shape.replicas * space.steps
+    threads = threads_for(space.shape.batch * space.net.n_out)
+    launch(build_predictions(), count, threads, space.job, space.numbers, space.steps)
+
+
+def losses(space: Workspace) -> None:
+    """Fill LOSSES, and Y with dL/dy."""
+    kernel = build_losses(space.net.loss_object, space.dtype)
+    threads = threads_for(space.shape.batch * space.net.n_out)
+    count = space.shape.replicas * space.steps
+    launch(kernel, count, threads, space.job, space.numbers, space.integers, space.steps)
+
+
+def backward(space: Workspace) -> None:
+    """Run all sequences back."""
+    replicas, _, batch, _ = space.shape
+    cut, cell, hidden = space.blocks, space.net.cell_object, space.net.n_hidden
+    if not cut.resident:
+        launch_over(build_transpose(), replicas * hidden * len(cell.gates) * hidden, space.job, space.numbers)
+    kernel = build_backward(cell, space.dtype, cut.rows, cut.resident)
+    blocks = (replicas, -(-batch // cut.rows))
+    launch(kernel, blocks, threads_for(hidden), space.job, space.numbers, space.integers, shared=cut.backward_bytes)
+
+
+def norms(space: Workspace) -> None:
+    """Fill DELTA_NORM and V_NORM."""
+    replicas, _, batch, _ = space.shape
+    threads = threads_for(space.net.n_hidden * len(space.net.cell_object.states))
+    blocks = replicas * (space.steps + 1) * batch
+    launch(build_norms(space.dtype), blocks, threads, space.job, space.numbers, space.integers, space.steps)
+
+
+def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: bool = False) -> None:
+    """From the tape to REPORT and D_THETA, Omega included if there is a penalty; its alpha stands in ALPHA."""
+    net, replicas, batch = space.net, space.shape.replicas, space.shape.batch
+    parts, flowing = parts_of(space.steps), penalty is not None
+    arguments = space.job, space.numbers, space.integers
+    if flowing:
+        threads = threads_for(net.n_hidden)
+        kernel = build_penalties(penalty, space.dtype)
+        launch(kernel, replicas * space.steps * batch, threads, *arguments[:2], space.steps, space.dtype(bound))
+        entries = replicas * net.n_hidden**2 * len(net.cell_object.gates)
+        launch(build_flow_weights(space.dtype), (_blocks(entries), parts), MOST_THREADS, *arguments)
+    launch(build_report(space.dtype), replicas, MOST_THREADS, *arguments[:2], space.steps, flowing, by_mean)
+    launch(build_weights(space.dtype), (_blocks(replicas * net.size), parts), MOST_THREADS, *arguments)
+    launch_over(build_combine(space.dtype), replicas * net.size, *arguments[:2], parts, flowing, by_mean)
+
+
+def clip(space: Workspace, policy: str, seed: int, index: int) -> None:
+    """Clip D_THETA in its place, and fill CLIP_REPORT."""
+    rule, dtype, replicas = space.purpose.rule, space.dtype, space.shape.replicas
+    assert rule is not None
+    number = POLICIES[policy]
+    look_before, look_after = build_look(dtype)
+    kernel = build_rule(rule.clip, rule.over, rule.relative, dtype)
+    launch(look_before, replicas, MOST_THREADS, space.job, space.numbers, number)
+    blocks = (replicas, space.clip_blocks)
+    launch(kernel, blocks, MOST_THREADS, space.job, space.numbers, space.integers, number)
+    launch(look_after, replicas, MOST_THREADS, space.job, space.numbers, space.clip_blocks, number)
+    if rule.random or number != KEEP:
+        mend = build_mend(rule.over == "all", rule.random, dtype)
+        launch(mend, replicas, MOST_THREADS, space.job, space.numbers, number, seed, index)
+
+
+def sample(space: Workspace, task: Any, seed: int, purpose: int, index: int, length: int) -> None:
+    """Draw a batch on the card."""
+    space.steps = task.steps(length)
+    threads = space.shape.replicas * space.shape.batch * -(-space.steps // 4)
+    kernel = build_sample(task, space.dtype)
+    arguments = space.job, space.numbers, space.integers, seed, purpose, index, length, space.steps
+    launch_over(kernel, threads, *arguments)
+
+
+def update(space: Workspace, count: int, row: int) -> None:
+    """Take the step number `count` of the optimizer, and keep the reports in a row of HISTORY."""
+    optimizer = space.purpose.optimizer
+    assert optimizer is not None
+    kernel = build_update(optimizer.update, len(optimizer.slots), len(optimizer.settings))
+    launch_over(kernel, space.shape.replicas * space.net.size, space.job, space.numbers, space.dtype(count))
+    launch_over(build_keep(), space.shape.replicas, space.job, space.numbers, row)
+
+
+def _blocks(count: int) -> int:
+    return -(-count // MOST_THREADS)

@@ -1,0 +1,53 @@
+"""One step of an optimizer, over all parameters of all replicas."""
+
+from __future__ import annotations
+
+import functools
+
+from nbflow.cuda.device import cuda, grid
+from nbflow.cuda.job import D_THETA, HISTORY, LR, PARAMETERS, REPLICAS, REPORT, CLIP_REPORT, SETTINGS, SLOTS, THETA, at
+from nbflow.cuda.clip import WIDTH
+from nbflow.cuda.memory import build_load, build_store
+
+
+@functools.cache
+def build_update(optimizer_update, slot_count, setting_count):
+    """Build the grid `update(job, numbers, n)`, a thread a parameter of a replica; n counts updates, in the dtype."""
+    load_slots, store_slots = build_load(slot_count), build_store(slot_count)
+    load_settings = build_load(setting_count)
+
+    @grid
+    def update(job, numbers, n):
+        size = job[PARAMETERS]
+        i = cuda.grid(1)
+        if i < job[REPLICAS] * size:
+            r, p = i // size, i % size
+            theta, slots = at(job, THETA, r) + p, at(job, SLOTS, r) + p
+            numbers[theta], kept = optimizer_update(
+                numbers[theta],
+                numbers[at(job, D_THETA, r) + p],
+                load_slots(numbers, slots, size),
+                numbers[at(job, LR, r)],
+                load_settings(numbers, job[SETTINGS], 1),
+                n,
+            )
+            store_slots(numbers, slots, size, kept)
+
+    return update
+
+
+@functools.cache
+def build_keep():
+    """Build the grid `keep(job, numbers, row)`, a thread a replica, that copies its reports to a row of HISTORY."""
+
+    @grid
+    def keep(job, numbers, row):
+        r = cuda.grid(1)
+        if r < job[REPLICAS]:
+            place = at(job, HISTORY, r) + row * (3 + WIDTH)
+            for column in range(3):
+                numbers[place + column] = numbers[at(job, REPORT, r) + column]
+            for column in range(WIDTH):
+                numbers[place + 3 + column] = numbers[at(job, CLIP_REPORT, r) + column]
+
+    return keep

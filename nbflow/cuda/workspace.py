@@ -1,0 +1,173 @@
+"""Memory on the card for a network and a shape of batch: one float array, one integer array, and the table of places."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbflow import layout
+from nbflow.cpu.workspace import Shape
+from nbflow.cuda import job
+from nbflow.cuda.clip import CHUNK, WIDTH
+from nbflow.cuda.device import SHARED_BYTES, allocate
+from nbflow.cuda.weights import parts_of
+from nbflow.network import Network
+from nbflow.records import Optimizer, Rule
+
+# Sequences of a block: each weight that is read serves all of them.
+ROWS = (4, 1)
+
+
+class Purpose(NamedTuple):
+    """What a workspace is for, beside forward passes: each of these takes memory of its own."""
+
+    backward: bool = False
+    keeps_delta: bool = False  #: all of delta and v, for a trace or for Omega
+    flowing: bool = False
+    rule: Rule | None = None
+    keeps_raw: bool = False  #: the gradient as it was before the clip
+    optimizer: Optimizer | None = None
+    history: int = 0  #: rows
+
+
+class Blocks(NamedTuple):
+    """How the time loops are cut: sequences of a block, whether w_rec is in shared memory, and bytes of that."""
+
+    rows: int
+    resident: bool
+    forward_bytes: int
+    backward_bytes: int
+
+
+def blocks_for(net: Network) -> Blocks:
+    """Return the cut for a network, or raise a ValueError if a block cannot hold the states of one sequence."""
+    hidden, gates, size = net.n_hidden, len(net.cell_object.gates), np.dtype(net.dtype).itemsize
+    w_rec = hidden * (gates * hidden | 1) * size
+    for rows in ROWS:
+        forward, backward = 2 * rows * hidden * size, rows * gates * hidden * size
+        if max(forward, backward) + w_rec <= SHARED_BYTES:
+            return Blocks(rows, True, forward + w_rec, backward + w_rec)
+        if max(forward, backward) <= SHARED_BYTES:
+            return Blocks(rows, False, forward, backward)
+    most = SHARED_BYTES // (max(2, gates) * size)
+    raise ValueError(
+        f"n_hidden is {hidden}; expected at most {most} for cell {net.cell!r} in {net.dtype} with backend 'cuda', whose "
+        f"blocks keep a whole state in shared memory. Give backend='cpu'."
+    )
+
+
+class Workspace:
+    """Arrays on the card, by the names of `nbflow.cuda.job`."""
+
+    def __init__(self, net: Network, shape: Shape, purpose: Purpose) -> None:
+        self.net, self.shape, self.purpose, self.dtype = net, shape, purpose, net.scalar
+        self.steps = shape.steps
+        self.blocks = blocks_for(net)
+        self.groups = _groups(net, purpose.rule)
+        self.table = np.zeros(job.LENGTH, np.int64)
+        self._set_sizes()
+        floats, integers = self._counts()
+        room = f"R={shape.replicas}, T={shape.steps}, B={shape.batch}, H={net.n_hidden}"
+        self.numbers = allocate(self._place(floats), self.dtype, f"for {room}")
+        self.integers = allocate(self._place(integers), np.int32, f"for {room}")
+        self.job = allocate(job.LENGTH, np.int64, f"for {room}")
+        self.job.copy_to_device(self.table)
+        if len(self.groups):
+            self.write("GROUPS", self.groups.astype(np.int32))
+
+    def _set_sizes(self) -> None:
+        net, cell, table = self.net, self.net.cell_object, self.table
+        table[job.REPLICAS], table[job.BATCH] = self.shape.replicas, self.shape.batch
+        table[job.N_IN], table[job.HIDDEN], table[job.N_OUT] = net.n_in, net.n_hidden, net.n_out
+        table[job.GATES], table[job.LINES], table[job.KEPT] = len(cell.gates), len(cell.states), len(cell.saved)
+        table[job.PARAMETERS], table[job.BIAS_REC] = net.size, cell.bias_rec
+        table[job.IS_TOKENS], table[job.IS_ADDITIVE] = self.shape.tokens, cell.additive
+        table[job.KEEPS_V] = self.purpose.keeps_delta
+        table[job.SLOTS_OF_DELTA] = self.shape.steps + 1 if self.purpose.keeps_delta else 1
+
+    def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the size of a replica's part of every array that this purpose needs."""
+        net, shape, purpose, cell = self.net, self.shape, self.purpose, self.net.cell_object
+        t, b, n, h, m = shape.steps, shape.batch, net.n_in, net.n_hidden, net.n_out
+        columns, line, classes = len(cell.gates) * h, len(cell.states) * h, net.loss_object.classes
+        floats = {"THETA": net.size, "ALPHA": 1, "REPORT": 3}
+        integers = {}
+        if t:
+            floats |= {"WEIGHTS": t * b, "START": b * line, "STATES": (t + 1) * b * line, "Y": t * b * m}
+            floats |= {"INPUTS": 0 if shape.tokens else t * b * n, "SAVED": t * b * len(cell.saved) * h}
+            floats |= {"TARGETS": 0 if classes else t * b * m}
+            integers |= {"TOKENS": t * b if shape.tokens else 0, "CLASSES": t * b if classes else 0}
+            integers |= {"FIRST": b, "HEARD": b, "LAST": b, "WRONG": b}
+        if purpose.backward:
+            floats |= {"LOSSES": t * b, "REC": t * b * columns, "PRE": 0 if cell.additive else t * b * columns}
+            floats |= {"DELTA": int(self.table[job.SLOTS_OF_DELTA]) * b * line}
+            floats |= {"W_BACK": 0 if self.blocks.resident else h * columns}
+            floats |= {"D_THETA": net.size, "PARTIAL": parts_of(t) * net.size}
+        if purpose.keeps_delta:
+            floats |= {"V": t * b * line, "DELTA_NORM": (t + 1) * b, "V_NORM": t * b}
+        if purpose.flowing:
+            floats |= {"PENALTIES": t * b, "COUNTED": t * b, "PARTIAL_FLOW": parts_of(t) * h * columns}
+        if purpose.rule is not None:
+            floats |= {"D_THETA": net.size, "THRESHOLD": 1, "CLIP_REPORT": WIDTH, "CLIPPED": self.clip_blocks}
+            floats |= {"RAW": net.size if purpose.keeps_raw else 0}
+            integers |= {"GROUPS": self.groups.size}
+        if purpose.optimizer is not None:
+            floats |= {"LR": 1, "SLOTS": len(purpose.optimizer.slots) * net.size}
+            floats |= {"SETTINGS": len(purpose.optimizer.settings), "HISTORY": purpose.history * (3 + WIDTH)}
+        return floats, integers
+
+    def _place(self, counts: dict[str, int]) -> int:
+        """Write the places of arrays into the table; return how much they take."""
+        start = 0
+        for name, count in counts.items():
+            place = job.PLACES[name]
+            shared = name in ("SETTINGS", "GROUPS")
+            self.table[place], self.table[place + 1] = start, 0 if shared else count
+            start += count if shared else count * self.shape.replicas
+        if "RAW" in counts and not counts["RAW"]:
+            self.table[job.RAW : job.RAW + 2] = self.table[job.D_THETA : job.D_THETA + 2]
+        return max(start, 1)
+
+    @property
+    def clip_blocks(self) -> int:
+        """The number of groups or chunks that a gradient is clipped in."""
+        return len(self.groups) or -(-self.net.size // CHUNK)
+
+    def _span(self, name: str) -> tuple[Any, int, int]:
+        """Return the array on the card, where in it `name` begins, and a replica's share, 0 if there is none."""
+        start, apart = (int(number) for number in self.table[job.PLACES[name] : job.PLACES[name] + 2])
+        return self.integers if name in job.INTEGERS else self.numbers, start, apart
+
+    def write(self, name: str, values: Any) -> None:
+        """Copy values, with R in front, to an array on the card; a shorter batch to the front of each replica's part."""
+        held, start, apart = self._span(name)
+        flat = np.ascontiguousarray(values).reshape(-1)
+        size = flat.size if not apart else flat.size // self.shape.replicas
+        if not apart or size == apart:
+            held[start : start + flat.size].copy_to_device(flat)
+            return
+        for r in range(self.shape.replicas):
+            begin = start + r * apart
+            held[begin : begin + size].copy_to_device(flat[r * size : (r + 1) * size])
+
+    def read(self, name: str, *shape: int) -> Any:
+        """Return the front of each replica's part of an array, as (R, *shape)."""
+        held, start, apart = self._span(name)
+        size, replicas = math.prod(shape), self.shape.replicas
+        whole = held[start : start + replicas * apart].copy_to_host().reshape(replicas, apart)
+        return np.ascontiguousarray(whole[:, :size]).reshape(replicas, *shape)
+
+    def flag(self, name: int, value: int) -> None:
+        """Set an entry of the table, here and on the card."""
+        if self.table[name] != value:
+            self.table[name] = value
+            self.job.copy_to_device(self.table)
+
+
+def _groups(net: Network, rule: Rule | None) -> Any:
+    """Return the groups that a rule measures, (groups, 3); none for a rule over all or over entries."""
+    if rule is None or rule.over not in ("block", "unit"):
+        return np.zeros((0, 3), np.int64)
+    return layout.units(net) if rule.over == "unit" else layout.arrays(net)
