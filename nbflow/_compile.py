@@ -39,6 +39,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 SAFE = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 JIT = not config.DISABLE_JIT
 
+
+class _CpuFlags(dict[str, bool]):
+    """Flags for the CPU alone: numba-cuda takes whatever is true for leave to divide and to exponentiate roughly."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ON_CPU = _CpuFlags.fromkeys(SAFE, True)
+
 # Exact in float32, so `ONE / (ONE + x)` keeps the dtype of x where `1 / (1 + x)` makes float64 of a float32.
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
@@ -48,7 +58,7 @@ TWO = np.float32(2.0)
 
 def unit(function: F) -> F:
     """Compile a pure function of numbers, inlined into whatever loop or grid calls it."""
-    return numba.njit(error_model="numpy", forceinline=True, fastmath=set(SAFE))(function)
+    return numba.njit(error_model="numpy", forceinline=True, fastmath=ON_CPU)(function)
 
 
 def exact_unit(function: F) -> F:
@@ -58,7 +68,7 @@ def exact_unit(function: F) -> F:
 
 def part(function: F) -> F:
     """Compile a piece of a kernel, together with the kernel that calls it."""
-    return numba.njit(error_model="numpy", fastmath=set(SAFE))(function)
+    return numba.njit(error_model="numpy", fastmath=ON_CPU)(function)
 
 
 def exact_part(function: F) -> F:

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from nbflow import counter
+from nbflow import counter, scalars
 from nbflow.cpu.clip import LEAST_WEIGHT_NORM, build_apply
 from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE
 from nbflow.cuda.device import MOST_THREADS, cuda, device_part, grid, real_of
@@ -181,7 +181,7 @@ def build_random_step():
             four = four_normals(seed, r, index, n)
             for k in range(min(4, size - 4 * n)):
                 total += four[k] * four[k]
-        factor = length / np.sqrt(block_sum(total, room))
+        factor = length / scalars.sqrt(block_sum(total, room))
         for n in range(cuda.threadIdx.x, (size + 3) // 4, cuda.blockDim.x):
             four = four_normals(seed, r, index, n)
             for k in range(min(4, size - 4 * n)):

@@ -94,7 +94,7 @@ def build_forward(cell, dtype, rows, resident):
     step, gates, lines, kept, has_bias = cell.step, len(cell.gates), len(cell.states), len(cell.saved), cell.bias_rec
     load_gates, load_states = build_load(gates), build_load(lines)
     store_states, store_saved = build_store(lines), build_store(kept)
-    real, zero = real_of(dtype), dtype(0)
+    real, zero, sums = real_of(dtype), dtype(0), gates * rows
 
     @unit
     def embed(job, numbers, integers, r, t, b, j, a_in):
@@ -119,7 +119,7 @@ def build_forward(cell, dtype, rows, resident):
     def forward(job, numbers, integers):
         shared = cuda.shared.array(0, real)
         a_in = cuda.local.array(gates, real)
-        a_rec = cuda.local.array(gates * rows, real)
+        a_rec = cuda.local.array(sums, real)
         hidden, batch = job[HIDDEN], job[BATCH]
         columns = gates * hidden
         r, first = cuda.blockIdx.x, cuda.blockIdx.y * rows

@@ -16,8 +16,9 @@ from nbflow.cuda.weights import parts_of
 from nbflow.network import Network
 from nbflow.records import Optimizer, Rule
 
-# Sequences of a block: each weight that is read serves all of them.
-ROWS = (4, 1)
+# Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers: with
+# 16 of them the compiler puts them into memory (sm_90, PTX of CUDA 13.0).
+ROWS, MOST_SUMS = (4, 2, 1), 12
 
 
 class Purpose(NamedTuple):
@@ -45,7 +46,7 @@ def blocks_for(net: Network) -> Blocks:
     """Return the cut for a network, or raise a ValueError if a block cannot hold the states of one sequence."""
     hidden, gates, size = net.n_hidden, len(net.cell_object.gates), np.dtype(net.dtype).itemsize
     w_rec = hidden * (gates * hidden | 1) * size
-    for rows in ROWS:
+    for rows in (rows for rows in ROWS if rows * gates <= MOST_SUMS or rows == 1):
         forward, backward = 2 * rows * hidden * size, rows * gates * hidden * size
         if max(forward, backward) + w_rec <= SHARED_BYTES:
             return Blocks(rows, True, forward + w_rec, backward + w_rec)
