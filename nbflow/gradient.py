@@ -30,15 +30,25 @@ class Buffers:
         """Return the CPU workspace for a purpose, cut at its first use."""
         from nbflow.cpu.workspace import Purpose, Workspace
 
-        wanted, shape = Purpose(**purpose), shape_of(checked)
+        return self._cut_for(checked, Purpose(**purpose), Workspace)
+
+    def on_card(self, checked: _check.Checked, **purpose: Any) -> Any:
+        """Return the workspace on the card for a purpose, cut at its first use."""
+        from nbflow.cuda.workspace import Purpose, Workspace
+
+        return self._cut_for(checked, Purpose(**purpose), Workspace)
+
+    def _cut_for(self, checked: _check.Checked, wanted: Any, make: Any) -> Any:
+        shape = shape_of(checked)
         if shape._replace(steps=0) != self.shape._replace(steps=0) or shape.steps > self.shape.steps:
             raise ValueError(
                 f"workspace was made for {_said(self.shape)}; got {_said(shape)}. Make one by nbflow.workspace(net, "
                 f"batch) for each batch size; one for the longest batch serves shorter ones."
             )
-        if wanted not in self._cut:
-            self._cut[wanted] = Workspace(self.net, self.shape, wanted)
-        found = self._cut[wanted]
+        # Purposes of the two backends may be equal tuples.
+        if (make, wanted) not in self._cut:
+            self._cut[make, wanted] = make(self.net, self.shape, wanted)
+        found = self._cut[make, wanted]
         if found.steps != shape.steps:
             found.fit(shape.steps)
         return found
@@ -181,7 +191,23 @@ def refuse_combinations(flow: Any, state: Any, groups: Any, every: int, hidden: 
 
 def backend_there(backend: str) -> None:
     """Refuse a backend that is not there."""
-    _check.choice("backend", backend, ("cpu",))
+    if _check.choice("backend", backend, ("cpu", "cuda")) == "cuda":
+        from nbflow.cuda.device import require
+
+        require()
+
+
+def refuse_on_card(penalty: Any, flow: Flow | None, **choices: Any) -> None:
+    """Refuse by its name what backend "cuda" lacks; it never does something else instead."""
+    if flow is not None:
+        choices["penalty"] = None if isinstance(penalty, Penalty) else flow.penalty
+        choices["derivative"] = None if flow.derivative == "immediate" else flow.derivative
+    for name, value in choices.items():
+        if value is not None:
+            raise NotImplementedError(
+                f"{name} is {value!r}; expected none, or the default, as backend 'cuda' does not have it yet. "
+                f"Leave it out, or give backend='cpu'."
+            )
 
 
 def gradient(
@@ -227,7 +253,7 @@ def gradient(
         T / checkpoint_every + checkpoint_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
         multiple of 64 or, for fewer than 10 sequences in a shard, up to 640.
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
         Memory from `nbflow.workspace`, for calls in a loop.
 
@@ -239,6 +265,10 @@ def gradient(
     ------
     TypeError, ValueError
         If an argument makes no sense. Arguments are never changed.
+    NotImplementedError
+        If backend "cuda" lacks what is asked for: clips inside the gradient, and checkpoints.
+    RuntimeError, MemoryError
+        If there is no GPU, or no room on it.
 
     Examples
     --------
@@ -261,6 +291,12 @@ def gradient(
     groups = check_groups((replicas, batch_size), net.dtype, clip_example, clip_microbatch)
     every = check_checkpoints(checked, checkpoint_every)
     refuse_combinations(flow, state, groups, every, hidden)
+    if backend == "cuda":
+        refuse_on_card(
+            penalty, flow, clip_hidden=clip_hidden, clip_example=clip_example, clip_microbatch=clip_microbatch,
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+        return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first)
     space = buffers_for(net, checked, workspace).of(
         checked, derivative=flow.derivative if flow else "", every=every, group_rows=groups[0] if groups else 0
     )
@@ -278,6 +314,25 @@ def gradient(
         counted=None if flow is None else per_network(report[:, 2].astype(np.int64), one),
         state=None if state is None else space.gather_state("end")[0 if one else slice(None)],
         example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
+    )
+
+
+def _on_card(
+    buffers: Buffers, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any
+) -> Gradient:
+    """Compute the gradient of checked arguments by backend "cuda"."""
+    from nbflow.cuda.gradient import last_state, run_gradient
+
+    flowing, one = flow is not None, checked.single
+    space = buffers.on_card(checked, backward=True, keeps_delta=flowing, flowing=flowing)
+    run_gradient(space, checked, penalty, alpha, flow, state)
+    report, d_theta = space.read("REPORT", 3), space.read("D_THETA", buffers.net.size)
+    return Gradient(
+        loss=per_network(report[:, 0], one),
+        d_theta=d_theta[0] if one else d_theta,
+        omega=per_network(report[:, 1], one) if flowing else None,
+        counted=per_network(report[:, 2].astype(np.int64), one) if flowing else None,
+        state=None if state is None else last_state(space)[0 if one else slice(None)],
     )
 
 
@@ -318,7 +373,7 @@ def predict(
     theta : array of shape (P,) or (R, P)
     inputs : array of shape (T, B, N), or (T, B) of integer tokens
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
 
     Returns
@@ -344,10 +399,15 @@ def predict(
 
     backend_there(backend)
     checked = _check.inputs_only(net, theta, inputs)
+    if backend == "cuda":
+        from nbflow.cuda.gradient import run_predict
+
+        y = run_predict(buffers_for(net, checked, workspace).on_card(checked), checked)
+        return y[0] if checked.single else y
     space = buffers_for(net, checked, workspace).of(checked)
     set_program(space, "predict", whole=True)
     space.set_state(None)
     space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
     execute(space)
-    y: Floats = space.gather("y", space.steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
+    y = space.gather("y", space.steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
     return y[0] if checked.single else y

@@ -42,6 +42,9 @@ class Blocks(NamedTuple):
     backward_bytes: int
 
 
+NO_BLOCKS = Blocks(1, True, 0, 0)
+
+
 def blocks_for(net: Network) -> Blocks:
     """Return the cut for a network, or raise a ValueError if a block cannot hold the states of one sequence."""
     hidden, gates, size = net.n_hidden, len(net.cell_object.gates), np.dtype(net.dtype).itemsize
@@ -65,7 +68,7 @@ class Workspace:
     def __init__(self, net: Network, shape: Shape, purpose: Purpose) -> None:
         self.net, self.shape, self.purpose, self.dtype = net, shape, purpose, net.scalar
         self.steps = shape.steps
-        self.blocks = blocks_for(net)
+        self.blocks = blocks_for(net) if shape.steps else NO_BLOCKS
         self.groups = _groups(net, purpose.rule)
         self.table = np.zeros(job.LENGTH, np.int64)
         self._set_sizes()
@@ -77,6 +80,10 @@ class Workspace:
         self.job.copy_to_device(self.table)
         if len(self.groups):
             self.write("GROUPS", self.groups.astype(np.int32))
+
+    def fit(self, steps: int) -> None:
+        """Use the room of the first `steps` steps."""
+        self.steps = steps
 
     def _set_sizes(self) -> None:
         net, cell, table = self.net, self.net.cell_object, self.table

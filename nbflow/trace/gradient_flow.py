@@ -27,7 +27,7 @@ def trace(
     batch : Batch
         With R in front of every shape if theta has it.
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
 
     Returns
@@ -54,7 +54,14 @@ def trace(
 
     backend_there(backend)
     checked = _check.computation(net, theta, batch)
-    space = buffers_for(net, checked, workspace).of(checked, keep_delta=True)
+    buffers = buffers_for(net, checked, workspace)
+    if backend == "cuda":
+        from nbflow.cuda.gradient import run_trace
+
+        losses, *parts, v_norm = run_trace(buffers.on_card(checked, backward=True, keeps_delta=True), checked)
+        loss, found = per_network(losses, checked.single), (*parts, _gain(v_norm, parts[-1]))
+        return Trace(loss, *(part[0] if checked.single else part for part in found))
+    space = buffers.of(checked, keep_delta=True)
     set_program(space, "trace", whole=True)
     space.set_state(None)
     space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, None)
@@ -72,6 +79,10 @@ def _read(space: Any) -> tuple[Floats, ...]:
     states = gather("states", steps + 1, lines, width, keep=keep)
     delta = gather("delta", steps + 1, lines, width, keep=keep)
     delta_norm, v_norm = gather("delta_norm", steps + 1), gather("v_norm", steps)
+    return states, delta, delta_norm, _gain(v_norm, delta_norm)
+
+
+def _gain(v_norm: Floats, delta_norm: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
-        gain = v_norm / delta_norm[:, 1:]
-    return states, delta, delta_norm, gain
+        gain: Floats = v_norm / delta_norm[:, 1:]
+    return gain
