@@ -47,7 +47,7 @@ def clip(
     rng : None, int or numpy.random.Generator
         For rule and policy "random".
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU.
 
     Returns
     -------
@@ -81,6 +81,8 @@ def clip(
         if theta.shape != d_theta.shape:
             raise ValueError(f"theta has shape {theta.shape}; expected {d_theta.shape}, as d_theta has. Pass its own.")
     generator = _check.generator("rng", rng)
+    if backend == "cuda":
+        return _on_card(net, how, rows, threshold, theta, generator, single)
     clipper = Clipper(net, how, rows.shape[0])
     out = np.empty_like(rows)
     weights = None if theta is None else np.ascontiguousarray(theta).reshape(rows.shape)
@@ -90,6 +92,28 @@ def clip(
         seed = int(generator.integers(2**63)) if random else 0
         clipper.mend(rows, out, threshold, weights, seed, 0)
     seen = clipper.read()
+    return Clipped(out[0] if single else out, *(per_network(part, single) for part in seen))
+
+
+def _on_card(
+    net: Network, how: Clip, rows: Floats, threshold: Floats, theta: Any, generator: np.random.Generator, single: bool
+) -> Clipped:
+    """Clip checked arguments by backend "cuda"."""
+    from nbflow.cuda.clipping import run_clip, run_mend
+
+    rule: Rule = load("clips", how.rule)
+    space = run_clip(net, rule, rows, threshold, theta, how.nonfinite)
+    report = space.read_clip_report()
+    finite = report[:, FINITE] != 0
+    if how.nonfinite == "raise" and not finite.all():
+        r = int(np.flatnonzero(~finite)[0])
+        raise FloatingPointError(_where(net, rows[r], r, rows.shape[0]))
+    if not finite.all() or (rule.random and report[:, ENTRIES].any()):
+        random = rule.random or how.nonfinite == "random"
+        report = run_mend(space, how.nonfinite, int(generator.integers(2**63)) if random else 0)
+    mended = {int(r): tuple(report[r, len(COLUMNS) :]) for r in np.flatnonzero(~finite)}
+    seen = read_report(report[:, : len(COLUMNS)], mended, rule, net.size)
+    out = space.read("D_THETA", net.size)
     return Clipped(out[0] if single else out, *(per_network(part, single) for part in seen))
 
 
@@ -195,15 +219,20 @@ class Clipper:
 
     def read(self) -> tuple[Any, ...]:
         """Return norm, clipped_norm, fraction, cosine and finite, each (R,)."""
-        norm, scale, clipped, clipped_scale, inner, entries, finite = self.report.astype(np.float64).T
-        finite = finite != 0
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            cosine = np.clip(np.where(finite, inner / (norm * clipped), np.nan), -1.0, 1.0)
-            norm, clipped = np.where(finite, norm / scale, np.nan), clipped / clipped_scale
-        fraction = (entries > 0).astype(float) if self.rule.over == "all" else entries / self.net.size
-        for r, (mended_norm, mended_fraction) in self._mended.items():
-            clipped[r], fraction[r] = mended_norm, mended_fraction
-        return norm, clipped, fraction, cosine, finite
+        return read_report(self.report, self._mended, self.rule, self.net.size)
+
+
+def read_report(report: Floats, mended: dict[int, Any], rule: Rule, size: int) -> tuple[Any, ...]:
+    """Return norm, clipped_norm, fraction, cosine and finite (R,); `mended` has norm and fraction of some replicas."""
+    norm, scale, clipped, clipped_scale, inner, entries, finite = report.astype(np.float64).T
+    finite = finite != 0
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        cosine = np.clip(np.where(finite, inner / (norm * clipped), np.nan), -1.0, 1.0)
+        norm, clipped = np.where(finite, norm / scale, np.nan), clipped / clipped_scale
+    fraction = (entries > 0).astype(float) if rule.over == "all" else entries / size
+    for r, (mended_norm, mended_fraction) in mended.items():
+        clipped[r], fraction[r] = mended_norm, mended_fraction
+    return norm, clipped, fraction, cosine, finite
 
 
 def random_step(size: int, length: float, seed: int, replica: int, index: int) -> Floats:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nbflow.cuda import job
 from nbflow.cuda.backward import build_backward
-from nbflow.cuda.clip import KEEP, POLICIES, build_look, build_mend, build_rule
+from nbflow.cuda.clip import POLICIES, build_look, build_mend, build_rule
 from nbflow.cuda.device import MOST_THREADS, launch, launch_over, threads_for
 from nbflow.cuda.flow import build_norms, build_penalties
 from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
@@ -80,8 +80,8 @@ def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: 
     launch_over(build_combine(space.dtype), replicas * net.size, *arguments[:2], parts, flowing, by_mean)
 
 
-def clip(space: Workspace, policy: str, seed: int, index: int) -> None:
-    """Clip D_THETA in its place, and fill CLIP_REPORT."""
+def clip(space: Workspace, policy: str) -> None:
+    """Clip D_THETA in its place, and fill CLIP_REPORT; what is not finite is left to `mend`, if need be cleaned."""
     rule, dtype, replicas = space.purpose.rule, space.dtype, space.shape.replicas
     assert rule is not None
     number = POLICIES[policy]
@@ -91,9 +91,14 @@ def clip(space: Workspace, policy: str, seed: int, index: int) -> None:
     blocks = (replicas, space.clip_blocks)
     launch(kernel, blocks, MOST_THREADS, space.job, space.numbers, space.integers, number)
     launch(look_after, replicas, MOST_THREADS, space.job, space.numbers, space.clip_blocks, number)
-    if rule.random or number != KEEP:
-        mend = build_mend(rule.over == "all", rule.random, dtype)
-        launch(mend, replicas, MOST_THREADS, space.job, space.numbers, number, seed, index)
+
+
+def mend(space: Workspace, policy: str, seed: int, index: int) -> None:
+    """Take the random steps that the rule asks for, and put something in the place of what is not finite."""
+    rule, replicas = space.purpose.rule, space.shape.replicas
+    assert rule is not None
+    kernel = build_mend(rule.over == "all", rule.random, space.dtype)
+    launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, POLICIES[policy], seed, index)
 
 
 def sample(space: Workspace, task: Any, seed: int, purpose: int, index: int, length: int) -> None:

@@ -167,6 +167,10 @@ class Workspace:
         whole = held[start : start + replicas * apart].copy_to_host().reshape(replicas, apart)
         return np.ascontiguousarray(whole[:, :size]).reshape(replicas, *shape)
 
+    def read_clip_report(self) -> Any:
+        """Return the reports of a clip (R, columns), as `nbflow.cuda.clip` has them."""
+        return self.read("CLIP_REPORT", WIDTH)
+
     def flag(self, name: int, value: int) -> None:
         """Set an entry of the table, here and on the card."""
         if self.table[name] != value:
