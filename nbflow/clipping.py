@@ -16,6 +16,7 @@ from nbflow.records import Clip, Clipped, Floats, Rule, Threshold
 
 POLICIES = ("random", "skip", "zero", "shrink", "raise", "keep")
 SHRINK = 0.02
+ENDLESS = "A random step has the threshold's length, and that is"
 
 
 def clip(
@@ -107,14 +108,25 @@ def _on_card(
     finite = report[:, FINITE] != 0
     if how.nonfinite == "raise" and not finite.all():
         r = int(np.flatnonzero(~finite)[0])
-        raise FloatingPointError(_where(net, rows[r], r, rows.shape[0]))
+        raise FloatingPointError(where_not_finite(net, rows[r], r, rows.shape[0]))
     if not finite.all() or (rule.random and report[:, ENTRIES].any()):
         random = rule.random or how.nonfinite == "random"
+        if how.nonfinite == "random" and not finite.all():
+            refuse_endless_step(threshold[~finite])
         report = run_mend(space, how.nonfinite, int(generator.integers(2**63)) if random else 0)
     mended = {int(r): tuple(report[r, len(COLUMNS) :]) for r in np.flatnonzero(~finite)}
     seen = read_report(report[:, : len(COLUMNS)], mended, rule, net.size)
     out = space.read("D_THETA", net.size)
     return Clipped(out[0] if single else out, *(per_network(part, single) for part in seen))
+
+
+def refuse_endless_step(threshold: Floats) -> None:
+    """Refuse thresholds that are infinite, where a gradient that is not finite would become a step of that length."""
+    if np.isinf(threshold).any():
+        raise ValueError(
+            f"threshold is {threshold.max()}; expected a finite one for policy 'random'. {ENDLESS} inf where a gradient "
+            f"is not finite. Give a finite one, or nonfinite='keep'."
+        )
 
 
 def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
@@ -203,10 +215,8 @@ class Clipper:
         policy = self.how.nonfinite
         if policy == "random":
             if math.isinf(threshold):
-                raise FloatingPointError(
-                    f"{_where(self.net, row, r, self.report.shape[0])} A random step has the threshold's length, and "
-                    f"that is {threshold}: give a finite one."
-                )
+                where = where_not_finite(self.net, row, r, self.report.shape[0])
+                raise FloatingPointError(f"{where} {ENDLESS} {threshold}: give a finite one.")
             return random_step(row.size, threshold, seed, r, index)
         if policy == "shrink":
             step = np.zeros_like(row)
@@ -214,7 +224,7 @@ class Clipper:
             step[w_rec] = SHRINK * theta[r, w_rec]
             return step
         if policy == "raise":
-            raise FloatingPointError(_where(self.net, row, r, self.report.shape[0]))
+            raise FloatingPointError(where_not_finite(self.net, row, r, self.report.shape[0]))
         return row if policy == "keep" else 0.0
 
     def read(self) -> tuple[Any, ...]:
@@ -245,7 +255,7 @@ def random_step(size: int, length: float, seed: int, replica: int, index: int) -
     return step
 
 
-def _where(net: Network, row: Floats, r: int, replicas: int) -> str:
+def where_not_finite(net: Network, row: Floats, r: int, replicas: int) -> str:
     """Say which parameters have a gradient that is not finite."""
     counts = {name: int((~np.isfinite(row[block])).sum()) for name, block in layout.blocks(net).items()}
     bad = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)

@@ -30,13 +30,16 @@ class Evaluator:
     """Room for evaluating R networks on `size` sequences of a task."""
 
     def __init__(self, net: Network, task: Task, lengths: tuple[int, int], replicas: int, size: int) -> None:
+        self.net, self.task, self.lengths, self.size = net, task, lengths, size
+        self.batch_size = min(PASS, size)
+        self._prepare(replicas, task.steps(lengths[1]))
+
+    def _prepare(self, replicas: int, most: int) -> None:
+        """Make room for a pass of at most so many steps."""
         from nbflow.cpu.program import set_program
         from nbflow.cpu.workspace import Shape, Workspace
 
-        self.net, self.task, self.lengths, self.size = net, task, lengths, size
-        self.batch_size = min(PASS, size)
-        most = task.steps(lengths[1])
-        self.space = Workspace(net, Shape(replicas, most, self.batch_size, task.tokens))
+        self.space: Any = Workspace(self.net, Shape(replicas, most, self.batch_size, self.task.tokens))
         set_program(self.space, "predict")
 
     def error(self, theta: Floats, seed: int, index: int) -> Floats:

@@ -57,7 +57,9 @@ def train(
         a callback raises. One that cannot be written is a RuntimeWarning, and training goes on; only the first one,
         before the first update, is an error.
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it. There
+        clips inside the gradient and thresholds that follow the norms are not there yet, and policy "raise" waits for
+        every update.
 
     Returns
     -------
@@ -72,6 +74,10 @@ def train(
         If an argument makes no sense, or the checkpoint is of another training, or damaged; before the first update.
     OSError
         If the checkpoint cannot be read, or none can be written; before the first update.
+    NotImplementedError
+        If backend "cuda" lacks what is asked for.
+    RuntimeError, MemoryError
+        If there is no GPU, or no room on it.
 
     Examples
     --------
@@ -85,7 +91,7 @@ def train(
     """
     backend_there(backend)
     callbacks = _check.functions("callbacks", callbacks)
-    loop = Loop(net, theta, task, recipe, seed)
+    loop = _kind_of_loop(backend)(net, theta, task, recipe, seed)
     keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_seconds, loop, task)
     try:
         with loop.guard.installed():
@@ -101,3 +107,11 @@ def train(
 
 def _nothing() -> None:
     """Keep no checkpoints."""
+
+
+def _kind_of_loop(backend: str) -> type[Loop]:
+    if backend == "cpu":
+        return Loop
+    from nbflow.cuda_loop import CudaLoop
+
+    return CudaLoop

@@ -16,8 +16,13 @@ from nbflow.task import Task
 
 def send(space: Workspace, checked: _check.Checked) -> None:
     """Copy parameters and data to the card."""
-    space.steps = checked.weights.shape[1]
     space.write("THETA", checked.theta)
+    send_data(space, checked)
+
+
+def send_data(space: Workspace, checked: _check.Checked) -> None:
+    """Copy a batch to the card."""
+    space.fit(checked.weights.shape[1])
     space.write("WEIGHTS", checked.weights)
     space.write("TOKENS" if space.shape.tokens else "INPUTS", checked.inputs)
     if checked.targets is not None:

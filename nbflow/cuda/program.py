@@ -10,7 +10,7 @@ from nbflow.cuda.clip import POLICIES, build_look, build_mend, build_rule
 from nbflow.cuda.device import MOST_THREADS, launch, launch_over, threads_for
 from nbflow.cuda.flow import build_norms, build_penalties
 from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
-from nbflow.cuda.loss import build_losses, build_predictions
+from nbflow.cuda.loss import build_losses, build_predictions, build_wrong
 from nbflow.cuda.sample import build_sample
 from nbflow.cuda.update import build_keep, build_update
 from nbflow.cuda.weights import build_combine, build_flow_weights, build_report, build_weights, parts_of
@@ -103,11 +103,17 @@ def mend(space: Workspace, policy: str, seed: int, index: int) -> None:
 
 def sample(space: Workspace, task: Any, seed: int, purpose: int, index: int, length: int) -> None:
     """Draw a batch on the card."""
-    space.steps = task.steps(length)
+    space.fit(task.steps(length))
     threads = space.shape.replicas * space.shape.batch * -(-space.steps // 4)
     kernel = build_sample(task, space.dtype)
     arguments = space.job, space.numbers, space.integers, seed, purpose, index, length, space.steps
     launch_over(kernel, threads, *arguments)
+
+
+def wrong(space: Workspace, task: Any) -> None:
+    """Fill WRONG from Y, by the task's tolerance."""
+    kernel, count = build_wrong(task.classes), space.shape.replicas * space.shape.batch
+    launch_over(kernel, count, space.job, space.numbers, space.integers, space.steps, float(task.tolerance))
 
 
 def update(space: Workspace, count: int, row: int) -> None:

@@ -167,6 +167,18 @@ class Workspace:
         whole = held[start : start + replicas * apart].copy_to_host().reshape(replicas, apart)
         return np.ascontiguousarray(whole[:, :size]).reshape(replicas, *shape)
 
+    def copy(self, name: str, other: Workspace) -> None:
+        """Copy an array of the same size from another workspace, on the card."""
+        to, start, apart = self._span(name)
+        source, begin, _ = other._span(name)
+        count = apart * self.shape.replicas
+        to[start : start + count].copy_to_device(source[begin : begin + count])
+
+    @property
+    def history_width(self) -> int:
+        """The columns of HISTORY."""
+        return 3 + WIDTH
+
     def read_clip_report(self) -> Any:
         """Return the reports of a clip (R, columns), as `nbflow.cuda.clip` has them."""
         return self.read("CLIP_REPORT", WIDTH)

@@ -1,0 +1,221 @@
+"""CudaLoop: a training run whose parameters, data and optimizer stay on the card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check, counter
+from nbflow._load import load
+from nbflow.batches import Source
+from nbflow.clipping import refuse_endless_step, where_not_finite
+from nbflow.cpu.report import COLUMNS, FINITE
+from nbflow.cpu.workspace import Shape
+from nbflow.evaluation import Evaluator, draw_length
+from nbflow.gradient import refuse_on_card
+from nbflow.loop import Loop
+from nbflow.records import Floats, Optimizer
+from nbflow.run import Callback
+from nbflow.threshold import follows
+from nbflow.window import KEPT
+
+
+class CudaLoop(Loop):
+    """The state of a training run on the card.
+
+    Updates are queued without waiting. Reports come back when the history needs a row, parameters when a callback looks
+    at them, and at the end.
+    """
+
+    def _prepare_optimizer(self) -> None:
+        from nbflow.setting import Setting
+
+        found: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
+        self.optimizer = found
+        self.constants = _check.settings(found.settings, self.recipe.settings)
+        self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
+
+    def _prepare_clip(self) -> None:
+        recipe = self.recipe
+        refuse_on_card(
+            self.penalty, recipe.flow, clip_hidden=recipe.clip_hidden, clip_example=recipe.clip_example,
+            clip_microbatch=recipe.clip_microbatch,
+            threshold=recipe.clip.threshold if recipe.clip is not None and follows(recipe.clip.threshold) else None,
+        )  # fmt: skip
+        super()._prepare_clip()
+        self.policy = self.clipper.how.nonfinite
+
+    def _prepare_batches(self, source: Any) -> None:
+        self.space: Any = None
+        self.sent: dict[str, Any] = {}
+        self.rows = min(self.recipe.record_every, KEPT)
+        self.row = 0
+        if self.task is None:
+            self.batches: Any = _SourceOnCard(self, source)
+        else:
+            self.batches = _TaskOnCard(self)
+
+    def _prepare_evaluation(self) -> None:
+        recipe = self.recipe
+        self.evaluator = None
+        if self.task is not None and recipe.evaluate_every:
+            lengths = recipe.length_range
+            self.evaluator = _EvaluatorOnCard(self, lengths, recipe.evaluate_size)
+
+    def fit(self, shape: Shape) -> Any:
+        """Return the workspace, with room for a batch of this shape; what was learnt moves along to a larger one."""
+        from nbflow.cuda.workspace import Purpose, Workspace
+
+        old = self.space
+        if old is not None and old.shape._replace(steps=0) == shape._replace(steps=0) and old.shape.steps >= shape.steps:
+            old.fit(shape.steps)
+            return old
+        flowing = self.penalty is not None
+        purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, rule=self.clipper.rule, keeps_raw=True,
+                          optimizer=self.optimizer, history=self.rows)  # fmt: skip
+        self.drain()
+        slots = len(self.optimizer.slots), self.net.size
+        kept = np.zeros((self.replicas, *slots), self.dtype) if old is None else old.read("SLOTS", *slots)
+        self.bring_theta()
+        self.space = Workspace(self.net, shape, purpose)
+        self.space.write("THETA", self.theta)
+        self.space.write("SLOTS", kept)
+        self.space.write("SETTINGS", np.array(list(self.constants.values()), self.dtype))
+        self.sent.clear()
+        return self.space
+
+    def _send(self, name: str, values: Floats) -> None:
+        """Copy a setting to the card, unless it is the one that lies there."""
+        if self.sent.get(name) is not values:
+            self.space.write(name, values.astype(self.dtype))
+            self.sent[name] = values
+
+    def _one_update(self, update: int) -> None:
+        from nbflow.cuda import program
+
+        self.batches.next(update)
+        space, flow = self.space, self.recipe.flow
+        program.forward(space, whole=False)
+        program.losses(space)
+        program.backward(space)
+        if flow is None or self.alpha is None:
+            program.weights(space)
+        else:
+            self._send("ALPHA", self.alpha.at(update))
+            program.norms(space)
+            program.weights(space, self.penalty, flow.bound, flow.reduction == "mean")
+        threshold = self.threshold.at(update)
+        if self.policy == "random":
+            refuse_endless_step(threshold)
+        self._send("THRESHOLD", threshold)
+        program.clip(space, self.policy)
+        if self.policy == "raise":
+            self._raise_if_bad()
+        program.mend(space, self.policy, self.seed, update)
+        self._send("LR", self.lr.at(update))
+        program.update(space, update + 1, self.row)
+        self.row += 1
+        if self.row == self.rows:
+            self.drain()
+
+    def _raise_if_bad(self) -> None:
+        """Look at the report of every update: what policy "raise" costs on a card."""
+        bad = np.flatnonzero(self.space.read_clip_report()[:, FINITE] == 0)
+        if bad.size:
+            row = self.space.read("D_THETA", self.net.size)[bad[0]]
+            raise FloatingPointError(where_not_finite(self.net, row, int(bad[0]), self.replicas))
+
+    def drain(self) -> None:
+        """Bring the reports of the last updates back, to the window."""
+        if self.row:
+            history = self.space.read("HISTORY", self.rows, self.space.history_width)
+            for k in range(self.row):
+                self.window.add(history[:, k, :3], history[:, k, 3 : 3 + len(COLUMNS)])
+            self.row = 0
+
+    def bring_theta(self) -> None:
+        """Bring the parameters back."""
+        if self.space is not None:
+            self.theta[...] = self.space.read("THETA", self.net.size)
+
+    def _pause(self, callbacks: Sequence[Callback]) -> bool:
+        if callbacks:
+            self.bring_theta()
+        return super()._pause(callbacks)
+
+    def _record(self) -> None:
+        self.drain()
+        super()._record()
+
+    def finish(self) -> None:
+        """Write what is left: the last rows, the time, the parameters."""
+        self.drain()
+        self.bring_theta()
+        super().finish()
+
+
+class _TaskOnCard:
+    """Batches of a task, drawn on the card."""
+
+    def __init__(self, loop: CudaLoop) -> None:
+        assert loop.task is not None
+        self.loop, self.task, recipe = loop, loop.task, loop.recipe
+        self.lengths = _check.length_range("lengths", recipe.lengths, self.task.shortest)
+        self.length = 0
+        longest = self.task.steps(self.lengths[1])
+        loop.fit(Shape(loop.replicas, longest, recipe.batch_size, self.task.tokens))
+
+    def next(self, update: int) -> None:
+        """Draw the batch of an update."""
+        from nbflow.cuda import program
+
+        self.length = draw_length(self.lengths, self.loop.seed, counter.TRAIN, update)
+        program.sample(self.loop.space, self.task, self.loop.seed, counter.TRAIN, update, self.length)
+
+
+class _SourceOnCard:
+    """Batches of a function of the update, checked and copied to the card each time."""
+
+    def __init__(self, loop: CudaLoop, source: Source) -> None:
+        self.loop, self.source, self.length = loop, source, 0
+
+    def next(self, update: int) -> None:
+        """Send the batch of an update."""
+        from nbflow.cuda.gradient import send_data
+        from nbflow.gradient import shape_of
+
+        loop = self.loop
+        given = loop.theta[0] if loop.single else loop.theta
+        checked = _check.computation(loop.net, given, self.source(update))
+        send_data(loop.fit(shape_of(checked)), checked)
+        self.length = checked.weights.shape[1]
+
+
+class _EvaluatorOnCard(Evaluator):
+    """Evaluation on sequences that are drawn on the card; it looks at the parameters that lie there."""
+
+    def __init__(self, loop: CudaLoop, lengths: tuple[int, int], size: int) -> None:
+        self.loop = loop
+        super().__init__(loop.net, loop.task, lengths, loop.replicas, size)
+
+    def _prepare(self, replicas: int, most: int) -> None:
+        from nbflow.cuda.workspace import Purpose, Workspace
+
+        self.space = Workspace(self.net, Shape(replicas, most, self.batch_size, self.task.tokens), Purpose())
+
+    def error(self, theta: Floats, seed: int, index: int) -> Floats:
+        """Return the part of wrong sequences (R,); another `index` gives other sequences."""
+        self.space.copy("THETA", self.loop.space)
+        return super().error(theta, seed, index)
+
+    def _pass(self, theta: Floats, seed: int, index: int) -> Any:
+        from nbflow.cuda import program
+
+        length = draw_length(self.lengths, seed, counter.EVALUATION, index)
+        program.sample(self.space, self.task, seed, counter.EVALUATION, index, length)
+        program.forward(self.space, whole=False)
+        program.predictions(self.space)
+        program.wrong(self.space, self.task)
+        return self.space.read("WRONG", self.batch_size)
