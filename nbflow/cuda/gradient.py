@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-from nbflow import _check, counter
+from nbflow import _check
 from nbflow.cpu.workspace import Shape
 from nbflow.cuda import program
 from nbflow.cuda.workspace import Purpose, Workspace
@@ -79,13 +79,12 @@ def run_trace(space: Workspace, checked: _check.Checked) -> tuple[Floats, ...]:
 
 
 def run_sample(
-    net: Network, task: Task, replicas: int, batch_size: int, seed: int, index: int, length: int, stream: int = counter.TRAIN
+    net: Network, task: Task, replicas: int, batch_size: int, seed: int, purpose: int, index: int, length: int
 ) -> Batch:
     """Return a batch that was drawn on the card, with R in front."""
-    steps = task.steps(length)
-    space = Workspace(net, Shape(replicas, steps, batch_size, task.tokens), Purpose())
-    program.sample(space, task, seed, stream, index, length)
-    inputs = space.read("TOKENS", steps, batch_size) if task.tokens else space.read("INPUTS", steps, batch_size, task.n_in)
-    classes = task.classes
-    targets = space.read("CLASSES", steps, batch_size) if classes else space.read("TARGETS", steps, batch_size, task.n_out)
-    return Batch(inputs, targets, space.read("WEIGHTS", steps, batch_size))
+    lead = task.steps(length), batch_size
+    space = Workspace(net, Shape(replicas, *lead, task.tokens), Purpose())
+    program.sample(space, task, seed, purpose, index, length)
+    inputs = space.read("TOKENS", *lead) if task.tokens else space.read("INPUTS", *lead, task.n_in)
+    targets = space.read("CLASSES", *lead) if task.classes else space.read("TARGETS", *lead, task.n_out)
+    return Batch(inputs, targets, space.read("WEIGHTS", *lead))

@@ -1,0 +1,404 @@
+"""Claims about backend "cuda": it is the reference, like the CPU, in the simulator and on a GPU.
+
+Everything that a grid is given to write begins as NaN, so that what is read must have been written.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import naive
+import numpy as np
+import pytest
+from cases import CELLS, CLIPS, DTYPES, FLOWS, KINDS, LOSSES, OPTIMIZERS, TASKS, make_case, make_replicas
+from conftest import INTERPRETED
+from test_clipping import BLOCKS, NET, P, assert_report, direction_of, draw
+from test_gradient import assert_gradient
+from test_tasks import assert_sampled
+from tolerance import assert_close, same_bits, within
+
+import nbflow as nf
+from nbflow import counter
+from nbflow._load import load
+from nbflow.clipping import POLICIES
+from nbflow.records import Penalty
+
+pytestmark = pytest.mark.gpu
+sim = pytest.mark.sim
+# What only a compiled grid can do in reasonable time.
+on_device = pytest.mark.skipif(INTERPRETED, reason="too large for the simulator")
+GAIN_PENALTIES = tuple(name for name in FLOWS if isinstance(load("flows", name), Penalty))
+SMALL = {"T": 3, "B": 2, "N": 2, "H": 3, "M": 2}
+# (T, B, N, H, M): 1 everywhere; around the sizes of warps and blocks; w_rec in shared memory and not; several parts.
+SIZES = (
+    (1, 1, 1, 1, 1), (4, 9, 2, 31, 2), (3, 5, 3, 32, 4), (3, 20, 5, 33, 16), (5, 6, 17, 50, 17), (140, 2, 3, 6, 2),
+    (3, 3, 2, 130, 2), (3, 2, 2, 300, 3),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def memory_full_of_nan(monkeypatch):
+    from nbflow.cuda import device, workspace
+
+    def allocate(count, dtype, purpose):
+        found = device.allocate(count, dtype, purpose)
+        found.copy_to_device(np.full(count, np.nan if np.dtype(dtype).kind == "f" else -(2**20), dtype))
+        return found
+
+    monkeypatch.setattr(workspace, "allocate", allocate)
+
+
+def assert_flow(case, penalty, reduction, tolerance, *, alpha=0.7, carried=False):
+    """Assert that Omega, its count and the gradient with it are the reference's."""
+    flow = case.flow(carried=carried)
+    wanted = naive.omega(penalty, reduction, flow)
+    d_omega = naive.omega_immediate(penalty, reduction, flow, case.params, case.net.cell)
+    d = dict(flow.d_params)
+    d["w_rec"] = d["w_rec"] + alpha * d_omega
+    how, state = nf.Flow(penalty, alpha=alpha, reduction=reduction), case.state if carried else None
+    out = nf.gradient(case.net, case.theta, case.batch, flow=how, state=state, backend="cuda")
+    assert out.counted == naive.counted(flow.delta).sum()
+    assert_close(out.loss, flow.loss, tolerance, "the loss")
+    assert_close(out.omega, wanted, tolerance, "Omega")
+    assert_close(out.d_theta, naive.pack(d), tolerance, "the gradient")
+
+
+def assert_trace(case, tolerance):
+    flow, seen = case.flow(), nf.trace(case.net, case.theta, case.batch, backend="cuda")
+    assert_close(seen.loss, flow.loss, tolerance)
+    assert_close(seen.states, flow.states, tolerance, "the states")
+    assert_close(seen.delta, flow.delta, tolerance, "delta")
+    assert_close(seen.delta_norm, np.sqrt((flow.delta**2).sum(axis=(-2, -1))), tolerance, "the norms")
+    assert_close(seen.gain, flow.gain, tolerance, "the gain")
+
+
+# ------------------------------------------------------------------------------------------ gradient, trace, predict
+
+
+@sim
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_the_references_for_the_smallest_networks(cell, kind):
+    loss = LOSSES[(CELLS.index(cell) + KINDS.index(kind)) % len(LOSSES)]
+    case = make_case(cell, loss, kind, "ragged", **SMALL)
+    for carried in (False, True):
+        out, flow = assert_gradient(case, within("float64", 3, case.terms), carried=carried, backend="cuda")
+        assert np.linalg.norm(out.d_theta) > 1e-3
+        if carried:
+            assert_close(out.state, flow.states[-1], within("float64", 3, case.terms), "the state")
+
+
+@sim
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_is_the_references(loss):
+    case = make_case("tanh", loss, "tokens", "ragged", **SMALL, seed=1)
+    assert_gradient(case, within("float64", 3, case.terms), backend="cuda")
+
+
+@sim
+@pytest.mark.parametrize("cell", ["lstm", "gru", "tanh"])
+@pytest.mark.parametrize("room", ["all", "one sequence"])
+def test_gradient_is_the_references_where_w_rec_is_not_in_shared_memory(cell, room, monkeypatch):
+    """Shared memory is made too small for w_rec, and then for more than one sequence of a block."""
+    from nbflow.cuda import workspace
+
+    case = make_case(cell, "square", "dense", "ragged", **SMALL, seed=2)
+    rows = 1 if room == "one sequence" else 2 if cell == "lstm" else 4
+    monkeypatch.setattr(workspace, "SHARED_BYTES", 8 * 3 * rows * max(2, len(case.net.cell_object.gates)))
+    cut = workspace.blocks_for(case.net)
+    assert (cut.resident, cut.rows) == (False, rows)
+    assert_gradient(case, within("float64", 3, case.terms), backend="cuda")
+
+
+@sim
+def test_parts_of_the_steps_add_up(monkeypatch):
+    """Also where a part, or all parts but the first, hold nothing of a sequence."""
+    if INTERPRETED:
+        from nbflow.cuda import weights
+
+        monkeypatch.setattr(weights, "PART", 2)
+        case = make_case("tanh", "square", "dense", "ragged", T=5, B=2, N=2, H=2, M=1)
+    else:
+        case = make_case("tanh", "square", "dense", "ragged", T=150, B=2, N=2, H=2, M=1)
+    assert_gradient(case, within("float64", 5, case.terms), backend="cuda")
+    assert_flow(case, "norm", "mean", within("float64", 5, 16 * case.terms))
+
+
+@sim
+@pytest.mark.parametrize("cell", CELLS)
+def test_omega_is_the_references_for_the_smallest_networks(cell):
+    k = CELLS.index(cell)
+    case = make_case(cell, "square", KINDS[k % 2], "ragged", **SMALL, seed=12)
+    penalty, reduction = GAIN_PENALTIES[k % len(GAIN_PENALTIES)], ("sum", "mean")[k % 2]
+    assert_flow(case, penalty, reduction, within("float64", 3, 16 * case.terms), carried=k > 2)
+
+
+@sim
+def test_omega_of_alpha_0_leaves_the_gradient_alone():
+    case = make_case("tanh", "square", "dense", "all", **SMALL)
+    one = nf.gradient(case.net, case.theta, case.batch, backend="cuda")
+    two = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("norm", 0.0), backend="cuda")
+    assert same_bits(one.d_theta, two.d_theta)
+
+
+@sim
+@pytest.mark.parametrize("cell", ["gru", "linear", "lstm"])
+def test_a_trace_is_the_references(cell):
+    case = make_case(cell, "square", "dense", "ragged", **SMALL, seed=3)
+    assert_trace(case, within("float64", 3, 4 * case.terms))
+
+
+@sim
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+def test_outputs_are_the_references(cell):
+    case = make_case(cell, "square", "tokens", "all", **SMALL, seed=4)
+    y = nf.predict(case.net, case.theta, case.batch.inputs, backend="cuda")
+    wanted = naive.outputs(case.params, naive.forward(case.params, cell, case.plain[0]))
+    assert_close(y, wanted, within("float64", 3, case.terms))
+
+
+@sim
+def test_replicas_have_their_own_networks_and_data_and_the_bits_that_they_have_alone():
+    net, theta, batch, state, cases = make_replicas("tanh", R=2, loss="softmax", kind="tokens", **SMALL)
+    out = nf.gradient(net, theta, batch, state=state, backend="cuda")
+    for r, case in enumerate(cases):
+        alone = nf.gradient(net, case.theta, case.batch, state=case.state, backend="cuda")
+        assert_close(out.d_theta[r], naive.pack(case.flow(carried=True).d_params), within("float64", 3, case.terms))
+        for name in ("loss", "d_theta", "state"):
+            assert same_bits(getattr(out, name)[r], getattr(alone, name)), name
+
+
+@sim
+def test_a_workspace_serves_shorter_batches_and_other_calls():
+    case = make_case("tanh", "square", "dense", "all", **SMALL)
+    short = nf.Batch(*(part[:2] for part in case.batch))
+    space = nf.workspace(case.net, case.batch)
+    for batch, how in ((case.batch, None), (short, nf.Flow("norm", 1.0)), (short, None)):
+        one = nf.gradient(case.net, case.theta, batch, flow=how, backend="cuda", workspace=space)
+        two = nf.gradient(case.net, case.theta, batch, flow=how, backend="cuda")
+        assert same_bits(tuple(one), tuple(two))
+
+
+@on_device
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("T, B, N, H, M", SIZES)
+def test_gradient_and_omega_are_the_references_for_every_size(cell, T, B, N, H, M):
+    for k, dtype in enumerate(DTYPES):
+        loss = "square" if M == 1 else LOSSES[(B + H + k) % len(LOSSES)]
+        for kind, penalty in itertools.product(KINDS, GAIN_PENALTIES):
+            case = make_case(cell, loss, kind, "ragged", T, B, N, H, M, dtype)
+            assert_gradient(case, within(dtype, T, case.terms), carried=k == 0, backend="cuda")
+            assert_flow(case, penalty, "mean", within(dtype, T, 16 * case.terms))
+            assert_trace(case, within(dtype, T, 16 * case.terms))
+
+
+@on_device
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_rerun_has_the_same_bits(cell):
+    case = make_case(cell, "softmax", "tokens", "ragged", T=70, B=13, N=6, H=50, M=4, dtype="float32")
+    outs = [nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("norm", 1.0), backend="cuda") for _ in range(3)]
+    assert same_bits(tuple(outs[0]), tuple(outs[1]))
+    assert same_bits(tuple(outs[0]), tuple(outs[2]))
+
+
+# ------------------------------------------------------------------------------------------------------------- clips
+
+
+@sim
+@pytest.mark.parametrize("rule", CLIPS)
+def test_a_clip_is_the_references(rule):
+    for threshold in (0.5, 100.0):
+        d, theta = draw("float64", 1), draw("float64", 51)
+        done = nf.clip(NET["float64"], d, nf.Clip(rule, threshold), theta=theta, rng=0, backend="cuda")
+        wanted = naive.clip(rule, d, threshold, theta=theta, blocks=BLOCKS, direction=direction_of(0))
+        assert_close(done.d_theta, wanted.d_theta, within("float64", 1, P))
+        assert_report(done, d, "float64")
+        assert done.fraction == pytest.approx(wanted.fraction, abs=1e-6)
+        if threshold > 10 and rule != "normalize":
+            assert same_bits(done.d_theta, d)
+
+
+@sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's arithmetic with NaN
+@pytest.mark.parametrize(
+    "rule, policy",
+    [("norm", policy) for policy in POLICIES if policy != "raise"] + [("unit", "zero"), ("value", "zero"), ("random", "zero")],
+)
+def test_what_stands_in_for_a_bad_gradient_is_what_the_cpu_puts_there(rule, policy):
+    """Of three replicas, of which the first is finite: the same numbers and the same report."""
+    d, theta = (np.stack([draw("float64", seed) for seed in seeds]) for seeds in ((1, 2, 3), (51, 52, 53)))
+    d[1, 3], d[2, [5, 7, 9]] = np.nan, (np.nan, np.inf, -np.inf)
+    done, wanted = (
+        nf.clip(NET["float64"], d, nf.Clip(rule, 0.5, policy), theta=theta, rng=7, backend=backend)
+        for backend in ("cuda", "cpu")
+    )
+    for name in done._fields:
+        assert_close(getattr(done, name), getattr(wanted, name), within("float64", 1, P), name)
+
+
+@sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_policy_raise_names_the_parameter_and_an_endless_random_step_is_refused():
+    d = draw("float64", 1)
+    d[0] = np.nan
+    with pytest.raises(FloatingPointError, match="1 of w_in"):
+        nf.clip(NET["float64"], d, nf.Clip("norm", 1.0, "raise"), backend="cuda")
+    with pytest.raises(ValueError, match="finite one"):
+        nf.clip(NET["float64"], d, nf.Clip("norm", np.inf), backend="cuda")
+
+
+@sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e170, 1e300])
+def test_norms_neither_overflow_nor_vanish(scale):
+    d = draw("float64", 1, scale)
+    done = nf.clip(NET["float64"], d, nf.Clip("norm", scale), backend="cuda")
+    assert_close(done.norm, naive.length(d), within("float64", 1, P))
+    assert_close(naive.length(done.d_theta), scale, within("float64", 1, P))
+
+
+# ------------------------------------------------------------------------------------------------ samples and training
+
+
+@sim
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_batch_has_the_bits_of_the_cpus(task, dtype):
+    from nbflow.cuda.gradient import run_sample
+
+    found, seed = nf.load_task(task), 2**40 + 1
+    net = nf.Network("tanh", found.n_in, 2, found.n_out, found.loss, dtype)
+    got = run_sample(net, found, 2, 2, seed, counter.TRAIN, 3, 11)
+    wanted = found.sample(seed=seed, index=3, batch_size=2, length=11, replicas=2, dtype=dtype)
+    assert same_bits(tuple(got), tuple(wanted))
+    for r in range(2):
+        assert_sampled(task, nf.Batch(*(part[r] for part in got)), seed, counter.TRAIN, r, 3, 11, dtype)
+
+
+def assert_same_run(one, two, tolerance):
+    """Assert that two runs have the same parameters, rows and evaluations."""
+    assert_close(one.theta, two.theta, tolerance, "theta")
+    assert one.history.keys() == two.history.keys()
+    for name in one.history:
+        if name != "seconds":
+            assert_close(one.history[name], two.history[name], tolerance, name)
+    assert one.evaluations == two.evaluations
+    assert (one.updates, one.first_passage) == (two.updates, two.first_passage)
+
+
+@sim
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_on_given_batches_is_the_cpus(optimizer):
+    """Batches grow, so that the workspace is cut anew and what the optimizer keeps must move along."""
+    net = nf.Network("tanh", 1, 2, 1, "square", "float64")
+    theta = nf.init(net, "basic_tanh", rng=0)
+
+    def batch(update):
+        rng = np.random.default_rng(update)
+        lead = (1 + update // 2, 1)
+        return nf.Batch(rng.normal(size=(*lead, 1)), rng.normal(size=(*lead, 1)), np.ones(lead))
+
+    recipe = nf.Recipe(optimizer, lr=lambda update: 0.1 / (1 + update), max_updates=3, record_every=2)
+    runs = [nf.train(net, theta, batch, recipe, backend=backend) for backend in ("cuda", "cpu")]
+    assert_same_run(*runs, within("float64", 10, 10))
+    assert np.linalg.norm(runs[0].theta - theta) > 1e-3
+
+
+@sim
+@pytest.mark.parametrize("task", TASKS)
+def test_training_on_a_task_is_the_cpus(task):
+    """Replicas with their own threshold, rate and alpha; lengths that vary; an evaluation; callbacks that see theta."""
+    found = nf.load_task(task)
+    net = nf.Network("tanh", found.n_in, 2, found.n_out, found.loss, "float64")
+    theta = nf.init(net, "basic_tanh", rng=0, replicas=2)
+    each = np.array([0.02, 1.0])
+    flow = nf.Flow("norm", alpha=each) if task == TASKS[0] else None
+    recipe = nf.Recipe(lr=0.1 * each, batch_size=1, lengths=(10, 11), clip=nf.Clip("norm", each), flow=flow,
+                       max_updates=2, record_every=2, evaluate_every=2, evaluate_size=3)  # fmt: skip
+    seen, runs = [], []
+    for backend in ("cuda", "cpu"):
+        runs.append(nf.train(net, theta, task, recipe, seed=5, backend=backend,
+                             callbacks=[lambda run: seen.append(run.theta.copy())]))  # fmt: skip
+    assert_same_run(*runs, within("float64", 22, 10))
+    assert_close(seen[0], seen[1], within("float64", 22, 10))
+
+
+@sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_policy_raise_stops_training_before_the_update():
+    net = nf.Network("linear", 1, 1, 1, "square", "float64")
+    theta = np.full(net.size, 1e200)
+    batch = nf.Batch(np.ones((2, 1, 1)), np.ones((2, 1, 1)), np.ones((2, 1)))
+    recipe = nf.Recipe(clip=nf.Clip("norm", 1.0, "raise"), max_updates=3)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        nf.train(net, theta, lambda update: batch, recipe, backend="cuda")
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_longer_run_is_the_cpus(dtype):
+    net = nf.Network("tanh", 6, 50, 4, dtype=dtype)
+    theta = nf.init(net, "smart_tanh", rng=0, replicas=5)
+    recipe = nf.Recipe(lengths=(10, 40), clip=nf.Clip("norm", 1.0), max_updates=20, record_every=7,
+                       evaluate_every=10, evaluate_size=500)  # fmt: skip
+    runs = [nf.train(net, theta, "temporal_order", recipe, backend=backend) for backend in ("cuda", "cpu")]
+    assert_close(runs[0].theta, runs[1].theta, within(dtype, 800, 1000))
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+@sim
+@pytest.mark.parametrize(
+    "name, choices",
+    [
+        ("clip_hidden", {"clip_hidden": nf.HiddenClip(1.0)}),
+        ("clip_example", {"clip_example": 1.0}),
+        ("clip_microbatch", {"clip_microbatch": (1, 1.0)}),
+        ("checkpoint_every", {"checkpoint_every": 1}),
+    ],
+)
+def test_what_the_backend_lacks_is_refused_by_its_name(name, choices):
+    case = make_case("tanh", **SMALL)
+    with pytest.raises(NotImplementedError, match=f"^{name} is .* backend='cpu'"):
+        nf.gradient(case.net, case.theta, case.batch, backend="cuda", **choices)
+    if name != "checkpoint_every":
+        with pytest.raises(NotImplementedError, match=f"^{name} is .* backend='cpu'"):
+            nf.train(case.net, case.theta, lambda update: case.batch, nf.Recipe(**choices), backend="cuda")
+
+
+@sim
+@pytest.mark.parametrize("penalty", [name for name in FLOWS if name not in GAIN_PENALTIES])
+def test_a_penalty_of_another_kind_is_refused_by_its_name(penalty):
+    case = make_case("tanh", **SMALL)
+    with pytest.raises(NotImplementedError, match=penalty):
+        nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow(penalty, 1.0), backend="cuda")
+
+
+@sim
+def test_a_threshold_that_follows_the_norms_is_refused_by_its_name():
+    case = make_case("tanh", **SMALL)
+    recipe = nf.Recipe(clip=nf.Clip("norm", "percentile"))
+    with pytest.raises(NotImplementedError, match="^threshold is 'percentile'"):
+        nf.train(case.net, case.theta, lambda update: case.batch, recipe, backend="cuda")
+
+
+@sim
+def test_a_network_too_large_for_a_block_is_refused():
+    case = make_case("tanh", H=3100)
+    with pytest.raises(ValueError, match="n_hidden is 3100; expected at most 3072"):
+        nf.predict(case.net, case.theta, case.batch.inputs, backend="cuda")
+
+
+@sim
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[2] Call to cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY")])
+def test_too_little_memory_is_one_clear_error(error, monkeypatch):
+    from nbflow.cuda import device
+
+    class Full:
+        def device_array(self, count, dtype):
+            raise error
+
+    monkeypatch.setattr(device, "_module", Full())
+    with pytest.raises(MemoryError, match=r"no room for 8 GB, for R=5; .* fewer replicas"):
+        device.allocate(10**9, np.float64, "for R=5")
