@@ -1,0 +1,176 @@
+"""Claims about the machine code of grids, compiled without a GPU; and about backend "cuda" where there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+from cases import make_case
+
+import nbflow as nf
+from nbflow._compile import JIT
+
+ARCHITECTURE = (9, 0)
+DOUBLE = re.compile(r"\S*\.f64\S*")
+APPROXIMATE = re.compile(r"\S*\.approx\S*")
+LOCAL = re.compile(r"\b(?:ld|st)\.local\S*")
+
+
+# ------------------------------------------------------------------------------------------------------ without a GPU
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda case: nf.gradient(case.net, case.theta, case.batch, backend="cuda"),
+        lambda case: nf.trace(case.net, case.theta, case.batch, backend="cuda"),
+        lambda case: nf.predict(case.net, case.theta, case.batch.inputs, backend="cuda"),
+        lambda case: nf.clip(case.net, case.theta, nf.Clip("norm", 1.0), backend="cuda"),
+        lambda case: nf.train(case.net, case.theta, lambda update: case.batch, nf.Recipe(), backend="cuda"),
+    ],
+    ids=["gradient", "trace", "predict", "clip", "train"],
+)
+@pytest.mark.parametrize("numba_cuda", ["there", "missing"])
+def test_no_gpu_is_one_clear_error_at_the_call(call, numba_cuda, monkeypatch):
+    from nbflow.cuda import device
+
+    class NoGpu:
+        def is_available(self):
+            return False
+
+    monkeypatch.setattr(device, "_module", NoGpu() if numba_cuda == "there" else None)
+    with pytest.raises(RuntimeError, match=r"^backend is 'cuda', and .* CUDA GPU.*backend='cpu'.*nbflow\[gpu"):
+        call(make_case("tanh"))
+
+
+# ------------------------------------------------------------------------------------------------------ the code itself
+
+
+def grids(dtype):
+    """Yield name, grid and argument types of every grid, in the variants that the smaller networks use."""
+    from numba import from_dtype, types
+
+    from nbflow._load import load
+    from nbflow.cuda import backward, clip, flow, forward, loss, sample, update, weights, workspace
+    from nbflow.records import Penalty
+
+    real, n, flag = from_dtype(np.dtype(dtype)), types.int64, types.boolean
+    job, numbers, integers = types.int64[::1], real[::1], types.int32[::1]
+    tables, all_three = (job, numbers), (job, numbers, integers)
+    yield "lengths", forward.build_lengths(), (*all_three, n)
+    yield "transpose", forward.build_transpose(), tables
+    for name in nf.names("cells"):
+        for hidden in (50, 200):
+            cut = workspace.blocks_for(nf.Network(name, 1, hidden, 1, "square", dtype.__name__))
+            bound = load("cells", name), dtype, cut.rows, cut.resident
+            yield f"forward {name} {hidden}", forward.build_forward(*bound), all_three
+            yield f"backward {name} {hidden}", backward.build_backward(*bound), all_three
+    yield "predictions", loss.build_predictions(), (*tables, n)
+    for name in nf.names("losses"):
+        yield f"loss {name}", loss.build_losses(load("losses", name), dtype), (*all_three, n)
+    yield "norms", flow.build_norms(dtype), (*all_three, n)
+    for name in nf.names("flows"):
+        if isinstance(load("flows", name), Penalty):
+            yield f"penalty {name}", flow.build_penalties(load("flows", name), dtype), (*tables, n, real)
+    yield "weights", weights.build_weights(dtype), all_three
+    yield "flow weights", weights.build_flow_weights(dtype), all_three
+    yield "report", weights.build_report(dtype), (*tables, n, flag, flag)
+    yield "combine", weights.build_combine(dtype), (*tables, n, flag, flag)
+    look_before, look_after = clip.build_look(dtype)
+    yield "look before", look_before, (*tables, n)
+    yield "look after", look_after, (*tables, n, n)
+    for name in nf.names("clips"):
+        rule = load("clips", name)
+        yield f"rule {name}", clip.build_rule(rule.clip, rule.over, rule.relative, dtype), (*all_three, n)
+    yield "mend", clip.build_mend(True, True, dtype), (*tables, n, n, n)
+    for name in nf.names("optimizers"):
+        found = load("optimizers", name)
+        kernel = update.build_update(found.update, len(found.slots), len(found.settings))
+        yield f"update {name}", kernel, (*tables, real)
+    yield "keep", update.build_keep(), (*tables, n)
+    for name in nf.names("tasks"):
+        yield f"sample {name}", sample.build_sample(load("tasks", name), dtype), (*all_three, n, n, n, n, n)
+        yield f"wrong {name}", loss.build_wrong(load("tasks", name).classes), (*all_three, n, types.float64)
+
+
+def spills_of(ptx):
+    """Return the bytes that the assembler spills from registers, or 0 where there is no assembler."""
+    ptxas = shutil.which("ptxas")
+    if ptxas is None:
+        return 0
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        command = [ptxas, f"-arch=sm_{ARCHITECTURE[0]}{ARCHITECTURE[1]}", "-v", file.name, "-o", "/dev/null"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return sum(int(found) for found in re.findall(r"(\d+) bytes spill stores", said))
+
+
+def inspect():
+    """Return what stands in the PTX of every float32 grid; in a process of its own, which believes in a GPU."""
+    from numba import cuda
+    from numba.cuda import dispatcher
+
+    class Gpu:
+        compute_capability = ARCHITECTURE
+
+    dispatcher.get_current_device = lambda: Gpu
+    found = {}
+    for name, kernel, types in grids(np.float32):
+        ptx, _ = cuda.compile(kernel.py_func, types, device=False, abi="numba", cc=ARCHITECTURE, output="ptx")
+        found[name] = {
+            "double": sorted(set(DOUBLE.findall(ptx))),
+            "approximate": sorted(set(APPROXIMATE.findall(ptx))),
+            "local": sorted(set(LOCAL.findall(ptx))),
+            "spills": spills_of(ptx),
+        }
+    return found
+
+
+@pytest.fixture(scope="module")
+def code():
+    """Give what `inspect` finds."""
+    if not JIT:
+        pytest.skip("nothing is compiled")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        if re.search(r"NVVM|NVRTC|nvvm|nvrtc|libdevice", done.stderr):
+            pytest.skip(f"PTX cannot be compiled here: {last}")
+        pytest.fail(done.stderr)
+    return json.loads(done.stdout)
+
+
+def test_float32_grids_contain_no_arithmetic_of_float64(code):
+    """But where the CPU has some: the mean of the addition task, random steps, norms of more than 1e38."""
+    for name, found in code.items():
+        if name not in ("sample addition", "mend") and not name.startswith(("rule", "wrong")):
+            assert not found["double"], name
+    assert not code["rule value"]["double"]
+    assert code["sample addition"]["double"]  # the test can see it
+
+
+def test_grids_do_not_approximate(code):
+    """But inside the library's own power, which is exact to an ulp or two."""
+    for name, found in code.items():
+        if name not in ("update adam", "mend"):
+            assert not found["approximate"], name
+
+
+def test_time_loops_keep_their_sums_in_registers(code):
+    for name, found in code.items():
+        assert found["spills"] == 0, name
+        if name.startswith(("forward", "backward", "weights", "flow weights")):
+            assert not found["local"], name
+
+
+if __name__ == "__main__":
+    print(json.dumps(inspect()))
