@@ -124,8 +124,8 @@ def refuse_endless_step(threshold: Floats) -> None:
     """Refuse thresholds that are infinite, where a gradient that is not finite would become a step of that length."""
     if np.isinf(threshold).any():
         raise ValueError(
-            f"threshold is {threshold.max()}; expected a finite one for policy 'random'. {ENDLESS} inf where a gradient "
-            f"is not finite. Give a finite one, or nonfinite='keep'."
+            f"threshold is {threshold.max()}; expected a finite one for policy 'random'. {ENDLESS} inf where a "
+            f"gradient is not finite. Give a finite one, or nonfinite='keep'."
         )
 
 

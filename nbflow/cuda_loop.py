@@ -18,6 +18,7 @@ from nbflow.gradient import refuse_on_card
 from nbflow.loop import Loop
 from nbflow.records import Floats, Optimizer
 from nbflow.run import Callback
+from nbflow.task import Task
 from nbflow.threshold import follows
 from nbflow.window import KEPT
 
@@ -62,14 +63,18 @@ class CudaLoop(Loop):
         self.evaluator = None
         if self.task is not None and recipe.evaluate_every:
             lengths = recipe.length_range
-            self.evaluator = _EvaluatorOnCard(self, lengths, recipe.evaluate_size)
+            self.evaluator = _EvaluatorOnCard(self, self.task, lengths, recipe.evaluate_size)
 
     def fit(self, shape: Shape) -> Any:
         """Return the workspace, with room for a batch of this shape; what was learnt moves along to a larger one."""
         from nbflow.cuda.workspace import Purpose, Workspace
 
         old = self.space
-        if old is not None and old.shape._replace(steps=0) == shape._replace(steps=0) and old.shape.steps >= shape.steps:
+        if (
+            old is not None
+            and old.shape._replace(steps=0) == shape._replace(steps=0)
+            and old.shape.steps >= shape.steps
+        ):
             old.fit(shape.steps)
             return old
         flowing = self.penalty is not None
@@ -196,9 +201,9 @@ class _SourceOnCard:
 class _EvaluatorOnCard(Evaluator):
     """Evaluation on sequences that are drawn on the card; it looks at the parameters that lie there."""
 
-    def __init__(self, loop: CudaLoop, lengths: tuple[int, int], size: int) -> None:
+    def __init__(self, loop: CudaLoop, task: Task, lengths: tuple[int, int], size: int) -> None:
         self.loop = loop
-        super().__init__(loop.net, loop.task, lengths, loop.replicas, size)
+        super().__init__(loop.net, task, lengths, loop.replicas, size)
 
     def _prepare(self, replicas: int, most: int) -> None:
         from nbflow.cuda.workspace import Purpose, Workspace

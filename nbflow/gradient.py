@@ -402,12 +402,12 @@ def predict(
     if backend == "cuda":
         from nbflow.cuda.gradient import run_predict
 
-        y = run_predict(buffers_for(net, checked, workspace).on_card(checked), checked)
-        return y[0] if checked.single else y
+        found = run_predict(buffers_for(net, checked, workspace).on_card(checked), checked)
+        return found[0] if checked.single else found
     space = buffers_for(net, checked, workspace).of(checked)
     set_program(space, "predict", whole=True)
     space.set_state(None)
     space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
     execute(space)
-    y = space.gather("y", space.steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
+    y: Floats = space.gather("y", space.steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
     return y[0] if checked.single else y

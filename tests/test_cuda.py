@@ -222,7 +222,8 @@ def test_a_clip_is_the_references(rule):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's arithmetic with NaN
 @pytest.mark.parametrize(
     "rule, policy",
-    [("norm", policy) for policy in POLICIES if policy != "raise"] + [("unit", "zero"), ("value", "zero"), ("random", "zero")],
+    [("norm", policy) for policy in POLICIES if policy != "raise"]
+    + [("unit", "zero"), ("value", "zero"), ("random", "zero")],
 )
 def test_what_stands_in_for_a_bad_gradient_is_what_the_cpu_puts_there(rule, policy):
     """Of three replicas, of which the first is finite: the same numbers and the same report."""
@@ -360,10 +361,10 @@ def test_a_longer_run_is_the_cpus(dtype):
 )
 def test_what_the_backend_lacks_is_refused_by_its_name(name, choices):
     case = make_case("tanh", **SMALL)
-    with pytest.raises(NotImplementedError, match=f"^{name} is .* backend='cpu'"):
+    with pytest.raises(NotImplementedError, match=rf"^{name} is .* backend='cpu'"):
         nf.gradient(case.net, case.theta, case.batch, backend="cuda", **choices)
     if name != "checkpoint_every":
-        with pytest.raises(NotImplementedError, match=f"^{name} is .* backend='cpu'"):
+        with pytest.raises(NotImplementedError, match=rf"^{name} is .* backend='cpu'"):
             nf.train(case.net, case.theta, lambda update: case.batch, nf.Recipe(**choices), backend="cuda")
 
 
@@ -379,14 +380,23 @@ def test_a_penalty_of_another_kind_is_refused_by_its_name(penalty):
 def test_a_threshold_that_follows_the_norms_is_refused_by_its_name():
     case = make_case("tanh", **SMALL)
     recipe = nf.Recipe(clip=nf.Clip("norm", "percentile"))
-    with pytest.raises(NotImplementedError, match="^threshold is 'percentile'"):
+    with pytest.raises(NotImplementedError, match=r"^threshold is 'percentile'"):
         nf.train(case.net, case.theta, lambda update: case.batch, recipe, backend="cuda")
+
+
+@sim
+def test_every_place_in_the_table_has_its_own_name():
+    from nbflow.cuda import job
+
+    named = {name: getattr(job, name) for name in (*job.SIZES, *job.PLACES)}
+    assert named == {name: k for k, name in enumerate(job.SIZES)} | job.PLACES
+    assert max(job.PLACES.values()) == job.LENGTH - 2
 
 
 @sim
 def test_a_network_too_large_for_a_block_is_refused():
     case = make_case("tanh", H=3100)
-    with pytest.raises(ValueError, match="n_hidden is 3100; expected at most 3072"):
+    with pytest.raises(ValueError, match=r"n_hidden is 3100; expected at most 3072"):
         nf.predict(case.net, case.theta, case.batch.inputs, backend="cuda")
 
 

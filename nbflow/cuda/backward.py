@@ -29,9 +29,9 @@ from nbflow.cuda.job import (
     SLOTS_OF_DELTA,
     STATES,
     THETA,
-    V,
     W_BACK,
     WEIGHTS,
+    V,
     Y,
     at,
 )

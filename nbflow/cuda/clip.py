@@ -43,9 +43,9 @@ CHUNK = 16 if MOST_THREADS < 32 else 4096
 
 @functools.cache
 def build_look(dtype):
-    """Build the grids `look_before(job, numbers, policy)` and `look_after(job, numbers, groups, policy)`, a block a replica.
+    """Build the grids `look_before(job, numbers, policy)` and `look_after(job, numbers, groups, policy)`.
 
-    With policy "zero" bad entries are set to 0 by the first, and the rest is clipped like any other gradient.
+    A block a replica. With policy "zero" the first sets bad entries to 0, and the rest is clipped like any gradient.
     """
     finite_of, inner, measure = build_block_finite(dtype), build_block_inner(dtype), build_block_measure(dtype)
     block_sum, real, zero, one = build_block_sum(), real_of(dtype), dtype(0), dtype(1)
@@ -111,10 +111,10 @@ def build_look(dtype):
 
 @functools.cache
 def build_rule(rule_clip, over, relative, dtype):
-    """Build the grid (R, groups or chunks) `rule(job, numbers, integers, policy)`, which clips D_THETA and fills CLIPPED.
+    """Build the grid `rule(job, numbers, integers, policy)`, which clips D_THETA and fills CLIPPED.
 
-    A row that is not finite is left alone. For "all" and "entry" the gradient is cut into chunks; for "block" and
-    "unit" each group is measured, and counted whole if one of its entries changed.
+    A block a replica and group, or chunk. A row that is not finite is left alone. For "all" and "entry" the gradient is
+    cut into chunks; for "block" and "unit" each group is measured, and counted whole if one of its entries changed.
     """
     apply, measure, block_sum = build_apply(rule_clip, dtype), build_block_measure(dtype), build_block_sum()
     real, zero, one = real_of(dtype), dtype(0), dtype(1)
@@ -223,7 +223,7 @@ def build_mend(jointly, random, dtype):
             return
         if at_random or policy == RANDOM:
             random_step(job, numbers, r, np.float64(threshold), seed, index, wide)
-        elif policy == SKIP or policy == SHRINK:
+        elif policy in (SKIP, SHRINK):
             replace(job, numbers, r, policy)
         root, scale = measure(numbers, d, size, 1, room)
         product = zero

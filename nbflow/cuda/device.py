@@ -43,8 +43,8 @@ cuda: Any = _Simulator() if SIMULATED and _module is not None else _module
 def require() -> None:
     """Raise a RuntimeError if there is no GPU."""
     remedy = (
-        "Give backend='cpu', or install nbflow[gpu] (or nbflow[gpu-cu13], which brings a CUDA toolkit along) on a machine "
-        "with an NVIDIA GPU; `python -m numba -s` says what numba finds."
+        "Give backend='cpu', or install nbflow[gpu] (nbflow[gpu-cu13] brings a CUDA toolkit along) where there is an "
+        "NVIDIA GPU; `python -m numba -s` says what numba finds."
     )
     if _module is None:
         raise RuntimeError(f"backend is 'cuda', and numba-cuda is not installed; expected it and a CUDA GPU. {remedy}")
@@ -55,6 +55,12 @@ def require() -> None:
             "backend is 'cuda' in the simulator, and NUMBA_DISABLE_JIT is not set; expected both, since the simulator "
             "runs plain Python. Set NUMBA_DISABLE_JIT=1 as well."
         )
+
+
+def name_of_card() -> str:
+    """Return the GPU's name."""
+    name = _module.get_current_device().name
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def grid(function: Callable[..., None]) -> Any:
@@ -99,11 +105,6 @@ def allocate(count: int, dtype: Any, purpose: str) -> Any:
 def _said(size: int) -> str:
     power = min(4, int(math.log(max(size, 1), 1000)))
     return f"{size / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def synchronize() -> None:
-    """Wait for the card."""
-    _module.synchronize()
 
 
 @functools.cache

@@ -20,8 +20,8 @@ from nbflow.cuda.job import (
     HIDDEN,
     LINES,
     PENALTIES,
-    V,
     V_NORM,
+    V,
     at,
 )
 from nbflow.cuda.norm import build_block_measure

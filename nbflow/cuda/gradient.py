@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from nbflow import _check
 from nbflow.cpu.workspace import Shape
 from nbflow.cuda import program

@@ -124,9 +124,10 @@ def build_wrong(classes):
             r, b = i // batch, i % batch
             found = 0
             for t in range(steps):
-                if numbers[at(job, WEIGHTS, r) + t * batch + b] != 0:
-                    if is_wrong(job, numbers, integers, r, t * batch + b, tolerance):
-                        found = 1
+                place = t * batch + b
+                heard = numbers[at(job, WEIGHTS, r) + place] != 0
+                if heard and is_wrong(job, numbers, integers, r, place, tolerance):
+                    found = 1
             integers[at(job, WRONG, r) + b] = found
 
     return wrong

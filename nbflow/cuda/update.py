@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from nbflow.cuda.device import cuda, grid
-from nbflow.cuda.job import D_THETA, HISTORY, LR, PARAMETERS, REPLICAS, REPORT, CLIP_REPORT, SETTINGS, SLOTS, THETA, at
 from nbflow.cuda.clip import WIDTH
+from nbflow.cuda.device import cuda, grid
+from nbflow.cuda.job import CLIP_REPORT, D_THETA, HISTORY, LR, PARAMETERS, REPLICAS, REPORT, SETTINGS, SLOTS, THETA, at
 from nbflow.cuda.memory import build_load, build_store
 
 

@@ -1,4 +1,4 @@
-"""Memory on the card for a network and a shape of batch: one float array, one integer array, and the table of places."""
+"""Memory on the card for a network and a shape of batch: an array of floats, one of integers, the table of places."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nbflow.cuda.weights import parts_of
 from nbflow.network import Network
 from nbflow.records import Optimizer, Rule
 
-# Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers: with
-# 16 of them the compiler puts them into memory (sm_90, PTX of CUDA 13.0).
+# Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:
+# 16 of them the compiler puts into memory (sm_90, PTX of CUDA 13.0).
 ROWS, MOST_SUMS = (4, 2, 1), 12
 
 
@@ -57,8 +57,8 @@ def blocks_for(net: Network) -> Blocks:
             return Blocks(rows, False, forward, backward)
     most = SHARED_BYTES // (max(2, gates) * size)
     raise ValueError(
-        f"n_hidden is {hidden}; expected at most {most} for cell {net.cell!r} in {net.dtype} with backend 'cuda', whose "
-        f"blocks keep a whole state in shared memory. Give backend='cpu'."
+        f"n_hidden is {hidden}; expected at most {most} for cell {net.cell!r} in {net.dtype} with backend 'cuda', "
+        f"whose blocks keep a whole state in shared memory. Give backend='cpu'."
     )
 
 
@@ -101,7 +101,7 @@ class Workspace:
         t, b, n, h, m = shape.steps, shape.batch, net.n_in, net.n_hidden, net.n_out
         columns, line, classes = len(cell.gates) * h, len(cell.states) * h, net.loss_object.classes
         floats = {"THETA": net.size, "ALPHA": 1, "REPORT": 3}
-        integers = {}
+        integers: dict[str, int] = {}
         if t:
             floats |= {"WEIGHTS": t * b, "START": b * line, "STATES": (t + 1) * b * line, "Y": t * b * m}
             floats |= {"INPUTS": 0 if shape.tokens else t * b * n, "SAVED": t * b * len(cell.saved) * h}
@@ -149,7 +149,7 @@ class Workspace:
         return self.integers if name in job.INTEGERS else self.numbers, start, apart
 
     def write(self, name: str, values: Any) -> None:
-        """Copy values, with R in front, to an array on the card; a shorter batch to the front of each replica's part."""
+        """Copy values, with R in front, to an array on the card: what is short, to the front of each replica's part."""
         held, start, apart = self._span(name)
         flat = np.ascontiguousarray(values).reshape(-1)
         size = flat.size if not apart else flat.size // self.shape.replicas

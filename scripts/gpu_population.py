@@ -1,0 +1,276 @@
+"""Measure how many networks train side by side, and how fast: updates a second against R, on CPU and GPU.
+
+A population of R networks, each with its own weights and sequences, is trained on temporal order: sampling, gradient,
+joint clip and SGD are all counted. An update of R networks counts R times. Where PyTorch sees a GPU it is measured too,
+on data that are there already: cuDNN for one network, and products batched over networks for more, with TF32 off and
+on. Without a GPU the script says so and draws the CPU's line. At the end there are a table, a picture, and every number
+and setting as JSON. Ctrl-C ends early and keeps what was done.
+
+Usage: python scripts/gpu_population.py --replicas 1 10 100 1000
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from temporal_order import console_here, machine, plain, write
+
+import nbflow as nf
+from nbflow import plot
+
+# A side is called with R and a number of updates, and returns the seconds that they took.
+Side = Callable[[int, int], float]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is trained, how large populations are, and where the results go."""
+
+    replicas: tuple[int, ...] = (1, 3, 10, 30, 100, 300, 1000)
+    """R, the numbers of networks to measure."""
+    length: int = 100
+    """T, steps of a sequence."""
+    batch_size: int = 20
+    """B, sequences in an update."""
+    hidden: int = 50
+    """H, hidden units of a network."""
+    cell: str = "tanh"
+    """The recurrent cell; PyTorch is only measured for tanh."""
+    seconds: float = 2.0
+    """About how long each point is measured, after a first run that compiles."""
+    peers: bool = True
+    """Whether to measure PyTorch where it sees a GPU."""
+    out: Path = Path("results")
+    """The folder for the picture and the JSON."""
+    name: str = "gpu_population"
+    """How these two files are called."""
+
+
+@dataclass
+class Line:
+    """What one side did: network updates a second for each R."""
+
+    title: str
+    replicas: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    stopped: str = ""  #: why it went no further
+
+
+# The sides.
+
+
+def nbflow_side(options: Options, backend: str) -> Side:
+    """Return nbflow's own training loop."""
+    task = nf.load_task("temporal_order")
+    net = nf.Network(options.cell, task.n_in, options.hidden, task.n_out, task.loss)
+
+    def measure(replicas: int, updates: int) -> float:
+        theta = nf.init(net, "basic_tanh", rng=0, replicas=replicas)
+        # The first row of the history comes after one update: what is compiled or allocated is before it.
+        times: list[float] = []
+        recipe = nf.Recipe(batch_size=options.batch_size, lengths=options.length, clip=nf.Clip("norm", 1.0),
+                           max_updates=2 * updates, record_every=updates, evaluate_every=0)  # fmt: skip
+        run = nf.train(net, theta, task, recipe, callbacks=[lambda run: times.append(run.seconds)], backend=backend)
+        if run.interrupted:
+            raise KeyboardInterrupt
+        return times[1] - times[0]
+
+    return measure
+
+
+def torch_side(options: Options, device: str, *, fused: bool, tf32: bool) -> Side:
+    """Return PyTorch's side: `fused` is its own RNN (cuDNN on a GPU), for one network; else batched products."""
+    import torch
+
+    T, B, H, N, M = options.length, options.batch_size, options.hidden, 6, 4
+
+    def network(R: int) -> tuple[list[Any], Callable[[Any], Any]]:
+        if fused:
+            rnn, out = torch.nn.RNN(N, H, device=device), torch.nn.Linear(H, M, device=device)
+            return [*rnn.parameters(), *out.parameters()], lambda x: out(rnn(x[:, 0])[0][-1])[None]
+        shapes = (R, N, H), (R, H, H), (R, 1, H), (R, H, M), (R, 1, M)
+        w_in, w_rec, bias, w_out, b_out = parameters = [
+            (0.1 * torch.randn(shape, device=device)).requires_grad_() for shape in shapes
+        ]
+
+        def forward(x: Any) -> Any:
+            h = torch.zeros(R, B, H, device=device)
+            for step in x @ w_in + bias:
+                h = torch.tanh(torch.baddbmm(step, h, w_rec))
+            return torch.baddbmm(b_out.expand(R, B, M), h, w_out)
+
+        return parameters, forward
+
+    def update(parameters: list[Any], forward: Any, x: Any, target: Any) -> None:
+        R = x.shape[1]
+        loss = torch.nn.functional.cross_entropy(forward(x).flatten(0, 1), target, reduction="sum") / B
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            factor = torch.clamp(1 / torch.cat([g.reshape(R, -1) for g in gradients], 1).norm(dim=1), max=1)
+            for p, g in zip(parameters, gradients, strict=True):
+                p -= 0.01 * g * (factor if fused else factor.view(-1, 1, 1))
+
+    def measure(replicas: int, updates: int) -> float:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        parameters, forward = network(replicas)
+        symbols = torch.randint(N, (T, replicas, B), device=device)
+        x = torch.nn.functional.one_hot(symbols, N).float()
+        target = torch.randint(M, (replicas * B,), device=device)
+        wait: Callable[[], Any] = torch.cuda.synchronize if device == "cuda" else bool
+        for k in range(2 * updates):
+            if k == updates:
+                wait()
+                started = time.perf_counter()
+            update(parameters, forward, x, target)
+        wait()
+        return time.perf_counter() - started
+
+    return measure
+
+
+def sides(options: Options, console: Console) -> Iterator[tuple[str, Side, Sequence[int]]]:
+    """Give title, side and the numbers of networks for everything that can be measured here, and say what cannot."""
+    from nbflow.cuda.device import name_of_card, require
+
+    yield "nbflow, CPU", nbflow_side(options, "cpu"), options.replicas
+    try:
+        require()
+    except RuntimeError as error:
+        words = f"No line for a GPU: {error}"
+        console.print(words, style="bold yellow", highlight=False, soft_wrap=True, markup=False)
+        return
+    yield f"nbflow, {name_of_card()}", nbflow_side(options, "cuda"), options.replicas
+    if options.peers and options.cell == "tanh" and torch_sees_a_gpu():
+        for tf32 in (False, True):
+            words = f"TF32 {'on' if tf32 else 'off'}"
+            yield f"cuDNN, {words}", torch_side(options, "cuda", fused=True, tf32=tf32), (1,)
+            yield f"PyTorch, {words}", torch_side(options, "cuda", fused=False, tf32=tf32), options.replicas
+
+
+def torch_sees_a_gpu() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
+# Measuring.
+
+
+def rate(side: Side, replicas: int, seconds: float) -> float:
+    """Return network updates a second, from a run that takes about so many seconds."""
+    updates = 1
+    while True:
+        took = side(replicas, updates)
+        if took >= 0.3 * seconds or updates >= 1_000_000:
+            return replicas * updates / took
+        # Twice the time of the measured half, since the first half warms up; at most tenfold, in case it was a hiccup.
+        updates = int(min(10 * updates, max(2 * updates, updates * 0.5 * seconds / max(took, 1e-9))))
+
+
+def experiment(options: Options, console: Console) -> list[Line]:
+    """Measure every side until it has no memory left, or until Ctrl-C; return what was done."""
+    lines: list[Line] = []
+    try:
+        for title, side, replicas in sides(options, console):
+            lines.append(line := Line(title))
+            for R in replicas:
+                with console.status(f"{title}: {R} networks"):
+                    try:
+                        found = rate(side, R, options.seconds)
+                    except MemoryError as error:
+                        line.stopped = str(error)
+                        break
+                line.replicas.append(R)
+                line.rates.append(found)
+                console.print(f"{title}: {R:,} networks, {found:,.0f} network updates/s", highlight=False)
+    except KeyboardInterrupt:
+        console.print("Stopped early; this is what was done.", style="bold yellow")
+    return [line for line in lines if line.replicas]
+
+
+# What is seen at the end.
+
+
+def about(options: Options) -> str:
+    """Say in a line what is trained."""
+    return (
+        f"temporal order, T={options.length}, B={options.batch_size}, {options.hidden} {options.cell} units, float32; "
+        f"gradient, joint clip and SGD"
+    )
+
+
+def table(lines: Sequence[Line]) -> Table:
+    """Return the table: network updates a second, a row for each R."""
+    found = Table("networks", title="Network updates a second", title_justify="left")
+    for line in lines:
+        found.add_column(line.title, justify="right")
+    for R in sorted({R for line in lines for R in line.replicas}):
+        rates = [dict(zip(line.replicas, line.rates, strict=True)).get(R) for line in lines]
+        found.add_row(f"{R:,}", *("-" if one is None else f"{one:,.0f}" for one in rates))
+    return found
+
+
+def picture(options: Options, lines: Sequence[Line]) -> Any:
+    """Draw network updates a second against R, a line for each side."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(plot.STYLE):
+        found = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
+        axes = found.subplots()
+        for line, colour, marker in zip(lines, plot.COLOURS, "osD^vP", strict=False):
+            axes.plot(line.replicas, line.rates, color=colour, marker=marker, linewidth=2, label=line.title)
+        axes.set(xscale="log", yscale="log", xlabel="networks trained side by side, R",
+                 ylabel="network updates a second")  # fmt: skip
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.grid(color="#DDDDDD", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False)
+        found.suptitle(f"A population of networks\n{about(options)}", x=0.01, ha="left", fontsize=11)
+    return found
+
+
+def report(options: Options, lines: Sequence[Line], console: Console) -> None:
+    """Print the table, write the JSON and draw the picture."""
+    if not lines:
+        console.print("Nothing was measured; nothing is written.", style="bold yellow")
+        return
+    console.print(about(options), highlight=False, soft_wrap=True)
+    console.print(table(lines))
+    for line in lines:
+        if line.stopped:
+            console.print(f"{line.title} went no further: {line.stopped}", highlight=False, soft_wrap=True)
+    found = {"options": asdict(options), "machine": machine(), "lines": [asdict(line) for line in lines]}
+    text = json.dumps({key: plain(value) for key, value in found.items()}, allow_nan=False)
+    console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
+    path = plot.save(picture(options, lines), options.out / f"{options.name}.png")
+    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options, console = tyro.cli(Options, args=arguments, description=__doc__), console_here()
+    if not options.replicas or min(*options.replicas, 1) < 1 or options.seconds <= 0:
+        console.print("error: replicas and seconds must be above 0.", style="bold red")
+        return 2
+    try:
+        report(options, experiment(options, console), console)
+    except (TypeError, ValueError) as error:
+        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

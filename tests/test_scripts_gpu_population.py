@@ -1,0 +1,94 @@
+"""scripts/gpu_population.py: what it measures, writes and says, on populations of a few tiny networks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TINY = ["--length", "10", "--hidden", "4", "--batch-size", "2", "--seconds", "0.01", "--replicas", "1", "3"]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import gpu_population
+
+    return gpu_population
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    from nbflow.cuda import device
+
+    def require():
+        raise RuntimeError("backend is 'cuda', and numba finds no CUDA GPU here; install nbflow[gpu]")
+
+    monkeypatch.setattr(device, "require", require)
+
+
+def test_help_teaches_every_option():
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "gpu_population.py", "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for words in ("Usage:", "--replicas", "Whether to measure PyTorch"):
+        assert words in done.stdout
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_it_says_so_and_measures_the_cpu(script, tmp_path, capsys):
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "No line for a GPU: backend is 'cuda'" in out
+    assert "nbflow[gpu]" in out
+    assert "3 networks" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu_population.json", "gpu_population.png"]
+    found = json.loads((tmp_path / "gpu_population.json").read_text())
+    (line,) = found["lines"]
+    assert line["title"] == "nbflow, CPU"
+    assert line["replicas"] == [1, 3]
+    assert all(rate > 0 for rate in line["rates"])
+    assert (tmp_path / "gpu_population.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rate_counts_every_network_and_the_measured_half_alone(script):
+    calls = []
+
+    def side(replicas, updates):
+        calls.append(updates)
+        return 0.5 * updates
+
+    assert script.rate(side, 10, 4.0) == pytest.approx(20)
+    assert calls[0] == 1
+    assert 0.5 * calls[-1] >= 0.3 * 4.0
+
+
+def test_a_side_that_runs_out_of_memory_keeps_what_it_has(script, monkeypatch, tmp_path, capsys):
+    def side(replicas, updates):
+        if replicas > 1:
+            raise MemoryError("the card has no room for 9 GB")
+        return 1.0
+
+    monkeypatch.setattr(script, "sides", lambda options, console: iter([("a card", side, options.replicas)]))
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert "a card went no further: the card has no room for 9 GB" in capsys.readouterr().out
+    assert json.loads((tmp_path / "gpu_population.json").read_text())["lines"][0]["replicas"] == [1]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_pytorchs_side_trains(script, torch, fused):
+    options = script.Options(length=5, hidden=4, batch_size=3)
+    assert script.torch_side(options, "cpu", fused=fused, tf32=False)(1 if fused else 3, 2) > 0
+
+
+def test_a_population_of_none_is_refused(script, tmp_path):
+    assert script.main(["--replicas", "0", "--out", str(tmp_path)]) == 2
+    assert not list(tmp_path.iterdir())
