@@ -12,6 +12,7 @@ Usage: python scripts/gpu_population.py --replicas 1 10 100 1000
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -225,6 +226,7 @@ def picture(options: Options, lines: Sequence[Line]) -> Any:
     """Draw network updates a second against R, a line for each side."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     with rc_context(plot.STYLE):
         found = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
@@ -233,7 +235,10 @@ def picture(options: Options, lines: Sequence[Line]) -> Any:
             axes.plot(line.replicas, line.rates, color=colour, marker=marker, linewidth=2, label=line.title)
         axes.set(xscale="log", yscale="log", xlabel="networks trained side by side, R",
                  ylabel="network updates a second")  # fmt: skip
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        rates, replicas = (sorted({x for line in lines for x in getattr(line, name)}) for name in ("rates", "replicas"))
+        axes.set_ylim(10 ** math.floor(math.log10(rates[0])), 10 ** (math.floor(math.log10(rates[-1])) + 1))
+        axes.set_xticks(replicas, [f"{R:,}" for R in replicas])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.grid(color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
