@@ -16,8 +16,9 @@ from nbflow.cpu.workspace import Shape
 from nbflow.evaluation import Evaluator, draw_length
 from nbflow.gradient import refuse_on_card
 from nbflow.loop import Loop
-from nbflow.records import Floats, Optimizer
+from nbflow.records import Clip, Floats, Optimizer
 from nbflow.run import Callback
+from nbflow.setting import Setting
 from nbflow.task import Task
 from nbflow.threshold import follows
 from nbflow.window import KEPT
@@ -26,16 +27,14 @@ from nbflow.window import KEPT
 class CudaLoop(Loop):
     """The state of a training run on the card.
 
-    Updates are queued without waiting. Reports come back when the history needs a row, parameters when a callback looks
-    at them, and at the end.
+    Updates are queued without waiting. Reports come back when the history needs a row; parameters when a callback looks
+    at them or a checkpoint is written, and at the end.
     """
 
     def _prepare_optimizer(self) -> None:
-        from nbflow.setting import Setting
-
-        found: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
-        self.optimizer = found
-        self.constants = _check.settings(found.settings, self.recipe.settings)
+        self.optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
+        self.constants = _check.settings(self.optimizer.settings, self.recipe.settings)
+        self.slots = np.zeros((self.replicas, len(self.optimizer.slots), self.net.size), self.dtype)
         self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
 
     def _prepare_clip(self) -> None:
@@ -43,8 +42,9 @@ class CudaLoop(Loop):
         refuse_on_card(
             self.penalty, recipe.flow, clip_hidden=recipe.clip_hidden, clip_example=recipe.clip_example,
             clip_microbatch=recipe.clip_microbatch,
-            threshold=recipe.clip.threshold if recipe.clip is not None and follows(recipe.clip.threshold) else None,
         )  # fmt: skip
+        if isinstance(recipe.clip, Clip) and follows(recipe.clip.threshold):
+            refuse_on_card(None, None, threshold=recipe.clip.threshold)
         super()._prepare_clip()
         self.policy = self.clipper.how.nonfinite
 
@@ -52,44 +52,55 @@ class CudaLoop(Loop):
         self.space: Any = None
         self.sent: dict[str, Any] = {}
         self.rows = min(self.recipe.record_every, KEPT)
-        self.row = 0
-        if self.task is None:
-            self.batches: Any = _SourceOnCard(self, source)
-        else:
-            self.batches = _TaskOnCard(self)
+        self.row = 0  # the next row of HISTORY on the card
+        self.batches: Any = _SourceOnCard(self, source) if self.task is None else _TaskOnCard(self, self.task)
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
         self.evaluator = None
         if self.task is not None and recipe.evaluate_every:
-            lengths = recipe.length_range
-            self.evaluator = _EvaluatorOnCard(self, self.task, lengths, recipe.evaluate_size)
+            self.evaluator = _EvaluatorOnCard(self, self.task, recipe.length_range, recipe.evaluate_size)
 
     def fit(self, shape: Shape) -> Any:
         """Return the workspace, with room for a batch of this shape; what was learnt moves along to a larger one."""
         from nbflow.cuda.workspace import Purpose, Workspace
 
         old = self.space
-        if (
-            old is not None
-            and old.shape._replace(steps=0) == shape._replace(steps=0)
-            and old.shape.steps >= shape.steps
-        ):
+        if old is not None and old.holds(shape):
             old.fit(shape.steps)
             return old
+        if old is not None:
+            self.bring()
         flowing = self.penalty is not None
         purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, rule=self.clipper.rule, keeps_raw=True,
                           optimizer=self.optimizer, history=self.rows)  # fmt: skip
-        self.drain()
-        slots = len(self.optimizer.slots), self.net.size
-        kept = np.zeros((self.replicas, *slots), self.dtype) if old is None else old.read("SLOTS", *slots)
-        self.bring_theta()
         self.space = Workspace(self.net, shape, purpose)
-        self.space.write("THETA", self.theta)
-        self.space.write("SLOTS", kept)
         self.space.write("SETTINGS", np.array(list(self.constants.values()), self.dtype))
         self.sent.clear()
+        self.take()
         return self.space
+
+    def take(self) -> None:
+        """Copy parameters, and what the optimizer keeps, to the card."""
+        if self.space is not None:
+            self.space.write("THETA", self.theta)
+            self.space.write("SLOTS", self.slots)
+
+    def bring(self) -> None:
+        """Bring everything back: reports, parameters, and what the optimizer keeps."""
+        with self.guard:
+            self._drain()
+        if self.space is not None:
+            self.theta[...] = self.space.read("THETA", self.net.size)
+            self.slots[...] = self.space.read("SLOTS", *self.slots.shape[1:])
+
+    def _drain(self) -> None:
+        """Bring the reports of the last updates to the window."""
+        if self.row:
+            history = self.space.read("HISTORY", self.rows, self.space.history_width)
+            for k in range(self.row):
+                self.window.add(history[:, k, :3], history[:, k, 3 : 3 + len(COLUMNS)])
+            self.row = 0
 
     def _send(self, name: str, values: Floats) -> None:
         """Copy a setting to the card, unless it is the one that lies there."""
@@ -98,32 +109,40 @@ class CudaLoop(Loop):
             self.sent[name] = values
 
     def _one_update(self, update: int) -> None:
+        self.batches.next(update)
+        lr, threshold = self.lr.at(update), self.threshold.at(update)
+        if self.policy == "random":
+            refuse_endless_step(threshold)
+        self._send("LR", lr)
+        self._send("THRESHOLD", threshold)
+        if self.alpha is not None:
+            self._send("ALPHA", self.alpha.at(update))
+        with self.guard:
+            self._launch(update)
+            self.run.updates += 1
+            self.length = self.batches.length
+            if self.row == self.rows:
+                self._drain()
+
+    def _launch(self, update: int) -> None:
+        """Queue an update."""
         from nbflow.cuda import program
 
-        self.batches.next(update)
         space, flow = self.space, self.recipe.flow
         program.forward(space, whole=False)
         program.losses(space)
         program.backward(space)
-        if flow is None or self.alpha is None:
+        if flow is None:
             program.weights(space)
         else:
-            self._send("ALPHA", self.alpha.at(update))
             program.norms(space)
             program.weights(space, self.penalty, flow.bound, flow.reduction == "mean")
-        threshold = self.threshold.at(update)
-        if self.policy == "random":
-            refuse_endless_step(threshold)
-        self._send("THRESHOLD", threshold)
         program.clip(space, self.policy)
         if self.policy == "raise":
             self._raise_if_bad()
         program.mend(space, self.policy, self.seed, update)
-        self._send("LR", self.lr.at(update))
         program.update(space, update + 1, self.row)
         self.row += 1
-        if self.row == self.rows:
-            self.drain()
 
     def _raise_if_bad(self) -> None:
         """Look at the report of every update: what policy "raise" costs on a card."""
@@ -132,41 +151,38 @@ class CudaLoop(Loop):
             row = self.space.read("D_THETA", self.net.size)[bad[0]]
             raise FloatingPointError(where_not_finite(self.net, row, int(bad[0]), self.replicas))
 
-    def drain(self) -> None:
-        """Bring the reports of the last updates back, to the window."""
-        if self.row:
-            history = self.space.read("HISTORY", self.rows, self.space.history_width)
-            for k in range(self.row):
-                self.window.add(history[:, k, :3], history[:, k, 3 : 3 + len(COLUMNS)])
-            self.row = 0
-
-    def bring_theta(self) -> None:
-        """Bring the parameters back."""
-        if self.space is not None:
-            self.theta[...] = self.space.read("THETA", self.net.size)
-
     def _pause(self, callbacks: Sequence[Callback]) -> bool:
-        if callbacks:
-            self.bring_theta()
+        recipe, update = self.recipe, self.run.updates
+        evaluates = self.evaluator is not None and update % recipe.evaluate_every == 0
+        if update and (evaluates or update % recipe.record_every == 0 or update == recipe.max_updates):
+            if callbacks:
+                self.bring()
+            else:
+                with self.guard:
+                    self._drain()
         return super()._pause(callbacks)
 
-    def _record(self) -> None:
-        self.drain()
-        super()._record()
+    def state(self) -> dict[str, Any]:
+        """Return all that an update depends on or changes, by name, as it is now."""
+        self.bring()
+        return super().state()
+
+    def restore(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Go back to where a saved run was."""
+        super().restore(arrays, facts)
+        self.take()
 
     def finish(self) -> None:
         """Write what is left: the last rows, the time, the parameters."""
-        self.drain()
-        self.bring_theta()
+        self.bring()
         super().finish()
 
 
 class _TaskOnCard:
     """Batches of a task, drawn on the card."""
 
-    def __init__(self, loop: CudaLoop) -> None:
-        assert loop.task is not None
-        self.loop, self.task, recipe = loop, loop.task, loop.recipe
+    def __init__(self, loop: CudaLoop, task: Task) -> None:
+        self.loop, self.task, recipe = loop, task, loop.recipe
         self.lengths = _check.length_range("lengths", recipe.lengths, self.task.shortest)
         self.length = 0
         longest = self.task.steps(self.lengths[1])

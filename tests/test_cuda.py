@@ -325,6 +325,27 @@ def test_training_on_a_task_is_the_cpus(task):
 
 
 @sim
+def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
+    net = nf.Network("tanh", 1, 2, 1, "square", "float64")
+    theta, rng = nf.init(net, "basic_tanh", rng=0), np.random.default_rng(1)
+    data = nf.Batch(rng.normal(size=(2, 1, 1)), rng.normal(size=(2, 1, 1)), np.ones((2, 1)))
+    path, updates = tmp_path / "run.npz", []
+
+    def batch(update):
+        if update == 3 and 3 not in updates:
+            updates.append(update)
+            raise KeyboardInterrupt
+        return data
+
+    recipe = nf.Recipe("momentum", max_updates=5, record_every=2)
+    stopped, run = (nf.train(net, theta, batch, recipe, checkpoint=path, backend="cuda") for _ in range(2))
+    whole = nf.train(net, theta, batch, recipe, backend="cuda")
+    assert (stopped.interrupted, stopped.updates, run.updates) == (True, 3, 5)
+    assert same_bits(run.theta, whole.theta)
+    assert {**run.history, "seconds": 0} == {**whole.history, "seconds": 0}
+
+
+@sim
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_policy_raise_stops_training_before_the_update():
     net = nf.Network("linear", 1, 1, 1, "square", "float64")

@@ -81,6 +81,10 @@ class Workspace:
         if len(self.groups):
             self.write("GROUPS", self.groups.astype(np.int32))
 
+    def holds(self, shape: Shape) -> bool:
+        """Tell whether a batch of this shape has room here."""
+        return self.shape._replace(steps=0) == shape._replace(steps=0) and self.shape.steps >= shape.steps
+
     def fit(self, steps: int) -> None:
         """Use the room of the first `steps` steps."""
         self.steps = steps
