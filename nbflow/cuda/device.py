@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,19 @@ def device_part(function: Callable[..., Any]) -> Any:
 
 def launch(kernel: Any, blocks: int | tuple[int, int], threads: int, *arguments: Any, shared: int = 0) -> None:
     """Run a grid on the default stream, with so many bytes of shared memory."""
-    kernel[blocks, threads, 0, shared](*arguments)
+    configured = _configure if SIMULATED else _configured
+    configured(kernel, blocks, threads, shared)(*arguments)
+
+
+def _configure(kernel: Any, blocks: int | tuple[int, int], threads: int, shared: int) -> Any:
+    with warnings.catch_warnings():
+        # One small network does not fill a card, which numba would say at every launch.
+        warnings.filterwarnings("ignore", message="Grid size")
+        return kernel[blocks, threads, 0, shared]
+
+
+# Configured once: a training run launches the same few grids again and again.
+_configured = functools.lru_cache(1024)(_configure)
 
 
 def launch_over(kernel: Any, count: int, *arguments: Any) -> None:
