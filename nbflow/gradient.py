@@ -266,7 +266,7 @@ def gradient(
     TypeError, ValueError
         If an argument makes no sense. Arguments are never changed.
     NotImplementedError
-        If backend "cuda" lacks what is asked for: clips inside the gradient, and checkpoints.
+        If backend "cuda" lacks what is asked for: clips by example or microbatch, and checkpoints.
     RuntimeError, MemoryError
         If there is no GPU, or no room on it.
 
@@ -293,10 +293,9 @@ def gradient(
     refuse_combinations(flow, state, groups, every, hidden)
     if backend == "cuda":
         refuse_on_card(
-            penalty, flow, clip_hidden=clip_hidden, clip_example=clip_example, clip_microbatch=clip_microbatch,
-            checkpoint_every=checkpoint_every,
-        )  # fmt: skip
-        return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first)
+            penalty, flow, clip_example=clip_example, clip_microbatch=clip_microbatch, checkpoint_every=checkpoint_every
+        )
+        return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first, hidden)
     space = buffers_for(net, checked, workspace).of(
         checked, derivative=flow.derivative if flow else "", every=every, group_rows=groups[0] if groups else 0
     )
@@ -318,13 +317,14 @@ def gradient(
 
 
 def _on_card(
-    buffers: Buffers, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any
+    buffers: Buffers, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any, hidden: Any
 ) -> Gradient:
     """Compute the gradient of checked arguments by backend "cuda"."""
     from nbflow.cuda.gradient import last_state, run_gradient
 
     flowing, one = flow is not None, checked.single
     space = buffers.on_card(checked, backward=True, keeps_delta=flowing, flowing=flowing)
+    space.set_hidden_clip(*hidden)
     run_gradient(space, checked, penalty, alpha, flow, state)
     report, d_theta = space.read("REPORT", 3), space.read("D_THETA", buffers.net.size)
     return Gradient(

@@ -58,8 +58,8 @@ def train(
         before the first update, is an error.
     backend : str
         "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it. There
-        clips inside the gradient and thresholds that follow the norms are not there yet, and policy "raise" waits for
-        every update.
+        clips by example and thresholds that follow the norms are not there yet; schedules, and policy "raise", wait for
+        the card at every update.
 
     Returns
     -------

@@ -72,6 +72,8 @@ def grids(dtype):
             bound = load("cells", name), dtype, cut.rows, cut.resident
             yield f"forward {name} {hidden}", forward.build_forward(*bound), all_three
             yield f"backward {name} {hidden}", backward.build_backward(*bound), all_three
+        for clip_by in ((1, False), (2, True)):
+            yield f"backward {name} clip {clip_by}", backward.build_backward(*bound, *clip_by), all_three
     yield "predictions", loss.build_predictions(), (*tables, n)
     for name in nf.names("losses"):
         yield f"loss {name}", loss.build_losses(load("losses", name), dtype), (*all_three, n)

@@ -11,13 +11,16 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import unit
-from nbflow.cuda.device import cuda, grid, real_of
+from nbflow.cpu.hidden_clip import SITES
+from nbflow.cuda.device import MOST_THREADS, cuda, device_part, grid, real_of
 from nbflow.cuda.forward import longest_of
+from nbflow.cuda.hidden_clip import build_clip_row
 from nbflow.cuda.job import (
     BATCH,
     DELTA,
     HEARD,
     HIDDEN,
+    HIDDEN_THRESHOLD,
     KEEPS_V,
     LAST,
     N_IN,
@@ -37,6 +40,8 @@ from nbflow.cuda.job import (
 )
 from nbflow.cuda.memory import build_load, build_store, fetch
 
+PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
+
 
 @unit
 def from_loss(job, numbers, r, place, j):
@@ -53,8 +58,10 @@ def from_loss(job, numbers, r, place, j):
 
 
 @functools.cache
-def build_backward(cell, dtype, rows, resident):
+def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
     """Build the grid (R, groups of `rows` sequences); with `resident`, w_rec lies in shared memory.
+
+    `site` is what is clipped at every step, by value or by norm (`nbflow.cpu.hidden_clip`), 0 for nothing.
 
     Shared memory: the gradients at a_rec (rows, G, H), then w_rec in rows of G*H numbers, or one more to make it odd.
     """
@@ -64,6 +71,7 @@ def build_backward(cell, dtype, rows, resident):
     store_gates, store_states = build_store(gates), build_store(lines)
     real, zero = real_of(dtype), dtype(0)
     zeros = (zero,) * lines
+    clip_row = build_clip_row(by_norm, dtype)
 
     @unit
     def begin(job, numbers, integers, r, t, b, j):
@@ -111,9 +119,36 @@ def build_backward(cell, dtype, rows, resident):
             for line in range(lines):
                 numbers[v + line * hidden] = numbers[before + line * hidden]
 
+    @device_part
+    def clip_states(job, numbers, integers, r, t, first, room):
+        """Clip delta_t of every sequence of a block."""
+        hidden, batch = job[HIDDEN], job[BATCH]
+        threshold, line = numbers[at(job, HIDDEN_THRESHOLD, r)], lines * hidden
+        for b in range(first, min(first + rows, batch)):
+            if t <= integers[at(job, HEARD, r) + b]:
+                place = at(job, DELTA, r) + (t % job[SLOTS_OF_DELTA] * batch + b) * line
+                clip_row(numbers, place, line, threshold, room)
+
+    @device_part
+    def clip_preactivations(job, numbers, integers, shared, r, t, first, room):
+        """Clip the gradients at a_in and a_rec of every sequence of a block."""
+        hidden, batch = job[HIDDEN], job[BATCH]
+        threshold, columns = numbers[at(job, HIDDEN_THRESHOLD, r)], gates * hidden
+        for b in range(first, min(first + rows, batch)):
+            if t <= integers[at(job, HEARD, r) + b]:
+                tape = ((t - 1) * batch + b) * columns
+                clip_row(numbers, at(job, REC, r) + tape, columns, threshold, room)
+                if not additive:
+                    clip_row(numbers, at(job, PRE, r) + tape, columns, threshold, room)
+                for c in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
+                    shared[(b - first) * columns + c] = numbers[at(job, REC, r) + tape + c]
+        cuda.syncthreads()
+
     @grid
     def backward(job, numbers, integers):
         shared = cuda.shared.array(0, real)
+        if site:
+            room = cuda.shared.array(MOST_THREADS, real)
         total = cuda.local.array(rows, real)
         hidden, batch = job[HIDDEN], job[BATCH]
         columns = gates * hidden
@@ -138,9 +173,16 @@ def build_backward(cell, dtype, rows, resident):
                 for b in range(rows):
                     if first + b < batch:
                         begin(job, numbers, integers, r, t, first + b, j)
-                        if t <= integers[heard + first + b]:
-                            through_cell(job, numbers, shared, r, t, first + b, j, b)
+            if site == STATE:
+                cuda.syncthreads()
+                clip_states(job, numbers, integers, r, t, first, room)
+            for j in range(me, hidden, threads):
+                for b in range(rows):
+                    if first + b < batch and t <= integers[heard + first + b]:
+                        through_cell(job, numbers, shared, r, t, first + b, j, b)
             cuda.syncthreads()
+            if site == PREACTIVATION:
+                clip_preactivations(job, numbers, integers, shared, r, t, first, room)
             if t > 1 or job[KEEPS_V]:
                 for k in range(me, hidden, threads):
                     for b in range(rows):

@@ -25,8 +25,8 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 # Threads of a block. 256 threads may have all the 255 registers that a thread can have.
 MOST_THREADS = 4 if SIMULATED else 256
 WARP = 2 if SIMULATED else 32
-# What a block may have of shared memory without asking the driver for more, in bytes.
-SHARED_BYTES = 48 * 1024
+# What a block may have of shared memory without asking the driver for more, in bytes, less a number for each thread.
+SHARED_BYTES = 48 * 1024 - 8 * 256
 
 
 class _Simulator:

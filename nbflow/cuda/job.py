@@ -27,6 +27,7 @@ PARTIAL               (parts, P)          weight gradients of each part of the s
 PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
 REPORT                (3,)                loss, Omega, count
 ALPHA, LR, THRESHOLD  (1,)
+HIDDEN_THRESHOLD      (1,)                of the clip inside back-propagation
 SLOTS                 (K', P)             what the optimizer keeps
 SETTINGS              -                   the optimizer's; of all replicas together
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
@@ -51,13 +52,14 @@ SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "KEPT", "N_OUT
 
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
-          "REPORT", "ALPHA", "LR", "THRESHOLD", "SLOTS", "SETTINGS", "CLIP_REPORT", "CLIPPED", "HISTORY")  # fmt: skip
+          "REPORT", "ALPHA", "LR", "THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS", "SETTINGS", "CLIP_REPORT", "CLIPPED",
+          "HISTORY")  # fmt: skip
 INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG")
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
- PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, REPORT, ALPHA, LR, THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED,
- HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG) = PLACES.values()  # fmt: skip
+ PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, REPORT, ALPHA, LR, THRESHOLD, HIDDEN_THRESHOLD, SLOTS, SETTINGS,
+ CLIP_REPORT, CLIPPED, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

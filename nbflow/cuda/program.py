@@ -51,7 +51,7 @@ def backward(space: Workspace) -> None:
     cut, cell, hidden = space.blocks, space.net.cell_object, space.net.n_hidden
     if not cut.resident:
         launch_over(build_transpose(), replicas * hidden * len(cell.gates) * hidden, space.job, space.numbers)
-    kernel = build_backward(cell, space.dtype, cut.rows, cut.resident)
+    kernel = build_backward(cell, space.dtype, cut.rows, cut.resident, *space.hidden_clip)
     blocks = (replicas, -(-batch // cut.rows))
     launch(kernel, blocks, threads_for(hidden), space.job, space.numbers, space.integers, shared=cut.backward_bytes)
 

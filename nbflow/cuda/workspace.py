@@ -14,7 +14,7 @@ from nbflow.cuda.clip import CHUNK, WIDTH
 from nbflow.cuda.device import SHARED_BYTES, allocate
 from nbflow.cuda.weights import parts_of
 from nbflow.network import Network
-from nbflow.records import Optimizer, Rule
+from nbflow.records import Floats, Optimizer, Rule
 
 # Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:
 # 16 of them the compiler puts into memory (sm_90, PTX of CUDA 13.0).
@@ -68,6 +68,7 @@ class Workspace:
     def __init__(self, net: Network, shape: Shape, purpose: Purpose) -> None:
         self.net, self.shape, self.purpose, self.dtype = net, shape, purpose, net.scalar
         self.steps = shape.steps
+        self.hidden_clip = 0, False
         self.blocks = blocks_for(net) if shape.steps else NO_BLOCKS
         self.groups = _groups(net, purpose.rule)
         self.table = np.zeros(job.LENGTH, np.int64)
@@ -88,6 +89,12 @@ class Workspace:
     def fit(self, steps: int) -> None:
         """Use the room of the first `steps` steps."""
         self.steps = steps
+
+    def set_hidden_clip(self, site: int, by_norm: bool, threshold: Floats) -> None:
+        """Clip at a site at every step of the way back; 0 for nowhere."""
+        self.hidden_clip = site, by_norm
+        if site:
+            self.write("HIDDEN_THRESHOLD", threshold.astype(self.dtype))
 
     def _set_sizes(self) -> None:
         net, cell, table = self.net, self.net.cell_object, self.table
@@ -116,7 +123,7 @@ class Workspace:
             floats |= {"LOSSES": t * b, "REC": t * b * columns, "PRE": 0 if cell.additive else t * b * columns}
             floats |= {"DELTA": int(self.table[job.SLOTS_OF_DELTA]) * b * line}
             floats |= {"W_BACK": 0 if self.blocks.resident else h * columns}
-            floats |= {"D_THETA": net.size, "PARTIAL": parts_of(t) * net.size}
+            floats |= {"D_THETA": net.size, "PARTIAL": parts_of(t) * net.size, "HIDDEN_THRESHOLD": 1}
         if purpose.keeps_delta:
             floats |= {"V": t * b * line, "DELTA_NORM": (t + 1) * b, "V_NORM": t * b}
         if purpose.flowing:
