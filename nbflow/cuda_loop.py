@@ -27,8 +27,8 @@ from nbflow.window import KEPT
 class CudaLoop(Loop):
     """The state of a training run on the card.
 
-    Updates are queued without waiting. Reports come back when the history needs a row; parameters when a callback looks
-    at them or a checkpoint is written, and at the end.
+    Updates are queued without waiting, but for settings that change and batches that are given. Reports come back when
+    the history needs a row; parameters when a callback looks at them or a checkpoint is written, and at the end.
     """
 
     def _prepare_optimizer(self) -> None:
@@ -66,12 +66,12 @@ class CudaLoop(Loop):
         """Return the workspace, with room for a batch of this shape; what was learnt moves along to a larger one."""
         from nbflow.cuda.workspace import Purpose, Workspace
 
-        old = self.space
-        if old is not None and old.holds(shape):
-            old.fit(shape.steps)
-            return old
-        if old is not None:
+        if self.space is not None and self.space.holds(shape):
+            self.space.fit(shape.steps)
+            return self.space
+        if self.space is not None:
             self.bring()
+            self.space = None  # its memory first
         flowing = self.penalty is not None
         purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, rule=self.clipper.rule, keeps_raw=True,
                           optimizer=self.optimizer, history=self.rows)  # fmt: skip

@@ -46,7 +46,8 @@ def train(
         Each is called with the `Run` after every row of the history; one that returns True ends the training.
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
-        evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted. One
+        evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
+        the same backend; by the other, to rounding). One
         of another net, task, seed, theta or recipe is refused; only `max_updates` may be larger than it was. Functions
         (a schedule, a source) are known by their names alone; callbacks are not called again for rows that are there,
         and a run that one of them ended goes on.
