@@ -47,10 +47,9 @@ def train(
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
         evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
-        the same backend; by the other, to rounding). One
-        of another net, task, seed, theta or recipe is refused; only `max_updates` may be larger than it was. Functions
-        (a schedule, a source) are known by their names alone; callbacks are not called again for rows that are there,
-        and a run that one of them ended goes on.
+        the same backend; by the other, to rounding). One of another net, task, seed, theta or recipe is refused; only
+        `max_updates` may be larger than it was. Functions (a schedule, a source) are known by their names alone;
+        callbacks are not called again for rows that are there, and a run that one of them ended goes on.
         The checkpoint before the last is kept beside it (".before"), and taken where the last is damaged. What is there
         can be read with `nbflow.load_run`.
     checkpoint_seconds : float

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from reporting import console_here, machine, plain, write
 from rich.console import Console
 from rich.table import Table
-from temporal_order import console_here, machine, plain, write
 
 import nbflow as nf
 from nbflow import plot
