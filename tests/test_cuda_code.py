@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import re
 import shutil
@@ -48,6 +50,17 @@ def test_no_gpu_is_one_clear_error_at_the_call(call, numba_cuda, monkeypatch):
     monkeypatch.setattr(device, "_module", NoGpu() if numba_cuda == "there" else None)
     with pytest.raises(RuntimeError, match=r"^backend is 'cuda', and .* CUDA GPU.*backend='cpu'.*nbflow\[gpu"):
         call(make_case("tanh"))
+
+
+def test_every_choice_is_known_to_be_there_or_refused():
+    """A new one must be thought of: what the backend does not know it would leave out in silence."""
+    there, refused = {"flow", "state", "clip_hidden"}, {"clip_example", "clip_microbatch", "checkpoint_every"}
+    choices = {p.name for p in inspect.signature(nf.gradient).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    assert choices == there | refused | {"backend", "workspace"}
+    of_a_loop = {"optimizer", "lr", "batch_size", "lengths", "clip", "max_updates", "record_every", "settings",
+                 "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved"}  # fmt: skip
+    fields = {field.name for field in dataclasses.fields(nf.Recipe)}
+    assert fields == of_a_loop | {"flow", "clip_hidden"} | (refused - {"checkpoint_every"})
 
 
 # ------------------------------------------------------------------------------------------------------ the code itself
@@ -115,7 +128,7 @@ def spills_of(ptx):
     return sum(int(found) for found in re.findall(r"(\d+) bytes spill stores", said))
 
 
-def inspect():
+def inspect_all():
     """Return what stands in the PTX of every float32 grid; in a process of its own, which believes in a GPU."""
     from numba import cuda
     from numba.cuda import dispatcher
@@ -138,7 +151,7 @@ def inspect():
 
 @pytest.fixture(scope="module")
 def code():
-    """Give what `inspect` finds."""
+    """Give what `inspect_all` finds."""
     if not JIT:
         pytest.skip("nothing is compiled")
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
@@ -175,4 +188,4 @@ def test_time_loops_keep_their_sums_in_registers(code):
 
 
 if __name__ == "__main__":
-    print(json.dumps(inspect()))
+    print(json.dumps(inspect_all()))
