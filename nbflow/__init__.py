@@ -20,8 +20,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "_load": ("names",),
     "records": ("AverageOfClipped", "Batch", "Calibration", "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent",
-                "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HiddenClip", "Interval", "Kinds",
-                "Loss", "MicrobatchClip", "Optimizer", "Params", "Penalty", "Rule", "RuleBias", "Spectrum", "Tangent",
+                "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval",
+                "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "Params", "Penalty", "RecurrentSpectrum",
+                "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StatePenalty", "Tangent",
                 "Threshold", "Trace"),
     "network": ("Network", "init"),
     "layout": ("pack", "unpack"),
@@ -38,7 +39,9 @@ _HOMES = {
     "resume": ("load_run",),
     "run": ("Run",),
     "train": ("train",),
-    "trace": ("average_of_clipped", "clipping_bias", "matched_threshold", "norm_quantiles", "trace"),
+    "torch_weights": ("from_torch", "to_torch"),
+    "trace": ("average_of_clipped", "clipping_bias", "gains_by_lag", "matched_threshold", "norm_quantiles",
+              "recurrent_spectrum", "saturation", "step_jacobians", "trace"),
     "trace.lyapunov": ("lyapunov_exponents",),
     "trace.singular_values": ("jacobian_singular_values",),
 }  # fmt: skip

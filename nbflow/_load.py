@@ -8,13 +8,13 @@ import pkgutil
 from typing import Any
 
 from nbflow import _check
-from nbflow.records import Cell, Loss, Optimizer, Penalty, Rule, Threshold
+from nbflow.records import AnyPenalty, Cell, Loss, Optimizer, Rule, Threshold
 
 # What a package's files declare: the name of the constant, and its type where nbflow has one for it.
 DECLARED: dict[str, tuple[str, Any]] = {
     "cells": ("CELL", Cell),
     "losses": ("LOSS", Loss),
-    "flows": ("PENALTY", Penalty),
+    "flows": ("PENALTY", AnyPenalty),
     "clips": ("RULE", Rule),
     "optimizers": ("OPTIMIZER", Optimizer),
     "thresholds": ("THRESHOLD", Threshold),
@@ -69,7 +69,8 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
     if not isinstance(name, str):
         if isinstance(name, kind) if kind is not None else callable(getattr(name, "plan", name)):
             return name
-        wanted = f"a name or a {kind.__name__}" if kind else "a name"
+        kinds = [one.__name__ for one in getattr(kind, "__args__", (kind,)) if one is not None]
+        wanted = " or a ".join(["a name", *kinds])
         raise TypeError(f"{argument} is {name!r}; expected {wanted}. Names: {', '.join(names(package))}.")
     if name not in names(package):
         raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(names(package))}. Choose one of these.")

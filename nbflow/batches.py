@@ -8,7 +8,7 @@ from typing import Any
 
 from nbflow import _check, counter
 from nbflow.evaluation import draw_length
-from nbflow.gradient import check_groups, check_hidden, program_for, refuse_combinations
+from nbflow.gradient import check_groups, check_hidden, derivative_of, program_for, refuse_combinations
 from nbflow.network import Network
 from nbflow.recipe import Recipe
 from nbflow.records import Batch, Floats
@@ -42,10 +42,9 @@ class Spaces:
         replicas, _, batch_size = lead
         recipe = self.recipe
         groups = check_groups((replicas, batch_size), self.net.dtype, recipe.clip_example, recipe.clip_microbatch)
-        refuse_combinations(recipe.flow, None, groups, 0, self.hidden)
-        purpose = Purpose(
-            derivative=recipe.flow.derivative if recipe.flow else "", group_rows=groups[0] if groups else 0
-        )
+        derivative = derivative_of(recipe.flow, self.penalty)
+        refuse_combinations(derivative, None, groups, 0, self.hidden, recipe.h_detach)
+        purpose = Purpose(derivative=derivative, group_rows=groups[0] if groups else 0)
         space = Workspace(self.net, Shape(replicas, most, batch_size, tokens), purpose)
         set_program(space, program_for(purpose), penalty=self.penalty)
         space.set_hidden_clip(*self.hidden)
@@ -76,6 +75,11 @@ class TaskBatches:
         self.task.fill(self.batch, self.seed, counter.TRAIN, update, length)
         return self.space
 
+    @property
+    def arrays(self) -> Batch:
+        """The batch that the workspace points at, with R in front."""
+        return self.batch
+
     def _front(self, steps: int) -> Batch:
         """Return C-ordered arrays for so many steps."""
         shapes = [(part.shape[0], steps, *part.shape[2:]) for part in self.whole]
@@ -100,3 +104,8 @@ class SourceBatches:
         space.point_to(self.theta, checked.inputs, checked.targets, checked.weights, self.d_theta)
         self.length = checked.weights.shape[1]
         return space
+
+    @property
+    def arrays(self) -> Batch:
+        """The batch that the workspace points at, with R in front."""
+        return Batch(self._kept.inputs, self._kept.targets, self._kept.weights)

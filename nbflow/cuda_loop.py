@@ -14,7 +14,7 @@ from nbflow.clipping import refuse_endless_step, where_not_finite
 from nbflow.cpu.report import COLUMNS, FINITE
 from nbflow.cpu.workspace import Shape
 from nbflow.evaluation import Evaluator, draw_length
-from nbflow.gradient import check_hidden, refuse_combinations, refuse_on_card
+from nbflow.gradient import check_hidden, derivative_of, refuse_combinations, refuse_on_card
 from nbflow.loop import Loop
 from nbflow.records import Clip, Floats, Optimizer
 from nbflow.run import Callback
@@ -40,10 +40,11 @@ class CudaLoop(Loop):
     def _prepare_clip(self) -> None:
         recipe = self.recipe
         refuse_on_card(
-            self.penalty, recipe.flow, clip_example=recipe.clip_example, clip_microbatch=recipe.clip_microbatch
-        )
+            self.penalty, recipe.flow, clip_example=recipe.clip_example, clip_microbatch=recipe.clip_microbatch,
+            h_detach=recipe.h_detach,
+        )  # fmt: skip
         self.hidden = check_hidden(recipe.clip_hidden, self.replicas, self.net.dtype)
-        refuse_combinations(recipe.flow, None, None, 0, self.hidden)
+        refuse_combinations(derivative_of(recipe.flow, self.penalty), None, None, 0, self.hidden, None)
         if isinstance(recipe.clip, Clip) and follows(recipe.clip.threshold):
             refuse_on_card(None, None, threshold=recipe.clip.threshold)
         super()._prepare_clip()

@@ -17,13 +17,15 @@ from nbflow import _check, layout
 from nbflow.gradient import Buffers, check_flow, gradient, shape_of
 from nbflow.network import Network
 from nbflow.products import vjp
-from nbflow.records import Batch, Floats, Flow, GradientCheck, Params
+from nbflow.records import Batch, Floats, Flow, GradientCheck, Params, Regularizer, StatePenalty
 from nbflow.trace import trace
 
 STEP = 1e-30
 CENTRAL_STEP = 1e-4
 # Perturbed networks that run side by side.
 CHUNK = 64
+
+Function = Callable[[Any], Any]
 
 
 def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | None = None) -> GradientCheck:
@@ -39,7 +41,8 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
     flow : Flow, optional
         Its immediate derivative is compared with differences of Omega as a function of the explicit w_rec alone; the
         exact one with central differences of Omega itself, the detached one with those of Omega for the deltas at
-        theta. There are no complex steps of these two: the central differences stand for them.
+        theta; that of a state penalty with differences of the whole. There are no complex steps of exact, detached and
+        a `Regularizer`: the central differences stand for them.
 
     Returns
     -------
@@ -70,15 +73,11 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
     point = theta.astype(np.float64)
     loss = _Forward(precise, batch)
     complex_step, central = _complex_step(loss, point), _central(loss, point)
-    if flow is not None and flow.derivative != "immediate":
-        moving = (_Omega if flow.derivative == "exact" else _DetachedOmega)(precise, point, batch, flow)
-        d_omega = float(flow.alpha) * _central(moving, point)
-        complex_step, central = complex_step + d_omega, central + d_omega
-    elif flow is not None:
-        w_rec = layout.blocks(net)["w_rec"]
-        omega = _FrozenOmega(precise, point, batch, flow)
-        complex_step[w_rec] += float(flow.alpha) * _complex_step(omega, point[w_rec])
-        central[w_rec] += float(flow.alpha) * _central(omega, point[w_rec])
+    if flow is not None:
+        alpha, (block, omega, analytic) = float(np.ravel(flow.alpha)[0]), _omega(precise, point, batch, flow)
+        slope = _central(omega, point[block])
+        central[block] += alpha * slope
+        complex_step[block] += alpha * (_complex_step(omega, point[block]) if analytic else slope)
     return GradientCheck(
         error_central=_relative(d_theta, central),
         error_complex=_relative(d_theta, complex_step),
@@ -87,6 +86,24 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
         central=central,
         complex_step=complex_step,
     )
+
+
+def _omega(net: Network, point: Floats, batch: Batch, flow: Flow) -> tuple[slice, Function, bool]:
+    """Return the parameters that Omega moves with, Omega as a function of these, and whether they may be complex."""
+    penalty, _ = check_flow(flow, 1, net.dtype)
+    whole = slice(None)
+    if isinstance(penalty, Regularizer):
+        return whole, lambda points: _values(penalty, net, points, batch), False
+    if isinstance(penalty, StatePenalty):
+        return whole, _StateOmega(net, batch, penalty), True
+    if flow.derivative == "immediate":
+        return layout.blocks(net)["w_rec"], _FrozenOmega(net, point, batch, flow), True
+    return whole, (_Omega if flow.derivative == "exact" else _DetachedOmega)(net, point, batch, flow), False
+
+
+def _values(penalty: Regularizer, net: Network, points: Any, batch: Batch) -> Any:
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return np.array([penalty.value_and_gradient(net, theta, batch)[0] for theta in points.real], complex)
 
 
 def _relative(found: Floats, wanted: Floats) -> float:
@@ -101,9 +118,6 @@ def _name_of(net: Network, index: int) -> str:
             place = np.unravel_index(index - block.start, layout.shapes(net)[name])
             return f"{name}{[int(i) for i in place]}"
     raise AssertionError
-
-
-Function = Callable[[Any], Any]
 
 
 def _complex_step(function: Function, point: Floats) -> Floats:
@@ -177,6 +191,38 @@ class _Forward:
         flat = (n * batch_size, -1, hidden)
         self.step(a_in.reshape(flat), a_rec.reshape(flat), s.reshape(flat), out.reshape(flat))
         return out
+
+
+class _StateOmega(_Forward):
+    """The mean of a state penalty as a function of theta (n, P), complex."""
+
+    def __init__(self, net: Network, batch: Batch, penalty: StatePenalty) -> None:
+        from nbflow.cpu.complex_step import build_complex_state_penalty
+
+        super().__init__(net, batch)
+        self.penalty = build_complex_state_penalty(penalty)
+        weights = batch.weights
+        # The last step with weight, 1 to T, or 0.
+        self.heard = (np.arange(1, len(weights) + 1)[:, None] * (weights != 0)).max(axis=0)
+
+    def __call__(self, theta: Any) -> Any:
+        params = _complex_params(self.net, theta)
+        n, batch_size = theta.shape[0], self.heard.size
+        s = np.zeros((n, batch_size, len(self.net.cell_object.states), self.net.n_hidden), complex)
+        total, before, values = np.zeros(n, complex), self._norms(s), np.empty((n, batch_size), complex)
+        for t in range(self.heard.max()):
+            s = self._advance(params, t, s)
+            norms = self._norms(s)
+            self.penalty(norms.ravel(), before.ravel(), values.ravel())
+            live = self.heard > t
+            total += (values[:, live] / self.heard[live]).sum(axis=1) / batch_size
+            before = norms
+        return total
+
+    @staticmethod
+    def _norms(s: Any) -> Any:
+        """Return ||h|| (n, B), analytic: no modulus of a complex number is taken."""
+        return np.sqrt((s[:, :, 0] ** 2).sum(axis=-1))
 
 
 def _rows(array: Any) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 from nbflow import _check
 from nbflow._load import load
 from nbflow.network import Network
-from nbflow.records import Batch, Floats, Flow, Gradient, HiddenClip, Penalty
+from nbflow.records import AnyPenalty, Batch, Floats, Flow, Gradient, HDetach, HiddenClip, Penalty, Regularizer
+from nbflow.regularizer import regularize
 
 DERIVATIVES = ("immediate", "detached", "exact")
 REDUCTIONS = ("sum", "mean")
@@ -113,15 +114,28 @@ def buffers_for(net: Network, checked: _check.Checked, given: Any) -> Buffers:
     return given
 
 
-def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[Penalty, Floats]:
+def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[AnyPenalty, Floats]:
     """Check a Flow; return its penalty and alpha (R,)."""
     if not isinstance(flow, Flow):
         raise TypeError(f"flow is a {type(flow).__name__}; expected a Flow. Write nbflow.Flow('norm', alpha=2.0).")
     penalty = load("flows", flow.penalty, "penalty")
+    if not isinstance(penalty, Penalty):
+        _check_plain(flow)
     _check.choice("derivative", flow.derivative, DERIVATIVES)
     _check.choice("reduction", flow.reduction, REDUCTIONS)
     _check.per_replica("bound", flow.bound, 1, least=0.0, above=True, dtype=dtype)
     return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True, dtype=dtype)
+
+
+def _check_plain(flow: Flow) -> None:
+    """Refuse choices that only a penalty of the gain has."""
+    for name in ("derivative", "reduction", "bound"):
+        value, wanted = getattr(flow, name), Flow.__dataclass_fields__[name].default
+        if value != wanted:
+            raise ValueError(
+                f"{name} is {value!r}; expected {wanted!r}, the default, as {flow.penalty!r} is no penalty of the gain "
+                f"and has the exact derivative. Leave {name} out."
+            )
 
 
 def check_hidden(how: Any, replicas: int, dtype: str) -> tuple[int, bool, Floats]:
@@ -136,6 +150,30 @@ def check_hidden(how: Any, replicas: int, dtype: str) -> tuple[int, bool, Floats
     _check.choice("by", how.by, ("value", "norm"))
     threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
     return SITES[how.site], how.by == "norm", threshold
+
+
+def check_detach(how: Any, net: Network, replicas: int) -> tuple[Floats, int, int]:
+    """Return the probability (R,), the seed and the index of h-detach."""
+    if how is None:
+        return np.zeros(replicas), 0, 0
+    if not isinstance(how, HDetach):
+        raise TypeError(f"h_detach is a {type(how).__name__}; expected an HDetach. Write nbflow.HDetach(0.25).")
+    if not net.cell_object.carries:
+        raise ValueError(
+            f"h_detach is given with cell {net.cell!r}; expected a cell whose state has a way past w_rec, such as "
+            f"'lstm'. No gradient at all would be left."
+        )
+    probability = _check.per_replica("probability", how.probability, replicas, least=0.0, dtype=net.dtype)
+    if (probability > 1).any():
+        raise ValueError(f"probability is {probability.max():g}; expected a number from 0 to 1. Give a smaller one.")
+    return probability, _check.count("seed", how.seed, 0), check_index(how.index)
+
+
+def check_index(value: Any) -> int:
+    """Return an index of draws, one word."""
+    if _check.count("index", value, 0) >= 2**32:
+        raise ValueError(f"index is {value}; expected less than 2**32. Give a smaller one.")
+    return int(value)
 
 
 def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: Any) -> tuple[int, Floats] | None:
@@ -166,21 +204,31 @@ def check_checkpoints(checked: _check.Checked, every: Any) -> int:
     return -(-_check.count("checkpoint_every", every) // multiple) * multiple
 
 
-def refuse_combinations(flow: Any, state: Any, groups: Any, every: int, hidden: Any) -> None:
+def derivative_of(flow: Flow | None, penalty: Any) -> str:
+    """Return the derivative of Omega, "" without a flow or for a regularizer that is no penalty of the gain."""
+    return flow.derivative if flow is not None and isinstance(penalty, Penalty) else ""
+
+
+def refuse_combinations(derivative: str, state: Any, groups: Any, every: int, hidden: Any, detach: Any) -> None:
     """Refuse what has no meaning together, or is not there yet."""
-    if groups and flow is not None:
+    if groups and derivative:
         raise ValueError(
             "flow and a clip by example are both given; expected one. Omega has no gradient of its own for each "
             "example once it is a mean over them: clip the sum with nbflow.clip."
         )
-    if hidden[0] and flow is not None:
+    if hidden[0] and derivative:
         raise ValueError(
             "flow and clip_hidden are both given; expected one. Omega asks what J does to delta, and a clipped "
             "delta is none that J made. Leave one out."
         )
-    if every and flow is not None and flow.derivative != "immediate":
+    if detach is not None and derivative:
         raise ValueError(
-            f"checkpoint_every and derivative {flow.derivative!r} are both given; expected one. The other sweeps of "
+            "flow and h_detach are both given; expected one. Omega asks what J does to delta, and a J without h is "
+            "another one. Leave one out."
+        )
+    if every and derivative not in ("", "immediate"):
+        raise ValueError(
+            f"checkpoint_every and derivative {derivative!r} are both given; expected one. The other sweeps of "
             f"Omega need the whole tape: take 'immediate', or shorter sequences."
         )
     if every and groups:
@@ -220,6 +268,7 @@ def gradient(
     clip_hidden: HiddenClip | None = None,
     clip_example: float | Floats | None = None,
     clip_microbatch: tuple[int, float | Floats] | None = None,
+    h_detach: HDetach | None = None,
     checkpoint_every: int | None = None,
     backend: str = "cpu",
     workspace: Buffers | None = None,
@@ -236,7 +285,8 @@ def gradient(
     batch : Batch
         With R in front of every shape if theta has it.
     flow : Flow, optional
-        Add alpha * Omega to the objective (eq. 10.52).
+        Add alpha * Omega to the objective (eq. 10.52), or alpha times another regularizer. Clips inside the gradient
+        see the part of a state penalty as they see the loss, and nothing of a `Regularizer`, which is added after them.
     state : array of shape (B, S, H), optional
         The state before the first step, zeros by default. It is a constant: truncated BPTT.
         With it, all T steps are computed and the last state is returned.
@@ -248,6 +298,8 @@ def gradient(
     clip_microbatch : tuple (size, threshold), optional
         The same for groups of `size` neighbouring examples, each the gradient of B / size times its share. `size` must
         divide B.
+    h_detach : HDetach, optional
+        Let no gradient back through h at some steps; what comes back is no gradient of anything.
     checkpoint_every : int, optional
         Keep the state only at about every so many steps and compute those between twice: memory grows as
         T / checkpoint_every + checkpoint_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
@@ -290,27 +342,32 @@ def gradient(
     hidden = check_hidden(clip_hidden, replicas, net.dtype)
     groups = check_groups((replicas, batch_size), net.dtype, clip_example, clip_microbatch)
     every = check_checkpoints(checked, checkpoint_every)
-    refuse_combinations(flow, state, groups, every, hidden)
+    detach = check_detach(h_detach, net, replicas)
+    derivative = derivative_of(flow, penalty)
+    refuse_combinations(derivative, state, groups, every, hidden, h_detach)
     if backend == "cuda":
         refuse_on_card(
-            penalty, flow, clip_example=clip_example, clip_microbatch=clip_microbatch, checkpoint_every=checkpoint_every
-        )
+            penalty, flow, clip_example=clip_example, clip_microbatch=clip_microbatch,
+            checkpoint_every=checkpoint_every, h_detach=h_detach,
+        )  # fmt: skip
         return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first, hidden)
     space = buffers_for(net, checked, workspace).of(
-        checked, derivative=flow.derivative if flow else "", every=every, group_rows=groups[0] if groups else 0
+        checked, derivative=derivative, every=every, group_rows=groups[0] if groups else 0
     )
     d_theta = np.empty_like(checked.theta)
     space.set_hidden_clip(*hidden)
+    space.set_detach(*detach)
     if groups:
         space.set_group_threshold(groups[1])
     run_gradient(space, checked, d_theta, penalty, alpha, flow, first)
     report = space.report
     one = checked.single
+    counts = flow is not None and not isinstance(penalty, Regularizer)
     return Gradient(
         loss=per_network(report[:, 0], one),
         d_theta=d_theta[0] if one else d_theta,
         omega=None if flow is None else per_network(report[:, 1], one),
-        counted=None if flow is None else per_network(report[:, 2].astype(np.int64), one),
+        counted=per_network(report[:, 2].astype(np.int64), one) if counts else None,
         state=None if state is None else space.gather_state("end")[0 if one else slice(None)],
         example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
     )
@@ -355,6 +412,9 @@ def run_gradient(
     space.set_state(state)
     space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta)
     execute(space)
+    if isinstance(penalty, Regularizer):
+        batch = (checked.inputs, checked.targets, checked.weights)
+        regularize(penalty, space.net, checked.theta, batch, alpha, d_theta, space.report)
 
 
 def per_network(values: Any, single: bool) -> Any:

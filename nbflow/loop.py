@@ -15,11 +15,12 @@ from nbflow._load import load
 from nbflow.batches import SourceBatches, Spaces, TaskBatches
 from nbflow.clipping import Clipper, check_clip
 from nbflow.evaluation import Evaluator
-from nbflow.gradient import check_flow
+from nbflow.gradient import check_detach, check_flow
 from nbflow.interrupt import Guard
 from nbflow.network import Network
 from nbflow.recipe import Recipe, check_recipe, describe
-from nbflow.records import Clip, Floats, Flow, Optimizer
+from nbflow.records import Clip, Floats, Flow, Optimizer, Regularizer
+from nbflow.regularizer import regularize
 from nbflow.resume import fill
 from nbflow.run import Callback, Run
 from nbflow.setting import Setting, at_zero
@@ -67,6 +68,7 @@ class Loop:
 
     def _prepare_flow(self) -> None:
         flow = self.recipe.flow
+        self.detach, _, _ = check_detach(self.recipe.h_detach, self.net, self.replicas)
         self.penalty = self.alpha = None
         if flow is not None:
             if not isinstance(flow, Flow):
@@ -130,8 +132,13 @@ class Loop:
     def _one_update(self, update: int) -> None:
         space = self.batches.next(update)
         if self.alpha is not None:
-            space.pool["alpha"] = self.alpha.at(update)
+            space.set_alpha(self.alpha.at(update))
+        if self.recipe.h_detach is not None:
+            space.set_detach(self.detach, self.seed, update)
         self.execute(space)
+        if self.alpha is not None and isinstance(self.penalty, Regularizer):
+            batch, alpha = self.batches.arrays, self.alpha.at(update)
+            regularize(self.penalty, self.net, self.theta, batch, alpha, self.d_theta, space.report)
         lr = self.lr.at(update)
         with self.guard:
             threshold = self.threshold.at(update)

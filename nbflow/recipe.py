@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.records import Clip, Floats, Flow, HiddenClip, Optimizer
+from nbflow.records import Clip, Floats, Flow, HDetach, HiddenClip, Optimizer
 
 Schedule = Callable[[int], Any]
 
@@ -35,7 +35,7 @@ class Recipe:
         The length of a batch, or the smallest and the largest of lengths drawn for each batch.
     clip : Clip, optional
     flow : Flow, optional
-    clip_hidden, clip_example, clip_microbatch : optional
+    clip_hidden, clip_example, clip_microbatch, h_detach : optional
         As in `nbflow.gradient`; the clip then sees what comes out of these.
     max_updates : int
         Where training ends.
@@ -68,6 +68,7 @@ class Recipe:
     clip_hidden: HiddenClip | None = None
     clip_example: float | Floats | None = None
     clip_microbatch: tuple[int, float | Floats] | None = None
+    h_detach: HDetach | None = None
     max_updates: int = 1000
     record_every: int = 100
     evaluate_every: int = 1000

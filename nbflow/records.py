@@ -41,8 +41,8 @@ class Gradient(NamedTuple):
 
     loss: Any  #: nats (softmax, bernoulli) or squared units (square), summed with the weights; float, or (R,)
     d_theta: Floats  #: (P,); of loss + alpha * Omega
-    omega: Any  #: Omega, dimensionless; None without a flow; float, or (R,)
-    counted: Any  #: how many (t, b) Omega counted; None without a flow; int, or (R,)
+    omega: Any  #: Omega, or the regularizer; None without a flow; float, or (R,)
+    counted: Any  #: how many (t, b) Omega counted; None without a flow or for a Regularizer; int, or (R,)
     state: Floats | None = None  #: (B, S, H), the last state; None unless a first one was given
     example_norms: Floats | None = None  #: (B,), norms before clip_example or (B / size,) before clip_microbatch
 
@@ -78,6 +78,43 @@ class Spectrum(NamedTuple):
     mean: Floats  #: (k,), over sequences; of singular values the geometric mean
     low: Floats  #: (k,), of an interval that holds the mean with 95 % confidence (t); NaN for one sequence
     high: Floats  #: (k,)
+
+
+class SequenceMean(NamedTuple):
+    """A mean over sequences, and Student's t interval of it; NaN where there are too few."""
+
+    mean: Any
+    low: Any
+    high: Any
+    count: Any  #: how many sequences it is the mean of
+
+
+class LagProfile(NamedTuple):
+    """What `nbflow.gains_by_lag` returns; lag k is k steps before the last step of a sequence that has weight."""
+
+    delta_norm: SequenceMean  #: (T+1,); geometric mean over sequences of ||delta|| at lag 0 .. T
+    gain: SequenceMean  #: (T,); likewise of the gain from lag k to lag k+1
+    zeros: Any  #: (T+1,); how many sequences reach this lag with a delta that is exactly 0, and are in no mean
+    norms: Floats  #: (T+1, B); of each sequence, NaN before its first step
+    gains: Floats  #: (T, B); likewise, and NaN where delta is 0
+
+
+class Saturation(NamedTuple):
+    """What `nbflow.saturation` returns: at which part of the steps, 0 to 1, a gate is near an end of its range."""
+
+    gates: tuple[str, ...]  #: as the cell names them
+    low: Floats  #: (G, H); near the lower end, over all steps of all sequences
+    high: Floats  #: (G, H); near the upper end
+    by_step: Floats  #: (T, G); near either, over sequences and units; NaN where no sequence goes so far
+    part: SequenceMean  #: (G,); near either, over steps and units, as a mean over sequences
+
+
+class RecurrentSpectrum(NamedTuple):
+    """What `nbflow.recurrent_spectrum` returns."""
+
+    gates: tuple[str, ...]  #: as the cell names them
+    radius: Floats  #: (G,); the largest modulus of an eigenvalue of w_rec[:, g]
+    norm: Floats  #: (G,); its largest singular value
 
 
 class Clipped(NamedTuple):
@@ -219,6 +256,9 @@ class Cell:
         Whether `step` depends on s other than through a_rec.
     bias_rec : bool
         Whether a_rec has a bias of its own.
+    ranges : tuple of (float, float)
+        The ends of what each gate's nonlinearity gives, for `nbflow.saturation`: (0, 1) for a sigmoid. It looks at the
+        number in `saved` that has the gate's name or, of a cell that has one gate, at the first state.
     """
 
     gates: tuple[str, ...]
@@ -231,6 +271,7 @@ class Cell:
     additive: bool = True
     carries: bool = False
     bias_rec: bool = False
+    ranges: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -278,6 +319,33 @@ class Penalty:
 
     value: Unit
     slope: Unit
+
+
+@dataclass(frozen=True)
+class StatePenalty:
+    """A penalty of the size of two neighbouring states, as units of n = ||h_t|| and before = ||h_{t-1}||.
+
+    `value(n, before)`, and `slope(n, before)`, its derivatives with respect to both, a tuple. Omega is its mean over
+    the steps of a sequence, up to the last one with weight, and then over the B sequences.
+    """
+
+    value: Unit
+    slope: Unit
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """A penalty of the network as a whole, in NumPy: `value_and_gradient(net, theta, batch) -> (value, d_theta)`.
+
+    It sees one network at a time, in float64: theta and d_theta (P,), a plain `Batch`. It is called once an update and
+    replica, and is as fast as it is written.
+    """
+
+    value_and_gradient: Callable[..., tuple[float, Floats]]
+
+
+# What a file of `flows` declares.
+AnyPenalty = Penalty | StatePenalty | Regularizer
 
 
 @dataclass(frozen=True)
@@ -350,10 +418,14 @@ class Threshold:
 class Flow:
     """Omega, the regularizer of gradient flow (Pascanu, Mikolov, Bengio 2013, eq. 9-10; Goodfellow et al., eq. 10.52).
 
+    Or another regularizer, to compare it with.
+
     Parameters
     ----------
-    penalty : str or Penalty
-        "norm" (r-1)^2, "squared" (q-1)^2 or "log" (log r)^2, r being the gain and q its square.
+    penalty : str, Penalty, StatePenalty or Regularizer
+        "norm" (r-1)^2, "squared" (q-1)^2 or "log" (log r)^2, r being the gain and q its square. Of the others,
+        "norm_stabilizer" is one of the states, "orthogonality" and "spectral_cap" of w_rec, "flossing" of the Lyapunov
+        exponents: their derivative is the exact one, and the fields below alpha are left as they are.
     alpha : float or array of shape (R,)
         The weight of Omega in the objective.
     derivative : str
@@ -366,7 +438,7 @@ class Flow:
         Only where ||delta_t||^2 >= bound is (t, b) counted.
     """
 
-    penalty: str | Penalty
+    penalty: str | AnyPenalty
     alpha: float | Floats
     derivative: str = "immediate"
     reduction: str = "sum"
@@ -391,6 +463,27 @@ class HiddenClip:
     threshold: float | Floats
     site: str = "preactivation"
     by: str = "value"
+
+
+@dataclass(frozen=True)
+class HDetach:
+    """How often no gradient goes back through h: h-detach (Arpit et al. 2018, for the lstm).
+
+    At a step that is drawn, h_{t-1} is a constant to the gates of step t, for all sequences of the batch, as in the
+    authors' code; what the cell carries past w_rec, as the lstm its c, takes the gradient on. What comes back is the
+    gradient of nothing.
+
+    Parameters
+    ----------
+    probability : float or array of shape (R,)
+        Of each step, 0 to 1.
+    seed, index : int
+        Which draws: the same ones for the same two. `nbflow.train` puts its own seed and the update in their place.
+    """
+
+    probability: float | Floats
+    seed: int = 0
+    index: int = 0
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,10 @@ else:  # the names of the files in each package of nbflow
     Rule, Penalty = (Literal[(*nf.names(package), "none")] for package in ("clips", "flows"))
 
 
+# Penalties of the gain; they are the ones that are reduced over steps.
+GAINS = ("norm", "squared", "log")
+
+
 @dataclass(frozen=True)
 class Options:
     """What is trained, how, and where the results go."""
@@ -95,13 +99,14 @@ class Options:
     nonfinite: str = "random"
     """What the clip does with a gradient that has NaN or Inf in it: random, skip, zero, shrink, raise or keep."""
     penalty: Penalty = "squared"
-    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2, log (log r)^2; none for no Omega."""
+    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2, log (log r)^2; none for no Omega.
+    Or another regularizer in nbflow/flows."""
     alpha: float = 0.5
     """The weight of Omega beside the loss, in the first epoch."""
     decay: bool = True
     """Divide alpha by the number of the epoch."""
     reduction: Literal["mean", "sum"] = "mean"
-    """Whether Omega is the mean over steps and sequences, or the sum over steps."""
+    """Whether Omega is the mean over steps and sequences, or the sum over steps; of norm, squared and log alone."""
     patience: int = 20
     """Epochs without a better validation loss after which training ends; the best of all epochs is kept."""
     max_epochs: int = 1000
@@ -267,7 +272,8 @@ class Training:
             clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
         flow = None
         if options.penalty != "none":
-            flow = nf.Flow(options.penalty, alpha=self.alpha, reduction=options.reduction)
+            reduced = {"reduction": options.reduction} if options.penalty in GAINS else {}
+            flow = nf.Flow(options.penalty, alpha=self.alpha, **reduced)
         return nf.Recipe(
             optimizer=options.optimizer, lr=lambda update: self.lr, clip=clip, flow=flow,
             batch_size=options.batch_size, max_updates=options.max_epochs * self.updates_an_epoch,

@@ -45,6 +45,10 @@ CHANCE = {"temporal_order": 75.0, "temporal_order_3bit": 87.5, "addition": 36.0,
           "permutation": 50.0}  # fmt: skip
 
 
+# Penalties of the gain; they are the ones that are reduced over steps.
+GAINS = ("norm", "squared", "log")
+
+
 @dataclass(frozen=True)
 class Options:
     """What is trained, how, and where the results go."""
@@ -76,9 +80,10 @@ class Options:
     alpha: float = 2.0
     """The weight of Omega beside the loss."""
     penalty: str = "squared"
-    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2 or log (log r)^2."""
+    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2 or log (log r)^2; or another regularizer
+    in nbflow/flows."""
     reduction: str = "mean"
-    """Whether Omega is the mean over steps and sequences, or the sum over steps."""
+    """Whether Omega is the mean over steps and sequences, or the sum over steps; of norm, squared and log alone."""
     updates: int = 30_000
     """Updates of every network, the same for all methods."""
     stop_when_solved: bool = False
@@ -160,7 +165,8 @@ def recipe(options: Options, method: str) -> nf.Recipe:
     if "clip" in method:
         clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
     if "omega" in method:
-        flow = nf.Flow(options.penalty, alpha=options.alpha, reduction=options.reduction)
+        reduced = {"reduction": options.reduction} if options.penalty in GAINS else {}
+        flow = nf.Flow(options.penalty, alpha=options.alpha, **reduced)
     return nf.Recipe(
         lr=options.lr, batch_size=options.batch_size, lengths=options.length, clip=clip, flow=flow,
         max_updates=options.updates, record_every=options.record_every, evaluate_every=options.evaluate_every,

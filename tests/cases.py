@@ -8,8 +8,14 @@ import naive
 import numpy as np
 
 import nbflow as nf
+from nbflow._load import load
 
-CELLS, LOSSES, FLOWS = nf.names("cells"), nf.names("losses"), nf.names("flows")
+CELLS, LOSSES = nf.names("cells"), nf.names("losses")
+# Penalties of the gain, of the states, and of the network as a whole.
+FLOWS, STATE_FLOWS, REGULARIZERS = (
+    tuple(name for name in nf.names("flows") if isinstance(load("flows", name), kind))
+    for kind in (nf.Penalty, nf.StatePenalty, nf.Regularizer)
+)
 CLIPS, OPTIMIZERS, TASKS = nf.names("clips"), nf.names("optimizers"), nf.names("tasks")
 DTYPES = ("float64", "float32")
 KINDS = ("dense", "tokens")

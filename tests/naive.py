@@ -283,8 +283,11 @@ def pull_back(p: Params, cell: str, x: Array, s: Array, delta: Array) -> Pulled:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def backward(p: Params, cell: str, loss_name: str, batch: Batch, s0: Array | None = None) -> Flow:
-    """Back-propagate through time (book eq. 10.18-10.28); of a zero delta_t nothing flows, not even NaN."""
+def backward(p: Params, cell: str, loss_name: str, batch: Batch, s0: Array | None = None, detached: Any = ()) -> Flow:
+    """Back-propagate through time (book eq. 10.18-10.28); of a zero delta_t nothing flows, not even NaN.
+
+    At a step t in `detached`, h_{t-1} is a constant to the pre-activations (h-detach, Arpit et al. 2018).
+    """
     inputs, targets, weights = (np.asarray(a) for a in batch)
     states = forward(p, cell, inputs, s0)
     y = outputs(p, states)
@@ -304,6 +307,8 @@ def backward(p: Params, cell: str, loss_name: str, batch: Batch, s0: Array | Non
                 continue
             x, before = inputs[t - 1, b], states[t - 1, b]
             back = pull_back(p, cell, x, before, delta[t, b])
+            if t in detached:
+                back = back._replace(v=back.direct)
             delta[t - 1, b] = back.v
             v[t - 1, b], direct[t - 1, b], e_in[t - 1, b], e_rec[t - 1, b] = back.v, back.direct, back.e_in, back.e_rec
             gain[t - 1, b] = length(back.v) / length(delta[t, b])
@@ -498,6 +503,146 @@ def omega_immediate(penalty: str, reduction: str, flow: Flow, p: Params, cell: s
         for g in range(CELLS[cell].gates):
             d_w_rec[:, g, :] += factor * np.outer(v[0] / size, e[g] / size)
     return d_w_rec
+
+
+# --------------------------------------------------------------------------------------------------- other regularizers
+
+
+def norm_stabilizer(
+    theta: Array, cell: str, N: int, H: int, M: int, batch: Batch, s0: Array | None = None, *, ends: bool = False
+) -> Any:
+    """Return the mean over sequences of 1/T sum_t (||h_t|| - ||h_{t-1}||)^2, T being the last step with weight.
+
+    Krueger & Memisevic 2015. Complex-safe; with `ends`, the values of the sequences.
+    """
+    states = forward(unpack(theta, cell, N, H, M), cell, batch[0], s0)
+    shares = []
+    for b, end in enumerate(last_step(batch[2])):
+        size = [np.sqrt(np.sum(states[t, b, 0] ** 2)) for t in range(end + 1)]
+        shares.append(sum((size[t] - size[t - 1]) ** 2 for t in range(1, end + 1)) / max(end, 1))
+    return np.array(shares) if ends else sum(shares) / len(shares)
+
+
+def orthogonality(theta: Array, cell: str, N: int, H: int, M: int, batch: Batch, s0: Array | None = None) -> Any:
+    """Return the sum over gates of ||W^T W - I||_F^2 (Vorontsov et al. 2017); complex-safe."""
+    w_rec = unpack(theta, cell, N, H, M)["w_rec"]
+    return sum(np.sum((w_rec[:, g].T @ w_rec[:, g] - np.eye(H)) ** 2) for g in range(w_rec.shape[1]))
+
+
+def spectral_cap(theta: Array, cell: str, N: int, H: int, M: int, batch: Batch, s0: Array | None = None) -> float:
+    """Return the sum over gates of the squares by which singular values of W, roots of eig(W^T W), are above 1."""
+    w_rec, total = unpack(theta, cell, N, H, M)["w_rec"], 0.0
+    for g in range(w_rec.shape[1]):
+        for square in np.linalg.eigvalsh(w_rec[:, g].T @ w_rec[:, g]):
+            total += max(np.sqrt(max(square, 0.0)) - 1, 0.0) ** 2
+    return total
+
+
+def gram_schmidt(A: Array) -> tuple[Array, Array]:
+    """Return an orthonormal Q and what is left of each column of A beside those before it, A = Q R with these R_ii."""
+    Q, stretch = np.array(A), np.zeros(A.shape[1])
+    for j in range(A.shape[1]):
+        for _ in range(2):  # twice is enough
+            for i in range(j):
+                Q[:, j] -= (Q[:, i] @ Q[:, j]) * Q[:, i]
+        stretch[j] = length(Q[:, j])
+        Q[:, j] /= stretch[j]
+    return Q, stretch
+
+
+def lyapunov(p: Params, cell: str, inputs: Array, weights: Array, k: int) -> Array:
+    """Return the k leading finite-time Lyapunov exponents of each sequence up to its last step with weight, (B,k)."""
+    states = forward(p, cell, inputs)
+    size = states[0, 0].size
+    k = min(k, size)
+    start, _ = gram_schmidt(np.random.default_rng(0).normal(size=(size, k)))
+    found = np.zeros((weights.shape[1], k))
+    for b, end in enumerate(last_step(weights)):
+        Q = start
+        for t in range(end):
+            Q, stretch = gram_schmidt(jacobian(p, cell, np.asarray(inputs)[t, b], states[t, b]) @ Q)
+            found[b] += np.log(stretch) / end
+    return found
+
+
+def flossing(theta: Array, cell: str, N: int, H: int, M: int, batch: Batch, s0: Array | None = None) -> float:
+    """Return the mean over sequences and the 5 leading exponents of lambda^2 (Engelken 2023)."""
+    return float(np.mean(lyapunov(unpack(theta, cell, N, H, M), cell, batch[0], batch[2], 5) ** 2))
+
+
+REGULARIZERS: dict[str, Callable[..., Any]] = {
+    "norm_stabilizer": norm_stabilizer,
+    "orthogonality": orthogonality,
+    "spectral_cap": spectral_cap,
+    "flossing": flossing,
+}
+COMPLEX_SAFE = ("norm_stabilizer", "orthogonality")
+
+
+def regularizer_slope(name: str, theta: Array, *given: Any) -> Array:
+    """Return the gradient of a regularizer at theta: by complex step, or by central differences."""
+    point = np.asarray(theta, np.float64)
+    if name in COMPLEX_SAFE:
+        return complex_step(lambda at: REGULARIZERS[name](at, *given), point)
+    return central_difference(lambda at: REGULARIZERS[name](at, *given), point, h=2e-5)
+
+
+# ---------------------------------------------------------------------------------------------------- what is looked at
+
+
+def gate_values(p: Params, cell: str, x: Array, s: Array) -> tuple[Array, Array, Array]:
+    """Return what each gate's nonlinearity gives in one step from s, (G,H), and the ends of its range, (G,1) each."""
+    a_in, a_rec = preactivations(p, cell, x, s)
+    a = a_in + a_rec
+    if cell == "lstm":
+        values = np.stack([sigmoid(a[0]), sigmoid(a[1]), np.tanh(a[2]), sigmoid(a[3])])
+        return values, np.array([[0], [0], [-1], [0]]), np.ones((4, 1))
+    if cell == "gru":
+        r = sigmoid(a[0])
+        values = np.stack([r, sigmoid(a[1]), np.tanh(a_in[2] + r * a_rec[2])])
+        return values, np.array([[0], [0], [-1]]), np.ones((3, 1))
+    low = {"tanh": -1.0, "sigmoid": 0.0, "relu": 0.0, "linear": -np.inf}[cell]
+    high = {"tanh": 1.0, "sigmoid": 1.0, "relu": np.inf, "linear": np.inf}[cell]
+    return CELLS[cell].step(a_in, a_rec, s), np.array([[low]]), np.array([[high]])
+
+
+def last_step(weights: Array) -> Array:
+    """Return the last step with weight of each sequence, 1 to T, or 0."""
+    return np.array(
+        [max([t + 1 for t in range(len(weights)) if weights[t, b] != 0], default=0) for b in range(weights.shape[1])]
+    )
+
+
+def saturation(p: Params, cell: str, inputs: Array, weights: Array, margin: float) -> tuple[Array, Array]:
+    """Return whether each gate of each unit is near the lower or the upper end, (T,B,G,H) each, NaN after the end."""
+    states = forward(p, cell, inputs)
+    T, B = weights.shape
+    low, high = (np.full((T, B, CELLS[cell].gates, states.shape[3]), np.nan) for _ in range(2))
+    for b, end in enumerate(last_step(weights)):
+        for t in range(end):
+            values, bottom, top = gate_values(p, cell, np.asarray(inputs)[t, b], states[t, b])
+            room = np.where(np.isinf(bottom) | np.isinf(top), 0, margin * (top - bottom))
+            low[t, b], high[t, b] = values <= bottom + room, values >= top - room
+    return low, high
+
+
+def by_lag(flow: Flow, weights: Array) -> tuple[Array, Array]:
+    """Return norms of delta (T+1,B) and gains (T,B) by the steps before each sequence's last one with weight."""
+    T, B = weights.shape
+    norms, gains = np.full((T + 1, B), np.nan), np.full((T, B), np.nan)
+    for b, end in enumerate(last_step(weights)):
+        for lag in range(end + 1 if end else 0):
+            norms[lag, b] = length(flow.delta[end - lag, b])
+            if lag < end:
+                gains[lag, b] = flow.gain[end - lag - 1, b]
+    return norms, gains
+
+
+def spectrum(w_rec: Array) -> tuple[Array, Array]:
+    """Return spectral radius (G,) and norm (G,): the largest |eigenvalue|, and the root of that of W^T W."""
+    matrices = [w_rec[:, g] for g in range(w_rec.shape[1])]
+    radius = [np.abs(np.linalg.eigvals(W)).max() for W in matrices]
+    return np.array(radius), np.array([np.sqrt(np.linalg.eigvalsh(W.T @ W).max()) for W in matrices])
 
 
 # ------------------------------------------------------------------------------------------------------------- clipping

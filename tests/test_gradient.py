@@ -35,7 +35,7 @@ def assert_gradient(case, tolerance, *, carried=False, **choices):
     [
         ("cells", naive.CELLS),
         ("losses", naive.LOSSES),
-        ("flows", ("norm", "squared", "log")),
+        ("flows", ("norm", "squared", "log", *naive.REGULARIZERS)),
         ("clips", ("norm", "value", "block", "unit", "normalize", "random")),
         ("optimizers", naive.OPTIMIZERS),
         ("tasks", naive.TASKS),

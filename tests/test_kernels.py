@@ -4,13 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from cases import CELLS, FLOWS, LOSSES, make_case
+from cases import CELLS, FLOWS, LOSSES, REGULARIZERS, STATE_FLOWS, make_case
 
 import nbflow as nf
 from nbflow import _compile
 from nbflow._compile import JIT
 from nbflow._load import load
-from nbflow.cpu import backward, flow, forward, loss, program, replica, run
+from nbflow.cpu import backward, flow, forward, loss, program, replica, run, state_penalty
 from nbflow.cpu.product import build_product, vector_bytes
 
 DTYPES = (np.float32, np.float64)
@@ -51,6 +51,8 @@ def kernels_of(dtype):
         yield f"loss of {name}", compiled_anew(loss.build_loss_rows, load("losses", name), dtype)
     for name in FLOWS:
         yield f"penalty of {name}", compiled_anew(flow.build_penalty, load("flows", name), dtype)
+    for name in STATE_FLOWS:
+        yield f"penalty of {name}", compiled_anew(state_penalty.build_state_penalty, load("flows", name), dtype)
 
 
 def pointwise(cell, dtype):
@@ -191,7 +193,7 @@ def test_an_output_that_is_not_finite_is_a_loss_that_is_not_finite(loss_name, ba
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("penalty", FLOWS)
+@pytest.mark.parametrize("penalty", FLOWS + STATE_FLOWS + REGULARIZERS)
 def test_a_nan_reaches_omega(penalty, dtype):
     case = make_case("tanh", "square", "dense", "all", T=3, B=9, N=2, H=H, M=2, dtype=dtype)
     theta = case.theta.copy()

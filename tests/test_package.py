@@ -20,7 +20,7 @@ pytestmark = pytest.mark.sim
 FUNCTIONS = sorted(name for name in nf.__all__ if inspect.isfunction(inspect.unwrap(getattr(nf, name))))
 CLASSES = sorted(name for name in nf.__all__ if inspect.isclass(getattr(nf, name)))
 # Public classes that users make by calling them with arguments of their own choice.
-MADE_BY_USERS = ("Network", "Flow", "Clip", "Recipe")
+MADE_BY_USERS = ("Network", "Flow", "Clip", "HiddenClip", "HDetach", "Recipe")
 METHODS = [("Task", "sample"), ("Task", "wrong")]
 
 

@@ -68,4 +68,5 @@ CELL = Cell(
     additive=False,
     carries=True,
     bias_rec=True,
+    ranges=((0.0, 1.0), (0.0, 1.0), (-1.0, 1.0)),
 )

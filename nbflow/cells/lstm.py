@@ -75,4 +75,5 @@ CELL = Cell(
     step_vjp_jvp=step_vjp_jvp,
     saved=("i", "f", "g", "o", "tanh c"),
     carries=True,
+    ranges=((0.0, 1.0), (0.0, 1.0), (-1.0, 1.0), (0.0, 1.0)),
 )

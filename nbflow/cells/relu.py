@@ -1,5 +1,7 @@
 """h = max(a_in + a_rec, 0), with slope 0 at 0."""
 
+import math
+
 from nbflow import scalars
 from nbflow._compile import unit
 from nbflow.records import Cell
@@ -27,4 +29,4 @@ def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot):
     return e_dot, e_dot, ()
 
 
-CELL = Cell(("a",), ("h",), step, step_vjp, step_jvp, step_vjp_jvp)
+CELL = Cell(("a",), ("h",), step, step_vjp, step_jvp, step_vjp_jvp, ranges=((0.0, math.inf),))

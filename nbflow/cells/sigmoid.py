@@ -29,4 +29,4 @@ def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot):
     return e_dot, e_dot, ()
 
 
-CELL = Cell(("a",), ("h",), step, step_vjp, step_jvp, step_vjp_jvp)
+CELL = Cell(("a",), ("h",), step, step_vjp, step_jvp, step_vjp_jvp, ranges=((0.0, 1.0),))

@@ -13,6 +13,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
+from nbflow.cpu.h_detach import build_detached
 from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
 from nbflow.cpu.job import IMMEDIATE, job_dtype
 from nbflow.cpu.memory import call, call_product, clear, view
@@ -65,7 +66,7 @@ def build_sweep(dtype):
     size = np.dtype(dtype).itemsize
 
     clip_preactivations, clip_state = build_hidden_clip(dtype)
-    measure = build_measure(dtype)
+    measure, detached = build_measure(dtype), build_detached()
 
     @part
     def add_loss(job, t):
@@ -148,6 +149,8 @@ def build_sweep(dtype):
         for t in range(stop, start, -1):
             if active[t - 1]:
                 add_loss(job, t)
+            if job.state_penalty:
+                call(job.state_penalty, address, t)
             if job.hidden_site == STATE:
                 clip_state(job, t)
             if job.measured:
@@ -157,7 +160,7 @@ def build_sweep(dtype):
                 silence(job, t)
             if job.hidden_site == PREACTIVATION:
                 clip_preactivations(job, t - 1)
-            if t > 1 or job.measured or job.seeded:
+            if (t > 1 or job.measured or job.seeded) and not detached(job, t):
                 recur_back(job, t)
             if job.measured:
                 write_norms(job, t - 1, job.v_norm + (t - 1) * job.rows * size)

@@ -54,3 +54,16 @@ def build_complex_penalty(penalty):
             out[i] = value(q[i])
 
     return complex_penalty
+
+
+@functools.cache
+def build_complex_state_penalty(penalty):
+    """Build `penalties(n, before, out)` for complex arrays (n,)."""
+    value = penalty.value
+
+    @loop(value)
+    def complex_state_penalty(n, before, out):
+        for i in range(n.size):
+            out[i] = value(n[i], before[i])
+
+    return complex_state_penalty

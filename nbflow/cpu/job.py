@@ -25,6 +25,7 @@ v                     (T, rows, width)                    the h-line of v_t, for
 delta_norm            (T+1, rows)                         ||delta_t||
 v_norm                (T, rows)                           ||v_t||, t = 1..T
 flow_slope            (T, rows)                           2 penalty'(q) / ||delta||, 0 where not counted
+carry                 (rows, 2)                           of the step after: slope of its state penalty, ||h||
 y                     (T, rows, out_width)                outputs, overwritten by dL/dy, at steps with weight
 active                int64 (T,)                          1 where any sequence has weight
 last, heard           int64 (rows,)                       steps that a sequence takes; its last step with weight
@@ -51,6 +52,9 @@ shortest, quiet       -                                   the least `last`, the 
 segment               -                                   steps of a segment of the way back
 every, checkpoints    (T/every + 1, rows, S, width)       steps between checkpoints; the states there
 hidden_site           -                                   what is clipped inside BPTT (`nbflow.cpu.hidden_clip`)
+detach_seed, _index   -                                   which draws of `nbflow.cpu.h_detach`
+replica               -                                   which of the R it belongs to
+detach                -                                   the probability of its draws, 0 for none
 group_rows            -                                   sequences that are clipped together; 0 for none
 group                 (group_size,)                       room for one group's gradient, laid out like d_in .. d_b_out
 group_norms           (rows,)                             norms of the groups' gradients
@@ -70,24 +74,24 @@ from typing import Any
 import numpy as np
 
 SIZES = ("steps", "batch", "rows", "n_in", "gates", "hidden", "width", "lines", "kept", "n_out", "out_width", "slots",
-         "reach", "shortest", "quiet", "segment", "every", "group_rows", "group_size")  # fmt: skip
+         "reach", "shortest", "quiet", "segment", "every", "group_rows", "group_size", "replica")  # fmt: skip
 PHASES = ("phase_0", "phase_1", "phase_2", "phase_3", "phase_4", "late")
 FLAGS = ("tokens", "classes", "additive", "carries", "bias_rec", "whole", "seeded", "tracing", "measured", "derivative",
-         "mean_flow", "directed", "hidden_site", "hidden_norm")  # fmt: skip
-KERNELS = ("product", "step", "step_vjp", "step_jvp", "step_vjp_jvp", "loss", "loss_jvp", "penalty")
+         "mean_flow", "directed", "hidden_site", "hidden_norm", "detach_seed", "detach_index")  # fmt: skip
+KERNELS = ("product", "step", "step_vjp", "step_jvp", "step_vjp_jvp", "loss", "loss_jvp", "penalty", "state_penalty")
 BORROWED = ("inputs", "targets", "weights")
 PACKED = ("p_in", "p_rec", "p_rec_back", "p_bias_rec", "p_out", "p_out_back", "p_b_out")
 DIRECTION = ("q_in", "q_rec", "q_rec_back", "q_bias_rec", "q_out", "q_out_back", "q_b_out")
 TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_norm", "v_norm", "flow_slope", "y", "active",
-        "last", "heard", "end", "seed", "checkpoints", "group_norms", "states_dot", "pre_dot", "rec_dot", "y_dot",
-        "y_again", "delta_dot")  # fmt: skip
+        "last", "heard", "end", "seed", "carry", "checkpoints", "group_norms", "states_dot", "pre_dot", "rec_dot",
+        "y_dot", "y_again", "delta_dot")  # fmt: skip
 GROUPED = ("d_in", "d_rec", "d_bias_rec", "d_out", "d_b_out")
 PARTIAL = (*GROUPED, "d_flow", "sums", "group")
 REPLICA = ("theta", "d_theta", "direction", "report", "shards", "shard_count")
 # Values of the job's `derivative`, by the name of a Flow's.
 DERIVATIVES = {"immediate": 1, "detached": 2, "exact": 3}
 IMMEDIATE, DETACHED, EXACT = DERIVATIVES.values()
-REALS = ("alpha", "bound", "flow_weight", "group_scale", "group_threshold", "hidden_threshold")
+REALS = ("alpha", "bound", "flow_weight", "group_scale", "group_threshold", "hidden_threshold", "detach")
 
 
 @functools.cache

@@ -17,8 +17,10 @@ from nbflow.cpu.product import build_product
 from nbflow.cpu.replica import build_combine, build_pack
 from nbflow.cpu.run import build_late, build_phases, build_run
 from nbflow.cpu.second import build_nothing, build_second, build_step_vjp_jvp, build_weigh
+from nbflow.cpu.state_penalty import build_state_penalty
 from nbflow.cpu.tangent import build_predictions_dot, build_step_jvp, build_tangent
 from nbflow.cpu.workspace import Workspace
+from nbflow.records import Penalty, StatePenalty
 
 # The phases of each program.
 PROGRAMS = {
@@ -70,8 +72,9 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
     for name, kernel in kernels.items():
         jobs[name] = kernel.address
     phases = [build(dtype).address for build in PROGRAMS[program]]
-    if penalty is not None:
+    if isinstance(penalty, Penalty):
         jobs["penalty"] = build_penalty(penalty, dtype).address
+    jobs["state_penalty"] = build_state_penalty(penalty, dtype).address if isinstance(penalty, StatePenalty) else 0
     for k in range(5):
         jobs[f"phase_{k}"] = phases[k] if k < len(phases) else 0
     jobs["whole"] = whole

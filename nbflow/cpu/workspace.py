@@ -102,6 +102,7 @@ class Workspace:
         for jobs in (self.jobs, self.pool):
             self._set_sizes(jobs)
         self.jobs["rows"] = np.tile(self.rows, shape.replicas)
+        self.jobs["replica"] = np.repeat(np.arange(shape.replicas), shards)
         self.jobs["segment"] = [segment_steps(rows) for rows in self.rows] * shape.replicas
         self._cut()
         self.fit(shape.steps)
@@ -151,7 +152,7 @@ class Workspace:
             "v": flowing * T * rows * (width if immediate else row),
             "delta_norm": measured * (T + 1) * rows, "v_norm": measured * T * rows,
             "flow_slope": flowing * T * rows, "y": T * rows * out, "active": steps, "last": rows,
-            "heard": rows, "end": rows * row, "seed": rows * row,
+            "heard": rows, "end": rows * row, "seed": rows * row, "carry": 2 * rows,
             "checkpoints": (steps // every + 1) * rows * lines * width if every else 0, "group_norms": rows,
             "states_dot": moving * (T + 1) * rows * row, "pre_dot": purpose.second * T * rows * columns,
             "rec_dot": (purpose.second and not job["additive"]) * T * rows * columns, "y_dot": moving * T * rows * out,
@@ -221,9 +222,14 @@ class Workspace:
 
     def set_flow(self, alpha: Any, flow: Flow) -> None:
         """Set the weight of Omega (R,), how it is reduced and what it counts."""
-        self.pool["alpha"] = alpha
+        self.set_alpha(alpha)
         self.pool["mean_flow"] = flow.reduction == "mean"
         self.jobs["bound"] = flow.bound
+
+    def set_alpha(self, alpha: Any) -> None:
+        """Set the weight of Omega (R,)."""
+        self.pool["alpha"] = alpha
+        self.jobs["alpha"] = np.repeat(alpha, len(self.rows))
 
     def set_group_threshold(self, threshold: Any) -> None:
         """Set the threshold above which a group's gradient is clipped, (R,)."""
@@ -233,6 +239,11 @@ class Workspace:
         """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""
         self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
         self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
+
+    def set_detach(self, probability: Any, seed: int, index: int) -> None:
+        """Set how likely h is detached at a step, (R,), and which draws decide; probability 0 for never."""
+        self.jobs["detach"] = np.repeat(probability, len(self.rows))
+        self.jobs["detach_seed"], self.jobs["detach_index"] = seed, index
 
     def group_norms(self) -> Floats:
         """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""

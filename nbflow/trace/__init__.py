@@ -3,11 +3,20 @@
 from nbflow.trace.average_of_clipped import average_of_clipped
 from nbflow.trace.clipping_bias import clipping_bias
 from nbflow.trace.gradient_flow import trace
+from nbflow.trace.jacobians import step_jacobians
+from nbflow.trace.lags import gains_by_lag
+from nbflow.trace.saturation import saturation
+from nbflow.trace.spectrum import recurrent_spectrum
 from nbflow.trace.thresholds import matched_threshold, norm_quantiles
 
-__all__ = ["average_of_clipped", "clipping_bias", "matched_threshold", "norm_quantiles", "trace"]
+OTHERS = (
+    average_of_clipped, clipping_bias, gains_by_lag, matched_threshold, norm_quantiles, recurrent_spectrum, saturation,
+    step_jacobians,
+)  # fmt: skip
+__all__ = ["average_of_clipped", "clipping_bias", "gains_by_lag", "matched_threshold", "norm_quantiles",
+           "recurrent_spectrum", "saturation", "step_jacobians", "trace"]  # fmt: skip
 
-# `nbflow.trace` is the function: what clipping does hangs on it, so that `nbflow.trace.clipping_bias` is the same thing
-# as `nbflow.clipping_bias`. Spectra are not imported here, for they bring in more of scipy.
-for other in (average_of_clipped, clipping_bias, matched_threshold, norm_quantiles):
+# `nbflow.trace` is the function: the others hang on it, so that `nbflow.trace.clipping_bias` is the same thing as
+# `nbflow.clipping_bias`. Singular values and Lyapunov exponents are not imported here, for they bring in more of scipy.
+for other in OTHERS:
     setattr(trace, other.__name__, other)

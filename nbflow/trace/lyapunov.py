@@ -11,7 +11,8 @@ from nbflow import _check
 from nbflow.gradient import Buffers, shape_of
 from nbflow.network import Network
 from nbflow.records import Floats, Spectrum
-from nbflow.trace.singular_values import at_most, in_double, mean_interval
+from nbflow.trace.interval import interval
+from nbflow.trace.singular_values import at_most, in_double
 
 
 def lyapunov_exponents(
@@ -81,7 +82,7 @@ def lyapunov_exponents(
             if start >= discard:
                 grown += np.log(sizes)
     exponents = -np.sort(-grown / (steps - discard), axis=1)
-    return Spectrum(exponents, *mean_interval(exponents))
+    return Spectrum(exponents, *interval(exponents.T)[:3])
 
 
 class _Carry:

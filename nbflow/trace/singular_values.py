@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from scipy.sparse.linalg import LinearOperator, svds
 
 from nbflow import _check
@@ -14,6 +13,7 @@ from nbflow.gradient import Buffers, shape_of
 from nbflow.network import Network
 from nbflow.products import listened
 from nbflow.records import Floats, Spectrum
+from nbflow.trace.interval import interval
 
 # Up to here a dense decomposition is as fast as Lanczos iterations, and finds what they lose of a small rank.
 SMALL = 64
@@ -105,7 +105,7 @@ def jacobian_singular_values(
         here = LongJacobian(net, theta, inputs[:, b : b + 1], None if state is None else state[b : b + 1])
         found[b] = _largest(here, size, k)
     with np.errstate(divide="ignore"):
-        return Spectrum(found, *(np.exp(part) for part in mean_interval(np.log(found))))
+        return Spectrum(found, *(np.exp(part) for part in interval(np.log(found).T)[:3]))
 
 
 def _largest(jacobian: LongJacobian, size: int, k: int) -> Any:
@@ -138,13 +138,3 @@ def at_most(name: str, value: Any, most: int) -> int:
     if _check.count(name, value) > most:
         raise ValueError(f"{name} is {value}; expected 1 to S * H = {most}. Ask for fewer.")
     return int(value)
-
-
-def mean_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the mean over sequences of (B, k), and its 95 % interval by Student's t; NaN for one sequence."""
-    mean = values.mean(axis=0)
-    if len(values) == 1:
-        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    with np.errstate(invalid="ignore"):  # -inf: a direction that is lost
-        reach = stats.t.ppf(0.975, len(values) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(values))
-        return mean, mean - reach, mean + reach
