@@ -66,6 +66,8 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
         If there is no such file.
     """
     constant, kind = DECLARED[package]
+    if type(name) is str and (found := _KNOWN.get((package, name))) is not None:
+        return found
     if not isinstance(name, str):
         if isinstance(name, kind) if kind is not None else callable(getattr(name, "plan", name)):
             return name
@@ -74,9 +76,8 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
         raise TypeError(f"{argument} is {name!r}; expected {wanted}. Names: {', '.join(names(package))}.")
     if name not in names(package):
         raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(names(package))}. Choose one of these.")
-    return _declared(package, constant, name)
+    return _KNOWN.setdefault((package, name), getattr(importlib.import_module(f"nbflow.{package}.{name}"), constant))
 
 
-@functools.cache
-def _declared(package: str, constant: str, name: str) -> Any:
-    return getattr(importlib.import_module(f"nbflow.{package}.{name}"), constant)
+# What was loaded before.
+_KNOWN: dict[tuple[str, str], Any] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from nbflow import _check, layout
 from nbflow._load import load
 from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, SCALE
-from nbflow.gradient import backend_there, per_network
+from nbflow.gradient import backend_there
 from nbflow.network import Network
 from nbflow.records import Clip, Clipped, Floats, Rule, Threshold
 
@@ -81,7 +83,8 @@ def clip(
         _check.theta_shape(net, theta)
         if theta.shape != d_theta.shape:
             raise ValueError(f"theta has shape {theta.shape}; expected {d_theta.shape}, as d_theta has. Pass its own.")
-    generator = _check.generator("rng", rng)
+    # Made before anything is computed, so that a wrong one is refused, but a fresh one only where it is needed.
+    generator = None if rng is None else _check.generator("rng", rng)
     if backend == "cuda":
         return _on_card(net, how, rows, threshold, theta, generator, single)
     clipper = Clipper(net, how, rows.shape[0])
@@ -90,14 +93,13 @@ def clip(
     clipper.apply(rows, out, threshold, weights)
     if clipper.needs_mending():
         random = rule.random or how.nonfinite == "random"
-        seed = int(generator.integers(2**63)) if random else 0
+        seed = int((generator or _check.generator("rng", None)).integers(2**63)) if random else 0
         clipper.mend(rows, out, threshold, weights, seed, 0)
-    seen = clipper.read()
-    return Clipped(out[0] if single else out, *(per_network(part, single) for part in seen))
+    return Clipped(out[0], *clipper.read_one()) if single else Clipped(out, *clipper.read())
 
 
 def _on_card(
-    net: Network, how: Clip, rows: Floats, threshold: Floats, theta: Any, generator: np.random.Generator, single: bool
+    net: Network, how: Clip, rows: Floats, threshold: Floats, theta: Any, generator: Any, single: bool
 ) -> Clipped:
     """Clip checked arguments by backend "cuda"."""
     from nbflow.cuda.clipping import run_clip, run_mend
@@ -113,7 +115,8 @@ def _on_card(
         random = rule.random or how.nonfinite == "random"
         if how.nonfinite == "random" and not finite.all():
             refuse_endless_step(threshold[~finite])
-        report = run_mend(space, how.nonfinite, int(generator.integers(2**63)) if random else 0)
+        seed = int((generator or _check.generator("rng", None)).integers(2**63)) if random else 0
+        report = run_mend(space, how.nonfinite, seed)
     mended = {int(r): tuple(report[r, len(COLUMNS) :]) for r in np.flatnonzero(~finite)}
     seen = read_report(report[:, : len(COLUMNS)], mended, rule, net.size)
     out = space.read("D_THETA", net.size)
@@ -150,31 +153,26 @@ class Clipper:
         self.net, self.how = net, how
         self.rule: Rule = load("clips", how.rule)
         self.dtype = net.scalar
-        self._clip = self._build()
-        self.report = np.ones((replicas, len(COLUMNS)), self.dtype)
+        self._clip, self._groups = _compiled(net, self.rule)
+        self.report = np.empty((replicas, len(COLUMNS)), self.dtype)
+        self.report.fill(1)
         self._mended: dict[int, tuple[float, float]] = {}
 
-    def _build(self) -> Any:
-        """Return `clip(d, out, thresholds, report, theta)`."""
-        from nbflow.cpu.clip import build_clip, build_group_clip
-
-        if self.rule.over in ("all", "entry"):
-            whole = build_clip(self.rule.clip, self.rule.over, self.dtype)
-            return lambda d, out, thresholds, report, theta: whole(d, out, thresholds, report)
-        by_group = build_group_clip(self.rule.clip, self.rule.relative, self.dtype)
-        groups = layout.units(self.net) if self.rule.over == "unit" else layout.arrays(self.net)
-        return lambda d, out, thresholds, report, theta: by_group(
-            d, out, thresholds, report, d if theta is None else theta, groups
-        )
+    def _run(self, d: Floats, out: Floats, threshold: Floats, report: Floats, theta: Floats | None) -> None:
+        held = threshold.astype(self.dtype)
+        if self._groups is None:
+            self._clip(d, out, held, report)
+        else:
+            self._clip(d, out, held, report, d if theta is None else theta, self._groups)
 
     def apply(self, rows: Floats, out: Floats, threshold: Floats, theta: Floats | None) -> None:
         """Clip every finite row into `out`; the report says which are."""
         self._mended.clear()
-        self._clip(rows, out, threshold.astype(self.dtype), self.report, theta)
+        self._run(rows, out, threshold, self.report, theta)
 
     def needs_mending(self) -> bool:
         """Tell whether a row is not finite, or waits for a random step."""
-        return not self.report[:, FINITE].all() or (self.rule.random and bool(self.report[:, ENTRIES].any()))
+        return 0.0 in self.report[:, FINITE].tolist() or (self.rule.random and bool(self.report[:, ENTRIES].any()))
 
     def mend(self, rows: Floats, out: Floats, threshold: Floats, theta: Any, seed: int, index: int) -> None:
         """Apply the policy to every row that is not finite, and a random step to every one that asks for it."""
@@ -204,7 +202,7 @@ class Clipper:
         report = np.ones((1, len(COLUMNS)), self.dtype)
         bad = ~np.isfinite(row)
         cleaned = np.where(bad, self.dtype(0), row)[None]
-        self._clip(cleaned, out[None], np.full(1, threshold, self.dtype), report, theta)
+        self._run(cleaned, out[None], np.full(1, threshold), report, theta)
         if self.rule.random and report[0, ENTRIES] > 0:
             out[...] = random_step(row.size, threshold, seed, r, index)
         if self.rule.over == "all":
@@ -231,18 +229,39 @@ class Clipper:
         """Return norm, clipped_norm, fraction, cosine and finite, each (R,)."""
         return read_report(self.report, self._mended, self.rule, self.net.size)
 
+    def read_one(self) -> tuple[float, float, float, float, bool]:
+        """Return the same of the first row, as plain numbers."""
+        return next(_read_rows(self.report, self._mended, self.rule, self.net.size))
+
 
 def read_report(report: Floats, mended: dict[int, Any], rule: Rule, size: int) -> tuple[Any, ...]:
     """Return norm, clipped_norm, fraction, cosine and finite (R,); `mended` has norm and fraction of some replicas."""
-    norm, scale, clipped, clipped_scale, inner, entries, finite = report.astype(np.float64).T
-    finite = finite != 0
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        cosine = np.clip(np.where(finite, inner / (norm * clipped), np.nan), -1.0, 1.0)
-        norm, clipped = np.where(finite, norm / scale, np.nan), clipped / clipped_scale
-    fraction = (entries > 0).astype(float) if rule.over == "all" else entries / size
-    for r, (mended_norm, mended_fraction) in mended.items():
-        clipped[r], fraction[r] = mended_norm, mended_fraction
-    return norm, clipped, fraction, cosine, finite
+    return tuple(np.array(column) for column in zip(*_read_rows(report, mended, rule, size), strict=True))
+
+
+def _read_rows(
+    report: Floats, mended: dict[int, Any], rule: Rule, size: int
+) -> Iterator[tuple[float, float, float, float, bool]]:
+    for r, (norm, scale, clipped, clipped_scale, inner, entries, finite) in enumerate(report.tolist()):
+        fraction = float(entries > 0) if rule.over == "all" else entries / size
+        # A product of two norms that scales have made moderate; 0 where a norm is.
+        product = norm * clipped
+        cosine = min(max(inner / product, -1.0), 1.0) if finite and product else math.nan
+        clipped = clipped / clipped_scale
+        if r in mended:
+            clipped, fraction = mended[r]
+        yield norm / scale if finite else math.nan, clipped, fraction, cosine, finite != 0
+
+
+@functools.lru_cache(256)
+def _compiled(net: Network, rule: Rule) -> tuple[Any, Any]:
+    """Return the compiled loop of a rule, and the groups of parameters that it is given, if any."""
+    from nbflow.cpu.clip import build_clip, build_group_clip
+
+    if rule.over in ("all", "entry"):
+        return build_clip(rule.clip, rule.over, net.scalar), None
+    groups = layout.units(net) if rule.over == "unit" else layout.arrays(net)
+    return build_group_clip(rule.clip, rule.relative, net.scalar), groups
 
 
 def random_step(size: int, length: float, seed: int, replica: int, index: int) -> Floats:

@@ -40,18 +40,20 @@ class Buffers:
         return self._cut_for(checked, Purpose(**purpose), Workspace)
 
     def _cut_for(self, checked: _check.Checked, wanted: Any, make: Any) -> Any:
-        shape = shape_of(checked)
-        if shape._replace(steps=0) != self.shape._replace(steps=0) or shape.steps > self.shape.steps:
+        room = self.shape
+        replicas, steps, batch = checked.weights.shape
+        tokens = checked.inputs.dtype.kind == "i"
+        if (replicas, batch, tokens) != (room.replicas, room.batch, room.tokens) or steps > room.steps:
             raise ValueError(
-                f"workspace was made for {_said(self.shape)}; got {_said(shape)}. Make one by nbflow.workspace(net, "
-                f"batch) for each batch size; one for the longest batch serves shorter ones."
+                f"workspace was made for {_said(room)}; got {_said(shape_of(checked))}. Make one by nbflow.workspace("
+                f"net, batch) for each batch size; one for the longest batch serves shorter ones."
             )
         # Purposes of the two backends may be equal tuples.
-        if (make, wanted) not in self._cut:
-            self._cut[make, wanted] = make(self.net, self.shape, wanted)
-        found = self._cut[make, wanted]
-        if found.steps != shape.steps:
-            found.fit(shape.steps)
+        found = self._cut.get((make, wanted))
+        if found is None:
+            found = self._cut[make, wanted] = make(self.net, room, wanted)
+        if found.steps != steps:
+            found.fit(steps)
         return found
 
 
@@ -109,7 +111,7 @@ def buffers_for(net: Network, checked: _check.Checked, given: Any) -> Buffers:
         raise TypeError(
             f"workspace is a {type(given).__name__}; expected what nbflow.workspace(net, batch) returns. Make one so."
         )
-    if given.net != net:
+    if given.net is not net and given.net != net:
         raise ValueError(f"workspace was made for {given.net}; got {net}. Make one by nbflow.workspace(net, batch).")
     return given
 
@@ -140,10 +142,10 @@ def _check_plain(flow: Flow) -> None:
 
 def check_hidden(how: Any, replicas: int, dtype: str) -> tuple[int, bool, Floats]:
     """Return the site's number, whether by norm, and the threshold (R,) of a clip inside BPTT."""
-    from nbflow.cpu.hidden_clip import SITES
-
     if how is None:
         return 0, False, np.zeros(replicas)
+    from nbflow.cpu.hidden_clip import SITES
+
     if not isinstance(how, HiddenClip):
         raise TypeError(f"clip_hidden is a {type(how).__name__}; expected a HiddenClip. Write nbflow.HiddenClip(1.0).")
     _check.choice("site", how.site, tuple(SITES))
@@ -193,11 +195,11 @@ def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: A
 
 def check_checkpoints(checked: _check.Checked, every: Any) -> int:
     """Return the steps between checkpoints, 0 for none."""
+    if every is None:
+        return 0
     from nbflow.cpu.gradient import segment_steps
     from nbflow.cpu.workspace import shard_rows
 
-    if every is None:
-        return 0
     # The largest of the shards' segments is a multiple of the others, which are all powers of two times 64 or alike.
     segments = {segment_steps(rows) for rows in shard_rows(checked.weights.shape[2])}
     multiple = math.lcm(*segments)
@@ -360,14 +362,14 @@ def gradient(
     if groups:
         space.set_group_threshold(groups[1])
     run_gradient(space, checked, d_theta, penalty, alpha, flow, first)
-    report = space.report
+    loss, omega, counted = space.report.T
     one = checked.single
     counts = flow is not None and not isinstance(penalty, Regularizer)
     return Gradient(
-        loss=per_network(report[:, 0], one),
+        loss=per_network(loss, one),
         d_theta=d_theta[0] if one else d_theta,
-        omega=None if flow is None else per_network(report[:, 1], one),
-        counted=per_network(report[:, 2].astype(np.int64), one) if counts else None,
+        omega=None if flow is None else per_network(omega, one),
+        counted=per_network(counted.astype(np.int64), one) if counts else None,
         state=None if state is None else space.gather_state("end")[0 if one else slice(None)],
         example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
     )
@@ -419,7 +421,7 @@ def run_gradient(
 
 def per_network(values: Any, single: bool) -> Any:
     """Return a plain number for one network, a new array for replicas."""
-    return values[0].item() if single else values.copy()
+    return values.item(0) if single else values.copy()
 
 
 def predict(

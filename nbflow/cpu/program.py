@@ -65,6 +65,9 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
 
     `whole` runs every sequence through all steps, also those after its last weight.
     """
+    wanted = program, penalty, whole
+    if workspace.program == wanted:
+        return
     net, dtype, jobs = workspace.net, workspace.dtype, workspace.jobs
     kernels = _kernels(workspace.cell, net.loss_object, dtype)
     if workspace.purpose.second:
@@ -91,6 +94,7 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
         ]
     else:
         workspace.entries = [(pack, build_phases(dtype).address, combine, *where)]
+    workspace.program = wanted
 
 
 def execute(workspace: Workspace) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
-from nbflow.cpu.job import DERIVATIVES, DIRECTION, GROUPED, PACKED, PARTIAL, TAPE, job_dtype
+from nbflow.cpu.job import BORROWED, DERIVATIVES, DIRECTION, GROUPED, PACKED, PARTIAL, TAPE, job_dtype
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.network import Network
 from nbflow.records import Floats, Flow
@@ -87,6 +87,8 @@ class Workspace:
         The network's, with the derivatives that the purpose needs.
     entries : list of tuples of int
         What the parallel loop is called with, one call after the other; set by `nbflow.cpu.program.set_program`.
+    program : tuple
+        What `set_program` last set.
     """
 
     def __init__(self, net: Network, shape: Shape, purpose: Purpose = PLAIN) -> None:
@@ -94,6 +96,8 @@ class Workspace:
         self.dtype = net.scalar
         self.cell = (second_order if purpose.second else first_order)(net.cell_object)
         self.entries: list[tuple[int, ...]] = []
+        self.program: tuple[Any, ...] = ()
+        self._hidden_site, self._rested = 0, False
         self.rows = shard_rows(shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         shards = len(self.rows)
@@ -193,7 +197,10 @@ class Workspace:
             self.jobs["rec"], self.jobs["rec_dot"] = self.jobs["pre"], self.jobs["pre_dot"]
         self.jobs["entering"] = self.jobs["states_dot" if self.purpose.tangent else "v"]
         self.report = np.zeros((self.shape.replicas, 3), self.dtype)
-        self.pool["report"] = _addresses(self.report)
+        self.pool["report"] = self.report.ctypes.data + np.arange(self.shape.replicas) * self.report.strides[0]
+        self._borrowed, self._parameters = _words(self.jobs, BORROWED), _words(self.pool, ("theta", "d_theta"))
+        row = self.net.size * np.dtype(self.dtype).itemsize
+        self._row_offsets = np.repeat(np.arange(self.shape.replicas)[:, None] * row, 2, axis=1)
         self.pool["shards"] = self.jobs.ctypes.data + np.arange(self.shape.replicas) * shards * self.jobs.itemsize
         self.pool["shard_count"] = shards
 
@@ -202,23 +209,23 @@ class Workspace:
         net, steps, (replicas, _, batch, tokens) = self.net, self.steps, self.shape
         size = np.dtype(self.dtype).itemsize
         sequence = np.add.outer(np.arange(replicas) * steps * batch, self.first_row).ravel()
-        self._input_offset = sequence * (4 if tokens else net.n_in * size)
-        self._target_offset = sequence * (4 if net.loss_object.classes else net.n_out * size)
-        self._weight_offset = sequence * size
+        of_targets = 4 if net.loss_object.classes else net.n_out * size
+        self._offsets = np.multiply.outer(sequence, [4 if tokens else net.n_in * size, of_targets, size])
 
     def point_to(self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None) -> None:
         """Point the jobs to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
-        self.jobs["inputs"] = inputs.ctypes.data + self._input_offset
-        self.jobs["targets"] = 0 if targets is None else targets.ctypes.data + self._target_offset
-        self.jobs["weights"] = weights.ctypes.data + self._weight_offset
-        self.pool["theta"] = _addresses(theta)
-        self.pool["d_theta"] = 0 if d_theta is None else _addresses(d_theta)
+        of_targets = 0 if targets is None else targets.ctypes.data
+        np.add(self._offsets, (inputs.ctypes.data, of_targets, weights.ctypes.data), out=self._borrowed)
+        of_gradient = 0 if d_theta is None else d_theta.ctypes.data
+        np.add(self._row_offsets, (theta.ctypes.data, of_gradient), out=self._parameters)
+        if d_theta is None:
+            self.pool["d_theta"] = 0
 
     def set_direction(self, direction: Floats | None) -> None:
         """Set a direction of the parameters, (R, P) and alive until the run is over, or None for none."""
         for jobs in (self.pool, self.jobs):
             jobs["directed"] = direction is not None
-        self.pool["direction"] = 0 if direction is None else _addresses(direction)
+        self.pool["direction"] = 0 if direction is None else direction.ctypes.data + self._row_offsets[:, 0]
 
     def set_flow(self, alpha: Any, flow: Flow) -> None:
         """Set the weight of Omega (R,), how it is reduced and what it counts."""
@@ -237,6 +244,9 @@ class Workspace:
 
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
         """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""
+        if site == self._hidden_site == 0:
+            return
+        self._hidden_site = site
         self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
         self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 
@@ -275,6 +285,10 @@ class Workspace:
 
     def set_state(self, state: Floats | None) -> None:
         """Set the state before the first step, (R, B, S, H) or None for zeros."""
+        if state is None and self._rested:
+            return
+        # The tape of a stretch between two checkpoints begins with another state than the first.
+        self._rested = state is None and not self.purpose.every
         self._set_rows("states", state)
 
     def set_state_dot(self, state_dot: Floats | None) -> None:
@@ -304,6 +318,8 @@ def _records(count: int, dtype: Any) -> Any:
     return np.zeros(count, job_dtype(dtype))
 
 
-def _addresses(rows: Floats) -> Any:
-    """Return the address of each row of a C-ordered array."""
-    return rows.ctypes.data + np.arange(rows.shape[0]) * rows.strides[0]
+def _words(jobs: Any, names: tuple[str, ...]) -> Any:
+    """Return neighbouring integers of jobs as one array (jobs, names): one assignment for all."""
+    first = jobs.dtype.fields[names[0]][1] // 8
+    assert [jobs.dtype.fields[name][1] // 8 for name in names] == list(range(first, first + len(names)))
+    return jobs.view(np.int64).reshape(jobs.size, -1)[:, first : first + len(names)]
