@@ -325,12 +325,13 @@ def _targets(net: Network, targets: Any, weights: Any, lead: tuple[int, ...]) ->
             )
         if targets.shape != lead:
             raise ValueError(f"targets has shape {targets.shape}; expected {lead}, one class a step. Reshape it.")
-        seen = () if _classes(targets, net.n_out) else targets[weights != 0]
-        if len(seen) and (seen.min() < 0 or seen.max() >= net.n_out):
-            raise ValueError(
-                f"targets has classes from {seen.min()} to {seen.max()} where weights are not 0; "
-                f"expected 0 to {net.n_out - 1} (n_out is {net.n_out}). Give steps without a class weight 0."
-            )
+        if not _classes(targets, net.n_out):
+            seen = targets[weights != 0]
+            if seen.size and not _classes(seen, net.n_out):
+                raise ValueError(
+                    f"targets has classes from {seen.min()} to {seen.max()} where weights are not 0; "
+                    f"expected 0 to {net.n_out - 1} (n_out is {net.n_out}). Give steps without a class weight 0."
+                )
         return targets.astype(np.int32, copy=False)
     floats("targets", targets, net.dtype)
     if targets.shape != (*lead, net.n_out):

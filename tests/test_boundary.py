@@ -265,6 +265,18 @@ def test_a_token_too_large_for_any_signed_integer_is_refused():
     refuse(nf.predict, case.net, case.theta, inputs, name="inputs")
 
 
+@sim
+@pytest.mark.parametrize("dtype", [">i4", ">u4", ">i8", "<i8"])
+@pytest.mark.parametrize("value", [2**24, 2**8])
+def test_the_order_of_bytes_makes_no_token_or_class_smaller(dtype, value):
+    """Read the other way round, 2**24 is 1 in four bytes."""
+    case = make_case("tanh", "softmax", "tokens", "all", N=3)
+    inputs, targets = case.batch.inputs.astype(dtype), case.batch.targets.astype(dtype)
+    inputs[-1, -1] = targets[-1, -1] = value
+    refuse(nf.gradient, case.net, case.theta, case.batch._replace(inputs=inputs), name="inputs")
+    refuse(nf.gradient, case.net, case.theta, case.batch._replace(targets=targets), name="targets")
+
+
 @pytest.mark.parametrize("target", [-1, 2, 2**32, -(2**63)])
 def test_a_class_out_of_range_is_refused_where_it_counts_and_fine_where_it_does_not(target):
     case = make_case("tanh", "softmax", when="last", M=2)
