@@ -271,7 +271,7 @@ def test_a_token_too_large_for_any_signed_integer_is_refused():
 def test_the_order_of_bytes_makes_no_token_or_class_smaller(dtype, value):
     """Read the other way round, 2**24 is 1 in four bytes."""
     case = make_case("tanh", "softmax", "tokens", "all", N=3)
-    inputs, targets = case.batch.inputs.astype(dtype), case.batch.targets.astype(dtype)
+    inputs, targets = np.zeros_like(case.batch.inputs, dtype), np.zeros_like(case.batch.targets, dtype)
     inputs[-1, -1] = targets[-1, -1] = value
     refuse(nf.gradient, case.net, case.theta, case.batch._replace(inputs=inputs), name="inputs")
     refuse(nf.gradient, case.net, case.theta, case.batch._replace(targets=targets), name="targets")
