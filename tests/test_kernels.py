@@ -11,6 +11,7 @@ from nbflow import _compile
 from nbflow._compile import JIT
 from nbflow._load import load
 from nbflow.cpu import backward, flow, forward, loss, program, replica, run, state_penalty
+from nbflow.cpu.memory import view
 from nbflow.cpu.product import build_product, vector_bytes
 
 DTYPES = (np.float32, np.float64)
@@ -102,6 +103,27 @@ def test_the_pointwise_passes_of_a_cell_run_in_whole_vectors(cell, dtype):
         assert moves.search(text)
         # The linear cell has nothing to compute: the sum of a_in and a_rec is taken by the product.
         assert arithmetic.search(text) or cell == "linear"
+
+
+@compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_pointwise_passes_of_a_cell_never_ask_whether_lines_overlap(cell, dtype):
+    """An answer too cautious would send them through a loop without vectors."""
+    for kernel in pointwise(cell, dtype):
+        assert "vector.body" in kernel.llvm
+        assert "found.conflict" not in kernel.llvm
+
+
+@compiled
+def test_the_search_for_questions_about_overlap_finds_one_where_it_is():
+    @_compile.kernel()
+    def copy(source, to):
+        numbers, place = view(source, (64, 2), np.float32), view(to, (64, 2), np.float32)
+        for i in range(64):
+            place[i, 0] = numbers[i, 1]
+
+    assert "found.conflict" in copy.llvm
 
 
 @compiled

@@ -16,10 +16,10 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.h_detach import build_detached
 from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
 from nbflow.cpu.job import IMMEDIATE, job_dtype
+from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.norm import build_measure
 from nbflow.cpu.product import lanes, panel_vectors
-from nbflow.cpu.rows import build_load, build_store
 
 PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
 
@@ -28,8 +28,11 @@ PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
 def build_step_vjp(cell, dtype):
     """Build the kernel of one pointwise pass back: delta_{t+1} to e_t, and to what J carries past a_rec."""
     step_vjp, additive, carries, kept = cell.step_vjp, cell.additive, cell.carries, len(cell.saved)
-    load_states, load_saved = build_load(len(cell.states)), build_load(kept)
-    store_gates, store_states = build_store(len(cell.gates)), build_store(len(cell.states))
+    gates, states = len(cell.gates), len(cell.states)
+    lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept,
+                         "delta": states, "before": states if carries else 0})  # fmt: skip
+    (_, store_pre), (_, store_rec), (_, store_before) = lines["pre"], lines["rec"], lines["before"]
+    load_old, load_new, load_saved, load_delta = (lines[name][0] for name in ("old", "new", "saved", "delta"))
     record = job_dtype(dtype)
     size = np.dtype(dtype).itemsize
 
@@ -48,13 +51,13 @@ def build_step_vjp(cell, dtype):
         for b in range(rows):
             for j in range(width):
                 d_in, d_rec, d_s = step_vjp(
-                    load_saved(saved, b, j), load_states(old, b, j), load_states(new, b, j), load_states(delta, b, j)
+                    load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j), load_delta(delta, b, j)
                 )
-                store_gates(pre, b, j, d_in)
+                store_pre(pre, b, j, d_in)
                 if not additive:
-                    store_gates(rec, b, j, d_rec)
+                    store_rec(rec, b, j, d_rec)
                 if carries:
-                    store_states(before, b, j, d_s)
+                    store_before(before, b, j, d_s)
 
     return step_vjp_rows
 

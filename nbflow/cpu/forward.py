@@ -8,17 +8,19 @@ import numpy as np
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.job import job_dtype
+from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, call_product, view
 from nbflow.cpu.product import lanes, panel_vectors
-from nbflow.cpu.rows import build_load, build_store
 
 
 @functools.cache
 def build_step(cell, dtype):
     """Build the kernel of one pointwise pass: `states[t]` to `states[t+1]` for the rows of a shard."""
     step, additive, kept = cell.step, cell.additive, len(cell.saved)
-    load_gates, load_states = build_load(len(cell.gates)), build_load(len(cell.states))
-    store_states, store_saved = build_store(len(cell.states)), build_store(kept)
+    gates, states = len(cell.gates), len(cell.states)
+    lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept})
+    (load_pre, _), (load_rec, _), (load_old, _) = lines["pre"], lines["rec"], lines["old"]
+    (_, store_new), (_, store_saved) = lines["new"], lines["saved"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
     record = job_dtype(dtype)
     size = np.dtype(dtype).itemsize
@@ -34,9 +36,9 @@ def build_step(cell, dtype):
         saved = view(job.saved + t * rows * kept * width * size, (rows, kept, width), dtype)
         for b in range(rows):
             for j in range(width):
-                a_rec = zeros if additive else load_gates(rec, b, j)
-                s, keep = step(load_gates(pre, b, j), a_rec, load_states(old, b, j))
-                store_states(new, b, j, s)
+                a_rec = zeros if additive else load_rec(rec, b, j)
+                s, keep = step(load_pre(pre, b, j), a_rec, load_old(old, b, j))
+                store_new(new, b, j, s)
                 store_saved(saved, b, j, keep)
 
     return step_rows
