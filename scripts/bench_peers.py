@@ -44,7 +44,9 @@ UNROLLS = (1, 2, 4, 8, 16, 32)
 REPLICAS = (1, 2, 4, 8, 16, 32)
 CURES_AT = REPLICAS_AT = (200, 20, 6, 100)
 REPLICAS_SMALL = (50, 20, 6, 50)
-SECTIONS = ("updates", "rates", "cures", "replicas", "starts")
+CELLS_AT = ((200, 20, 6, 50), (100, 64, 100, 512))
+GATES = {"tanh": 1, "lstm": 4, "gru": 3}
+SECTIONS = ("updates", "cells", "rates", "cures", "replicas", "starts")
 BEGIN, END = "<!-- written by scripts/bench_peers.py: begin -->", "<!-- written by scripts/bench_peers.py: end -->"
 PAUSE = 0.01  # seconds in which idle threads of the side before go to sleep
 AGREE = 2e-3
@@ -68,12 +70,13 @@ class Problem(NamedTuple):
     b_out: Any
 
 
-def problem(shape: Shape) -> Problem:
+def problem(shape: Shape, cell: str = "tanh") -> Problem:
     T, B, N, H = shape
-    rng = np.random.default_rng(0)
+    rng, gates = np.random.default_rng(0), GATES[cell]
+    w_rec = [np.linalg.qr(rng.normal(size=(H, H)))[0] for _ in range(gates)]
     parts = (
-        rng.normal(size=(T, B, N)), rng.integers(0, M, B), 0.1 * rng.normal(size=(N, H)) / math.sqrt(N),
-        np.linalg.qr(rng.normal(size=(H, H)))[0], np.zeros(H), rng.normal(size=(H, M)) / math.sqrt(H), np.zeros(M),
+        rng.normal(size=(T, B, N)), rng.integers(0, M, B), 0.1 * rng.normal(size=(N, gates * H)) / math.sqrt(N),
+        np.concatenate(w_rec, axis=1), np.zeros(gates * H), rng.normal(size=(H, M)) / math.sqrt(H), np.zeros(M),
     )  # fmt: skip
     return Problem(*(part.astype("int32" if part.dtype.kind == "i" else "float32") for part in parts))
 
@@ -109,14 +112,15 @@ class Side:
 class Nbflow(Side):
     """`nf.gradient` with a workspace, `nf.clip`, and a step; `asked` goes to `nf.gradient`."""
 
-    def __init__(self, shape: Shape, threads: int, replicas: int = 0, **asked: Any) -> None:
+    def __init__(self, shape: Shape, threads: int, replicas: int = 0, cell: str = "tanh", **asked: Any) -> None:
         self.nf: Any = importlib.import_module("nbflow")
         self.numba: Any = importlib.import_module("numba")
         nf, (T, B, N, H) = self.nf, shape
-        self.threads, self.net = threads, nf.Network(cell="tanh", n_in=N, n_hidden=H, n_out=M, loss="softmax")
-        given = problem(shape)
+        self.threads, self.net = threads, nf.Network(cell=cell, n_in=N, n_hidden=H, n_out=M, loss="softmax")
+        given = problem(shape, cell)
         lead = (replicas,) if replicas else ()
-        flat = np.concatenate([part.ravel() for part in given[2:]])
+        bias_rec = np.zeros(self.net.size - sum(part.size for part in given[2:]), "float32")
+        flat = np.concatenate([part.ravel() for part in (*given[2:5], bias_rec, *given[5:])])
         targets, weights = np.zeros((T, B), "int32"), np.zeros((T, B), "float32")
         targets[-1], weights[-1] = given.targets, 1 / B
         parts = (np.tile(part, (*lead, *(1,) * part.ndim)) for part in (given.inputs, targets, weights))
@@ -163,13 +167,14 @@ class NbflowTrain(Nbflow):
 
 
 class Torch(Side):
-    """Eager nn.RNN, nn.Linear, cross_entropy, clip_grad_norm_ and SGD, as their defaults are."""
+    """Eager nn.RNN, nn.LSTM or nn.GRU, nn.Linear, cross_entropy, clip_grad_norm_ and SGD, as their defaults are."""
 
-    def __init__(self, shape: Shape, threads: int) -> None:
+    def __init__(self, shape: Shape, threads: int, cell: str = "tanh") -> None:
         self.torch: Any = importlib.import_module("torch")
-        torch, given = self.torch, problem(shape)
+        torch, given = self.torch, problem(shape, cell)
         self.threads = threads
-        self.rnn, self.out = torch.nn.RNN(shape[2], shape[3]), torch.nn.Linear(shape[3], M)
+        kind = {"tanh": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
+        self.rnn, self.out = kind(shape[2], shape[3]), torch.nn.Linear(shape[3], M)
         names = {"weight_ih_l0": given.w_in.T, "weight_hh_l0": given.w_rec.T, "bias_ih_l0": given.bias}
         with torch.no_grad():
             for name, value in (names | {"bias_hh_l0": 0 * given.bias}).items():
@@ -184,8 +189,8 @@ class Torch(Side):
         self.torch.set_num_threads(self.threads)
 
     def loss(self) -> Any:
-        _, h = self.rnn(self.inputs)
-        return self.torch.nn.functional.cross_entropy(self.out(h[0]), self.targets)
+        states, _ = self.rnn(self.inputs)
+        return self.torch.nn.functional.cross_entropy(self.out(states[-1]), self.targets)
 
     def update(self) -> None:
         self.sgd.zero_grad()
@@ -444,6 +449,34 @@ class Bench:
         self.forget()
         return update_cells(shape, programs, times)
 
+    # Gated cells, against PyTorch's.
+
+    def cells(self) -> str:
+        shapes = [min(self.shapes)] if self.quick else CELLS_AT
+        rows = [self.cell_row(cell, shape) for cell in ("lstm", "gru") for shape in shapes]
+        return table(["cell", "T,B,N,H", "nbflow, ms", "PyTorch, ms", "threads", "PyTorch / nbflow"], rows)
+
+    def cell_row(self, cell: str, shape: Shape) -> list[str]:
+        say(f"{cell} at {named(shape)}")
+        programs = {"nbflow": self.nbflow(shape, cell=cell)}
+        try:
+            rivals = [self.torch.make("torch", shape, threads=n, cell=cell) for n in self.thread_counts]
+        except MissingError as error:
+            self.note(f"{error} is not installed here, so it is left out.")
+        else:
+            agree(f"{cell}, {named(shape)}", programs["nbflow"].check(), "torch", rivals[0].check())
+            programs["torch"] = fastest(rivals, self.seconds / 5)
+        times = self.time(programs)
+        self.forget()
+        theirs = ["-", "-", "-"]
+        if "torch" in times:
+            theirs = [
+                spread(times["torch"]),
+                f"{programs['torch'].how['threads']}",
+                f"{ratio(times, 'torch', 'nbflow'):.2f}",
+            ]
+        return [cell, named(shape), spread(times["nbflow"]), *theirs]
+
     def note(self, words: str) -> None:
         if words not in self.notes:
             self.notes.append(words)
@@ -598,6 +631,7 @@ def table(head: Sequence[str], rows: Rows) -> str:
 
 TITLES = {
     "updates": "One whole update",
+    "cells": "One whole update of a gated cell, beside nn.LSTM and nn.GRU",
     "rates": f"Part of the machine: T B H (6H + 4N) floating-point operations an update, over NumPy's {SQUARE} square "
     "sgemm with the same threads",
     "cures": "What a cure costs",
