@@ -45,6 +45,7 @@ delta_dot             (2, rows, S, width)                 the tangent of delta_t
 q_in .. q_b_out       like p_in .. p_b_out                a direction of the parameters, if the job is `directed`
 flow_weight           -                                   alpha over what Omega is divided by
 derivative            -                                   of Omega (`DERIVATIVES`); 0 without a flow
+panel                 (CHUNK, panel)                      room for a panel of `pre` whose rows collide in a cache
 reach                 -                                   steps that the shard takes, found by the forward pass
 phase_0 .. phase_4    -                                   kernels to run in this order; 0 ends the list
 late                  -                                   the kernel to run once all shards have run their phases
@@ -84,7 +85,7 @@ PACKED = ("p_in", "p_rec", "p_rec_back", "p_bias_rec", "p_out", "p_out_back", "p
 DIRECTION = ("q_in", "q_rec", "q_rec_back", "q_bias_rec", "q_out", "q_out_back", "q_b_out")
 TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_norm", "v_norm", "flow_slope", "y", "active",
         "last", "heard", "end", "seed", "carry", "checkpoints", "group_norms", "states_dot", "pre_dot", "rec_dot",
-        "y_dot", "y_again", "delta_dot")  # fmt: skip
+        "y_dot", "y_again", "delta_dot", "panel")  # fmt: skip
 GROUPED = ("d_in", "d_rec", "d_bias_rec", "d_out", "d_b_out")
 PARTIAL = (*GROUPED, "d_flow", "sums", "group")
 REPLICA = ("theta", "d_theta", "direction", "report", "shards", "shard_count")

@@ -33,14 +33,30 @@ def build_pack(dtype):
     vector, panel = lanes(dtype), panel_vectors() * lanes(dtype)
 
     @part
-    def pack(to, depth, k, first, count, source, stride):
-        """Write `count` numbers, `stride` apart, to row k of panels of `depth` rows, from column `first` on."""
-        numbers = view(source, ((count - 1) * stride + 1,), dtype)
+    def pack(to, depth, k, first, count, source):
+        """Write `count` numbers to row k of panels of `depth` rows, from column `first` on."""
+        numbers = view(source, (count,), dtype)
         for start in range(0, count, vector):
             column = first + start
             place = view(to + ((column // panel * depth + k) * panel + column % panel) * size, (vector,), dtype)
             for j in range(min(vector, count - start)):
-                place[j] = numbers[(start + j) * stride]
+                place[j] = numbers[start + j]
+
+    @part
+    def pack_transposed(to, depth, count, source, stride):
+        """Write `depth` numbers from each of `count` rows, `stride` apart, as columns of panels of `depth` rows.
+
+        In squares of a vector's length, which read each cache line once.
+        """
+        numbers = view(source, ((count - 1) * stride + depth,), dtype)
+        for start in range(0, count, vector):
+            square = to + (start // panel * depth * panel + start % panel) * size
+            for first in range(0, depth, vector):
+                high = min(vector, depth - first)
+                place = view(square + first * panel * size, (high, panel), dtype)
+                for j in range(min(vector, count - start)):
+                    for k in range(high):
+                        place[k, j] = numbers[(start + j) * stride + first + k]
 
     @part
     def copy(to, source, count):
@@ -57,7 +73,7 @@ def build_pack(dtype):
                 if job.tokens:
                     copy(to + (k * job.gates + g) * job.width * size, row + g * h * size, h)
                 else:
-                    pack(to, depth, k, g * job.width, h, row + g * h * size, 1)
+                    pack(to, depth, k, g * job.width, h, row + g * h * size)
 
     @part
     def pack_recurrent(job, to, to_back, w_rec):
@@ -65,16 +81,15 @@ def build_pack(dtype):
         back = h * ((job.width + panel - 1) // panel) * panel * size
         for g in range(gates):
             for k in range(h):
-                pack(to, h, k, g * job.width, h, w_rec + (k * gates + g) * h * size, 1)
-                pack(to_back + g * back, h, k, 0, h, w_rec + (g * h + k) * size, gates * h)
+                pack(to, h, k, g * job.width, h, w_rec + (k * gates + g) * h * size)
+            pack_transposed(to_back + g * back, h, h, w_rec + g * h * size, gates * h)
 
     @part
     def pack_outputs(job, to, to_back, w_out):
         h, m = job.hidden, job.n_out
         for k in range(h):
-            pack(to, h, k, 0, m, w_out + k * m * size, 1)
-        for k in range(m):
-            pack(to_back, m, k, 0, h, w_out + k * size, m)
+            pack(to, h, k, 0, m, w_out + k * m * size)
+        pack_transposed(to_back, m, h, w_out, m)
 
     @part
     def pack_all(job, theta, to):

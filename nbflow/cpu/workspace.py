@@ -14,7 +14,8 @@ import numpy as np
 from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
 from nbflow.cpu.job import BORROWED, DERIVATIVES, DIRECTION, GROUPED, PACKED, PARTIAL, TAPE, job_dtype
-from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.product import CHUNK, lanes, panel_vectors
+from nbflow.cpu.weights import COLLIDING
 from nbflow.network import Network
 from nbflow.records import Floats, Flow
 
@@ -161,6 +162,7 @@ class Workspace:
             "states_dot": moving * (T + 1) * rows * row, "pre_dot": purpose.second * T * rows * columns,
             "rec_dot": (purpose.second and not job["additive"]) * T * rows * columns, "y_dot": moving * T * rows * out,
             "y_again": moving * rows * out, "delta_dot": purpose.second * 2 * rows * row,
+            "panel": 0 if columns * np.dtype(self.dtype).itemsize % COLLIDING else CHUNK * panel,
         }  # fmt: skip
         partial = {
             "d_in": (n + 1) * columns, "d_rec": h * columns, "d_flow": immediate * h * columns,
