@@ -18,7 +18,7 @@ from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
 from nbflow.cpu.job import IMMEDIATE, job_dtype
 from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, call_product, clear, view
-from nbflow.cpu.norm import build_measure
+from nbflow.cpu.norm import build_row_norms
 from nbflow.cpu.product import lanes, panel_vectors
 
 PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
@@ -69,7 +69,7 @@ def build_sweep(dtype):
     size = np.dtype(dtype).itemsize
 
     clip_preactivations, clip_state = build_hidden_clip(dtype)
-    measure, detached = build_measure(dtype), build_detached()
+    row_norms, detached = build_row_norms(dtype), build_detached()
 
     @part
     def add_loss(job, t):
@@ -118,11 +118,7 @@ def build_sweep(dtype):
     def write_norms(job, t, to):
         """Write the norm of every row in the slot of delta_t."""
         row = job.lines * job.width
-        rows_of = view(job.delta + t % job.slots * job.rows * row * size, (job.rows, row), dtype)
-        norms = view(to, (job.rows,), dtype)
-        for b in range(job.rows):
-            root, scale = measure(rows_of[b])
-            norms[b] = root / scale
+        row_norms(job.delta + t % job.slots * job.rows * row * size, job.rows, row, to)
 
     @part
     def keep_v(job, t):

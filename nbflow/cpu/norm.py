@@ -9,8 +9,15 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np import numpy_support
 
-from nbflow._compile import exact_part, part
+from nbflow._compile import JIT, exact_part, part
+from nbflow.cpu.memory import view
+from nbflow.cpu.product import lanes
 
 # (sums of squares that can be trusted), (entries above, scale by; below, scale by)
 TRUSTED = {np.float32: (np.float32(1e-25), np.float32(1e37)), np.float64: (1e-280, 1e300)}
@@ -70,6 +77,96 @@ def build_inner(dtype):
         return scaled(a, a_scale, b, b_scale)
 
     return inner
+
+
+def _build_square(dtype):
+    """Build the intrinsic `square(address, count, scale)`: the sum of (scale x)^2 over `count` whole vectors."""
+    number = ir.FloatType() if np.dtype(dtype).itemsize == 4 else ir.DoubleType()
+    vector, word = ir.VectorType(number, lanes(dtype)), ir.IntType(64)
+
+    def splat(builder, value):
+        single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+        lanes_of = ir.Constant(ir.VectorType(ir.IntType(32), lanes(dtype)), None)
+        return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), lanes_of)
+
+    def add_square(builder, values, k, scale, total):
+        value = builder.load(builder.gep(values, [k]), align=np.dtype(dtype).itemsize)
+        value = builder.fmul(value, scale)  # first, and not regrouped: the square of a scale may overflow
+        product = builder.fmul(value, value, flags=("contract",))
+        builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+
+    def add_lanes(builder, value):
+        """Add the upper half of the lanes to the lower half until one is left."""
+        width = lanes(dtype)
+        while width > 1:
+            width //= 2
+            lower, upper = (
+                builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(ir.IntType(32), width), list(part)))
+                for part in (range(width), range(width, 2 * width))
+            )
+            value = builder.fadd(lower, upper)
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    def generate(context, builder, signature, arguments):
+        address, count, scale = arguments
+        scale = splat(builder, scale)
+        values = builder.inttoptr(address, vector.as_pointer())
+        # Four sums, since an addition takes as long as four of them take one after the other.
+        totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(4)]
+        for total in totals:
+            builder.store(ir.Constant(vector, None), total)
+        fours = builder.and_(count, word(-4))
+        with cgutils.for_range_slice(builder, word(0), fours, word(4), intp=word) as (k, _):
+            for v, total in enumerate(totals):
+                add_square(builder, values, builder.add(k, word(v)), scale, total)
+        with cgutils.for_range_slice(builder, fours, count, word(1), intp=word) as (k, _):
+            add_square(builder, values, k, scale, totals[0])
+        one, two, three, four = map(builder.load, totals)
+        return add_lanes(builder, builder.fadd(builder.fadd(one, two), builder.fadd(three, four)))
+
+    @intrinsic
+    def square(typing_context, address, count, scale):
+        kind = numpy_support.from_dtype(np.dtype(dtype))
+        return kind(types.intp, types.intp, kind), generate
+
+    return square
+
+
+@functools.cache
+def build_row_norms(dtype):
+    """Build `row_norms(rows, count, length, norms)`: the norms of `count` rows of `length` numbers, whole vectors.
+
+    A row whose squares are too small is measured again, scaled; one whose squares are too large, or are not finite, as
+    `build_measure` does. Small ones are the everyday case: this is how a gradient vanishes.
+    """
+    least, most = TRUSTED[dtype]
+    one, up = dtype(1), SCALES[dtype][3]
+    measure, width, size = build_measure(dtype), lanes(dtype), np.dtype(dtype).itemsize
+    square = _build_square(dtype) if JIT else None
+
+    @part
+    def again(row):
+        root, scale = measure(row)
+        return root / scale
+
+    @part
+    def row_norms(rows, count, length, norms):
+        found = view(norms, (count,), dtype)
+        for b in range(count):
+            at = rows + b * length * size
+            total = square(at, length // width, one)
+            if total < least:  # all of them, since their sum is: none overflows
+                found[b] = np.sqrt(square(at, length // width, up)) / up
+            elif total <= most:
+                found[b] = np.sqrt(total)
+            else:
+                found[b] = again(view(at, (length,), dtype))
+
+    def interpreted(rows, count, length, norms):
+        for b in range(count):
+            view(norms, (count,), dtype)[b] = again(view(rows + b * length * size, (length,), dtype))
+
+    return row_norms if JIT else interpreted
 
 
 @functools.cache
