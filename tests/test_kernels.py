@@ -10,7 +10,8 @@ import nbflow as nf
 from nbflow import _compile
 from nbflow._compile import JIT
 from nbflow._load import load
-from nbflow.cpu import backward, flow, forward, loss, program, replica, run, state_penalty
+from nbflow.cpu import backward, flow, forward, loss, program, replica, run, second, state_penalty, tangent
+from nbflow.cpu.derive import second_order
 from nbflow.cpu.memory import view
 from nbflow.cpu.product import build_product, vector_bytes
 
@@ -110,7 +111,12 @@ def test_the_pointwise_passes_of_a_cell_run_in_whole_vectors(cell, dtype):
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_pointwise_passes_of_a_cell_never_ask_whether_lines_overlap(cell, dtype):
     """An answer too cautious would send them through a loop without vectors."""
-    for kernel in pointwise(cell, dtype):
+    found = second_order(load("cells", cell))
+    tangents = (
+        compiled_anew(tangent.build_step_jvp, found, dtype),
+        compiled_anew(second.build_step_vjp_jvp, found, dtype),
+    )
+    for kernel in (*pointwise(cell, dtype), *tangents):
         assert "vector.body" in kernel.llvm
         assert "found.conflict" not in kernel.llvm
 

@@ -4,9 +4,8 @@ A pointwise pass reads and writes a line of memory for each gate, state and save
 alone, LLVM compares the range of each store with that of each other line, once for all sequences: there the lines of
 one sequence lie between those of another, the comparison says that they may overlap, and the loop runs number by number
 (LSTM, 10 sequences, H = 50, float32, Zen 5: 14.7 ns an element forward and 2.0 back, instead of 1.1 and 0.4). So every
-load and store says in which line it lies, and every store that it touches no other line (LLVM's metadata "alias.scope"
-and "noalias"). That is true of a job: arrays of different names lie apart, and the lines of an array one behind the
-other.
+load and store says in which line it lies, and in which not (LLVM's metadata "alias.scope" and "noalias"). That is true
+of a job: arrays of different names lie apart, and the lines of an array one behind the other.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ def build_lines(counts):
     """Build for every name in `counts` (lines by name) its `load(rows, b, j)` and `store(rows, b, j, numbers)`.
 
     `load` returns the tuple `rows[b, 0, j], ..., rows[b, count-1, j]`, `store` writes one. The arrays that they are
-    given must not overlap, unless they are only read.
+    given must not overlap.
     """
     everything = [(name, line) for name, count in counts.items() for line in range(count)]
-    return {name: (_loads(name, count), _stores(name, count, everything)) for name, count in counts.items()}
+    return {name: (_loads(name, count, everything), _stores(name, count, everything)) for name, count in counts.items()}
 
 
-def _loads(name, count):
+def _loads(name, count, everything):
     if count == 0:
         return unit(lambda rows, b, j: ())
-    before, last = _loads(name, count - 1), count - 1
-    read = _reader(name, last)
+    before, last = _loads(name, count - 1, everything), count - 1
+    read = _reader(name, last, everything)
 
     @unit
     def load(rows, b, j):
@@ -61,11 +60,17 @@ def _stores(name, count, everything):
     return store
 
 
-def _scopes(builder, lines):
-    """Return the list of scopes that stand for lines."""
+def _mark(builder, access, own, everything):
+    """Say of a load or a store in which line it lies, and in which not.
+
+    Of loads too: where a line is read and written, LLVM believes what is said of both.
+    """
     module = builder.module
     domain = module.add_metadata(["nbflow"])
-    return module.add_metadata([module.add_metadata([f"nbflow {name} {line}", domain]) for name, line in lines])
+    scopes = {line: module.add_metadata([f"nbflow {line[0]} {line[1]}", domain]) for line in everything}
+    access.set_metadata("alias.scope", module.add_metadata([scopes.pop(own)]))
+    if scopes:
+        access.set_metadata("noalias", module.add_metadata(list(scopes.values())))
 
 
 def _place(context, builder, kind, rows, b, line, j):
@@ -77,7 +82,7 @@ def _place(context, builder, kind, rows, b, line, j):
     return builder.gep(array.data, [builder.add(at, j)])
 
 
-def _reader(name, line):
+def _reader(name, line, everything):
     """Build `read(rows, b, j)`: rows[b, line, j]."""
 
     def read(rows, b, j):
@@ -91,7 +96,7 @@ def _reader(name, line):
         def generate(context, builder, signature, arguments):
             place = _place(context, builder, signature.args[0], *arguments[:2], line, arguments[2])
             loaded = builder.load(place)
-            loaded.set_metadata("alias.scope", _scopes(builder, [(name, line)]))
+            _mark(builder, loaded, (name, line), everything)
             return loaded
 
         return rows.dtype(rows, types.intp, types.intp), generate
@@ -107,16 +112,13 @@ def _writer(name, line, everything):
 
     if not JIT:
         return write
-    others = [other for other in everything if other != (name, line)]
 
     @intrinsic
     def store(typing_context, rows, b, j, number):
         def generate(context, builder, signature, arguments):
             rows, b, j, number = arguments
             stored = builder.store(number, _place(context, builder, signature.args[0], rows, b, line, j))
-            stored.set_metadata("alias.scope", _scopes(builder, [(name, line)]))
-            if others:
-                stored.set_metadata("noalias", _scopes(builder, others))
+            _mark(builder, stored, (name, line), everything)
             return context.get_dummy_value()
 
         return types.void(rows, types.intp, types.intp, rows.dtype), generate

@@ -16,9 +16,9 @@ import numpy as np
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.job import DETACHED, job_dtype
+from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
-from nbflow.cpu.rows import build_load, build_store
 from nbflow.cpu.tangent import build_listen_dot, build_move
 from nbflow.cpu.weights import Span, build_weights, place_of
 
@@ -27,8 +27,13 @@ from nbflow.cpu.weights import Span, build_weights, place_of
 def build_step_vjp_jvp(cell, dtype):
     """Build the kernel of one pointwise pass back: e_dot takes the place of a_dot and is added to e."""
     step_vjp_jvp, additive, carries, kept = cell.step_vjp_jvp, cell.additive, cell.carries, len(cell.saved)
-    load_gates, load_states, load_saved = build_load(len(cell.gates)), build_load(len(cell.states)), build_load(kept)
-    store_gates, store_states = build_store(len(cell.gates)), build_store(len(cell.states))
+    gates, states = len(cell.gates), len(cell.states)
+    lines = build_lines({"saved": kept, "old": states, "new": states, "delta": states, "entering": states,
+                         "delta_dot": states, "pre_dot": gates, "rec_dot": 0 if additive else gates,
+                         "before": states if carries else 0})  # fmt: skip
+    load_saved, load_old, load_new, load_delta, load_entering, load_dot, *_ = (load for load, _ in lines.values())
+    (load_pre, store_pre), (load_rec, store_rec) = lines["pre_dot"], lines["rec_dot"]
+    _, store_before = lines["before"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
     record = job_dtype(dtype)
     size = np.dtype(dtype).itemsize
@@ -49,16 +54,16 @@ def build_step_vjp_jvp(cell, dtype):
         before = view(job.delta_dot + t % 2 * block, (rows, job.lines, width), dtype)
         for b in range(rows):
             for j in range(width):
-                a_rec_dot = zeros if additive else load_gates(rec_dot, b, j)
+                a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
                 e_dot, e_rec_dot, d_s = step_vjp_jvp(
-                    load_saved(saved, b, j), load_states(old, b, j), load_states(new, b, j), load_states(delta, b, j),
-                    load_gates(pre_dot, b, j), a_rec_dot, load_states(entering, b, j), load_states(delta_dot, b, j),
+                    load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j), load_delta(delta, b, j),
+                    load_pre(pre_dot, b, j), a_rec_dot, load_entering(entering, b, j), load_dot(delta_dot, b, j),
                 )  # fmt: skip
-                store_gates(pre_dot, b, j, e_dot)
+                store_pre(pre_dot, b, j, e_dot)
                 if not additive:
-                    store_gates(rec_dot, b, j, e_rec_dot)
+                    store_rec(rec_dot, b, j, e_rec_dot)
                 if carries:
-                    store_states(before, b, j, d_s)
+                    store_before(before, b, j, d_s)
 
     return step_vjp_jvp_rows
 

@@ -23,18 +23,21 @@ import numpy as np
 
 from nbflow._compile import exact_part, kernel, part
 from nbflow.cpu.job import DETACHED, EXACT, job_dtype
+from nbflow.cpu.lines import build_lines
 from nbflow.cpu.loss import build_outputs
 from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
-from nbflow.cpu.rows import build_load, build_store
 
 
 @functools.cache
 def build_step_jvp(cell, dtype):
     """Build the kernel of one pointwise pass: the tangents at a_in, a_rec and s_t to that of s_{t+1}."""
     step_jvp, additive, kept = cell.step_jvp, cell.additive, len(cell.saved)
-    load_gates, load_states, load_saved = build_load(len(cell.gates)), build_load(len(cell.states)), build_load(kept)
-    store_states = build_store(len(cell.states))
+    gates, states = len(cell.gates), len(cell.states)
+    lines = build_lines({"saved": kept, "old": states, "new": states, "pre_dot": gates,
+                         "rec_dot": 0 if additive else gates, "entering": states, "moved": states})  # fmt: skip
+    load_saved, load_old, load_new, load_pre, load_rec, load_entering, _ = (load for load, _ in lines.values())
+    _, store_moved = lines["moved"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
     record = job_dtype(dtype)
     size = np.dtype(dtype).itemsize
@@ -53,12 +56,12 @@ def build_step_jvp(cell, dtype):
         moved = view(job.states_dot + (t + 1) * block, (rows, job.lines, width), dtype)
         for b in range(rows):
             for j in range(width):
-                a_rec_dot = zeros if additive else load_gates(rec_dot, b, j)
+                a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
                 u = step_jvp(
-                    load_saved(saved, b, j), load_states(old, b, j), load_states(new, b, j),
-                    load_gates(pre_dot, b, j), a_rec_dot, load_states(entering, b, j),
+                    load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j),
+                    load_pre(pre_dot, b, j), a_rec_dot, load_entering(entering, b, j),
                 )  # fmt: skip
-                store_states(moved, b, j, u)
+                store_moved(moved, b, j, u)
 
     return step_jvp_rows
 

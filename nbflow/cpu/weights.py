@@ -15,10 +15,9 @@ from nbflow._compile import part
 from nbflow.cpu.memory import call_product, clear, view
 from nbflow.cpu.product import CHUNK, lanes, panel_vectors
 
-
 # Rows of a multiple of COLLIDING bytes fall into the same few places of a cache: where at least COPIED_FOR rows of a
-# result are computed, a panel of such rows is copied first. (704 rows of the tape, float32, H = 1024, one
-# core of an EPYC, Zen 5: 222 GFLOP/s where they lie, 242 in a panel; H = 512, rows 2048 bytes apart: 255 where they lie.)
+# result are computed, a panel of such rows is copied first. (704 rows of the tape, float32, H = 1024, one core of an
+# EPYC, Zen 5: 222 GFLOP/s where they lie, 242 in a panel; H = 512, rows 2048 bytes apart: 255 where they lie.)
 COLLIDING = 4096
 COPIED_FOR = 64
 
