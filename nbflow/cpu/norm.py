@@ -113,8 +113,6 @@ def _build_square(dtype):
         values = builder.inttoptr(address, vector.as_pointer())
         # Four sums, since an addition takes as long as four of them take one after the other.
         totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(4)]
-        for total in totals:
-            builder.store(ir.Constant(vector, None), total)
         fours = builder.and_(count, word(-4))
         with cgutils.for_range_slice(builder, word(0), fours, word(4), intp=word) as (k, _):
             for v, total in enumerate(totals):
