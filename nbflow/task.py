@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nbflow import _check, counter
+from nbflow._compile import exact_unit
 from nbflow._load import load
 from nbflow.records import Batch, Floats, Unit
 
@@ -17,50 +20,49 @@ if TYPE_CHECKING:
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
 
 
+class Trivial(NamedTuple):
+    """What whoever remembers nothing reaches, each number by the guess that is best for it.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> nf.load_task("addition").trivial(100)
+    Trivial(error=0.36, loss=0.041666666666666664)
+    """
+
+    error: float  #: the part of sequences that are wrong
+    loss: float  #: of a batch; nats (softmax) or squared units (square)
+
+    @classmethod
+    def guessing(cls, values: int, symbols: int = 1, steps: int = 1) -> Trivial:
+        """Return it for so many symbols, of so many equally likely values each, among `steps` steps that count.
+
+        Examples
+        --------
+        >>> Trivial.guessing(4).error, Trivial.guessing(2, symbols=5).error
+        (0.75, 0.96875)
+        """
+        return cls(1 - 1 / values**symbols, symbols * math.log(values) / steps)
+
+
+@exact_unit
+def once(length: int) -> int:
+    return 1
+
+
 def _as_long(length: int) -> int:
     return length
 
 
-@dataclass(frozen=True)
-class Task:
-    """A synthetic task: sequences as pure functions of (seed, replica, index), by counter.
-
-    Attributes
-    ----------
-    n_in, n_out : int
-        Input channels or symbols, and outputs or classes.
-    loss : str
-        The loss that goes with it.
-    tokens : bool
-        Whether inputs are symbols (T, B) or channels (T, B, N).
-    shortest : int
-        The smallest length.
-    plan : unit
-        `(stream, length) -> plan`: what is drawn once for a sequence, a tuple of numbers. `stream` is (seed, purpose,
-        replica, index, sequence); `nbflow.counter.draw(*stream, n)` gives four words; n = 0 and n >= 2**31 are free.
-    inputs : unit
-        `(word, plan, t) -> symbol`, or a tuple of N channels; `word` is 32 random bits of step t's own.
-    target : unit
-        `(plan, t) -> class`, or a tuple of M numbers.
-    counts : unit
-        `(plan, t) -> bool`, whether step t has a loss.
-    steps : function of length
-        T, the number of steps that the longest sequence takes; by default the length.
-    tolerance : float
-        A squared error above it is wrong (loss "square").
-    """
+class Sampler:
+    """What training draws batches from, as pure functions of (seed, replica, index): a `Task`, or a user's data."""
 
     n_in: int
     n_out: int
     loss: str
     tokens: bool
-    plan: Unit
-    inputs: Unit
-    target: Unit
-    counts: Unit
-    shortest: int = 10
-    steps: Unit = _as_long
-    tolerance: float = 0.04
+    shortest: int
+    steps: Unit
 
     @property
     def classes(self) -> bool:
@@ -100,7 +102,8 @@ class Task:
         Returns
         -------
         Batch
-            Weights are 1/B where a sequence has its loss: the loss of a batch is a mean over sequences.
+            Weights are equal where a sequence has its loss, and add up to 1: the loss of a batch is a mean over
+            sequences, and over their steps where more than one counts.
 
         Raises
         ------
@@ -132,6 +135,58 @@ class Task:
         inputs = np.empty(lead, np.int32) if self.tokens else np.empty((*lead, self.n_in), dtype)
         targets = np.empty(lead, np.int32) if self.classes else np.empty((*lead, self.n_out), dtype)
         return Batch(inputs, targets, np.empty(lead, dtype))
+
+    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
+        """Draw a batch into the room that `empty` made."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Task(Sampler):
+    """A synthetic task: sequences as pure functions of (seed, replica, index), by counter.
+
+    Attributes
+    ----------
+    n_in, n_out : int
+        Input channels or symbols, and outputs or classes.
+    loss : str
+        The loss that goes with it.
+    tokens : bool
+        Whether inputs are symbols (T, B) or channels (T, B, N).
+    shortest : int
+        The smallest length.
+    plan : unit
+        `(stream, length) -> plan`: what is drawn once for a sequence, a tuple of numbers. `stream` is (seed, purpose,
+        replica, index, sequence); `nbflow.counter.draw(*stream, n)` gives four words; n = 0 and n >= 2**31 are free.
+    inputs : unit
+        `(word, plan, t) -> symbol`, or a tuple of N channels; `word` is 32 random bits of step t's own.
+    target : unit
+        `(plan, t) -> class`, or a tuple of M numbers.
+    counts : unit
+        `(plan, t) -> bool`, whether step t has a loss.
+    steps : function of length
+        T, the number of steps that the longest sequence takes; by default the length.
+    tolerance : float
+        A squared error above it is wrong (loss "square").
+    counted : unit
+        `(length) -> how many steps of every sequence have a loss`; by default one.
+    trivial : function of length, optional
+        What whoever remembers nothing reaches: a `Trivial`.
+    """
+
+    n_in: int
+    n_out: int
+    loss: str
+    tokens: bool
+    plan: Unit
+    inputs: Unit
+    target: Unit
+    counts: Unit
+    shortest: int = 10
+    steps: Unit = _as_long
+    tolerance: float = 0.04
+    counted: Unit = once
+    trivial: Callable[[int], Trivial] | None = None
 
     def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
         """Draw a batch into the room that `empty` made."""

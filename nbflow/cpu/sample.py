@@ -13,13 +13,13 @@ from nbflow.cpu.rows import build_store
 def build_sample(task):
     """Build `sample(inputs, targets, weights, seed, purpose, index, length)` for arrays that lead with R."""
     plan_of, inputs_of, target_of, counts = task.plan, task.inputs, task.target, task.counts
-    tokens, classes = task.tokens, task.classes
+    counted, tokens, classes = task.counted, task.tokens, task.classes
     store_inputs, store_target = build_store(task.n_in), build_store(task.n_out)
 
-    @loop(plan_of, inputs_of, target_of, counts, tokens, classes, task.n_in, task.n_out)
+    @loop(plan_of, inputs_of, target_of, counts, counted, tokens, classes, task.n_in, task.n_out)
     def sample(inputs, targets, weights, seed, purpose, index, length):
         replicas, steps, batch = weights.shape
-        share = weights.dtype.type(1) / weights.dtype.type(batch)
+        share = weights.dtype.type(1) / weights.dtype.type(batch * counted(length))
         for r in range(replicas):
             for b in range(batch):
                 stream = (seed, purpose, r, index, b)
