@@ -29,7 +29,11 @@ def assert_sampled(task, got, seed, purpose, replica, index, length, dtype="floa
     for name, part, wanted in (("inputs", got.inputs, inputs), ("targets", got.targets, targets)):
         assert part.shape == wanted.shape, name
         assert np.array_equal(part, wanted.astype(part.dtype)), name
-    assert np.array_equal(got.weights, (weights != 0) * (np.dtype(dtype).type(1) / np.dtype(dtype).type(B)))
+    heard = np.count_nonzero(weights, axis=0)
+    assert (heard == heard[0]).all()
+    scalar = np.dtype(dtype).type
+    assert np.array_equal(got.weights, (weights != 0) * (scalar(1) / scalar(B * heard[0])))
+    assert np.allclose(got.weights, weights, rtol=4 * np.finfo(dtype).eps, atol=0)
 
 
 @pytest.mark.sim
@@ -76,8 +80,8 @@ def test_seed_index_replica_and_stream_each_make_other_sequences(task):
     for i, one in enumerate(batches):
         for other in batches[:i]:
             assert not np.array_equal(one.inputs, other.inputs)
-        for b in range(1, 5):
-            assert not np.array_equal(one.inputs[:, 0], one.inputs[:, b])
+        columns = np.unique(one.inputs.reshape(len(one.inputs), 5, -1).swapaxes(0, 1).reshape(5, -1), axis=0)
+        assert len(columns) > 1 if task == "memorization_5bit" else len(columns) == 5  # of 32 some are alike
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -93,8 +97,8 @@ def test_the_weights_of_a_batch_add_up_to_1(task, dtype):
     for B in (1, 3, 20):
         batch = nf.load_task(task).sample(seed=5, index=0, batch_size=B, length=31, dtype=dtype)
         assert batch.weights.dtype == dtype
-        assert np.allclose(batch.weights.sum(axis=0), 1 / B, rtol=4 * np.finfo(dtype).eps)
-        assert ((batch.weights == 0) | (batch.weights == np.dtype(dtype).type(1) / np.dtype(dtype).type(B))).all()
+        assert np.allclose(batch.weights.sum(axis=0), 1 / B, rtol=4 * len(batch.weights) * np.finfo(dtype).eps)
+        assert len(np.unique(batch.weights[batch.weights != 0])) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ temporal order
