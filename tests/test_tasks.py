@@ -140,12 +140,120 @@ def test_who_knows_nothing_is_wrong_at_temporal_order_three_times_out_of_four():
         assert stats.binomtest(wrong, 20_000, 0.75).pvalue > FALSE_ALARM
 
 
+@pytest.mark.parametrize("length", [10, 11, 19, 25, 100])
+def test_temporal_order_of_three_has_its_symbols_where_they_belong(length):
+    batch = large("temporal_order_3bit", length, 4000)
+    L = length
+    assert ((batch.inputs >= 0) & (batch.inputs < 6)).all()
+    assert ((batch.inputs < 2).sum(axis=0) == 3).all()
+    place, column = np.nonzero((batch.inputs < 2).T)[::-1]  # sequence by sequence, early to late
+    first, second, third = place.reshape(4000, 3).T
+    for found, tenth in ((first, 1), (second, 3), (third, 6)):
+        assert set(found) == set(range(tenth * L // 10, (tenth + 1) * L // 10))
+    v0, v1, v2 = batch.inputs[place, column].reshape(4000, 3).T
+    assert np.array_equal(batch.targets[-1], v0 + 2 * v1 + 4 * v2)
+    assert np.array_equal(np.nonzero(batch.weights.any(axis=1))[0], [L - 1])
+
+
+def test_temporal_order_of_three_draws_classes_positions_and_distractors_uniformly():
+    batch = large("temporal_order_3bit")
+    symbol = batch.inputs < 2
+    first, second, third = (np.nonzero(symbol.T)[1].reshape(-1, 3) - [10, 30, 60]).T
+    counts = [np.bincount(batch.targets[-1], minlength=8), np.bincount(10 * first + second, minlength=100),
+              np.bincount(10 * second + third, minlength=100), np.bincount(8 * third + batch.targets[-1], minlength=80),
+              np.bincount(batch.inputs[~symbol] - 2, minlength=4)]  # fmt: skip
+    for count in counts:
+        assert stats.chisquare(count).pvalue > FALSE_ALARM
+
+
+# --------------------------------------------------------------------------------------------------------- permutation
+
+
+@pytest.mark.parametrize("length", [10, 11, 100])
+def test_what_follows_a_permutation_is_its_first_symbol(length):
+    batch = large("permutation", length, 4000)
+    assert np.array_equal(batch.targets[-1], batch.inputs[0])
+    assert np.array_equal(np.nonzero(batch.weights.any(axis=1))[0], [length - 1])
+    assert set(batch.inputs[0]) == {0, 1}
+    assert set(batch.inputs[1:].ravel()) == set(range(2, 100))
+
+
+def test_permutation_draws_its_symbols_uniformly():
+    batch = large("permutation")
+    first, rest = batch.inputs[0], batch.inputs[1:] - 2
+    counts = [np.bincount(first, minlength=2), np.bincount(rest.ravel(), minlength=98),
+              np.bincount(98 * first + rest[-1], minlength=196)]  # fmt: skip
+    for count in counts:
+        assert stats.chisquare(count).pvalue > FALSE_ALARM
+
+
+# ---------------------------------------------------------------------------------------------------------------- recall
+
+# Symbols, their values, the blanks before the cue at length L, and the steps from the cue to the answer.
+RECALL = {
+    "memorization": (10, 5, lambda L: {L}, 0), "memorization_5bit": (5, 2, lambda L: {L}, 0),
+    "copy": (10, 8, lambda L: {L - 1}, 1), "delayed_recall": (10, 8, lambda L: set(range(L)), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", RECALL)
+@pytest.mark.parametrize("length", [10, 11, 37])
+def test_recall_asks_for_the_symbols_when_the_cue_comes_and_for_blanks_before_and_after(task, length):
+    count, values, delays, pause = RECALL[task]
+    batch = large(task, length, 2000)
+    T, columns = length + 2 * count, np.arange(2000)
+    assert batch.inputs.shape == batch.targets.shape == (T, 2000)
+    assert (batch.weights != 0).all()
+    symbols, rest = batch.inputs[:count], batch.inputs[count:]
+    assert set(symbols.ravel()) == set(range(values))
+    assert set(rest.ravel()) == {values, values + 1}
+    assert ((rest == values + 1).sum(axis=0) == 1).all()
+    delay = (rest == values + 1).argmax(axis=0)
+    assert set(delay) == delays(length)
+    start = count + delay + pause
+    assert np.array_equal(batch.targets[start + np.arange(count)[:, None], columns], symbols)
+    assert ((batch.targets == values).sum(axis=0) == T - count).all()
+
+
+@pytest.mark.parametrize("task", RECALL)
+def test_recall_draws_its_symbols_and_delays_uniformly(task):
+    count, values, delays, _ = RECALL[task]
+    batch = large(task)
+    for k in range(count):
+        both = batch.inputs[k] + values * batch.inputs[(k + 1) % count]
+        assert stats.chisquare(np.bincount(both, minlength=values**2)).pvalue > FALSE_ALARM
+    if len(delays(100)) > 1:
+        delay = (batch.inputs[count:] == values + 1).argmax(axis=0)
+        assert stats.chisquare(np.bincount(8 * delay + batch.inputs[0], minlength=800)).pvalue > FALSE_ALARM
+
+
+def test_copy_is_the_longest_delayed_recall():
+    batch, copy = large("delayed_recall", 10, 2000), large("copy", 10, 2000)
+    longest = (batch.inputs == 9).argmax(axis=0) == 19
+    assert longest.sum() > 100
+    assert np.array_equal(batch.inputs[:, longest], copy.inputs[:, longest])
+    assert np.array_equal(batch.targets[:, longest], copy.targets[:, longest])
+
+
+@pytest.mark.parametrize("task", RECALL)
+def test_recall_is_wrong_if_a_single_step_is(task):
+    task = nf.load_task(task)
+    batch = task.sample(seed=1, index=0, batch_size=4, length=10)
+    y = np.eye(task.n_out)[batch.targets]
+    y[0, 1], y[-1, 2] = np.roll(y[0, 1], 1), np.roll(y[-1, 2], 1)
+    assert task.wrong(y, batch).tolist() == [False, True, True, False]
+
+
 # ------------------------------------------------------------------------------------------------------------ addition
 
 
+OF_TWO = {"addition": lambda x0, x1: (x0 + x1) / 2, "multiplication": lambda x0, x1: x0 * x1}
+
+
+@pytest.mark.parametrize("task", OF_TWO)
 @pytest.mark.parametrize("length", [10, 11, 19, 29, 100])
-def test_addition_has_its_two_marks_where_they_belong(length):
-    batch = large("addition", length, 4000)
+def test_addition_and_multiplication_have_their_two_marks_where_they_belong(task, length):
+    batch = large(task, length, 4000)
     T = length + length // 10 - 1
     values, marks = batch.inputs[..., 0], batch.inputs[..., 1]
     assert batch.inputs.shape == (T, 4000, 2)
@@ -160,7 +268,7 @@ def test_addition_has_its_two_marks_where_they_belong(length):
     assert ((values >= 0) & (values < 1)).all()
     columns = np.arange(4000)
     assert not values[np.arange(T)[:, None] >= own].any()  # nothing after the end
-    wanted = (values[first, columns] + values[second, columns]) / 2
+    wanted = OF_TWO[task](values[first, columns], values[second, columns])
     assert np.array_equal(batch.targets[own - 1, columns, 0], wanted)
     assert np.count_nonzero(batch.targets) <= 4000
 
@@ -179,15 +287,66 @@ def test_addition_draws_lengths_positions_and_values_uniformly():
     assert np.array_equal(values * 2**24, np.floor(values * 2**24))
 
 
-def test_the_best_constant_is_wrong_at_addition_in_36_percent():
-    """(x0 + x1)/2 is more than .2 away from 1/2 with probability .36; any other constant does worse."""
-    batch, task = large("addition"), nf.load_task("addition")
+# ------------------------------------------------------------------------------------------- who remembers nothing
 
-    def wrong(constant):
-        return int(task.wrong(np.full((*batch.weights.shape, 1), constant), batch).sum())
+# Of Pascanu, Mikolov, Bengio 2013 and their code, in percent.
+PUBLISHED = {"temporal_order": 75.0, "temporal_order_3bit": 87.5, "addition": 36.0, "multiplication": 23.3,
+             "permutation": 50.0}  # fmt: skip
 
-    assert stats.binomtest(wrong(0.5), 20_000, 0.36).pvalue > FALSE_ALARM
-    assert wrong(0.5) < min(wrong(0.3), wrong(0.7))
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_the_trivial_errors_are_the_published_ones(task):
+    assert round(100 * nf.load_task(task).trivial(100).error, 1) == PUBLISHED[task]
+
+
+def test_the_trivial_losses_of_recall_are_the_published_baseline():
+    """10 log(8) / (T + 20) of Arjovsky et al. 2016."""
+    for T in (10, 100, 500):
+        assert nf.load_task("copy").trivial(T).loss == 10 * np.log(8) / (T + 20)
+        assert nf.load_task("memorization").trivial(T).loss == 10 * np.log(5) / (T + 20)
+
+
+def guesses(name, batch):
+    """Return outputs (T, B, M) that know when to answer and what with, but give all of it the same chance."""
+    M = nf.load_task(name).n_out
+    values = {"permutation": 2, **{task: RECALL[task][1] for task in RECALL}}.get(name, M)
+    y = np.full((*batch.targets.shape, M), -1e9)
+    answers = batch.targets < values
+    y[answers, :values] = 0
+    y[~answers, values:] = 0
+    return y, answers, values
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task not in OF_TWO])
+@pytest.mark.parametrize("length", [10, 50])
+def test_a_guess_among_the_right_number_of_classes_has_the_trivial_loss_and_error(task, length):
+    size = 2000
+    batch, wanted = large(task, length, size), nf.load_task(task).trivial(length)
+    y, answers, values = guesses(task, batch)
+    assert naive.loss("softmax", y, batch.targets, batch.weights) == pytest.approx(wanted.loss, rel=1e-12)
+    chosen = np.random.default_rng(0).integers(values, size=y.shape[:2])
+    guess = np.eye(y.shape[-1])[np.where(answers, chosen, batch.targets)]
+    wrong = int(nf.load_task(task).wrong(guess, batch).sum())
+    assert stats.binomtest(wrong, size, wanted.error).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("task", OF_TWO)
+def test_no_constant_does_better_than_the_trivial_errors_at_two_numbers(task):
+    """By enumeration: the midpoints of a million squares, and every hundredth from 0 to 1 as a guess."""
+    x = (np.arange(1000) + 0.5) / 1000
+    targets, wanted = OF_TWO[task](x[:, None], x[None, :]), nf.load_task(task).trivial(100)
+    squared = [(targets - c / 100) ** 2 for c in range(101)]
+    assert min(np.mean(e > 0.04) for e in squared) == pytest.approx(wanted.error, abs=1e-3)
+    assert min(np.mean(e) for e in squared) == pytest.approx(wanted.loss, abs=1e-6)
+
+
+@pytest.mark.parametrize(("task", "best", "mean"), [("addition", 0.5, 0.5), ("multiplication", 0.2, 0.25)])
+def test_the_best_constants_reach_the_trivial_error_and_loss_on_samples(task, best, mean):
+    batch, found = large(task), nf.load_task(task)
+    wrong = int(found.wrong(np.full((*batch.weights.shape, 1), best), batch).sum())
+    assert stats.binomtest(wrong, 20_000, found.trivial(100).error).pvalue > FALSE_ALARM
+    losses = (batch.targets[batch.weights != 0, 0] - mean) ** 2
+    assert stats.ttest_1samp(losses, found.trivial(100).loss).pvalue > FALSE_ALARM
 
 
 # -------------------------------------------------------------------------------------------------------------- wrong
