@@ -12,7 +12,7 @@ from nbflow.gradient import check_groups, check_hidden, derivative_of, program_f
 from nbflow.network import Network
 from nbflow.recipe import Recipe
 from nbflow.records import Batch, Floats
-from nbflow.task import Task
+from nbflow.task import Sampler
 
 Source = Callable[[int], Batch]
 
@@ -58,7 +58,9 @@ class Spaces:
 class TaskBatches:
     """Batches of a task, in the same memory every time: as long as the longest, shorter ones use the front of it."""
 
-    def __init__(self, task: Task, recipe: Recipe, seed: int, theta: Floats, d_theta: Floats, spaces: Spaces) -> None:
+    def __init__(
+        self, task: Sampler, recipe: Recipe, seed: int, theta: Floats, d_theta: Floats, spaces: Spaces
+    ) -> None:
         self.task, self.seed, self.theta, self.d_theta, self.spaces = task, seed, theta, d_theta, spaces
         self.lengths = _check.length_range("lengths", recipe.lengths, task.shortest)
         self.longest = task.steps(self.lengths[1])

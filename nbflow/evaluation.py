@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbflow import _check, counter
 from nbflow.network import Network
-from nbflow.records import Floats
-from nbflow.task import Task, check_task
+from nbflow.records import Batch, Floats
+from nbflow.task import Sampler, Task, check_task
+
+if TYPE_CHECKING:
+    from nbflow.data.tasks import DataTask
 
 # Sequences in one pass: enough for the matrix product, few enough for the second-level cache.
 PASS = 200
@@ -67,28 +70,72 @@ class Evaluator:
         return self.task.wrong(y, batch)
 
 
+class HeldOut:
+    """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
+
+    def __init__(self, net: Network, task: DataTask) -> None:
+        self.net, self.task = net, task
+        self.batches = [Batch(*(part[None] for part in batch)) for batch in task.held_out_batches(net.dtype)]
+        self.spaces: dict[int, Any] = {}
+
+    def error(self, theta: Floats, seed: int, index: int) -> Floats:
+        """Return the measure of each network (R,); there are no others to draw, whatever `seed` and `index` are."""
+        nats = np.array([self._nats(theta[r : r + 1]) for r in range(theta.shape[0])])
+        return nats * self.task.units_per_nat
+
+    def _nats(self, theta: Floats) -> float:
+        from nbflow.cpu.program import execute
+
+        nats, state = 0.0, None
+        for batch in self.batches:
+            space = self._space(batch)
+            space.set_state(state)
+            space.point_to(theta, *batch, None)
+            execute(space)
+            nats += float(space.report[0, 0])
+            if self.task.carries:
+                state = space.gather_state("end")
+        return nats
+
+    def _space(self, batch: Batch) -> Any:
+        """Return a workspace for this batch, with room for the longest of so many sequences."""
+        from nbflow.cpu.program import set_program
+        from nbflow.cpu.workspace import Shape, Workspace
+
+        _, steps, size = batch.weights.shape
+        if size not in self.spaces:
+            most = max(other.weights.shape[1] for other in self.batches if other.weights.shape[2] == size)
+            self.spaces[size] = Workspace(self.net, Shape(1, most, size, self.task.tokens))
+            set_program(self.spaces[size], "score", whole=self.task.carries)
+        found = self.spaces[size]
+        if found.steps != steps:
+            found.fit(steps)
+        return found
+
+
 def evaluate(
-    net: Network, theta: Floats, task: str | Task, *, length: int | tuple[int, int], size: int = 10_000, seed: int = 0,
-    index: int = 0,
+    net: Network, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
+    size: int = 10_000, seed: int = 0, index: int = 0,
 ) -> Any:  # fmt: skip
-    """Return how often a network is wrong on fresh sequences of a task.
+    """Return how often a network is wrong on fresh sequences of a task, or how well it does on data held out.
 
     Parameters
     ----------
     net : Network
     theta : array of shape (P,) or (R, P)
-    task : str or Task
+    task : str, Task, or a task of a user's data
+        See `nbflow.data` for the last.
     length : int or tuple of two ints
-        The length, or the smallest and the largest.
+        The length, or the smallest and the largest. None for a user's data, of which all that is held out is measured.
     size : int
-        How many sequences.
+        How many sequences; of no effect for a user's data, as the following.
     seed, index : int
         Which ones.
 
     Returns
     -------
     float, or array of shape (R,)
-        The part of sequences that are wrong.
+        The part of sequences that are wrong; of a user's data, what is held out in the task's `unit`.
 
     Raises
     ------
@@ -104,7 +151,14 @@ def evaluate(
     """
     rows, single = _check.parameters(net, theta)
     found = check_task(net, task)
-    lengths = _check.length_range("length", length, found.shortest)
-    evaluator = Evaluator(net, found, lengths, rows.shape[0], _check.count("size", size))
-    error = evaluator.error(rows, _check.count("seed", seed, 0), _check.count("index", index, 0))
+    size, seed, index = _check.count("size", size), _check.count("seed", seed, 0), _check.count("index", index, 0)
+    evaluator: Evaluator | HeldOut
+    if isinstance(found, Task):
+        lengths = _check.length_range("length", length, found.shortest)
+        evaluator = Evaluator(net, found, lengths, rows.shape[0], size)
+    elif length is not None:
+        raise ValueError(f"length is {length!r}; expected None for {found!r}, all of which is measured. Leave it out.")
+    else:
+        evaluator = HeldOut(net, found)
+    error = evaluator.error(rows, seed, index)
     return float(error[0]) if single else error

@@ -14,7 +14,7 @@ from nbflow import _check
 from nbflow._load import load
 from nbflow.batches import SourceBatches, Spaces, TaskBatches
 from nbflow.clipping import Clipper, check_clip
-from nbflow.evaluation import Evaluator
+from nbflow.evaluation import Evaluator, HeldOut
 from nbflow.gradient import check_detach, check_flow
 from nbflow.interrupt import Guard
 from nbflow.network import Network
@@ -24,7 +24,7 @@ from nbflow.regularizer import regularize
 from nbflow.resume import fill
 from nbflow.run import Callback, Run
 from nbflow.setting import Setting, at_zero
-from nbflow.task import Task, check_task
+from nbflow.task import Sampler, Task, check_task
 from nbflow.threshold import Follower, follows
 from nbflow.window import Window
 
@@ -39,7 +39,7 @@ class Loop:
         # Two arrays, so that the report of a clip can compare them.
         self.d_theta, self.applied = np.empty_like(self.theta), np.empty_like(self.theta)
         self.dtype = net.scalar
-        source = task if callable(task) and not isinstance(task, Task) else None
+        source = task if callable(task) and not isinstance(task, Sampler) else None
         self.task = None if source else check_task(net, task)
         self._prepare_optimizer()
         self._prepare_flow()
@@ -104,8 +104,12 @@ class Loop:
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
-        self.evaluator = None
-        if self.task is not None and recipe.evaluate_every:
+        self.evaluator: Evaluator | HeldOut | None = None
+        if self.task is None or not recipe.evaluate_every:
+            return
+        if not isinstance(self.task, Task):
+            self.evaluator = HeldOut(self.net, self.task)
+        else:
             self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replicas, recipe.evaluate_size)
 
     def go(self, callbacks: Sequence[Callback], keep: Callable[[], None]) -> None:
@@ -194,7 +198,7 @@ class Loop:
             for name, value in row.items():
                 run.history.setdefault(name, []).append(value)
 
-    def _evaluate(self, evaluator: Evaluator) -> None:
+    def _evaluate(self, evaluator: Evaluator | HeldOut) -> None:
         error = evaluator.error(self.theta, self.seed, self.run.updates)
         with self.guard:
             self.run.evaluations["update"].append(self.run.updates)

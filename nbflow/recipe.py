@@ -45,7 +45,7 @@ class Recipe:
         Updates between two evaluations, each on `evaluate_size` sequences of a stream that training never sees; 0 for
         none.
     evaluate_size : int
-        10,000 as in Hochreiter and Schmidhuber 1997.
+        10,000 as in Hochreiter and Schmidhuber 1997. A task of a user's data is measured on all that is held out.
     solved_below : float
         The error below which a task counts as solved: 1 %.
     stop_when_solved : bool
@@ -97,7 +97,9 @@ def check_recipe(recipe: Any) -> Recipe:
 
 
 def describe(thing: Any) -> Any:
-    """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name."""
+    """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name, data by their hash."""
+    if hasattr(thing, "described"):
+        return thing.described()
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         return {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
     if isinstance(thing, np.ndarray | np.generic):

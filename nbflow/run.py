@@ -28,7 +28,8 @@ class Run:
         after). "clipped" is the part of updates in which the clip changed the gradient or met one that was not finite.
         Plain numbers, or lists of R.
     evaluations : dict of lists
-        "update" and "error", the part of sequences that are wrong.
+        "update" and "error", the part of sequences that are wrong; of a task of a user's data, what is held out in
+        its `unit`: bits per character, nats per frame.
     first_passage : int or None, or a list of R
         The first evaluated update with an error below `solved_below`.
     stays_below : bool, or a list of R

@@ -15,6 +15,7 @@ from nbflow._load import load
 from nbflow.records import Batch, Floats, Unit
 
 if TYPE_CHECKING:
+    from nbflow.data.tasks import DataTask
     from nbflow.network import Network
 
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
@@ -47,6 +48,7 @@ class Trivial(NamedTuple):
 
 @exact_unit
 def once(length: int) -> int:
+    """Return how many steps count where only one does."""
     return 1
 
 
@@ -262,10 +264,10 @@ def load_task(name: str) -> Task:
     return found
 
 
-def check_task(net: Network, task: Any) -> Task:
+def check_task(net: Network, task: Any) -> Task | DataTask:
     """Return the task, which must fit the network."""
-    found: Task = load("tasks", task, "task")
-    if not isinstance(found, Task):
+    found: Task | DataTask = load("tasks", task, "task")
+    if not isinstance(found, Sampler):
         raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")
     got = (net.n_in, net.n_out, net.loss_object)
     wanted = (found.n_in, found.n_out, load("losses", found.loss))

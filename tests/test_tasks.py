@@ -187,7 +187,7 @@ def test_permutation_draws_its_symbols_uniformly():
         assert stats.chisquare(count).pvalue > FALSE_ALARM
 
 
-# ---------------------------------------------------------------------------------------------------------------- recall
+# -------------------------------------------------------------------------------------------------------------- recall
 
 # Symbols, their values, the blanks before the cue at length L, and the steps from the cue to the answer.
 RECALL = {

@@ -50,3 +50,17 @@ def build_draw_below():
         return counter.below(counter.draw(seed, purpose, replica, index, sequence, 0)[0], m)
 
     return draw_below
+
+
+@functools.cache
+def build_draws_below():
+    """Build `draws_below(found, m, seed, purpose, index)`: a number in 0 .. m - 1 for each replica and sequence."""
+
+    @loop("draws below")
+    def draws_below(found, m, seed, purpose, index):
+        replicas, batch = found.shape
+        for r in range(replicas):
+            for b in range(batch):
+                found[r, b] = counter.below(counter.draw(seed, purpose, r, index, b, 0)[0], m)
+
+    return draws_below

@@ -1,4 +1,4 @@
-"""Readers of users' own files, and the batches made of them: piano rolls and text.
+"""Readers of users' own files, and the batches and tasks made of them: piano rolls and text.
 
 The package ships no data. Every reader takes a path, tells the format by what is in the file, reads no more than
 ``max_bytes``, runs nothing of what it reads, and answers a file that it cannot use with one ``ValueError`` that names
@@ -14,11 +14,14 @@ Examples
 """
 
 from nbflow.data.piano_rolls import PianoRolls, evaluation_batches, piano_roll_batches, read_piano_rolls
+from nbflow.data.tasks import PianoRollTask, TextTask
 from nbflow.data.text import Text, read_text, text_batches
 
 __all__ = [
+    "PianoRollTask",
     "PianoRolls",
     "Text",
+    "TextTask",
     "evaluation_batches",
     "piano_roll_batches",
     "read_piano_rolls",

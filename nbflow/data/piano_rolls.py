@@ -7,7 +7,7 @@ import os
 import reprlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,6 +15,9 @@ from numpy.typing import DTypeLike, NDArray
 from nbflow.data import matlab
 from nbflow.data.text import FormatError, check_count, decode_utf8, float_dtype, read_bytes
 from nbflow.records import Batch
+
+if TYPE_CHECKING:
+    from nbflow.data.tasks import PianoRollTask
 
 MAX_ROLL_BYTES = 128 * 2**20
 LOWEST, HIGHEST = 21, 108
@@ -45,6 +48,34 @@ class PianoRolls(NamedTuple):
     train: tuple[Roll, ...]
     valid: tuple[Roll, ...]
     test: tuple[Roll, ...]
+
+    def task(self, held_out: Literal["valid", "test"] = "valid") -> PianoRollTask:
+        """Make a task that trains on one part and is measured on another.
+
+        Parameters
+        ----------
+        held_out : "valid" or "test"
+
+        Returns
+        -------
+        PianoRollTask
+
+        Raises
+        ------
+        ValueError
+            If `held_out` is another.
+
+        Examples
+        --------
+        >>> scale = np.eye(88, dtype=np.uint8)[39:47]
+        >>> PianoRolls(train=(scale, scale), valid=(scale,), test=(scale,)).task()
+        PianoRollTask(2 pieces, 1 held out)
+        """
+        from nbflow.data.tasks import PianoRollTask
+
+        if held_out not in ("valid", "test"):
+            raise ValueError(f'held_out is {held_out!r}; expected "valid" or "test". Give one of them.')
+        return PianoRollTask(self.train, getattr(self, held_out))
 
 
 def read_piano_rolls(path: str | os.PathLike[str], max_bytes: int = MAX_ROLL_BYTES) -> PianoRolls:
@@ -166,7 +197,7 @@ def piano_roll_batches(
     >>> batch.weights.T.tolist()
     [[0.25, 0.25, 0.25], [0.25, 0.0, 0.0]]
     """
-    rolls = _checked_pieces(pieces)
+    rolls = checked_pieces(pieces)
     check_count("batch_size", batch_size)
     if length is not None:
         check_count("length", length, " or None")
@@ -177,7 +208,7 @@ def piano_roll_batches(
     if bucket is None:
         bucket = 1 if generator is None else BUCKET
     check_count("bucket", bucket, " or None")
-    spans = _spans(rolls, length)
+    spans = spans_of(rolls, length)
     plan = _plan(spans, batch_size, bucket, generator)
     return _assemble(rolls, spans, plan, found_dtype, None if reduction == "mean" else 1.0)
 
@@ -225,10 +256,10 @@ def evaluation_batches(
     >>> round(float(sum(batch.weights.sum() for batch in evaluation_batches(pieces, batch_size=2))), 6)
     1.0
     """
-    rolls = _checked_pieces(pieces)
+    rolls = checked_pieces(pieces)
     check_count("batch_size", batch_size)
     check_count("bucket", bucket)
-    spans = _spans(rolls, None)
+    spans = spans_of(rolls, None)
     frames = sum(roll.shape[0] for roll in rolls)
     return _assemble(rolls, spans, _plan(spans, batch_size, bucket, None), float_dtype(dtype), 1.0 / frames)
 
@@ -236,7 +267,8 @@ def evaluation_batches(
 # ---- batches: a span is a row (piece, start, stop), a plan the rows of each batch ----
 
 
-def _spans(rolls: list[NDArray[Any]], length: int | None) -> NDArray[np.int64]:
+def spans_of(rolls: Sequence[NDArray[Any]], length: int | None) -> NDArray[np.int64]:
+    """Cut pieces into spans of at most `length` frames."""
     rows = []
     for index, roll in enumerate(rolls):
         frames = roll.shape[0]
@@ -272,40 +304,51 @@ def _assemble(
     for rows in plan:
         frames = spans[rows, 2] - spans[rows, 1]
         shape = (int(frames.max()), rows.size)
-        inputs, targets = np.zeros((2, *shape, rolls[0].shape[1]), dtype)
-        weights = np.zeros(shape, dtype)
-        for b, (piece, start, stop) in enumerate(spans[rows].tolist()):
-            roll = rolls[piece]
-            targets[: stop - start, b] = roll[start:stop]
-            before = max(start - 1, 0)
-            inputs[before + 1 - start : stop - start, b] = roll[before : stop - 1]
-            weights[: stop - start, b] = 1.0 / int(frames.sum()) if weight is None else weight
-        yield Batch(inputs, targets, weights)
+        inputs, targets = np.empty((2, *shape, rolls[0].shape[1]), dtype)
+        batch = Batch(inputs, targets, np.empty(shape, dtype))
+        write_spans(batch, rolls, spans[rows], weight)
+        yield batch
 
 
-def _checked_pieces(pieces: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+def write_spans(batch: Batch, rolls: Sequence[NDArray[Any]], spans: NDArray[np.int64], weight: float | None) -> None:
+    """Write B spans into a batch with room for the longest; a weight of None is one over the frames of them all."""
+    inputs, targets, weights = batch
+    if weight is None:
+        weight = 1.0 / int((spans[:, 2] - spans[:, 1]).sum())
+    for part in batch:
+        part[...] = 0
+    for b, (piece, start, stop) in enumerate(spans.tolist()):
+        roll = rolls[piece]
+        targets[: stop - start, b] = roll[start:stop]
+        before = max(start - 1, 0)
+        inputs[before + 1 - start : stop - start, b] = roll[before : stop - 1]
+        weights[: stop - start, b] = weight
+
+
+def checked_pieces(pieces: Sequence[NDArray[Any]], name: str = "pieces") -> list[NDArray[Any]]:
+    """Return pieces as a list; arrays of numbers from 0 to 1, with at least one frame, and notes alike."""
     if isinstance(pieces, PianoRolls):
-        raise TypeError("pieces is a PianoRolls; expected one of its parts. Write rolls.train.")
+        raise TypeError(f"{name} is a PianoRolls; expected one of its parts. Write rolls.train.")
     if not isinstance(pieces, Sequence):
-        raise TypeError(f"pieces is {type(pieces).__name__}; expected a sequence of (T, N) arrays. Write [piece].")
+        raise TypeError(f"{name} is {type(pieces).__name__}; expected a sequence of (T, N) arrays. Write [piece].")
     if not pieces:
-        raise ValueError("pieces is empty; expected at least 1 piece. Check which part of the set it is.")
+        raise ValueError(f"{name} is empty; expected at least 1 piece. Check which part of the set it is.")
     width = None
     for index, piece in enumerate(pieces):
         if not isinstance(piece, np.ndarray):
-            raise TypeError(f"pieces[{index}] is {type(piece).__name__}; expected a (T, N) array. Use np.asarray.")
+            raise TypeError(f"{name}[{index}] is {type(piece).__name__}; expected a (T, N) array. Use np.asarray.")
         if piece.dtype.kind not in "buif":
-            raise TypeError(f"pieces[{index}] has dtype {piece.dtype}; expected numbers. Cast it: .astype(np.uint8).")
+            raise TypeError(f"{name}[{index}] has dtype {piece.dtype}; expected numbers. Cast it: .astype(np.uint8).")
         wanted = "N" if width is None else str(width)
         if piece.ndim != 2 or not piece.size or piece.shape[1] != (width or piece.shape[1]):
             raise ValueError(
-                f"pieces[{index}] has shape {piece.shape}; expected (T, {wanted}), no size 0. "
+                f"{name}[{index}] has shape {piece.shape}; expected (T, {wanted}), no size 0. "
                 "Frames come first, notes second, as many in every piece."
             )
         width = piece.shape[1]
         if not (piece.min() >= 0 and piece.max() <= 1):
             raise ValueError(
-                f"pieces[{index}] spans {piece.min()} to {piece.max()}; expected numbers from 0 to 1. "
+                f"{name}[{index}] spans {piece.min()} to {piece.max()}; expected numbers from 0 to 1. "
                 "Make velocities 0 and 1: piece > 0."
             )
     return list(pieces)

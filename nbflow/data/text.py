@@ -6,14 +6,17 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nbflow.records import Batch
+
+if TYPE_CHECKING:
+    from nbflow.data.tasks import TextTask
 
 MAX_TEXT_BYTES = 256 * 2**20
 
@@ -142,6 +145,36 @@ class Text(NamedTuple):
                     "least 1 character. Give it a larger share, or read a longer text."
                 )
         return parts
+
+    def task(self, held_out: float = 0.1) -> TextTask:
+        """Make a task that trains on the beginning of the text and is measured on its end.
+
+        Parameters
+        ----------
+        held_out : float
+            The share of the text that is held out, in (0, 1).
+
+        Returns
+        -------
+        TextTask
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `held_out` is no such number, or one of the parts too short.
+
+        Examples
+        --------
+        >>> Text(np.arange(1000, dtype=np.int32) % 2, ("a", "b")).task(held_out=0.2)
+        TextTask(800 characters, 200 held out)
+        """
+        from nbflow.data.tasks import TextTask
+
+        if isinstance(held_out, bool) or not isinstance(held_out, Real):
+            raise TypeError(f"held_out is {held_out!r}; expected a number in (0, 1). Give a share, as 0.1.")
+        if not 0 < held_out < 1:
+            raise ValueError(f"held_out is {held_out!r}; expected a number in (0, 1). Give a share, as 0.1.")
+        return TextTask(*self.split((1 - held_out, held_out)))
 
 
 def read_text(path: str | os.PathLike[str], max_bytes: int = MAX_TEXT_BYTES) -> Text:

@@ -1,8 +1,8 @@
 """Memorization: ten symbols of five, repeated when the cue comes (Martens and Sutskever 2011; Pascanu et al. 2013).
 
-Ten symbols of 0 .. 4, L blanks (5), the cue (6) and nine blanks: L + 20 steps. Asked for are blanks, and from the cue on
-the ten symbols: a class at every step, and the loss is a mean over steps. A sequence is wrong if any step is. A network
-that knows all but the symbols is wrong but for one of 5^10 times, with a loss of 10 log(5) / (L + 20) nats.
+Ten symbols of 0 .. 4, L blanks (5), the cue (6) and nine blanks: L + 20 steps. Asked for are blanks, and from the cue
+on the ten symbols: a class at every step, and the loss is a mean over steps. A sequence is wrong if any step is. Who
+knows all but the symbols is right once in 5^10 times, with a loss of 10 log(5) / (L + 20) nats.
 
 Every task of this kind has this form; `memorization_5bit`, `copy` and `delayed_recall` differ in their plans.
 """

@@ -1,7 +1,7 @@
 """Memorization of five bits, as in `memorization`: 2^5 sequences in all (Martens and Sutskever 2011).
 
-Five symbols of 0 and 1, L blanks (2), the cue (3) and four blanks: L + 10 steps. Differs from Pascanu et al. 2013, where
-a batch holds each of the 32 sequences once: here they are drawn, as everywhere. A network that knows all but the symbols
+Five symbols of 0 and 1, L blanks (2), the cue (3) and four blanks: L + 10 steps. Differs from Pascanu et al. 2013,
+where a batch may hold each of the 32 sequences once: here they are drawn, as everywhere. Who knows all but the symbols
 is wrong 31 of 32 times, with a loss of 5 log(2) / (L + 10) nats.
 """
 

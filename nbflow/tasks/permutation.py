@@ -1,4 +1,4 @@
-"""Permutation: what came first comes last, after a long row of other symbols (Hochreiter and Schmidhuber 1997, task 2b).
+"""Permutation: what came first comes last, after a row of other symbols (Hochreiter and Schmidhuber 1997, task 2b).
 
 A hundred symbols. The first is 0 or 1, and so is the one that follows step L, which is the same; in between come L - 1
 of 2 .. 99. Asked for, at the last step, is the symbol that follows, among all hundred. A network that knows that only 0

@@ -1,8 +1,8 @@
 """Temporal order of three: which of A and B came first, second and third (Hochreiter and Schmidhuber 1997, task 6b).
 
-Six symbols: A = 0, B = 1 and four distractors. One of A, B stands at a position in [.1L, .2L), one in [.3L, .4L), one in
-[.6L, .7L); the class, asked for at the last step, is v0 + 2 v1 + 4 v2. A network that knows nothing is wrong 87.5 % of
-the time.
+Six symbols: A = 0, B = 1 and four distractors. One of A, B stands at a position in [.1L, .2L), one in [.3L, .4L), one
+in [.6L, .7L); the class, asked for at the last step, is v0 + 2 v1 + 4 v2. A network that knows nothing is wrong 87.5 %
+of the time.
 """
 
 from nbflow import counter
@@ -28,10 +28,10 @@ def plan(stream, length):
 @exact_unit
 def inputs(word, plan, t):
     first, second, third, answer, _ = plan
-    distractor = 2 + counter.below(word, 4)
-    return (
-        answer & 1 if t == first else answer >> 1 & 1 if t == second else answer >> 2 if t == third else distractor
-    )
+    for k, position in enumerate((first, second, third)):
+        if t == position:
+            return answer >> k & 1
+    return 2 + counter.below(word, 4)
 
 
 @exact_unit

@@ -1,0 +1,270 @@
+"""A user's text or music as a task: `nbflow.train` draws windows of one part of it and is measured on another."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbflow import counter
+from nbflow.data.piano_rolls import checked_pieces, evaluation_batches, spans_of, write_spans
+from nbflow.data.text import Text, text_batches
+from nbflow.records import Batch
+from nbflow.task import Sampler, Trivial
+
+# Streams in which a held-out text is read side by side, fewer if each would be shorter than some steps; and the steps
+# between two looks at the state, which is carried over.
+STREAMS, SHORTEST_STREAM, STRETCH = 64, 200, 100
+# Pieces of music in one pass.
+PIECES = 64
+
+
+class DataTask(Sampler):
+    """A user's data as a task: `TextTask` or `PianoRollTask`.
+
+    It goes where a task goes, in `nbflow.train`, `nbflow.evaluate` and `nbflow.clipping_bias`. A batch is a pure
+    function of (seed, replica, index), as a synthetic task's: stream "train" draws windows of the part to train on,
+    "evaluation" of the part held out. What stands in `Run.evaluations["error"]` is the `unit` of all that is held out.
+
+    Attributes
+    ----------
+    unit : str
+        Of what it is measured in.
+    units_per_nat : float
+    carries : bool
+        Whether each of `held_out_batches` goes on from the state where the one before ended.
+    """
+
+    shortest = 1
+    unit: str
+    units_per_nat = 1.0
+    carries = False
+
+    def held_out_batches(self, dtype: str) -> Iterator[Batch]:
+        """Yield all that is held out; the weights of all batches add up to 1."""
+        raise NotImplementedError
+
+    def described(self) -> dict[str, Any]:
+        """Return what tells it from others, as `json.dumps` takes it."""
+        raise NotImplementedError
+
+    def _draws(self, count: int, batch: Batch, seed: int, purpose: int, index: int) -> NDArray[np.int64]:
+        """Draw a number below `count` for every replica and sequence, (R, B)."""
+        from nbflow.cpu.sample import build_draws_below
+
+        replicas, _, batch_size = batch.weights.shape
+        found = np.empty((replicas, batch_size), np.int64)
+        build_draws_below()(found, count, seed, purpose, index)
+        return found
+
+
+class TextTask(DataTask):
+    """Predict the next character: the characters of any text as a task.
+
+    A sequence is a window of L characters and the one after each, from anywhere in the text, all places being equally
+    likely (but for a relative L/n at both ends, and a part in 2**32/n of rounding), and its state begins at zero:
+    truncated BPTT through random windows, not a walk through the text with the state carried over. The loss of a batch
+    is a mean over its characters, in nats.
+
+    Measured is all that is held out, in bits per character: read in at most 64 streams side by side, each from a state
+    of zeros and then without a break. The last (n - 1) % streams characters are left out.
+
+    Parameters
+    ----------
+    train, held_out : Text
+        Two parts with one vocabulary, as from `Text.split`. `text.task()` makes it of one text.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no such texts, or too short to predict a character.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> text = Text(np.arange(1000, dtype=np.int32) % 5, tuple("abcde"))
+    >>> task = text.task(held_out=0.2)
+    >>> net = nf.Network("tanh", task.n_in, 10, task.n_out, loss=task.loss)
+    >>> theta = nf.init(net, "orthogonal", rng=0)
+    >>> recipe = nf.Recipe(lr=0.5, lengths=20, max_updates=100, evaluate_every=100)
+    >>> run = nf.train(net, theta, task, recipe)
+    >>> len(run.evaluations["error"]), run.evaluations["error"][-1] < task.trivial().error
+    (1, True)
+    """
+
+    loss = "softmax"
+    tokens = True
+    unit = "bits per character"
+    units_per_nat = 1 / math.log(2)
+    carries = True
+
+    def __init__(self, train: Text, held_out: Text) -> None:
+        for name, text in (("train", train), ("held_out", held_out)):
+            if not isinstance(text, Text):
+                raise TypeError(f"{name} is a {type(text).__name__}; expected a Text. Read one with read_text.")
+            if text.tokens.size < 2:
+                raise ValueError(f"{name} has {text.tokens.size} characters; expected at least 2. Give a longer text.")
+        if train.vocabulary != held_out.vocabulary:
+            raise ValueError(
+                f"held_out has a vocabulary of {len(held_out.vocabulary)} characters, not that of train, which has "
+                f"{len(train.vocabulary)}; expected one for both. Split one text."
+            )
+        self.train, self.held_out = train, held_out
+        self.n_in = self.n_out = len(train.vocabulary)
+
+    def __repr__(self) -> str:
+        return f"TextTask({self.train.tokens.size} characters, {self.held_out.tokens.size} held out)"
+
+    def steps(self, length: int) -> int:
+        """Return T, the length; one that the text to train on does not have is refused."""
+        return _in_text("train", self.train, length)
+
+    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
+        """Draw windows into the room that `empty` made."""
+        training = purpose == counter.TRAIN
+        text, name = (self.train, "train") if training else (self.held_out, "held_out")
+        _in_text(name, text, length)
+        tokens = text.tokens
+        starts = self._draws(tokens.size - length, batch, seed, purpose, index)
+        places = starts[:, None, :] + np.arange(length)[:, None]
+        batch.inputs[...] = tokens[places]
+        batch.targets[...] = tokens[places + 1]
+        batch.weights[...] = 1 / (length * starts.shape[1])
+
+    def held_out_batches(self, dtype: str) -> Iterator[Batch]:
+        """Yield the held-out text in streams, a stretch of each at a time; the state goes on from one to the next."""
+        tokens = self.held_out.tokens
+        streams = min(max((tokens.size - 1) // SHORTEST_STREAM, 1), STREAMS)
+        predictions = (tokens.size - 1) // streams * streams
+        for batch in text_batches(tokens, streams, STRETCH, dtype=dtype):
+            yield batch._replace(weights=np.full_like(batch.weights, 1 / predictions))
+
+    def trivial(self, length: int = 1) -> Trivial:
+        """Return what knowing how often each character stands in the text to train on reaches; `length` is not used.
+
+        Returns
+        -------
+        Trivial
+            error: bits per character of what is held out; loss: nats per character of what is trained on. A character
+            is counted once more than it is there, so that one that is only in the other part is not impossible.
+        """
+        counts = np.bincount(self.train.tokens, minlength=self.n_in) + 1
+        nats = -np.log(counts / counts.sum())
+        of_held_out, of_train = nats[self.held_out.tokens].mean(), nats[self.train.tokens].mean()
+        return Trivial(float(of_held_out * self.units_per_nat), float(of_train))
+
+    def described(self) -> dict[str, Any]:
+        """Return what tells it from others, as `json.dumps` takes it."""
+        return {
+            "task": "TextTask", "vocabulary": "".join(self.train.vocabulary),
+            "train": _hash([self.train.tokens]), "held_out": _hash([self.held_out.tokens]),
+        }  # fmt: skip
+
+
+class PianoRollTask(DataTask):
+    """Predict the next frame of music: piano rolls as a task.
+
+    Pieces are cut into subsequences of at most L frames, as by `piano_roll_batches`; a batch draws B of them, all
+    equally likely, with replacement. The state begins at zero in each (truncated BPTT), the first input is the true
+    frame before, or zeros at the start of a piece. The loss of a batch is a mean over its frames, in nats. T is L, or
+    the longest piece where that is shorter.
+
+    Measured is every piece that is held out, whole, in nats per frame: as `evaluation_batches`.
+
+    Parameters
+    ----------
+    train, held_out : sequence of (T, N) arrays
+        Pieces, as in `PianoRolls`. `rolls.task()` makes it of a set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no such pieces.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> scale = np.eye(88, dtype=np.uint8)[39:47]
+    >>> task = PianoRollTask(train=[scale, scale[:5]], held_out=[scale[2:]])
+    >>> task.sample(seed=0, index=0, batch_size=3, length=5).inputs.shape
+    (5, 3, 88)
+    """
+
+    loss = "bernoulli"
+    tokens = False
+    unit = "nats per frame"
+
+    def __init__(self, train: Sequence[NDArray[Any]], held_out: Sequence[NDArray[Any]]) -> None:
+        self.train, self.held_out = checked_pieces(train, "train"), checked_pieces(held_out, "held_out")
+        self.n_in = self.n_out = self.train[0].shape[1]
+        if self.held_out[0].shape[1] != self.n_in:
+            raise ValueError(
+                f"held_out has pieces of {self.held_out[0].shape[1]} notes; expected {self.n_in}, as train has. Take "
+                f"both from one set."
+            )
+        self.longest = max(len(piece) for piece in (*self.train, *self.held_out))
+        self._spans: dict[tuple[bool, int], NDArray[np.int64]] = {}
+
+    def __repr__(self) -> str:
+        return f"PianoRollTask({len(self.train)} pieces, {len(self.held_out)} held out)"
+
+    def steps(self, length: int) -> int:
+        """Return T: the length, or the longest piece."""
+        return min(length, self.longest)
+
+    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
+        """Draw subsequences into the room that `empty` made."""
+        training = purpose == counter.TRAIN
+        pieces = self.train if training else self.held_out
+        if (training, length) not in self._spans:
+            self._spans[training, length] = spans_of(pieces, length)
+        spans = self._spans[training, length]
+        for r, rows in enumerate(self._draws(len(spans), batch, seed, purpose, index)):
+            write_spans(Batch(*(part[r] for part in batch)), pieces, spans[rows], None)
+
+    def held_out_batches(self, dtype: str) -> Iterator[Batch]:
+        """Yield the held-out pieces, whole; the longest together, so that little is padding."""
+        return evaluation_batches(self.held_out, PIECES, dtype=dtype, bucket=-(-len(self.held_out) // PIECES))
+
+    def trivial(self, length: int = 1) -> Trivial:
+        """Return what knowing how often each note sounds in the pieces to train on reaches; `length` is not used.
+
+        Returns
+        -------
+        Trivial
+            Nats per frame; error of what is held out, loss of what is trained on. A note is counted half a frame more
+            than it sounds, and than it is silent, so that none is impossible.
+        """
+        train, held_out = np.concatenate(self.train), np.concatenate(self.held_out)
+        p = (train.sum(axis=0, dtype=np.float64) + 0.5) / (len(train) + 1)
+
+        def nats(frames: NDArray[Any]) -> float:
+            sounding = frames.mean(axis=0, dtype=np.float64)
+            return float(-(sounding * np.log(p) + (1 - sounding) * np.log1p(-p)).sum())
+
+        return Trivial(nats(held_out), nats(train))
+
+    def described(self) -> dict[str, Any]:
+        """Return what tells it from others, as `json.dumps` takes it."""
+        return {"task": "PianoRollTask", "train": _hash(self.train), "held_out": _hash(self.held_out)}
+
+
+def _in_text(name: str, text: Text, length: int) -> int:
+    """Return a length for which the text has a window, and a character after it."""
+    if length >= text.tokens.size:
+        raise ValueError(
+            f"length is {length}, and {name} has {text.tokens.size} characters; expected fewer than that. Give a "
+            f"shorter length, or a longer text."
+        )
+    return length
+
+
+def _hash(arrays: Sequence[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype.str}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
