@@ -69,7 +69,7 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
     if type(name) is str and (found := _KNOWN.get((package, name))) is not None:
         return found
     if not isinstance(name, str):
-        if isinstance(name, kind) if kind is not None else callable(getattr(name, "fill", name)):
+        if isinstance(name, kind) if kind is not None else callable(getattr(name, "sample", name)):
             return name
         kinds = [one.__name__ for one in getattr(kind, "__args__", (kind,)) if one is not None]
         wanted = " or a ".join(["a name", *kinds])

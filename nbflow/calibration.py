@@ -12,7 +12,7 @@ from nbflow.batches import Source
 from nbflow.network import Network
 from nbflow.recipe import Recipe, check_recipe
 from nbflow.records import Calibration, Floats
-from nbflow.task import Task
+from nbflow.task import Sampler
 from nbflow.train import train
 
 LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -21,7 +21,7 @@ LOW, HIGH = 0.5, 10.0
 
 
 def calibrate_threshold(
-    net: Network, theta: Floats, task: str | Task | Source, recipe: Recipe, *, updates: int = 1000, seed: int = 0
+    net: Network, theta: Floats, task: str | Sampler | Source, recipe: Recipe, *, updates: int = 1000, seed: int = 0
 ) -> Calibration:
     """Train without clipping for some updates, and tell how large the gradients are.
 
@@ -37,7 +37,7 @@ def calibrate_threshold(
     net : Network
     theta : array of shape (P,) or (R, P)
         Where to begin; it is not changed.
-    task : str, Task or function of the update that returns a Batch
+    task : str, Task, task of a user's data, or function of the update that returns a Batch
     recipe : Recipe
         As for `nbflow.train`. Its `clip` is left out; `max_updates` is `updates`, and nothing is evaluated.
     updates : int

@@ -123,8 +123,7 @@ def evaluate(
     ----------
     net : Network
     theta : array of shape (P,) or (R, P)
-    task : str, Task, or a task of a user's data
-        See `nbflow.data` for the last.
+    task : str, Task, or task of a user's data (see `nbflow.data`)
     length : int or tuple of two ints
         The length, or the smallest and the largest. None for a user's data, of which all that is held out is measured.
     size : int

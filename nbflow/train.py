@@ -14,13 +14,13 @@ from nbflow.recipe import Recipe
 from nbflow.records import Floats
 from nbflow.resume import Keeper
 from nbflow.run import Callback, Run
-from nbflow.task import Task
+from nbflow.task import Sampler
 
 
 def train(
     net: Network,
     theta: Floats,
-    task: str | Task | Source,
+    task: str | Sampler | Source,
     recipe: Recipe,
     *,
     seed: int = 0,
@@ -36,7 +36,7 @@ def train(
     net : Network
     theta : array of shape (P,) or (R, P)
         Where to begin; it is not changed.
-    task : str, Task or function of the update that returns a Batch
+    task : str, Task, task of a user's data (see `nbflow.data`), or function of the update that returns a Batch
         A task's sequences come from the counter stream of `seed`; replica r's are the same for every R. A function's
         batches must have R in front if theta has it; such a run is not evaluated.
     recipe : Recipe

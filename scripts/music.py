@@ -186,6 +186,7 @@ class Result:
     best_epoch: int = 0
     best_valid: float = math.inf
     test: float = math.nan
+    by_frequency: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     updates: int = 0
     interrupted: bool = False
@@ -332,6 +333,8 @@ def experiment(options: Options, rolls: PianoRolls, console: Console) -> Result:
     with display(options, console) as show:
         training = Training(options, rolls, show)
         result = training.go()
+    # What knowing how often each note sounds in the training set reaches, and nothing of what came before.
+    result.by_frequency = {part: rolls.task(part).trivial().error for part in SPLITS[1:]}
     if result.epochs and math.isfinite(result.best_valid):
         result.test = Measure(training.net, rolls.test)(result.theta)
     return result
@@ -408,6 +411,8 @@ def table(options: Options, result: Result) -> Table:
     found.add_column("test", justify="right")
     found.add_row(f"this run: {options.hidden} {options.cell} units, best epoch {result.best_epoch}",
                   f"{result.best_valid:.3f}", f"{result.test:.3f}", style="bold", end_section=True)  # fmt: skip
+    if result.by_frequency:
+        found.add_row("every note by its frequency alone", *(f"{result.by_frequency[part]:.3f}" for part in SPLITS[1:]))
     for network, test in known.rows():
         found.add_row(f"other people's: {network}", "", test)
     return found
@@ -491,6 +496,7 @@ def document(options: Options, rolls: PianoRolls, result: Result) -> dict[str, A
         "machine": machine(),
         "result": {
             "unit": "nats per frame", "best_epoch": result.best_epoch, "valid": result.best_valid, "test": result.test,
+            "by_frequency": result.by_frequency,
             "epochs": result.epochs, "updates": result.updates, "seconds": result.seconds, "ended": result.ended,
         },
         "history": result.history,

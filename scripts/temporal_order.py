@@ -32,6 +32,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
+from nbflow.task import Trivial
 
 Method = Literal["sgd", "clip", "omega", "clip+omega"]
 TITLES: dict[str, str] = {
@@ -40,9 +41,6 @@ TITLES: dict[str, str] = {
     "omega": "SGD + Omega",
     "clip+omega": "SGD + clipping + Omega",
 }
-# The error of knowing nothing but how often each answer is right, in percent.
-CHANCE = {"temporal_order": 75.0, "temporal_order_3bit": 87.5, "addition": 36.0, "multiplication": 23.3,
-          "permutation": 50.0}  # fmt: skip
 
 
 # Penalties of the gain; they are the ones that are reduced over steps.
@@ -307,21 +305,40 @@ def table(options: Options, results: Sequence[Result]) -> Table:
     for result in results:
         found.add_column(result.title, justify="right")
     words = (f"solved: below {below}", "first update below, median", "each network, thousands", f"stays below {below}",
-             "final error, median", "non-finite gradients", "network updates/s")  # fmt: skip
+             "final error, median", "final loss, median", "non-finite gradients", "network updates/s")  # fmt: skip
     for what, *values in zip(words, *map(cells, results), strict=True):
         found.add_row(what, *values)
+    guess = guessing(options)
+    if guess is not None:
+        found.add_row("error, loss of guessing", *[f"{percent(guess.error)}, {guess.loss:.3g}"] * len(results))
     if any(result.run.interrupted for result in results):
         found.add_row("stopped early", *(f"at {r.run.updates:,}" if r.run.interrupted else "" for r in results))
     return found
 
 
+def guessing(options: Options) -> Trivial | None:
+    """Return what whoever remembers nothing reaches, if the task tells: the mean over the lengths."""
+    trivial = nf.load_task(options.task).trivial
+    if trivial is None:
+        return None
+    low, high = nf.Recipe(lengths=options.length).length_range
+    found = [trivial(length) for length in range(low, high + 1)]
+    return Trivial(*(statistics.fmean(part) for part in zip(*found, strict=True)))
+
+
+def percent(part: float) -> str:
+    """Say a part of one in percent, in three figures."""
+    return f"{100 * part:.3g} %"
+
+
 def cells(result: Result) -> list[str]:
     count, median = len(result.passages), result.median_passage
     error = f"{100 * statistics.median(result.errors):.1f} %" if result.errors else "-"
+    loss = f"{statistics.median(result.run.history['loss'][-1]):.3g}" if result.run.history else "-"
     passage = f"{median:,.0f}" if math.isfinite(median) else f"> {result.run.updates:,}"
     each = " ".join("-" if at is None else f"{at / 1000:g}" for at in result.passages)
-    return [f"{result.solved} of {count}", passage, each, f"{result.stays} of {count}", error, f"{result.nonfinite:,}",
-            f"{result.rate:,.0f}"]  # fmt: skip
+    return [f"{result.solved} of {count}", passage, each, f"{result.stays} of {count}", error, loss,
+            f"{result.nonfinite:,}", f"{result.rate:,.0f}"]  # fmt: skip
 
 
 def picture(options: Options, results: Sequence[Result]) -> Any:
@@ -331,8 +348,9 @@ def picture(options: Options, results: Sequence[Result]) -> Any:
     gains = {r.method: (r.gain["update"], r.gain["mean"]) for r in results}
     solved = 100 * options.solved_below
     error_levels = [plot.Level(solved, f"solved:\nbelow {solved:g} %")]
-    if options.task in CHANCE:
-        error_levels.append(plot.Level(CHANCE[options.task], f"guessing:\n{CHANCE[options.task]:g} %"))
+    guess = guessing(options)
+    if guess is not None:
+        error_levels.append(plot.Level(100 * guess.error, f"guessing:\n{percent(guess.error)}"))
     clipped = [plot.Level(options.threshold, f"threshold {options.threshold:g}:\nclipped above")]
     passing = [plot.Level(1.0, "above: explodes\n1: unchanged\nbelow: vanishes")]
     clipping = {r.method: clipped for r in results if "clip" in r.method and options.rule == "norm"}
@@ -349,9 +367,11 @@ def picture(options: Options, results: Sequence[Result]) -> Any:
 
 def document(options: Options, results: Sequence[Result], compiling: float) -> dict[str, Any]:
     """Return every setting and every number as JSON takes it."""
+    guess = guessing(options)
     found = {
         "options": asdict(options),
         "machine": machine(),
+        "guessing": None if guess is None else guess._asdict(),
         "seconds_before_first_update": compiling,
         "methods": {result.method: result.run.as_dict() | {"gain": result.gain} for result in results},
     }

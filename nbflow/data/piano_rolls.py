@@ -49,7 +49,7 @@ class PianoRolls(NamedTuple):
     valid: tuple[Roll, ...]
     test: tuple[Roll, ...]
 
-    def task(self, held_out: Literal["valid", "test"] = "valid") -> PianoRollTask:
+    def task(self, held_out: str = "valid") -> PianoRollTask:
         """Make a task that trains on one part and is measured on another.
 
         Parameters

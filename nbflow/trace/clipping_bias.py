@@ -11,7 +11,7 @@ from nbflow import _check
 from nbflow.gradient import backend_there
 from nbflow.network import Network
 from nbflow.records import Batch, ClippingBias, Distances, Floats, Kinds, RuleBias
-from nbflow.task import Task
+from nbflow.task import Sampler
 from nbflow.trace.bootstrap import distances, intervals, known_signs, noise
 from nbflow.trace.minibatches import Minibatches, check_minibatches, draw_minibatches, lengths, strength
 from nbflow.trace.ways import Way, named, way_of
@@ -22,7 +22,7 @@ Show = Callable[[str, int, int], None]
 def clipping_bias(
     net: Network,
     theta: Floats,
-    source: str | Task | Iterable[Batch],
+    source: str | Sampler | Iterable[Batch],
     clips: Sequence[Any] | Mapping[str, Any],
     *,
     length: int | tuple[int, int] | None = None,
@@ -149,7 +149,7 @@ def _of_rule(
 
 def _batches(net: Network, source: Any, length: Any, batch_size: Any, count: Any, seed: Any) -> Any:
     _check.network(net)
-    if not isinstance(source, str | Task):
+    if not isinstance(source, str | Sampler):
         return source
     if length is None:
         raise ValueError("length is None; expected the length of the task's sequences. Give length=50, say.")

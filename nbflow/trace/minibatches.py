@@ -12,11 +12,11 @@ from nbflow.evaluation import draw_length
 from nbflow.gradient import Buffers, gradient, workspace
 from nbflow.network import Network
 from nbflow.records import Batch, Floats
-from nbflow.task import Task, check_task
+from nbflow.task import Sampler, check_task
 
 
 def draw_minibatches(
-    net: Network, task: str | Task, length: int | tuple[int, int], batch_size: int, count: int, seed: int
+    net: Network, task: str | Sampler, length: int | tuple[int, int], batch_size: int, count: int, seed: int
 ) -> list[Batch]:
     """Draw minibatches of a task from the stream that training never sees."""
     found = check_task(net, task)
