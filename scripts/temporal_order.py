@@ -349,7 +349,7 @@ def picture(options: Options, results: Sequence[Result]) -> Any:
     solved = 100 * options.solved_below
     error_levels = [plot.Level(solved, f"solved:\nbelow {solved:g} %")]
     guess = guessing(options)
-    if guess is not None:
+    if guess is not None and guess.error < 0.95:  # above that the line would be the frame
         error_levels.append(plot.Level(100 * guess.error, f"guessing:\n{percent(guess.error)}"))
     clipped = [plot.Level(options.threshold, f"threshold {options.threshold:g}:\nclipped above")]
     passing = [plot.Level(1.0, "above: explodes\n1: unchanged\nbelow: vanishes")]
