@@ -13,9 +13,15 @@ Examples
 [(5, 2, 88)]
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from nbflow.data.piano_rolls import PianoRolls, evaluation_batches, piano_roll_batches, read_piano_rolls
-from nbflow.data.tasks import PianoRollTask, TextTask
 from nbflow.data.text import Text, read_text, text_batches
+
+if TYPE_CHECKING:
+    from nbflow.data.tasks import PianoRollTask, TextTask
 
 __all__ = [
     "PianoRollTask",
@@ -28,3 +34,12 @@ __all__ = [
     "read_text",
     "text_batches",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The readers need no compiler, and do not load it.
+    if name not in ("PianoRollTask", "TextTask"):
+        raise AttributeError(f"module 'nbflow.data' has no attribute {name!r}")
+    from nbflow.data import tasks
+
+    return getattr(tasks, name)
