@@ -98,8 +98,8 @@ def check_recipe(recipe: Any) -> Recipe:
 
 def describe(thing: Any) -> Any:
     """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name, data by their hash."""
-    if hasattr(thing, "described"):
-        return thing.described()
+    if hasattr(thing, "identity"):
+        return thing.identity()
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         return {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
     if isinstance(thing, np.ndarray | np.generic):

@@ -48,7 +48,7 @@ class DataTask(Sampler):
         """Yield all that is held out; the weights of all batches add up to 1."""
         raise NotImplementedError
 
-    def described(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it."""
         raise NotImplementedError
 
@@ -157,7 +157,7 @@ class TextTask(DataTask):
         of_held_out, of_train = nats[self.held_out.tokens].mean(), nats[self.train.tokens].mean()
         return Trivial(float(of_held_out * self.units_per_nat), float(of_train))
 
-    def described(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it."""
         return {
             "task": "TextTask", "vocabulary": "".join(self.train.vocabulary),
@@ -248,7 +248,7 @@ class PianoRollTask(DataTask):
 
         return Trivial(nats(held_out), nats(train))
 
-    def described(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it."""
         return {"task": "PianoRollTask", "train": _hash(self.train), "held_out": _hash(self.held_out)}
 
