@@ -55,12 +55,21 @@ class CudaLoop(Loop):
         self.sent: dict[str, Any] = {}
         self.rows = min(self.recipe.record_every, KEPT)
         self.row = 0  # the next row of HISTORY on the card
-        self.batches: Any = _SourceOnCard(self, source) if self.task is None else _TaskOnCard(self, self.task)
+        self.batches: Any
+        if self.task is None:
+            self.batches = _SourceOnCard(self, source)
+        elif isinstance(self.task, Task):
+            self.batches = _TaskOnCard(self, self.task)
+        else:
+            raise NotImplementedError(
+                f"task is {self.task!r}; expected a synthetic one, as backend 'cuda' does not draw from a user's data "
+                f"yet. Pass a function of the update that returns a Batch, or give backend='cpu'."
+            )
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
         self.evaluator = None
-        if self.task is not None and recipe.evaluate_every:
+        if isinstance(self.task, Task) and recipe.evaluate_every:
             self.evaluator = _EvaluatorOnCard(self, self.task, recipe.length_range, recipe.evaluate_size)
 
     def fit(self, shape: Shape) -> Any:

@@ -414,6 +414,16 @@ def test_a_penalty_of_another_kind_is_refused_by_its_name(penalty):
 
 
 @sim
+def test_data_of_a_user_are_refused_by_name():
+    from nbflow.data import Text
+
+    task = Text(np.arange(100, dtype=np.int32) % 3, ("a", "b", "c")).task()
+    net = nf.Network("tanh", 3, 4, 3)
+    with pytest.raises(NotImplementedError, match=r"^task is TextTask.* backend='cpu'"):
+        nf.train(net, np.zeros(net.size, np.float32), task, nf.Recipe(lengths=5), backend="cuda")
+
+
+@sim
 def test_a_threshold_that_follows_the_norms_is_refused_by_its_name():
     case = make_case("tanh", **SMALL)
     recipe = nf.Recipe(clip=nf.Clip("norm", "percentile"))

@@ -17,7 +17,7 @@ def build_sample(task, dtype):
     A thread draws four steps of a sequence, which share a block of random words.
     """
     plan_of, inputs_of, target_of, counts = task.plan, task.inputs, task.target, task.counts
-    tokens, classes = task.tokens, task.classes
+    counted, tokens, classes = task.counted, task.tokens, task.classes
     store_inputs, store_target = build_store(task.n_in), build_store(task.n_out)
     zero, one = dtype(0), dtype(1)
 
@@ -30,7 +30,7 @@ def build_sample(task, dtype):
             stream = (seed, purpose, r, index, b)
             plan = plan_of(stream, length)
             words = counter.draw(*stream, 1 + block)
-            share = one / dtype(batch)
+            share = one / dtype(batch * counted(length))
             for t in range(4 * block, min(4 * block + 4, steps)):
                 word, place = words[t - 4 * block], t * batch + b
                 if tokens:
