@@ -1,0 +1,405 @@
+"""Watch the gradient flow back through recurrent networks, with every cure for vanishing gradients, as they learn.
+
+The same R networks learn temporal order by each method: clipping alone; clipping with Omega, the penalty of gains that
+are not 1 (Pascanu, Mikolov, Bengio 2013; Goodfellow, Bengio, Courville 2016, section 10.11.2), by its immediate,
+detached and exact derivative; its logarithmic form; gradient flossing for the first updates, then clipping alone
+(Engelken 2023); the norm stabilizer (Krueger and Memisevic 2015); soft orthogonality (Vorontsov et al. 2017); and an
+LSTM without clip or penalty. Each has one setting, not tuned. At several moments of training the script keeps the
+gradient norm by lag, the histogram of gains, Lyapunov exponents, and the singular values of the Jacobian from the first
+state to the last.
+
+Along two of these trainings it compares the three derivatives of Omega: how far is the immediate one, which is what
+everybody uses, from the true one, and what does the true one cost? Ctrl-C ends early and keeps the methods that were
+done.
+
+Usage: python scripts/flow.py
+       python scripts/flow.py --methods none exact lstm --length 50 --updates 30000
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import flow_pictures as pictures
+import numpy as np
+import tyro
+from flow_measures import PAIRS, Comparison, Cost, Look, compare, costs, look, over_seeds, said
+from reporting import Show, console_here, machine, plain, progress, write
+from rich.console import Console
+from rich.table import Table
+
+import nbflow as nf
+from nbflow import plot
+from nbflow.records import Floats
+
+Method = Literal[
+    "none", "immediate", "detached", "exact", "log", "flossing", "norm_stabilizer", "orthogonality", "lstm"
+]
+TITLES: dict[str, str] = {
+    "none": "clipping alone",
+    "immediate": "Omega, immediate",
+    "detached": "Omega, detached",
+    "exact": "Omega, exact",
+    "log": "log Omega, immediate",
+    "flossing": "flossing first",
+    "norm_stabilizer": "norm stabilizer",
+    "orthogonality": "orthogonality",
+    "lstm": "LSTM, no cure",
+}
+# Whose trainings the derivatives of Omega are compared along.
+COMPARED = ("immediate", "exact")
+# Indices of batches that nothing else draws from the stream of evaluation.
+SEEN, ORBITS, COMPARISONS = 2**32 - 1, 2**32 - 2, 2**31
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is trained, what is looked at, and where the results go."""
+
+    methods: tuple[Method, ...] = (
+        "none", "immediate", "detached", "exact", "log", "flossing", "norm_stabilizer", "orthogonality", "lstm",
+    )  # fmt: skip
+    """Which cures to compare."""
+    task: str = "temporal_order"
+    """The task, by the name of its file in nbflow/tasks; its loss counts at the last step."""
+    length: int = 30
+    """L, the steps of a sequence."""
+    replicas: int = 5
+    """R, seeds of every method, trained side by side: other first weights and other sequences each."""
+    hidden: int = 50
+    """H, hidden units."""
+    batch_size: int = 20
+    """B, sequences in an update."""
+    updates: int = 10_000
+    """Updates of every network; a multiple of 100."""
+    lr: float = 0.01
+    """The learning rate of SGD."""
+    threshold: float = 1.0
+    """What the gradient is clipped to by norm, but for the LSTM."""
+    penalty: str = "squared"
+    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2 or log (log r)^2."""
+    alpha: float = 2.0
+    """The weight of Omega (mean over steps and sequences), of the logarithmic one too."""
+    flossing: float = 10.0
+    """The weight of gradient flossing."""
+    flossing_percent: int = 2
+    """The part of the updates, the first ones, that floss; each costs many times a plain update."""
+    norm_stabilizer: float = 1.0
+    """The weight of the norm stabilizer."""
+    orthogonality: float = 0.1
+    """The weight of soft orthogonality."""
+    moments: tuple[int, ...] = (0, 3, 10, 30, 100)
+    """When flow and spectra are looked at, in percent of the updates."""
+    comparisons: tuple[int, ...] = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+    """When the derivatives of Omega are compared, in percent of the updates."""
+    sequences: int = 100
+    """Fresh sequences that gradients and gains are seen on."""
+    few: int = 8
+    """Fresh sequences that spectra are measured on."""
+    orbit: int = 200
+    """Steps of those that Lyapunov exponents are measured along; the first quarter is not counted."""
+    k: int = 10
+    """How many Lyapunov exponents and singular values, the largest."""
+    batches: int = 10
+    """Minibatches that the derivatives are compared on, at each moment and for each seed."""
+    rounds: int = 200
+    """Rounds of timing the derivatives in turn."""
+    seed: int = 0
+    """Decides first weights and sequences."""
+    out: Path = Path("results")
+    """The folder for the pictures and the JSON."""
+    name: str = "flow"
+    """How these files are called."""
+
+
+@dataclass
+class Seen:
+    """What one method did: errors by update (n, R), looks and comparisons by percent of the updates."""
+
+    method: str
+    updates: list[int] = field(default_factory=list)
+    errors: list[list[float]] = field(default_factory=list)
+    nonfinite: int = 0
+    seconds: float = 0.0
+    looks: dict[int, Look] = field(default_factory=dict)
+    comparisons: dict[int, Comparison] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.method]
+
+    @property
+    def passages(self) -> list[int | None]:
+        """First evaluated update below 1 % for each network."""
+        below = np.array(self.errors) < 0.01
+        return [self.updates[int(seed.argmax())] if seed.any() else None for seed in below.T]
+
+
+# What is trained.
+
+
+def network(options: Options, method: str) -> tuple[nf.Network, Floats, nf.Task]:
+    """Return the network, the first weights of R of it, and the task."""
+    task = nf.load_task(options.task)
+    cell, init = ("lstm", "glorot") if method == "lstm" else ("tanh", "smart_tanh")
+    net = nf.Network(cell, task.n_in, options.hidden, task.n_out, loss=task.loss)
+    return net, nf.init(net, init, rng=options.seed, replicas=options.replicas), task
+
+
+def omega(options: Options, derivative: str) -> nf.Flow:
+    return nf.Flow(options.penalty, options.alpha, derivative=derivative, reduction="mean")
+
+
+def phases(options: Options, method: str) -> list[tuple[int, nf.Flow | None]]:
+    """Return what is added to the loss, and for how many percent of the updates."""
+    if method == "flossing":
+        return [(options.flossing_percent, nf.Flow(method, options.flossing)), (100 - options.flossing_percent, None)]
+    if method in ("none", "lstm"):
+        return [(100, None)]
+    if method == "log":
+        return [(100, nf.Flow(method, options.alpha, reduction="mean"))]
+    if method in ("norm_stabilizer", "orthogonality"):
+        return [(100, nf.Flow(method, getattr(options, method)))]
+    return [(100, omega(options, method))]
+
+
+def train(options: Options, method: str, show: Callable[[int], None]) -> tuple[Seen, dict[int, Floats]]:
+    """Train every seed by one method; return also the parameters at every percent of the updates."""
+    net, theta, task = network(options, method)
+    seen, every = Seen(method), options.updates // 100
+    kept = {0: theta}
+    for n, (percent, flow) in enumerate(phases(options, method)):
+        before = max(kept)
+
+        def keep(run: nf.Run, before: int = before) -> None:
+            kept[before + run.updates // every] = run.theta.copy()
+            show(before * every + run.updates)
+
+        recipe = nf.Recipe(
+            lr=options.lr, batch_size=options.batch_size, lengths=options.length, flow=flow,
+            clip=None if method == "lstm" else nf.Clip("norm", options.threshold), max_updates=percent * every,
+            record_every=every, evaluate_every=2 * every, evaluate_size=2000,
+        )  # fmt: skip
+        # A phase has sequences of its own: they are a function of the seed and of the update within it.
+        run = nf.train(net, kept[before], task, recipe, seed=options.seed + 1000 * n, callbacks=[keep])
+        if run.interrupted:
+            raise KeyboardInterrupt
+        seen.updates += [before * every + update for update in run.evaluations["update"]]
+        seen.errors += run.evaluations["error"]
+        seen.nonfinite += round(sum(map(sum, run.history["nonfinite"])))
+        seen.seconds += run.seconds
+    return seen, kept
+
+
+# What is looked at.
+
+
+def batch(options: Options, task: nf.Task, index: int, dtype: str = "float64", **sizes: int) -> nf.Batch:
+    """Return fresh sequences for R networks."""
+    sizes = {"batch_size": options.batch_size, "length": options.length, "replicas": options.replicas} | sizes
+    return task.sample(seed=options.seed, index=index, stream="evaluation", dtype=dtype, **sizes)
+
+
+def watch(options: Options, method: str, show: Show) -> Seen:
+    """Train by one method, and look at what came of it."""
+    title = TITLES[method]
+    seen, kept = train(options, method, lambda done: show(f"training: {title}", done, options.updates))
+    net, _, task = network(options, method)
+    sequences = batch(options, task, SEEN, batch_size=options.sequences)
+    orbits = batch(options, task, ORBITS, batch_size=options.few, length=options.orbit, replicas=1).inputs[0]
+    for n, moment in enumerate(options.moments):
+        show(f"looking at: {title}", n, len(options.moments))
+        seen.looks[moment] = look(net, kept[moment], sequences, orbits, options.k)
+    show(f"looking at: {title}", len(options.moments), len(options.moments))
+    if method in COMPARED:
+        minibatches = [batch(options, task, COMPARISONS + n) for n in range(options.batches)]
+        for n, moment in enumerate(options.comparisons):
+            show(f"derivatives: {title}", n, len(options.comparisons))
+            seen.comparisons[moment] = compare(net, kept[moment], minibatches, omega(options, "exact"))
+        show(f"derivatives: {title}", len(options.comparisons), len(options.comparisons))
+    return seen
+
+
+def time_derivatives(options: Options) -> dict[str, Cost]:
+    """Time the three derivatives in the shapes and the dtype of training."""
+    net, theta, task = network(options, "exact")
+    return costs(net, theta, batch(options, task, SEEN, net.dtype), omega(options, "exact"), options.rounds)
+
+
+def experiment(options: Options, console: Console) -> tuple[list[Seen], dict[str, Cost], float]:
+    """Watch every method, until the end or Ctrl-C; return what was seen, what derivatives cost, and the seconds."""
+    found: list[Seen] = []
+    cost: dict[str, Cost] = {}
+    started = time.perf_counter()
+    try:
+        with progress(console) as show:
+            for method in dict.fromkeys(options.methods):
+                found.append(watch(options, method, show))
+                console.print(f"Seen: {found[-1].title}.", highlight=False)
+            cost = time_derivatives(options)
+    except KeyboardInterrupt:
+        console.print("Stopped early; these are the methods that were done.", style="bold yellow")
+    return found, cost, time.perf_counter() - started
+
+
+# What is said of it.
+
+
+def span(values: Any, digits: str, logarithmic: bool = False) -> str:
+    """Say a mean over seeds and its interval: how far it reaches or, of a geometric mean, the factor."""
+    mean, _, high = over_seeds(values, logarithmic)
+    if not np.isfinite(high):
+        return f"{mean:{digits}}"
+    return f"{mean:{digits}} ×÷{high / mean:.2g}" if logarithmic else f"{mean:{digits}} ±{high - mean:{digits}}"
+
+
+def table(options: Options, found: Sequence[Seen]) -> Table:
+    """Return what became of every method at the last moment."""
+    last = max(options.moments)
+    title = f"After {last} % of {options.updates:,} updates; means over {options.replicas} seeds (95 % interval)"
+    rows = Table(title=title, title_justify="left")
+    rows.add_column("method", no_wrap=True)
+    words = ("under 1 %", "first at update", "wrong at the end (%)", "gradient left", "median gain",
+             "largest exponent (nats/step)", "largest singular value", "seconds")  # fmt: skip
+    for word in words:
+        rows.add_column(word, justify="right")
+    for seen in found:
+        at = seen.looks[last]
+        passages = [passage for passage in seen.passages if passage is not None]
+        rows.add_row(
+            seen.title, f"{len(passages)} of {options.replicas}", " ".join("-" if p is None else f"{p:,}" for p in seen.passages),
+            " ".join(f"{100 * error:.1f}" for error in seen.errors[-1]), span(at.by_lag[:, -1], ".2g", True),
+            span(at.median_gain, ".2f", True), span(at.exponents[:, 0], ".3f"), span(at.singular[:, 0], ".2g", True),
+            f"{seen.seconds:.1f}",
+        )  # fmt: skip
+    return rows
+
+
+def moments_table(options: Options, found: Sequence[Seen]) -> Table:
+    """Return how much of the gradient is left at the first step, along training."""
+    rows = Table(
+        title=f"Gradient at the first step over that at the last, {options.length} steps later", title_justify="left"
+    )
+    rows.add_column("method", no_wrap=True)
+    for moment in options.moments:
+        rows.add_column(f"update {moment * options.updates // 100:,}", justify="right")
+    for seen in found:
+        rows.add_row(seen.title, *(span(seen.looks[m].by_lag[:, -1], ".2g", True) for m in options.moments))
+    return rows
+
+
+def derivatives_table(options: Options, seen: Seen) -> Table:
+    """Return cosine and norm ratio between the derivatives of Omega, along training."""
+    title = f"The derivatives of Omega, while training by {seen.title}; means over seeds (95 % interval)"
+    rows = Table(title=title, title_justify="left")
+    for word in ("update", *(words for _, _, _, words in SAID), "Omega"):
+        rows.add_column(word, justify="right")
+    for moment, at in seen.comparisons.items():
+        cells = [span(getattr(at, what)[part][said(PAIRS[pair])], ".2f") for what, part, pair, _ in SAID]
+        rows.add_row(f"{moment * options.updates // 100:,}", *cells, f"{over_seeds(at.omega, True).mean:.1e}")
+    return rows
+
+
+# What the table says of a comparison: cosine or ratio, of which part, of which pair, and how it is called.
+SAID = (
+    ("cosine", "all", 0, "cosine, immediate and exact"), ("cosine", "w_rec", 0, "the same, w_rec alone"),
+    ("cosine", "step", 0, "the same, with the loss"), ("cosine", "all", 1, "cosine, detached and exact"),
+    ("cosine", "step", 1, "the same, with the loss"), ("cosine", "w_rec", 2, "cosine, immediate and detached, w_rec alone"),
+    ("ratio", "all", 0, "norm, immediate / exact"), ("ratio", "all", 1, "norm, detached / exact"),
+)  # fmt: skip
+
+
+def document(options: Options, found: Sequence[Seen], cost: dict[str, Cost], seconds: float) -> dict[str, Any]:
+    """Return every setting and the numbers as JSON takes it."""
+    methods = {}
+    for seen in found:
+        methods[seen.method] = {
+            "title": seen.title, "updates": seen.updates, "errors": seen.errors, "passages": seen.passages,
+            "nonfinite": seen.nonfinite, "seconds": seen.seconds,
+            "looks": {moment: lists(at._asdict()) for moment, at in seen.looks.items()},
+            "comparisons": {moment: lists(at._asdict()) for moment, at in seen.comparisons.items()},
+        }  # fmt: skip
+    costs = {name: one._asdict() for name, one in cost.items()}
+    found_here = {"options": asdict(options), "machine": machine(), "seconds": seconds, "costs": costs,
+                  "gain_edges": pictures.EDGES.tolist(), "methods": methods}  # fmt: skip
+    return {key: plain(value) for key, value in found_here.items()}
+
+
+def lists(thing: Any) -> Any:
+    """Return arrays, at any depth of dictionaries, as lists."""
+    if isinstance(thing, dict):
+        return {key: lists(value) for key, value in thing.items()}
+    return np.asarray(thing).tolist()
+
+
+def report(options: Options, found: Sequence[Seen], cost: dict[str, Cost], seconds: float, console: Console) -> None:
+    """Print tables, write the JSON and draw the pictures."""
+    console.print(table(options, found), moments_table(options, found))
+    compared = [seen for seen in found if seen.comparisons]
+    for seen in compared:
+        console.print(derivatives_table(options, seen))
+    for name, one in cost.items():
+        console.print(f"A gradient with Omega, {name}: {one.median:.2f} times a plain one ({one.low:.2f} to "
+                      f"{one.high:.2f}; median of {options.rounds} rounds, 95 % interval).", highlight=False)  # fmt: skip
+    drawn = {"lags": pictures.lags(options, found), "gains": pictures.gains(options, found),
+             "spectra": pictures.spectra(options, found)}  # fmt: skip
+    if compared:
+        drawn["derivatives"] = pictures.derivatives(options, compared)
+    text = json.dumps(document(options, found, cost, seconds), allow_nan=False)
+    files = {"numbers": write(options.out / f"{options.name}.json", text)}
+    files |= {what: plot.save(one, options.out / f"{options.name}_{what}.png") for what, one in drawn.items()}
+    for what, file in files.items():
+        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
+    console.print(f"{seconds:.0f} s", highlight=False)
+
+
+def check(options: Options) -> None:
+    """Refuse what would end in nonsense; the rest is refused by nbflow."""
+    if options.updates < 100 or options.updates % 100:
+        raise ValueError(f"updates is {options.updates}; expected a multiple of 100. Give another number.")
+    if not options.methods:
+        raise ValueError("methods is empty; expected at least one. Name one, as in --methods none.")
+    for name in ("replicas", "sequences", "few", "k", "batches", "rounds"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; expected at least 1. Give a larger one.")
+    if options.few > options.sequences:
+        raise ValueError(f"few is {options.few}; expected at most sequences, {options.sequences}. Give a smaller one.")
+    if not 1 <= options.flossing_percent <= 99:
+        raise ValueError(f"flossing_percent is {options.flossing_percent}; expected 1 to 99. The default is 2.")
+    for name in ("moments", "comparisons"):
+        percents = getattr(options, name)
+        if not percents or list(percents) != sorted(set(percents)) or percents[0] < 0 or percents[-1] > 100:
+            raise ValueError(f"{name} is {percents}; expected rising percents from 0 to 100. Give other ones.")
+
+
+def run(options: Options, console: Console) -> int:
+    """Train, look and report; return the exit code."""
+    try:
+        check(options)
+        found, cost, seconds = experiment(options, console)
+    except (OSError, TypeError, ValueError, NotImplementedError, FloatingPointError) as error:
+        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        return 2
+    if not found:
+        console.print("Nothing was done, and nothing is written.", style="bold yellow")
+        return 1
+    report(options, found, cost, seconds, console)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    try:
+        return run(options, console_here())
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The four pictures of scripts/flow.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from flow_measures import EDGES, PAIRS, over_seeds, said
+
+from nbflow import plot
+
+COLUMNS = 3
+# Below this a gradient or a singular value counts as gone; axes end there.
+GONE = 1e-8
+PARTS = {
+    "all": "cosine, all parameters",
+    "w_rec": "cosine, w_rec alone",
+    "step": "cosine, loss and alpha Omega\ntogether (what is followed)",
+}
+
+
+@contextmanager
+def page(title: str, words: str, size: tuple[float, float], head: float = plot.HEAD) -> Iterator[Any]:
+    """Give a figure with a title and a few lines at its top."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    height = size[1] + head
+    with rc_context(plot.STYLE):
+        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - head / height), h_pad=0.07, w_pad=0.07)
+        found = Figure(figsize=(size[0], height), dpi=100, layout=layout)
+        found.text(0.1 / size[0], 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
+        found.text(0.1 / size[0], 1 - 0.42 / height, words, fontsize=10, color=plot.FAINT, va="top", linespacing=1.4)
+        yield found
+
+
+def colours(count: int) -> Any:
+    """Return colours that darken with time; told apart by colour-blind readers and in grey."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis_r"](np.linspace(0.08, 1.0, count))
+
+
+def about(options: Any) -> str:
+    return (f"{options.task.replace('_', ' ').capitalize()}, {options.length} steps, {options.hidden} hidden units, "
+            f"{options.replicas} seeds a method")  # fmt: skip
+
+
+def _panels(
+    picture: Any, options: Any, found: Sequence[Any], draw: Callable[[Any, Any, Any], None], y: str, x: str
+) -> None:
+    """Draw a panel for each method, a line for each moment."""
+    rows = -(-len(found) // COLUMNS)
+    grid = picture.subplots(rows, min(COLUMNS, len(found)), sharex=True, sharey=True, squeeze=False)
+    shades = colours(len(options.moments))
+    for k, axes in enumerate(grid.flat):
+        if k >= len(found):
+            axes.set_axis_off()
+            continue
+        learnt = sum(passage is not None for passage in found[k].passages)
+        words = f"{found[k].title}: {learnt} of {options.replicas} learnt it"
+        axes.set_title(words, loc="left", fontsize=10.5, fontweight="bold")
+        for moment, shade in zip(options.moments, shades, strict=True):
+            draw(axes, found[k].looks[moment], (shade, f"{moment * options.updates // 100:,}"))
+        axes.grid(color="#E4E4E4", linewidth=0.6)
+        axes.set_axisbelow(True)
+        if k + COLUMNS >= len(found):
+            axes.set_xlabel(x)
+            axes.tick_params(labelbottom=True)
+    for line in grid:
+        line[0].set_ylabel(y)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    picture.legend(handles, labels, title="updates", loc="outside right upper", frameon=False)
+
+
+def lags(options: Any, found: Sequence[Any]) -> Any:
+    """Draw how much of the gradient is left after so many steps back, a panel for each method."""
+    title = "How much of the gradient is left on its way back in time?"
+    words = (
+        f"{about(options)}. Lines: the size of the gradient so many steps before the end, relative to the end; darker is "
+        f"later in training.\nA line that falls is a gradient that vanishes: what happened that far back is hard to "
+        f"learn from. A flat line at 1: it arrives as it was. Geometric means."
+    )
+
+    def draw(axes: Any, look: Any, style: Any) -> None:
+        mean, low, high = over_seeds(look.by_lag, logarithmic=True)
+        steps = np.arange(len(mean))
+        axes.plot(steps, mean, color=style[0], linewidth=2, label=style[1])
+        if style[1] == f"{options.moments[-1] * options.updates // 100:,}":
+            axes.fill_between(steps, low, high, color=style[0], alpha=0.15, linewidth=0)
+        axes.axhline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_yscale("log")
+
+    rows = -(-len(found) // COLUMNS)
+    with page(title, words, (12.5, 0.4 + 2.3 * rows)) as picture:
+        _panels(picture, options, found, draw, "gradient, relative\nto the last step", "steps back from the end")
+        low = min(look.by_lag[:, -1].min() for seen in found for look in seen.looks.values())
+        picture.axes[0].set_ylim(bottom=max(GONE, low / 3))
+    return picture
+
+
+def gains(options: Any, found: Sequence[Any]) -> Any:
+    """Draw the histogram of gains, a panel for each method."""
+    words = (
+        f"{about(options)}. The gain is the size of the gradient after one step back over its size before. Below 1 it "
+        f"shrinks, above 1 it grows.\nAll steps, fresh sequences and seeds; darker is later in training."
+    )
+
+    def draw(axes: Any, look: Any, style: Any) -> None:
+        axes.stairs(100 * look.gains.mean(axis=0), EDGES, color=style[0], linewidth=1.8, label=style[1])
+        axes.axvline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_xscale("log")
+
+    rows = -(-len(found) // COLUMNS)
+    with page("What one step back does to the gradient", words, (12.5, 0.4 + 2.1 * rows)) as picture:
+        _panels(picture, options, found, draw, "% of steps", "gain of the gradient")
+        picture.axes[0].set_xlim(1e-2, 1e1)
+    return picture
+
+
+def spectra(options: Any, found: Sequence[Any]) -> Any:
+    """Draw Lyapunov exponents and singular values, a row for each method."""
+    first, last = options.moments[0], options.moments[-1]
+    words = (
+        f"{about(options)}. The {options.k} largest of each, the largest in orange; open marks above the line: update "
+        f"{first * options.updates // 100:,}, full marks: update {last * options.updates // 100:,}.\nLeft: the rate at "
+        f"which directions grow or shrink along sequences of {options.orbit} steps. Right: by how much the state after "
+        f"{options.length} steps still depends on the first one."
+    )
+    with page("Which directions survive the way through time", words, (12.5, 0.8 + 0.52 * len(found))) as picture:
+        rates, values = picture.subplots(1, 2, sharey=True)
+        for row, seen in enumerate(found):
+            for moment, place, full in ((first, row - 0.2, False), (last, row + 0.2, True)):
+                look = seen.looks[moment]
+                _dots(rates, over_seeds(look.exponents), place, full)
+                _dots(values, over_seeds(np.maximum(look.singular, GONE / 10), True), place, full)
+        rates.set_yticks(range(len(found)), [seen.title for seen in found])
+        rates.invert_yaxis()
+        rates.set_xlabel("Lyapunov exponents (nats a step): below 0 a direction is forgotten")
+        values.set_xlabel(f"singular values of the Jacobian over {options.length} steps: below 1 it shrinks")
+        values.set_xscale("log")
+        values.set_xlim(left=GONE)
+        for axes, mark in ((rates, 0), (values, 1)):
+            axes.axvline(mark, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+            axes.grid(axis="x", color="#E4E4E4", linewidth=0.6)
+            axes.set_axisbelow(True)
+    return picture
+
+
+def _dots(axes: Any, spans: Any, place: float, full: bool) -> None:
+    """Draw one spectrum, and the interval of its largest member."""
+    rest, largest = plot.COLOURS[1], plot.COLOURS[0]
+    axes.plot(spans.mean, np.full(len(spans.mean), place), "o", color=rest, markersize=4, alpha=0.9,
+              markerfacecolor=rest if full else "white")  # fmt: skip
+    axes.plot([spans.low[0], spans.high[0]], [place, place], color=largest, linewidth=1.6)
+    axes.plot(spans.mean[0], place, "o", color=largest, markersize=6, markerfacecolor=largest if full else "white")
+
+
+def derivatives(options: Any, compared: Sequence[Any]) -> Any:
+    """Draw the cosines between the derivatives of Omega along training, a column for each training."""
+    words = (
+        f"{about(options)}. Cosine 1: same direction; 0: nothing in common; below 0: a step that makes Omega larger.\n"
+        f"Lines: means over seeds and {options.batches} minibatches; bands: 95 % intervals over seeds."
+    )
+    with page("How good is the usual derivative of Omega?", words, (10.5, 8.6)) as picture:
+        grid = picture.subplots(len(PARTS) + 1, len(compared), sharex=True, sharey="row", squeeze=False)
+        for column, seen in zip(grid.T, compared, strict=True):
+            column[0].set_title(f"while training by {seen.title}", loc="left", fontsize=11, fontweight="bold")
+            updates = [moment * options.updates // 100 for moment in seen.comparisons]
+            for axes, part in zip(column, PARTS, strict=False):
+                rows = [at.cosine[part] for at in seen.comparisons.values()]
+                _lines(axes, updates, rows, False)
+                axes.axhline(0, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+            _lines(column[-1], updates, [at.ratio["all"] for at in seen.comparisons.values()], True)
+            column[-1].axhline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+            column[-1].set(yscale="log", xlabel="updates")
+            column[-1].set_xscale("symlog", linthresh=max(updates[1] if len(updates) > 1 else 1, 1), linscale=0.4)
+        for axes, label in zip(grid[:, 0], (*PARTS.values(), "norm of the first / of the second,\nall parameters"),
+                               strict=True):  # fmt: skip
+            axes.set_ylabel(label)
+        picture.align_ylabels(grid[:, 0])
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        picture.legend(handles, labels, loc="outside lower center", ncols=len(PAIRS), frameon=False)
+    return picture
+
+
+def _lines(axes: Any, updates: Sequence[int], rows: Sequence[Any], logarithmic: bool) -> None:
+    for pair, colour, marker in zip(PAIRS, plot.COLOURS, "os^", strict=False):
+        spans = [over_seeds(row[said(pair)], logarithmic) for row in rows]
+        mean, low, high = (np.array(part) for part in zip(*spans, strict=True))
+        axes.plot(updates, mean, color=colour, linewidth=2, marker=marker, markersize=4, label=said(pair))
+        axes.fill_between(updates, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.grid(color="#E4E4E4", linewidth=0.6)
+    axes.set_axisbelow(True)
