@@ -310,7 +310,8 @@ def derivatives_table(options: Options, seen: Seen) -> Table:
 SAID = (
     ("cosine", "all", 0, "cosine, immediate and exact"), ("cosine", "w_rec", 0, "the same, w_rec alone"),
     ("cosine", "step", 0, "the same, with the loss"), ("cosine", "all", 1, "cosine, detached and exact"),
-    ("cosine", "step", 1, "the same, with the loss"), ("cosine", "w_rec", 2, "cosine, immediate and detached, w_rec alone"),
+    ("cosine", "step", 1, "the same, with the loss"),
+    ("cosine", "w_rec", 2, "cosine, immediate and detached, w_rec"),
     ("ratio", "all", 0, "norm, immediate / exact"), ("ratio", "all", 1, "norm, detached / exact"),
 )  # fmt: skip
 

@@ -19,8 +19,8 @@ PAIRS = (("immediate", "exact"), ("detached", "exact"), ("immediate", "detached"
 # What two derivatives are compared in: all of dOmega/dtheta, its part at w_rec, and what an update follows, the
 # gradient of the loss and alpha Omega together.
 PARTS = ("all", "w_rec", "step")
-# Edges of the histogram of gains, nine bins to a decade.
-EDGES = np.geomspace(1e-3, 1e2, 46)
+# Edges of the histogram of gains, 20 bins to a decade.
+EDGES = np.geomspace(1e-2, 1e1, 61)
 
 
 class Span(NamedTuple):

@@ -14,11 +14,7 @@ from nbflow import plot
 COLUMNS = 3
 # Below this a gradient or a singular value counts as gone; axes end there.
 GONE = 1e-8
-PARTS = {
-    "all": "cosine, all parameters",
-    "w_rec": "cosine, w_rec alone",
-    "step": "cosine, loss and alpha Omega\ntogether (what is followed)",
-}
+PARTS = {"all": "cosine,\nall parameters", "w_rec": "cosine,\nw_rec alone", "step": "cosine, with\nthe loss"}
 
 
 @contextmanager
@@ -73,29 +69,30 @@ def _panels(
     for line in grid:
         line[0].set_ylabel(y)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    picture.legend(handles, labels, title="updates", loc="outside right upper", frameon=False)
+    labels = [f"after {label} updates" for label in labels]
+    picture.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
 
 
 def lags(options: Any, found: Sequence[Any]) -> Any:
     """Draw how much of the gradient is left after so many steps back, a panel for each method."""
     title = "How much of the gradient is left on its way back in time?"
     words = (
-        f"{about(options)}. Lines: the size of the gradient so many steps before the end, relative to the end; darker is "
-        f"later in training.\nA line that falls is a gradient that vanishes: what happened that far back is hard to "
-        f"learn from. A flat line at 1: it arrives as it was. Geometric means."
+        f"{about(options)}. The size of the gradient so many steps before the end of a sequence, relative to the end.\n"
+        "A line that falls is a gradient that vanishes: what happened that far back is hard to learn from. Flat, at 1: it "
+        "arrives as it was.\nThick lines: geometric means over sequences and seeds, darker is later in training. Thin "
+        "lines: each seed at the end of training."
     )
 
     def draw(axes: Any, look: Any, style: Any) -> None:
-        mean, low, high = over_seeds(look.by_lag, logarithmic=True)
-        steps = np.arange(len(mean))
-        axes.plot(steps, mean, color=style[0], linewidth=2, label=style[1])
+        mean = over_seeds(look.by_lag, logarithmic=True).mean
+        axes.plot(mean, color=style[0], linewidth=2.2, label=style[1])
         if style[1] == f"{options.moments[-1] * options.updates // 100:,}":
-            axes.fill_between(steps, low, high, color=style[0], alpha=0.15, linewidth=0)
+            axes.plot(look.by_lag.T, color=style[0], linewidth=0.7, alpha=0.5)
         axes.axhline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         axes.set_yscale("log")
 
     rows = -(-len(found) // COLUMNS)
-    with page(title, words, (12.5, 0.4 + 2.3 * rows)) as picture:
+    with page(title, words, (12.5, 0.8 + 2.3 * rows), plot.HEAD + 0.2) as picture:
         _panels(picture, options, found, draw, "gradient, relative\nto the last step", "steps back from the end")
         low = min(look.by_lag[:, -1].min() for seen in found for look in seen.looks.values())
         picture.axes[0].set_ylim(bottom=max(GONE, low / 3))
@@ -105,8 +102,8 @@ def lags(options: Any, found: Sequence[Any]) -> Any:
 def gains(options: Any, found: Sequence[Any]) -> Any:
     """Draw the histogram of gains, a panel for each method."""
     words = (
-        f"{about(options)}. The gain is the size of the gradient after one step back over its size before. Below 1 it "
-        f"shrinks, above 1 it grows.\nAll steps, fresh sequences and seeds; darker is later in training."
+        f"{about(options)}. The gain: the size of the gradient after one step back over its size before.\nBelow 1 "
+        f"it shrinks, above 1 it grows. All steps, fresh sequences and seeds; darker is later in training."
     )
 
     def draw(axes: Any, look: Any, style: Any) -> None:
@@ -115,9 +112,9 @@ def gains(options: Any, found: Sequence[Any]) -> Any:
         axes.set_xscale("log")
 
     rows = -(-len(found) // COLUMNS)
-    with page("What one step back does to the gradient", words, (12.5, 0.4 + 2.1 * rows)) as picture:
+    with page("What one step back does to the gradient", words, (12.5, 0.8 + 2.1 * rows)) as picture:
         _panels(picture, options, found, draw, "% of steps", "gain of the gradient")
-        picture.axes[0].set_xlim(1e-2, 1e1)
+        picture.axes[0].set_xlim(0.1, 10)
     return picture
 
 
@@ -162,10 +159,11 @@ def _dots(axes: Any, spans: Any, place: float, full: bool) -> None:
 def derivatives(options: Any, compared: Sequence[Any]) -> Any:
     """Draw the cosines between the derivatives of Omega along training, a column for each training."""
     words = (
-        f"{about(options)}. Cosine 1: same direction; 0: nothing in common; below 0: a step that makes Omega larger.\n"
+        f"{about(options)}.\nCosine 1: the same direction; 0: nothing in common. With the loss: loss and alpha Omega "
+        f"together, which training follows.\n"
         f"Lines: means over seeds and {options.batches} minibatches; bands: 95 % intervals over seeds."
     )
-    with page("How good is the usual derivative of Omega?", words, (10.5, 8.6)) as picture:
+    with page("How good is the usual derivative of Omega?", words, (10.5, 8.6), plot.HEAD + 0.2) as picture:
         grid = picture.subplots(len(PARTS) + 1, len(compared), sharex=True, sharey="row", squeeze=False)
         for column, seen in zip(grid.T, compared, strict=True):
             column[0].set_title(f"while training by {seen.title}", loc="left", fontsize=11, fontweight="bold")
@@ -173,12 +171,13 @@ def derivatives(options: Any, compared: Sequence[Any]) -> Any:
             for axes, part in zip(column, PARTS, strict=False):
                 rows = [at.cosine[part] for at in seen.comparisons.values()]
                 _lines(axes, updates, rows, False)
+                axes.set_ylim(-0.25, 1.08)
                 axes.axhline(0, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
             _lines(column[-1], updates, [at.ratio["all"] for at in seen.comparisons.values()], True)
             column[-1].axhline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
             column[-1].set(yscale="log", xlabel="updates")
             column[-1].set_xscale("symlog", linthresh=max(updates[1] if len(updates) > 1 else 1, 1), linscale=0.4)
-        for axes, label in zip(grid[:, 0], (*PARTS.values(), "norm of the first / of the second,\nall parameters"),
+        for axes, label in zip(grid[:, 0], (*PARTS.values(), "norm of one / the other,\nall parameters"),
                                strict=True):  # fmt: skip
             axes.set_ylabel(label)
         picture.align_ylabels(grid[:, 0])
