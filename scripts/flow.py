@@ -265,18 +265,18 @@ def table(options: Options, found: Sequence[Seen]) -> Table:
     title = f"After {last} % of {options.updates:,} updates; means over {options.replicas} seeds (95 % interval)"
     rows = Table(title=title, title_justify="left")
     rows.add_column("method", no_wrap=True)
-    words = ("under 1 %", "first at update", "wrong at the end (%)", "gradient left", "median gain",
-             "largest exponent (nats/step)", "largest singular value", "seconds")  # fmt: skip
+    words = ("under 1 %", "first at update (thousands)", "wrong at the end (%)", "gradient left", "median gain",
+             "largest exponent (nats/step)", "largest singular value")  # fmt: skip
     for word in words:
         rows.add_column(word, justify="right")
     for seen in found:
         at = seen.looks[last]
-        passages = [passage for passage in seen.passages if passage is not None]
+        passed = sum(passage is not None for passage in seen.passages)
         rows.add_row(
-            seen.title, f"{len(passages)} of {options.replicas}", " ".join("-" if p is None else f"{p:,}" for p in seen.passages),
+            seen.title, f"{passed} of {options.replicas}",
+            " ".join("-" if passage is None else f"{passage / 1000:g}" for passage in seen.passages),
             " ".join(f"{100 * error:.1f}" for error in seen.errors[-1]), span(at.by_lag[:, -1], ".2g", True),
             span(at.median_gain, ".2f", True), span(at.exponents[:, 0], ".3f"), span(at.singular[:, 0], ".2g", True),
-            f"{seen.seconds:.1f}",
         )  # fmt: skip
     return rows
 
@@ -284,7 +284,8 @@ def table(options: Options, found: Sequence[Seen]) -> Table:
 def moments_table(options: Options, found: Sequence[Seen]) -> Table:
     """Return how much of the gradient is left at the first step, along training."""
     rows = Table(
-        title=f"Gradient at the first step over that at the last, {options.length} steps later", title_justify="left"
+        title=f"The gradient that is left: at the first state over at the last, {options.length} steps later",
+        title_justify="left",
     )
     rows.add_column("method", no_wrap=True)
     for moment in options.moments:
@@ -346,8 +347,8 @@ def report(options: Options, found: Sequence[Seen], cost: dict[str, Cost], secon
     for seen in compared:
         console.print(derivatives_table(options, seen))
     for name, one in cost.items():
-        console.print(f"A gradient with Omega, {name}: {one.median:.2f} times a plain one ({one.low:.2f} to "
-                      f"{one.high:.2f}; median of {options.rounds} rounds, 95 % interval).", highlight=False)  # fmt: skip
+        words = f"{one.median:.2f} times a plain one ({one.low:.2f} to {one.high:.2f})"
+        console.print(f"Time of a gradient with Omega, {name}: {words}; median, 95 % interval.", highlight=False)
     drawn = {"lags": pictures.lags(options, found), "gains": pictures.gains(options, found),
              "spectra": pictures.spectra(options, found)}  # fmt: skip
     if compared:

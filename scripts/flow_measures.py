@@ -13,14 +13,15 @@ from scipy import stats
 
 import nbflow as nf
 from nbflow.records import Floats
+from nbflow.trace.interval import interval
 
 DERIVATIVES = ("immediate", "detached", "exact")
 PAIRS = (("immediate", "exact"), ("detached", "exact"), ("immediate", "detached"))
 # What two derivatives are compared in: all of dOmega/dtheta, its part at w_rec, and what an update follows, the
 # gradient of the loss and alpha Omega together.
 PARTS = ("all", "w_rec", "step")
-# Edges of the histogram of gains, 20 bins to a decade.
-EDGES = np.geomspace(1e-2, 1e1, 61)
+# Edges of the histogram of gains, 40 bins to a decade.
+EDGES = np.geomspace(1e-2, 1e2, 161)
 
 
 class Span(NamedTuple):
@@ -59,12 +60,9 @@ class Cost(NamedTuple):
 
 def over_seeds(values: Any, logarithmic: bool = False) -> Span:
     """Return the mean over the first axis, geometric if wanted, and Student's t interval."""
-    rows = np.asarray(values, float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rows = np.log(rows) if logarithmic else rows
-        mean, count = rows.mean(axis=0), len(rows)
-        half = stats.t.ppf(0.975, count - 1) * rows.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.nan * mean
-        found = (mean, mean - half, mean + half)
+    rows = np.moveaxis(np.asarray(values, float), 0, -1)
+    with np.errstate(divide="ignore", over="ignore"):
+        found = interval(np.log(rows) if logarithmic else rows)[:3]
         return Span(*(np.exp(part) if logarithmic else part for part in found))
 
 
@@ -88,10 +86,9 @@ def look(net: nf.Network, theta: Floats, batch: nf.Batch, orbits: Any, k: int) -
     """
     net, theta = precise(net), theta.astype(np.float64)
     k = min(k, len(net.cell_object.states) * net.n_hidden)
-    seen = nf.trace(net, theta, batch)
-    norms, gains = seen.delta_norm[:, ::-1], seen.gain
+    seen = nf.gains_by_lag(net, theta, batch)
+    left = seen.delta_norm.mean
     with np.errstate(divide="ignore"):
-        logs = np.log(norms).mean(axis=2)
         exponents = [
             nf.lyapunov_exponents(net, row, orbits, k, discard=len(orbits) // 4).values.mean(axis=0) for row in theta
         ]
@@ -100,9 +97,9 @@ def look(net: nf.Network, theta: Floats, batch: nf.Batch, orbits: Any, k: int) -
             for row, inputs in zip(theta, batch.inputs[:, :, : orbits.shape[1]], strict=True)
         ]
     return Look(
-        by_lag=np.exp(logs - logs[:, :1]),
-        gains=np.array([np.histogram(gain, EDGES)[0] / gain.size for gain in gains]),
-        median_gain=np.array([np.median(gain[np.isfinite(gain)]) for gain in gains]),
+        by_lag=left / left[:, :1],
+        gains=np.array([np.histogram(gain, EDGES)[0] / gain.size for gain in seen.gains]),
+        median_gain=np.nanmedian(seen.gains, axis=(1, 2)),
         exponents=np.array(exponents),
         singular=np.array(singular),
     )

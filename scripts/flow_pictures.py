@@ -77,7 +77,7 @@ def lags(options: Any, found: Sequence[Any]) -> Any:
     """Draw how much of the gradient is left after so many steps back, a panel for each method."""
     title = "How much of the gradient is left on its way back in time?"
     words = (
-        f"{about(options)}. The size of the gradient so many steps before the end of a sequence, relative to the end.\n"
+        f"{about(options)}. Size of the gradient so many steps before the end, relative to the end.\n"
         "A line that falls is a gradient that vanishes: what happened that far back is hard to learn from. Flat, at 1: it "
         "arrives as it was.\nThick lines: geometric means over sequences and seeds, darker is later in training. Thin "
         "lines: each seed at the end of training."
@@ -114,7 +114,9 @@ def gains(options: Any, found: Sequence[Any]) -> Any:
     rows = -(-len(found) // COLUMNS)
     with page("What one step back does to the gradient", words, (12.5, 0.8 + 2.1 * rows)) as picture:
         _panels(picture, options, found, draw, "% of steps", "gain of the gradient")
-        picture.axes[0].set_xlim(0.1, 10)
+        picture.axes[0].set_xlim(0.2, 5)
+        picture.axes[0].set_xticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+        picture.axes[0].set_xticks([], minor=True)
     return picture
 
 
