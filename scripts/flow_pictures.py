@@ -78,9 +78,9 @@ def lags(options: Any, found: Sequence[Any]) -> Any:
     title = "How much of the gradient is left on its way back in time?"
     words = (
         f"{about(options)}. Size of the gradient so many steps before the end, relative to the end.\n"
-        "A line that falls is a gradient that vanishes: what happened that far back is hard to learn from. Flat, at 1: it "
-        "arrives as it was.\nThick lines: geometric means over sequences and seeds, darker is later in training. Thin "
-        "lines: each seed at the end of training."
+        "A line that falls is a gradient that vanishes: what happened that far back is hard to learn from. Flat, at 1: "
+        "it arrives as it was.\nThick lines: geometric means over sequences and seeds, darker is later in training. "
+        "Thin lines: each seed at the end of training."
     )
 
     def draw(axes: Any, look: Any, style: Any) -> None:
