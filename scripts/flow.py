@@ -29,7 +29,7 @@ from typing import Any, Literal
 import flow_pictures as pictures
 import numpy as np
 import tyro
-from flow_measures import PAIRS, Comparison, Cost, Look, compare, costs, look, over_seeds, said
+from flow_measures import EDGES, PAIRS, Comparison, Cost, Look, compare, costs, look, over_seeds, said
 from reporting import Show, console_here, machine, plain, progress, write
 from rich.console import Console
 from rich.table import Table
@@ -329,7 +329,7 @@ def document(options: Options, found: Sequence[Seen], cost: dict[str, Cost], sec
         }  # fmt: skip
     costs = {name: one._asdict() for name, one in cost.items()}
     found_here = {"options": asdict(options), "machine": machine(), "seconds": seconds, "costs": costs,
-                  "gain_edges": pictures.EDGES.tolist(), "methods": methods}  # fmt: skip
+                  "gain_edges": EDGES.tolist(), "methods": methods}  # fmt: skip
     return {key: plain(value) for key, value in found_here.items()}
 
 

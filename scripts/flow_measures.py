@@ -111,7 +111,7 @@ def compare(net: nf.Network, theta: Floats, batches: Sequence[nf.Batch], flow: n
     alpha dOmega/dtheta is the gradient with Omega less the gradient without.
     """
     net, theta = precise(net), theta.astype(np.float64)
-    cosine = {part: {said(pair): [] for pair in PAIRS} for part in PARTS}
+    cosine: dict[str, dict[str, list[Any]]] = {part: {said(pair): [] for pair in PAIRS} for part in PARTS}
     ratio: dict[str, dict[str, list[Any]]] = {part: {said(pair): [] for pair in PAIRS} for part in PARTS}
     omega = []
     for batch in batches:
