@@ -94,8 +94,8 @@ def lags(options: Any, found: Sequence[Any]) -> Any:
     rows = -(-len(found) // COLUMNS)
     with page(title, words, (12.5, 0.8 + 2.3 * rows), plot.HEAD + 0.2) as picture:
         _panels(picture, options, found, draw, "gradient, relative\nto the last step", "steps back from the end")
-        low = min(look.by_lag[:, -1].min() for seen in found for look in seen.looks.values())
-        picture.axes[0].set_ylim(bottom=max(GONE, low / 3))
+        low = min(look.by_lag.min() for seen in found for look in seen.looks.values())
+        picture.axes[0].set_ylim(bottom=max(GONE, low / 2))
     return picture
 
 
