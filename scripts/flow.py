@@ -4,13 +4,12 @@ The same R networks learn temporal order by each method: clipping alone; clippin
 are not 1 (Pascanu, Mikolov, Bengio 2013; Goodfellow, Bengio, Courville 2016, section 10.11.2), by its immediate,
 detached and exact derivative; its logarithmic form; gradient flossing for the first updates, then clipping alone
 (Engelken 2023); the norm stabilizer (Krueger and Memisevic 2015); soft orthogonality (Vorontsov et al. 2017); and an
-LSTM without clip or penalty. Each has one setting, not tuned. At several moments of training the script keeps the
+LSTM without clip or penalty. Each has one setting, hardly tuned. At several moments of training the script keeps the
 gradient norm by lag, the histogram of gains, Lyapunov exponents, and the singular values of the Jacobian from the first
 state to the last.
 
-Along two of these trainings it compares the three derivatives of Omega: how far is the immediate one, which is what
-everybody uses, from the true one, and what does the true one cost? Ctrl-C ends early and keeps the methods that were
-done.
+Along two of these trainings it compares the three derivatives of Omega: how far is the immediate one, the usual one,
+from the true one, and what does the true one cost? Ctrl-C ends early and keeps the methods that were done.
 
 Usage: python scripts/flow.py
        python scripts/flow.py --methods none exact lstm --length 50 --updates 30000
