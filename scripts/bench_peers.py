@@ -399,7 +399,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.shapes: list[Shape] = options.shapes
         self.quick = options.quick
-        self.seconds, self.rounds = (0.1, 3) if options.quick else (1.5, 9)
+        self.seconds, self.rounds = (0.1, 3) if options.quick else (1.2, 9)
         self.thread_counts = sorted({1, cores()})
         self.unrolls = UNROLLS[:2] if options.quick else UNROLLS
         self.notes: list[str] = []
