@@ -27,12 +27,12 @@ def draw_length(lengths: tuple[int, int], seed: int, purpose: int, index: int) -
 
 
 class Evaluator:
-    """Room for evaluating R networks on `size` sequences of a task."""
+    """Room for evaluating R networks, of these numbers, on `size` sequences of a task."""
 
-    def __init__(self, net: Network, task: Task, lengths: tuple[int, int], replicas: int, size: int) -> None:
-        self.net, self.task, self.lengths, self.size = net, task, lengths, size
+    def __init__(self, net: Network, task: Task, lengths: tuple[int, int], replicas: Any, size: int) -> None:
+        self.net, self.task, self.lengths, self.replicas, self.size = net, task, lengths, replicas, size
         self.batch_size = min(PASS, size)
-        self._prepare(replicas, task.steps(lengths[1]))
+        self._prepare(len(replicas), task.steps(lengths[1]))
 
     def _prepare(self, replicas: int, most: int) -> None:
         """Make room for a pass of at most so many steps."""
@@ -56,7 +56,7 @@ class Evaluator:
 
         length = draw_length(self.lengths, seed, counter.EVALUATION, index)
         batch = self.task.empty(theta.shape[0], self.task.steps(length), self.batch_size, self.net.dtype)
-        self.task.fill(batch, seed, counter.EVALUATION, index, length)
+        self.task.fill(batch, seed, counter.EVALUATION, self.replicas, index, length)
         space = self.space
         space.fit(batch.weights.shape[1])
         space.point_to(theta, batch.inputs, None, batch.weights, None)
@@ -105,6 +105,6 @@ def evaluate(
     rows, single = _check.parameters(net, theta)
     found = check_task(net, task)
     lengths = _check.length_range("length", length, found.shortest)
-    evaluator = Evaluator(net, found, lengths, rows.shape[0], _check.count("size", size))
+    evaluator = Evaluator(net, found, lengths, np.arange(rows.shape[0]), _check.count("size", size))
     error = evaluator.error(rows, _check.count("seed", seed, 0), _check.count("index", index, 0))
     return float(error[0]) if single else error
