@@ -139,7 +139,9 @@ GARBLED = [b"\0" * 40, b"{", b"[1]", b'{"key":3}', b"\xff\xfe", b"{}", b"", b"["
 def test_garbled_lines_are_reported_by_number_kept_aside_and_read_no_more(path, text):
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], text, *lines[1:3], text, *lines[3:]]))
-    with pytest.warns(RuntimeWarning, match=r"line 2, 5, cut off or garbled; moved to runs.jsonl.garbled. The 5 others"):
+    with pytest.warns(
+        RuntimeWarning, match=r"line 2, 5, cut off or garbled; moved to runs.jsonl.garbled. The 5 others"
+    ):
         assert list(Store(path).read().values()) == ROWS
     assert (path.parent / "runs.jsonl.garbled").read_bytes() == b"line 2: " + text + b"\nline 5: " + text + b"\n"
     assert read(path) == ROWS
@@ -291,7 +293,9 @@ def test_processes_that_append_at_once_lose_nothing(path):
     rows = read(path)
     keys = [row["key"] for row in rows]
     assert len(set(keys)) == len(keys) == path.read_bytes().count(b"\n")
-    assert set(keys) == {row["key"] for row in ROWS} | {f"{name}-{k}" for name in ("a", "b", "c", "both") for k in range(60)}
+    assert set(keys) == {row["key"] for row in ROWS} | {
+        f"{name}-{k}" for name in ("a", "b", "c", "both") for k in range(60)
+    }
     assert len({row["who"] for row in rows if "who" in row}) > 1, "they did not run at once"
 
 
