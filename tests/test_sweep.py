@@ -108,7 +108,7 @@ def test_only_runs_that_may_differ_as_numbers_do_are_grouped():
 
 
 def test_a_run_that_stops_when_solved_stops_as_it_would_alone(path, threads):
-    how = changed(stop_when_solved=True, solved_below=0.8, evaluate_every=3, evaluate_size=50)
+    how = changed(stop_when_solved=True, solved_below=0.7, evaluate_every=3, evaluate_size=50)
     rows = sweep(path, how, 4, executor=threads).runs
     assert len({row["updates"] for row in rows}) > 1
     for row in rows:
@@ -327,7 +327,7 @@ def test_sweeps_that_run_at_once_on_one_store_share_the_work(path, monkeypatch):
     assert len(found[0].runs) == 12
     assert path.read_bytes().count(b"\n") == 12
     assert len(set(ran)) == 12
-    assert len(ran) <= 14
+    assert len(ran) < 24, "a group may be taken again between its end and its line, and is then only read"
     assert not (path.parent / "runs.jsonl.runs").exists()
 
 
