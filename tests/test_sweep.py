@@ -334,7 +334,7 @@ def test_sweeps_that_run_at_once_on_one_store_share_the_work(path, monkeypatch):
 LOCAL = """
 import sys, nbflow as nf
 if __name__ == "__main__":
-    recipe = nf.Recipe(lr=0.1, batch_size=3, lengths=(10, 14), max_updates=400, record_every=20, evaluate_every=100,
+    recipe = nf.Recipe(lr=0.1, batch_size=3, lengths=(10, 14), max_updates=200, record_every=20, evaluate_every=50,
                        evaluate_size=20, clip=nf.Clip("norm", 0.5))
     base = nf.Experiment("temporal_order", recipe, n_hidden=6)
     grid = nf.grid(base, {"init": ["sigmoid", "smart_tanh"], "recipe.lr": [0.05, 0.1]})
@@ -360,7 +360,7 @@ def start(script, path, *more):
 def expected(threads, tmp_path_factory):
     """What LOCAL's runs are, each trained alone in this process."""
     path = tmp_path_factory.mktemp("expected") / "runs.jsonl"
-    recipe = dataclasses.replace(RECIPE, max_updates=400, record_every=20, evaluate_every=100)
+    recipe = dataclasses.replace(RECIPE, max_updates=200, record_every=20, evaluate_every=50)
     grid = nf.grid(
         dataclasses.replace(BASE, recipe=recipe), {"init": ["sigmoid", "smart_tanh"], "recipe.lr": [0.05, 0.1]}
     )
