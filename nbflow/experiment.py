@@ -189,20 +189,26 @@ def structure(experiment: Experiment) -> str:
     found = json.loads(json.dumps(experiment.described))
     for name in ("init", "init_options"):  # which only make the first weights
         del found[name]
-    for *path, last in OWN:
-        part, place = experiment.recipe, found["recipe"]
-        for name in path:
-            part, place = getattr(part, name), place[name]
-        if part is not None and _is_number(getattr(part, last)):
-            place[last] = "of its own"
+    for path in OWN:
+        if _is_number(_own(experiment, path)):
+            *before, last = path
+            functools.reduce(lambda part, name: part[name], before, found["recipe"])[last] = "of its own"
     return json.dumps(found, sort_keys=True)
+
+
+def _own(experiment: Experiment, path: Sequence[str]) -> Any:
+    """Return what stands in a recipe at a path, None where it ends before."""
+    found: Any = experiment.recipe
+    for name in path:
+        found = getattr(found, name, None)
+    return found
 
 
 def joined(experiments: Sequence[Experiment]) -> Recipe:
     """Return one recipe for experiments of one structure, with an array (R,) where they may differ."""
     recipe = experiments[0].recipe
     for path in OWN:
-        values = [functools.reduce(lambda part, name: getattr(part, name, None), path, e.recipe) for e in experiments]
+        values = [_own(one, path) for one in experiments]
         if all(map(_is_number, values)):
             recipe = _changed(recipe, ".".join(path), list(path), np.array(values, np.float64))
     return recipe
@@ -215,7 +221,7 @@ def check_experiments(value: Any) -> list[Experiment]:
         raise TypeError("experiments is no list of Experiment. Write nbflow.grid(nbflow.Experiment(...), {...}).")
     for one in found:
         for path in OWN:
-            own = functools.reduce(lambda part, name: getattr(part, name, None), path, one.recipe)
+            own = _own(one, path)
             if isinstance(own, np.ndarray | list | tuple):
                 raise TypeError(
                     f"{'.'.join(path)} is {own!r:.60}; expected a number, for each run has its own. Use nbflow.grid."
@@ -229,4 +235,4 @@ def check_seeds(value: Any) -> list[int]:
         return list(range(_check.count("seeds", value)))
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or not len(value):
         raise TypeError(f"seeds is {value!r:.60}; expected how many, or a list of integers. Write seeds=10.")
-    return _check.replica_ids(list(dict.fromkeys(value)), len(set(value))).tolist()
+    return [int(one) for one in _check.replica_ids(list(dict.fromkeys(value)), len(set(value)))]

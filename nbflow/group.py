@@ -133,6 +133,7 @@ class Watch:
         self.stop, self.place, self.last, self.stopped = job.stop, progress_of(job.path), 0.0, False
 
     def __call__(self, run: Run) -> bool:
+        """Look, and be looked at, not at every row but now and then."""
         now = time.monotonic()
         if now - self.last < GLANCE:
             return False

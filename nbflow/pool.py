@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any
+from typing import Any, ClassVar
 
 # Runs are the parallel axis of a sweep: a thread for each process is as many as there are cores.
 ONE_THREAD = dict.fromkeys(
@@ -43,7 +43,7 @@ class _Process(SpawnProcess):
 
 
 class _Context(SpawnContext):
-    Process: Any = _Process
+    Process: ClassVar[Any] = _Process
 
 
 @contextlib.contextmanager

@@ -100,8 +100,8 @@ def describe(thing: Any) -> Any:
     """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name."""
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         # A schedule with numbers of its own: its name tells it from another with the same numbers.
-        name = {"function": f"{type(thing).__module__}.{type(thing).__qualname__}"} if callable(thing) else {}
-        return {**name, **{f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}}
+        own = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        return {"function": f"{type(thing).__module__}.{type(thing).__qualname__}", **own} if callable(thing) else own
     if isinstance(thing, np.ndarray | np.generic):
         return describe(thing.tolist())
     if isinstance(thing, dict):

@@ -188,7 +188,7 @@ def logrank(one: Any, two: Any) -> float:
     """
     from scipy import stats
 
-    if one.num_censored() + two.num_censored() == len(one) + len(two):  # nothing happened: there is nothing to tell them apart
+    if one.num_censored() + two.num_censored() == len(one) + len(two):  # nothing tells them apart
         return 1.0
     return float(stats.logrank(one, two).pvalue)
 

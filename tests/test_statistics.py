@@ -39,8 +39,9 @@ def test_intervals_of_rates_are_the_published_ones():
 
 def test_intervals_of_differences_are_the_published_ones():
     """Newcombe 1998 (differences), table II, method 10."""
-    published = {((56, 48), (70, 80)): (0.0524, 0.3339), ((9, 3), (10, 10)): (0.1705, 0.8090), ((6, 2), (7, 7)): (0.0582, 0.8062),
-                 ((5, 0), (56, 29)): (-0.0381, 0.1926), ((0, 0), (10, 20)): (-0.1611, 0.2775),
+    published = {((56, 48), (70, 80)): (0.0524, 0.3339), ((9, 3), (10, 10)): (0.1705, 0.8090),
+                 ((6, 2), (7, 7)): (0.0582, 0.8062), ((5, 0), (56, 29)): (-0.0381, 0.1926),
+                 ((0, 0), (10, 20)): (-0.1611, 0.2775),
                  ((10, 0), (10, 20)): (0.6791, 1.0)}  # fmt: skip
     for (solved, runs), ends in published.items():
         found = st.rate_difference(solved, runs)
