@@ -4,9 +4,9 @@ Three kinds of first weights times three methods: plain SGD, SGD with a clipped 
 penalty Omega. Every combination is trained with several seeds; a run counts as a success if fewer than 1 % of 10,000
 fresh sequences are wrong at any evaluation. Rates have Wilson intervals.
 
-The paper gave each run up to 5,000,000 updates. The default here gives 5,000, so that it ends in minutes; it shows where
-each method stands after that many, and nothing about who gets there in the end. `--budget 10` gives ten times as many,
-`--budget 1000` the paper's.
+The paper gave each run up to 5,000,000 updates. The default here gives 5,000, so that it ends in minutes; it shows
+where each method stands after that many, and nothing about who gets there in the end. `--budget 10` gives ten times as
+many, `--budget 1000` the paper's.
 
 Every run is kept in the store as soon as it is done. Ctrl-C and the same command go on where it was; more seeds or
 lengths add to what is there.
@@ -73,9 +73,7 @@ class Options:
     confidence: float = 0.95
     """Of the intervals."""
     executor: str = "local"
-    """Where it runs: local (a process for each core), or dask://HOST:PORT, a scheduler whose workers share this disk."""
-    group_size: int = 4
-    """Most runs that are trained side by side. (A run stops when it is solved, and is alone for that.)"""
+    """Where it runs: local (a process for each core), or dask://HOST:PORT, whose workers must share this disk."""
     out: Path = Path("results")
     """The folder for store, picture and JSON."""
     name: str = "success_rate"
@@ -100,7 +98,7 @@ class Cell(NamedTuple):
 
 def experiments(options: Options) -> dict[tuple[str, str, int], nf.Experiment]:
     """Return every combination of first weights, method and length."""
-    found = {}
+    found: dict[tuple[str, str, int], nf.Experiment] = {}
     for init, method, length in itertools.product(options.inits, options.methods, options.lengths):
         recipe = nf.Recipe(
             lr=options.lr, batch_size=options.batch_size, lengths=length,
@@ -216,8 +214,8 @@ def _draw(axes: Any, options: Options, cells: Sequence[Cell], k: int) -> None:
 def about(options: Options) -> str:
     """Say in two lines what was trained, and what it was not."""
     return (
-        f"{options.seeds} runs a point, at most {options.updates:,} updates each (the paper: 5,000,000); {options.hidden} "
-        f"units, batches of {options.batch_size}, learning rate {options.lr:g}, threshold {options.threshold:g}, "
+        f"{options.seeds} runs a point, at most {options.updates:,} updates each (the paper: 5,000,000); "
+        f"{options.hidden} units, batches of {options.batch_size}, learning rate {options.lr:g}, threshold {options.threshold:g}, "
         f"alpha {options.alpha:g}.\nSolved: under {100 * options.solved_below:g} % of {options.evaluate_size:,} fresh "
         f"sequences wrong. Bars: Wilson intervals, {100 * options.confidence:g} %."
     )
@@ -237,9 +235,8 @@ def document(options: Options, cells: Sequence[Cell], swept: nf.Swept) -> dict[s
 def report(options: Options, swept: nf.Swept, console: Console) -> None:
     """Print the table, write the JSON and draw the picture."""
     if swept.interrupted:
-        console.print(
-            f"Stopped early; {swept.missing} runs are missing. The same command goes on.", style="bold yellow"
-        )
+        said = f"Stopped early; {swept.missing} runs are missing. The same command goes on."
+        console.print(said, style="bold yellow")
     if not swept.runs:
         return
     cells = count(swept)
@@ -260,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not every:
             raise ValueError("lengths, inits or methods is empty; expected at least one of each. Leave it out.")
         swept = nf.sweep(list(every.values()), options.seeds, options.out / f"{options.name}.jsonl",
-                         executor=executor_of(options), group_size=options.group_size)  # fmt: skip
+                         executor=executor_of(options))  # fmt: skip
     except (TypeError, ValueError, OSError) as error:
         console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
         return 2

@@ -15,8 +15,8 @@ for needed in ("matplotlib", "rich", "tyro"):
     pytest.importorskip(needed)
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-TINY = ["--lengths", "10", "12", "--inits", "sigmoid", "smart_tanh", "--seeds", "2", "--hidden", "6", "--batch-size", "3",
-        "--budget", "0.004", "--evaluate-size", "20"]  # fmt: skip
+TINY = ["--lengths", "10", "12", "--inits", "sigmoid", "smart_tanh", "--seeds", "2", "--hidden", "6",
+        "--batch-size", "3", "--budget", "0.004", "--evaluate-size", "20"]  # fmt: skip
 
 
 @pytest.fixture
