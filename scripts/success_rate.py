@@ -215,8 +215,8 @@ def about(options: Options) -> str:
     """Say in two lines what was trained, and what it was not."""
     return (
         f"{options.seeds} runs a point, at most {options.updates:,} updates each (the paper: 5,000,000); "
-        f"{options.hidden} units, batches of {options.batch_size}, learning rate {options.lr:g}, threshold {options.threshold:g}, "
-        f"alpha {options.alpha:g}.\nSolved: under {100 * options.solved_below:g} % of {options.evaluate_size:,} fresh "
+        f"{options.hidden} units, batches of {options.batch_size}, learning rate {options.lr:g}, "
+        f"threshold {options.threshold:g}, alpha {options.alpha:g}.\nSolved: under {100 * options.solved_below:g} % of {options.evaluate_size:,} fresh "
         f"sequences wrong. Bars: Wilson intervals, {100 * options.confidence:g} %."
     )
 
