@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LARGEST = 2**63 - 1
 # Between these a number is finite, and held by every dtype.
 EASY = (1e-30, 1e30)
+MOST_REPLICAS = 2**24  # as many as the counter tells apart
 SHARE = (
     "Replicas have data of their own; to share a batch write np.broadcast_to(array, (R, *array.shape)) of all three."
 )
@@ -143,6 +145,21 @@ def per_replica(
             f"{np.dtype(dtype)}. Scale it, or make the network with dtype='float64'."
         )
     return np.broadcast_to(found.ravel(), (replicas,))
+
+
+def replica_ids(value: Any, replicas: int) -> Any:
+    """Return the numbers (R,) under which replicas draw, 0 to R - 1 for None."""
+    if value is None:
+        return np.arange(replicas)
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"replica_ids is {_said(value)}; expected {replicas} integers. Write list(range({replicas})).")
+    found = [count("replica_ids", one, 0) for one in value]
+    if len(found) != replicas or max(found) >= MOST_REPLICAS:
+        raise ValueError(
+            f"replica_ids is {_said(value)}; expected {replicas} integers below 2**24, one for each replica. "
+            f"Leave it out for 0 to {replicas - 1}."
+        )
+    return np.array(found)
 
 
 def part(name: str, value: Any) -> float:

@@ -59,9 +59,10 @@ class TaskBatches:
     """Batches of a task, in the same memory every time: as long as the longest, shorter ones use the front of it."""
 
     def __init__(
-        self, task: Sampler, recipe: Recipe, seed: int, theta: Floats, d_theta: Floats, spaces: Spaces
+        self, task: Sampler, recipe: Recipe, seed: int, replicas: Any, theta: Floats, d_theta: Floats, spaces: Spaces
     ) -> None:
-        self.task, self.seed, self.theta, self.d_theta, self.spaces = task, seed, theta, d_theta, spaces
+        self.task, self.seed, self.replicas = task, seed, replicas
+        self.theta, self.d_theta, self.spaces = theta, d_theta, spaces
         self.lengths = _check.length_range("lengths", recipe.lengths, task.shortest)
         self.longest = task.steps(self.lengths[1])
         self.whole = task.empty(theta.shape[0], self.longest, recipe.batch_size, spaces.net.dtype)
@@ -74,7 +75,7 @@ class TaskBatches:
             self.length, self.batch = length, self._front(self.task.steps(length))
             self.space = self.spaces.of(self.batch.weights.shape, self.task.tokens, self.longest)
             self.space.point_to(self.theta, *self.batch, self.d_theta)
-        self.task.fill(self.batch, self.seed, counter.TRAIN, update, length)
+        self.task.fill(self.batch, self.seed, counter.TRAIN, self.replicas, update, length)
         return self.space
 
     @property

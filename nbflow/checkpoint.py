@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbflow.files import flush_directory
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 KINDS = "fiub"  # of numbers: no objects, no strings, no records
@@ -69,7 +71,7 @@ def save(path: pathlib.Path, arrays: dict[str, NDArray[Any]], facts: dict[str, A
         if path.exists():
             os.replace(path, before(path))
         os.replace(beside(path), path)
-        _flush_directory(path.parent)
+        flush_directory(path.parent)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -97,16 +99,6 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 def _hash(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _flush_directory(directory: pathlib.Path) -> None:
-    if os.name == "nt":  # which opens no directories
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def exists(path: pathlib.Path) -> bool:

@@ -149,8 +149,9 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
 class Clipper:
     """A compiled rule with room for its report; the training loop keeps one."""
 
-    def __init__(self, net: Network, how: Clip, replicas: int) -> None:
+    def __init__(self, net: Network, how: Clip, replicas: int, replica_ids: Any = None) -> None:
         self.net, self.how = net, how
+        self.ids = range(replicas) if replica_ids is None else replica_ids  # under which random steps are drawn
         self.rule: Rule = load("clips", how.rule)
         self.dtype = net.scalar
         self._clip, self._groups = _compiled(net, self.rule)
@@ -193,7 +194,7 @@ class Clipper:
         """Put a random step in the place of a clipped gradient, and into the report."""
         report = self.report[r]
         scaled = float(report[SCALE]) * row.astype(np.float64)
-        step = random_step(row.size, threshold, seed, r, index)
+        step = random_step(row.size, threshold, seed, self.ids[r], index)
         out[...] = step
         report[[CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES]] = threshold, 1.0, scaled @ step, row.size
 
@@ -204,7 +205,7 @@ class Clipper:
         cleaned = np.where(bad, self.dtype(0), row)[None]
         self._run(cleaned, out[None], np.full(1, threshold), report, theta)
         if self.rule.random and report[0, ENTRIES] > 0:
-            out[...] = random_step(row.size, threshold, seed, r, index)
+            out[...] = random_step(row.size, threshold, seed, self.ids[r], index)
         if self.rule.over == "all":
             return 1.0
         return float(min(1.0, (bad.sum() + report[0, ENTRIES]) / row.size))
@@ -215,7 +216,7 @@ class Clipper:
             if math.isinf(threshold):
                 where = where_not_finite(self.net, row, r, self.report.shape[0])
                 raise FloatingPointError(f"{where} {ENDLESS} {threshold}: give a finite one.")
-            return random_step(row.size, threshold, seed, r, index)
+            return random_step(row.size, threshold, seed, self.ids[r], index)
         if policy == "shrink":
             step = np.zeros_like(row)
             w_rec = layout.blocks(self.net)["w_rec"]

@@ -41,7 +41,7 @@ class CudaLoop(Loop):
         recipe = self.recipe
         refuse_on_card(
             self.penalty, recipe.flow, clip_example=recipe.clip_example, clip_microbatch=recipe.clip_microbatch,
-            h_detach=recipe.h_detach,
+            h_detach=recipe.h_detach, replica_ids=self._other_numbers(),
         )  # fmt: skip
         self.hidden = check_hidden(recipe.clip_hidden, self.replicas, self.net.dtype)
         refuse_combinations(derivative_of(recipe.flow, self.penalty), None, None, 0, self.hidden, None)
@@ -49,6 +49,11 @@ class CudaLoop(Loop):
             refuse_on_card(None, None, threshold=recipe.clip.threshold)
         super()._prepare_clip()
         self.policy = self.clipper.how.nonfinite
+
+    def _other_numbers(self) -> Any:
+        """Return the numbers of the replicas unless they are those that the card counts itself."""
+        usual = np.array_equal(self.replica_ids, np.arange(self.replicas))
+        return None if usual else self.replica_ids.tolist()
 
     def _prepare_batches(self, source: Any) -> None:
         self.space: Any = None
@@ -231,7 +236,7 @@ class _EvaluatorOnCard(Evaluator):
 
     def __init__(self, loop: CudaLoop, task: Task, lengths: tuple[int, int], size: int) -> None:
         self.loop = loop
-        super().__init__(loop.net, task, lengths, loop.replicas, size)
+        super().__init__(loop.net, task, lengths, loop.replica_ids, size)
 
     def _prepare(self, replicas: int, most: int) -> None:
         from nbflow.cuda.workspace import Purpose, Workspace

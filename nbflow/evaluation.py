@@ -30,12 +30,12 @@ def draw_length(lengths: tuple[int, int], seed: int, purpose: int, index: int) -
 
 
 class Evaluator:
-    """Room for evaluating R networks on `size` sequences of a task."""
+    """Room for evaluating R networks, of these numbers, on `size` sequences of a task."""
 
-    def __init__(self, net: Network, task: Task, lengths: tuple[int, int], replicas: int, size: int) -> None:
-        self.net, self.task, self.lengths, self.size = net, task, lengths, size
+    def __init__(self, net: Network, task: Task, lengths: tuple[int, int], replicas: Any, size: int) -> None:
+        self.net, self.task, self.lengths, self.replicas, self.size = net, task, lengths, replicas, size
         self.batch_size = min(PASS, size)
-        self._prepare(replicas, task.steps(lengths[1]))
+        self._prepare(len(replicas), task.steps(lengths[1]))
 
     def _prepare(self, replicas: int, most: int) -> None:
         """Make room for a pass of at most so many steps."""
@@ -59,7 +59,7 @@ class Evaluator:
 
         length = draw_length(self.lengths, seed, counter.EVALUATION, index)
         batch = self.task.empty(theta.shape[0], self.task.steps(length), self.batch_size, self.net.dtype)
-        self.task.fill(batch, seed, counter.EVALUATION, index, length)
+        self.task.fill(batch, seed, counter.EVALUATION, self.replicas, index, length)
         space = self.space
         space.fit(batch.weights.shape[1])
         space.point_to(theta, batch.inputs, None, batch.weights, None)
@@ -154,7 +154,7 @@ def evaluate(
     evaluator: Evaluator | HeldOut
     if isinstance(found, Task):
         lengths = _check.length_range("length", length, found.shortest)
-        evaluator = Evaluator(net, found, lengths, rows.shape[0], size)
+        evaluator = Evaluator(net, found, lengths, np.arange(rows.shape[0]), size)
     elif length is not None:
         raise ValueError(f"length is {length!r}; expected None for {found!r}, all of which is measured. Leave it out.")
     else:

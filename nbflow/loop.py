@@ -32,10 +32,13 @@ from nbflow.window import Window
 class Loop:
     """The state of a training run: everything is checked and allocated before the first update."""
 
-    def __init__(self, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int, replica_ids: Any = None
+    ) -> None:
         rows, self.single = _check.parameters(net, theta)
         self.net, self.recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
+        self.replica_ids = _check.replica_ids(replica_ids, self.replicas)
         # Two arrays, so that the report of a clip can compare them.
         self.d_theta, self.applied = np.empty_like(self.theta), np.empty_like(self.theta)
         self.dtype = net.scalar
@@ -84,7 +87,7 @@ class Loop:
             check_clip(clip, self.replicas, self.net.dtype)
         first = 1.0 if follows(clip.threshold) else at_zero(clip.threshold)
         check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net.dtype)
-        self.clipper = Clipper(self.net, clip, self.replicas)
+        self.clipper = Clipper(self.net, clip, self.replicas, self.replica_ids)
         self.threshold: Setting | Follower
         if follows(clip.threshold):
             self.threshold = Follower(clip.threshold, self.d_theta)
@@ -100,7 +103,9 @@ class Loop:
         if self.task is None:
             self.batches = SourceBatches(source, self.theta, self.single, self.d_theta, spaces)
         else:
-            self.batches = TaskBatches(self.task, self.recipe, self.seed, self.theta, self.d_theta, spaces)
+            self.batches = TaskBatches(
+                self.task, self.recipe, self.seed, self.replica_ids, self.theta, self.d_theta, spaces
+            )
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
@@ -110,7 +115,7 @@ class Loop:
         if not isinstance(self.task, Task):
             self.evaluator = HeldOut(self.net, self.task)
         else:
-            self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replicas, recipe.evaluate_size)
+            self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replica_ids, recipe.evaluate_size)
 
     def go(self, callbacks: Sequence[Callback], keep: Callable[[], None]) -> None:
         """Update until the end, a stopping rule, or an exception; `keep` is called where all is settled."""

@@ -81,7 +81,9 @@ class Network:
         return layout.size(self)
 
 
-def init(net: Network, scheme: str, rng: Any = None, replicas: int | None = None, **options: Any) -> Floats:
+def init(
+    net: Network, scheme: str, rng: Any = None, replicas: int | None = None, *, replica_ids: Any = None, **options: Any
+) -> Floats:
     """Draw the first weights of a network.
 
     Parameters
@@ -93,6 +95,8 @@ def init(net: Network, scheme: str, rng: Any = None, replicas: int | None = None
         Where random numbers come from, as in numpy.
     replicas : int, optional
         R. Replica r of an integer seed does not depend on R.
+    replica_ids : sequence of R ints, optional
+        Which replicas, of 0 to 2**24 - 1; by default 0 to R - 1. `rng` must then be an int.
     **options
         Options of the scheme, as its file explains.
 
@@ -116,9 +120,12 @@ def init(net: Network, scheme: str, rng: Any = None, replicas: int | None = None
     draw = load("inits", scheme, "scheme")
     if replicas is not None:
         replicas = _check.count("replicas", replicas)
-    generator = _check.generator("rng", rng)
-    # Spawned streams, so that a replica is the same alone and among others.
-    streams = generator.spawn(replicas or 1)
+    if replica_ids is not None:
+        seed, ids = _check.count("rng", rng, 0), _check.replica_ids(replica_ids, replicas or 1)
+        streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(r,))) for r in ids.tolist()]
+    else:
+        # Spawned streams, so that a replica is the same alone and among others.
+        streams = _check.generator("rng", rng).spawn(replicas or 1)
     theta = np.zeros((replicas or 1, net.size), net.dtype)
     for row, stream in zip(theta, streams, strict=True):
         draw(net, layout.unpack(net, row), stream, **options)

@@ -80,7 +80,8 @@ def setting_of(loop: Loop, task: Any) -> dict[str, Any]:
     recipe = describe(loop.recipe)
     del recipe["max_updates"]
     return {
-        "net": describe(loop.net), "task": describe(loop.task or task), "seed": loop.seed, "recipe": recipe,
+        "net": describe(loop.net), "task": describe(loop.task or task), "seed": loop.seed,
+        "replica_ids": loop.replica_ids.tolist(), "recipe": recipe,
         "single": loop.single, "theta": hashlib.sha256(loop.theta.tobytes()).hexdigest(),
     }  # fmt: skip
 

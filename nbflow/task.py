@@ -128,7 +128,7 @@ class Sampler:
         purpose = STREAMS[_check.choice("stream", stream, tuple(STREAMS))]
         count = 1 if replicas is None else _check.count("replicas", replicas)
         batch = self.empty(count, self.steps(length), batch_size, dtype)
-        self.fill(batch, seed, purpose, index, length)
+        self.fill(batch, seed, purpose, np.arange(count), index, length)
         return batch if replicas is not None else Batch(*(part[0] for part in batch))
 
     def empty(self, replicas: int, steps: int, batch_size: int, dtype: str) -> Batch:
@@ -138,8 +138,8 @@ class Sampler:
         targets = np.empty(lead, np.int32) if self.classes else np.empty((*lead, self.n_out), dtype)
         return Batch(inputs, targets, np.empty(lead, dtype))
 
-    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
-        """Draw a batch into the room that `empty` made."""
+    def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
+        """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""
         raise NotImplementedError
 
 
@@ -190,11 +190,11 @@ class Task(Sampler):
     counted: Unit = once
     trivial: Callable[[int], Trivial] | None = None
 
-    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
-        """Draw a batch into the room that `empty` made."""
+    def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
+        """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""
         from nbflow.cpu.sample import build_sample
 
-        build_sample(self)(*batch, seed, purpose, index, length)
+        build_sample(self)(*batch, seed, purpose, replicas, index, length)
 
     def wrong(self, y: Floats, batch: Batch) -> Any:
         """Tell which sequences a network got wrong.

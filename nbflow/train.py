@@ -24,6 +24,7 @@ def train(
     recipe: Recipe,
     *,
     seed: int = 0,
+    replica_ids: Sequence[int] | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
@@ -42,6 +43,9 @@ def train(
     recipe : Recipe
     seed : int
         0 to 2**63 - 1.
+    replica_ids : sequence of R ints, optional
+        The numbers under which replicas draw sequences and random steps, each below 2**24; by default 0 to R - 1. A
+        network trained alone under number r is bit for bit replica r of a training of many.
     callbacks : sequence of functions
         Each is called with the `Run` after every row of the history; one that returns True ends the training.
     checkpoint : path, optional
@@ -91,7 +95,7 @@ def train(
     """
     backend_there(backend)
     callbacks = _check.functions("callbacks", callbacks)
-    loop = _kind_of_loop(backend)(net, theta, task, recipe, seed)
+    loop = _kind_of_loop(backend)(net, theta, task, recipe, seed, replica_ids)
     keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_seconds, loop, task)
     try:
         with loop.guard.installed():

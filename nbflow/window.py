@@ -51,6 +51,8 @@ class Window:
     def _sum(self) -> None:
         """Add what was kept to the sums."""
         kept = self.count - self.summed
+        if not kept:
+            return
         reports, clips = self.reports[:kept], self.clips[:kept]
         finite = clips[:, :, FINITE] != 0
         changed = np.where(finite, clips[:, :, ENTRIES] > 0, True)
@@ -60,7 +62,8 @@ class Window:
         parts = (reports[:, :, 0], reports[:, :, 1], _quotient(norms, clips[:, :, SCALE], finite),
                  _quotient(clipped, clips[:, :, CLIPPED_SCALE], finite), finite, changed,
                  _quotient(clips[:, :, INNER], product, compared), compared)  # fmt: skip
-        self.sums += [part.sum(axis=0) for part in parts]
+        # Added in their order: `sum` would add one replica's in another order than several replicas'.
+        self.sums += [np.cumsum(part, axis=0)[-1] for part in parts]
         self.summed = self.count
 
     def means(self) -> dict[str, list[float]]:

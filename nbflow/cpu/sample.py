@@ -11,18 +11,21 @@ from nbflow.cpu.rows import build_store
 
 @functools.cache
 def build_sample(task):
-    """Build `sample(inputs, targets, weights, seed, purpose, index, length)` for arrays that lead with R."""
+    """Build `sample(inputs, targets, weights, seed, purpose, replicas, index, length)` for arrays that lead with R.
+
+    `replicas` (R,) are the numbers under which each draws.
+    """
     plan_of, inputs_of, target_of, counts = task.plan, task.inputs, task.target, task.counts
     counted, tokens, classes = task.counted, task.tokens, task.classes
     store_inputs, store_target = build_store(task.n_in), build_store(task.n_out)
 
     @loop(plan_of, inputs_of, target_of, counts, counted, tokens, classes, task.n_in, task.n_out)
-    def sample(inputs, targets, weights, seed, purpose, index, length):
-        replicas, steps, batch = weights.shape
+    def sample(inputs, targets, weights, seed, purpose, replicas, index, length):
+        _, steps, batch = weights.shape
         share = weights.dtype.type(1) / weights.dtype.type(batch * counted(length))
-        for r in range(replicas):
+        for r in range(replicas.size):
             for b in range(batch):
-                stream = (seed, purpose, r, index, b)
+                stream = (seed, purpose, replicas[r], index, b)
                 plan = plan_of(stream, length)
                 for block in range((steps + 3) // 4):
                     words = counter.draw(*stream, 1 + block)
@@ -54,13 +57,12 @@ def build_draw_below():
 
 @functools.cache
 def build_draws_below():
-    """Build `draws_below(found, m, seed, purpose, index)`: a number in 0 .. m - 1 for each replica and sequence."""
+    """Build `draws_below(found, m, seed, purpose, replicas, index)`: a number below m for each replica and sequence."""
 
     @loop("draws below")
-    def draws_below(found, m, seed, purpose, index):
-        replicas, batch = found.shape
-        for r in range(replicas):
-            for b in range(batch):
-                found[r, b] = counter.below(counter.draw(seed, purpose, r, index, b, 0)[0], m)
+    def draws_below(found, m, seed, purpose, replicas, index):
+        for r in range(replicas.size):
+            for b in range(found.shape[1]):
+                found[r, b] = counter.below(counter.draw(seed, purpose, replicas[r], index, b, 0)[0], m)
 
     return draws_below

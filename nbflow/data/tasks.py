@@ -52,13 +52,12 @@ class DataTask(Sampler):
         """Return what tells it from others, as `json.dumps` takes it."""
         raise NotImplementedError
 
-    def _draws(self, count: int, batch: Batch, seed: int, purpose: int, index: int) -> NDArray[np.int64]:
+    def _draws(self, count: int, batch: Batch, seed: int, purpose: int, replicas: Any, index: int) -> NDArray[np.int64]:
         """Draw a number below `count` for every replica and sequence, (R, B)."""
         from nbflow.cpu.sample import build_draws_below
 
-        replicas, _, batch_size = batch.weights.shape
-        found = np.empty((replicas, batch_size), np.int64)
-        build_draws_below()(found, count, seed, purpose, index)
+        found = np.empty((replicas.size, batch.weights.shape[2]), np.int64)
+        build_draws_below()(found, count, seed, purpose, replicas, index)
         return found
 
 
@@ -123,13 +122,13 @@ class TextTask(DataTask):
         """Return T, the length; one that the text to train on does not have is refused."""
         return _in_text("train", self.train, length)
 
-    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
+    def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
         """Draw windows into the room that `empty` made."""
         training = purpose == counter.TRAIN
         text, name = (self.train, "train") if training else (self.held_out, "held_out")
         _in_text(name, text, length)
         tokens = text.tokens
-        starts = self._draws(tokens.size - length, batch, seed, purpose, index)
+        starts = self._draws(tokens.size - length, batch, seed, purpose, replicas, index)
         places = starts[:, None, :] + np.arange(length)[:, None]
         batch.inputs[...] = tokens[places]
         batch.targets[...] = tokens[places + 1]
@@ -216,14 +215,14 @@ class PianoRollTask(DataTask):
         """Return T: the length, or the longest piece."""
         return min(length, self.longest)
 
-    def fill(self, batch: Batch, seed: int, purpose: int, index: int, length: int) -> None:
+    def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
         """Draw subsequences into the room that `empty` made."""
         training = purpose == counter.TRAIN
         pieces = self.train if training else self.held_out
         if (training, length) not in self._spans:
             self._spans[training, length] = spans_of(pieces, length)
         spans = self._spans[training, length]
-        for r, rows in enumerate(self._draws(len(spans), batch, seed, purpose, index)):
+        for r, rows in enumerate(self._draws(len(spans), batch, seed, purpose, replicas, index)):
             write_spans(Batch(*(part[r] for part in batch)), pieces, spans[rows], None)
 
     def held_out_batches(self, dtype: str) -> Iterator[Batch]:

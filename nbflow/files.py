@@ -1,0 +1,38 @@
+"""What keeps files whole: locks that die with their process, and directories that are flushed."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+
+def lock(handle: int, *, wait: bool = True) -> bool:
+    """Lock an open file until it is closed or its process dies; return whether it could be, at once unless it waits.
+
+    The lock is `flock`, of the opened file and not of the process, so it holds between threads too.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(handle: int) -> None:
+    """Give a lock back, also where a process that was forked meanwhile has the file open too."""
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def flush_directory(directory: pathlib.Path) -> None:
+    """Make sure that what was made or renamed in a directory stays so."""
+    if os.name == "nt":  # which opens no directories
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

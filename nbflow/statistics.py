@@ -1,0 +1,337 @@
+"""What can be said from a few dozen runs: intervals, survival curves and tests, all of scipy.stats.
+
+Success rates have Wilson intervals. The updates until a task is solved are censored: a run that ended unsolved says
+only that it would have taken longer, and a mean over those that were solved is one over the lucky ones. That two
+methods are alike is shown by an interval that lies within a margin named beforehand; a large p-value of a test of
+equality shows nothing.
+
+References
+----------
+.. [1] E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+.. [2] R. G. Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine
+   17 (1998), method 10.
+.. [3] D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for assessing the
+   equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics 15 (1987).
+.. [4] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian J. of Statistics 6 (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.records import Floats, Interval
+
+
+class Survival(NamedTuple):
+    """The part of runs that are not yet solved, by the Kaplan-Meier estimate, with a pointwise interval."""
+
+    updates: Floats  #: (n,), ascending: from here on
+    unsolved: Floats  #: (n,)
+    low: Floats  #: (n,)
+    high: Floats  #: (n,)
+    median: float  #: the first update by which half are solved, infinite if that was not seen
+
+
+class Equivalence(NamedTuple):
+    """A difference, and whether it is within a margin."""
+
+    difference: Interval  #: with confidence 1 - 2 alpha, as two one-sided tests at alpha ask
+    margin: float
+    p: float  #: of the two one-sided tests; NaN for rates, which are judged by their interval
+    equivalent: bool
+
+
+def success_rate(solved: int, runs: int, *, confidence: float = 0.95) -> Interval:
+    """Return the part of runs that solved a task, with its Wilson interval [1]_.
+
+    Parameters
+    ----------
+    solved, runs : int
+    confidence : float
+
+    Returns
+    -------
+    Interval
+        Never empty, even where none or all solved it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are more solved than runs, or no runs.
+
+    Examples
+    --------
+    >>> [round(end, 3) for end in success_rate(0, 10)]
+    [0.0, 0.0, 0.278]
+    """
+    from scipy.stats import binomtest
+
+    solved, runs = _check.count("solved", solved, 0), _check.count("runs", runs)
+    if solved > runs:
+        raise ValueError(f"solved is {solved}; expected at most {runs}, the runs. Swap them.")
+    found = binomtest(solved, runs).proportion_ci(_check.part("confidence", confidence), method="wilson")
+    return Interval(solved / runs, float(found.low), float(found.high))
+
+
+def rate_difference(solved: tuple[int, int], runs: tuple[int, int], *, confidence: float = 0.95) -> Interval:
+    """Return the difference of two success rates, the first less the second, with Newcombe's interval [2]_.
+
+    Parameters
+    ----------
+    solved, runs : pairs of int
+    confidence : float
+
+    Returns
+    -------
+    Interval
+
+    Examples
+    --------
+    >>> [round(end, 4) for end in rate_difference((56, 48), (70, 80))]
+    [0.2, 0.0524, 0.3339]
+    """
+    one, two = (success_rate(k, n, confidence=confidence) for k, n in zip(solved, runs, strict=True))
+    value = one.value - two.value
+    return Interval(
+        value,
+        value - math.hypot(one.value - one.low, two.high - two.value),
+        value + math.hypot(one.high - one.value, two.value - two.low),
+    )
+
+
+def passages(first_passage: Sequence[int | None], updates: Sequence[int] | int) -> Any:
+    """Return updates until a task was solved as scipy's censored data.
+
+    Parameters
+    ----------
+    first_passage : sequence of int or None
+        As in `nbflow.Run`: the first evaluated update at which it was solved, None for never. It may have been solved
+        up to `evaluate_every` updates earlier.
+    updates : int, or sequence of int
+        How many updates each run had.
+
+    Returns
+    -------
+    scipy.stats.CensoredData
+        For `survival`, `logrank`, `scipy.stats.ecdf` and fits of distributions.
+
+    Examples
+    --------
+    >>> times = passages([2000, None, 3000], 5000)
+    >>> len(times), times.num_censored()
+    (3, 1)
+    """
+    from scipy.stats import CensoredData
+
+    ends = np.broadcast_to(np.asarray(updates, np.float64), (len(first_passage),))
+    if not len(ends):
+        raise ValueError("first_passage is empty; expected one for each run. Look where the runs went.")
+    solved = [float(at) for at in first_passage if at is not None]
+    return CensoredData(solved, right=[end for at, end in zip(first_passage, ends, strict=True) if at is None])
+
+
+def survival(times: Any, *, confidence: float = 0.95) -> Survival:
+    """Return the part of runs that are not yet solved, update by update.
+
+    Parameters
+    ----------
+    times : scipy.stats.CensoredData
+        From `passages`.
+    confidence : float
+
+    Returns
+    -------
+    Survival
+        With the log-log interval of Greenwood's variance, which stays within 0 and 1.
+
+    Examples
+    --------
+    >>> curve = survival(passages([1000, 2000, 2000, None], [5000, 5000, 5000, 1500]))
+    >>> curve.updates.tolist(), curve.unsolved.tolist(), curve.median
+    ([1000.0, 1500.0, 2000.0], [0.75, 0.75, 0.0], 2000.0)
+    """
+    import warnings
+
+    from scipy.stats import ecdf
+
+    found = ecdf(times).sf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where all or none are solved it has no width to give
+        ends = found.confidence_interval(_check.part("confidence", confidence), method="log-log")
+    half = np.flatnonzero(found.probabilities <= 0.5)
+    median = float(found.quantiles[half[0]]) if half.size else math.inf
+    return Survival(found.quantiles, found.probabilities, ends.low.probabilities, ends.high.probabilities, median)
+
+
+def logrank(one: Any, two: Any) -> float:
+    """Return the p-value of a logrank test: that both have the same chance to be solved, at every update.
+
+    Parameters
+    ----------
+    one, two : scipy.stats.CensoredData
+        From `passages`.
+
+    Returns
+    -------
+    float
+        Two-sided; 1 where no run was solved.
+
+    Examples
+    --------
+    >>> round(logrank(passages([1, 2, 3, 4], 9), passages([5, 6, None, None], 9)), 4)
+    0.0067
+    """
+    from scipy import stats
+
+    if one.num_censored() + two.num_censored() == len(one) + len(two):  # nothing tells them apart
+        return 1.0
+    return float(stats.logrank(one, two).pvalue)
+
+
+def bootstrap(
+    values: Any, *, statistic: Callable[..., Any] = np.mean, confidence: float = 0.95, resamples: int = 9999,
+    rng: Any = 0,
+) -> Interval:  # fmt: skip
+    """Return a statistic of the runs, losses for example, with its bootstrap interval (BCa).
+
+    Parameters
+    ----------
+    values : sequence of n numbers
+        One for each run; at least 2.
+    statistic : function of an array and an axis
+        As `numpy.mean` and `numpy.median`.
+    confidence : float
+    resamples : int
+    rng : None, int or numpy.random.Generator
+
+    Returns
+    -------
+    Interval
+        Percentiles where BCa has none, that is where all values are alike.
+
+    Examples
+    --------
+    >>> found = bootstrap([1.0, 2.0, 3.0, 4.0, 5.0])
+    >>> found.value, bool(1 < found.low < 3 < found.high < 5)
+    (3.0, True)
+    """
+    from scipy import stats
+
+    numbers = _finite("values", values)
+    value = float(statistic(numbers))
+    if np.ptp(numbers) == 0:
+        return Interval(value, value, value)
+    found = stats.bootstrap(
+        (numbers,), statistic, n_resamples=_check.count("resamples", resamples), method="BCa",
+        confidence_level=_check.part("confidence", confidence), rng=_check.generator("rng", rng),
+    ).confidence_interval  # fmt: skip
+    return Interval(value, float(found.low), float(found.high))
+
+
+def equivalence(one: Any, two: Any, margin: float, *, alpha: float = 0.05) -> Equivalence:
+    """Test whether two means, of losses for example, differ by less than a margin: two one-sided Welch tests [3]_.
+
+    Parameters
+    ----------
+    one, two : sequences of numbers
+        One for each run; at least 2.
+    margin : float
+        Named before looking, in units of the values.
+    alpha : float
+
+    Returns
+    -------
+    Equivalence
+        `equivalent` is p < alpha; not being so is no evidence of a difference.
+
+    Examples
+    --------
+    >>> found = equivalence([1.0, 1.1, 0.9, 1.0], [1.0, 1.05, 0.95, 1.0], margin=0.5)
+    >>> found.equivalent, round(found.p, 4)
+    (True, 0.0001)
+    """
+    from scipy.stats import ttest_ind
+
+    a, b = _finite("one", one), _finite("two", two)
+    margin, alpha = _margin(margin), _check.part("alpha", alpha)
+    if np.ptp(a) == np.ptp(b) == 0:  # no test without a variance, and no need of one
+        value = float(a[0] - b[0])
+        return Equivalence(Interval(value, value, value), margin, float(abs(value) >= margin), abs(value) < margin)
+    above = ttest_ind(a + margin, b, equal_var=False, alternative="greater").pvalue
+    below = ttest_ind(a - margin, b, equal_var=False, alternative="less").pvalue
+    ends = ttest_ind(a, b, equal_var=False).confidence_interval(1 - 2 * alpha)
+    p = float(max(above, below))
+    difference = Interval(float(a.mean() - b.mean()), float(ends.low), float(ends.high))
+    return Equivalence(difference, margin, p, p < alpha)
+
+
+def equivalence_of_rates(
+    solved: tuple[int, int], runs: tuple[int, int], margin: float, *, alpha: float = 0.05
+) -> Equivalence:
+    """Tell whether two success rates differ by less than a margin: Newcombe's interval [2]_ lies within it.
+
+    Parameters
+    ----------
+    solved, runs : pairs of int
+    margin : float
+        Named before looking, as a part: 0.1 for ten points.
+    alpha : float
+
+    Returns
+    -------
+    Equivalence
+
+    Examples
+    --------
+    >>> equivalence_of_rates((29, 30), (30, 30), 0.1).equivalent
+    False
+    >>> equivalence_of_rates((290, 300), (300, 300), 0.1).equivalent
+    True
+    """
+    margin = _margin(margin)
+    found = rate_difference(solved, runs, confidence=1 - 2 * _check.part("alpha", alpha))
+    return Equivalence(found, margin, math.nan, -margin < found.low and found.high < margin)
+
+
+def holm(p: Sequence[float]) -> Floats:
+    """Return p-values adjusted for being many, by Holm's method [4]_.
+
+    Parameters
+    ----------
+    p : sequence of n numbers
+        From 0 to 1.
+
+    Returns
+    -------
+    array of shape (n,)
+        In the same order; rejecting those below alpha errs in any with probability alpha at most.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03, 0.005]).round(3).tolist()
+    [0.03, 0.06, 0.06, 0.02]
+    """
+    values = np.asarray(p, np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"p is {p!r:.60}; expected numbers from 0 to 1. Look where they were computed.")
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1.0)
+    return adjusted
+
+
+def _finite(name: str, values: Any) -> Floats:
+    found = np.asarray(values, np.float64)
+    if found.ndim != 1 or len(found) < 2:
+        raise ValueError(f"{name} has shape {found.shape}; expected one number for each of at least 2 runs. Run more.")
+    _check.finite(name, found, "A run that diverged has no loss to average: count it, or compare medians of ranks.")
+    return found
+
+
+def _margin(value: Any) -> float:
+    return float(_check.per_replica("margin", value, 1, least=0.0, above=True, finite=True)[0])

@@ -1,0 +1,90 @@
+"""scripts/success_rate.py: what it counts, writes and refuses, on runs of a few updates."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TINY = ["--lengths", "10", "12", "--inits", "sigmoid", "smart_tanh", "--seeds", "2", "--hidden", "6",
+        "--batch-size", "3", "--budget", "0.004", "--evaluate-size", "20"]  # fmt: skip
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import success_rate
+
+    with ThreadPoolExecutor(1) as executor:
+        monkeypatch.setattr(success_rate, "executor_of", lambda options: executor)
+        yield success_rate
+
+
+def test_help_teaches_every_option() -> None:
+    done = subprocess.run([sys.executable, SCRIPTS / "success_rate.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for words in ("figure 7 of Pascanu", "--budget", "units of 5,000", "dask://HOST:PORT"):
+        assert words in done.stdout
+
+
+def test_a_sweep_writes_store_table_picture_and_every_rate(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for words in ("0 of 2 (0 to 66)", "SGD + clipping + Omega", "L = 12", "Solved within 20 updates"):
+        assert words in out
+    assert (tmp_path / "success_rate.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((tmp_path / "success_rate.json").read_text())
+    assert len(found["cells"]) == 2 * 3 * 2
+    assert {cell["runs"] for cell in found["cells"]} == {2}
+    rows = [json.loads(line) for line in (tmp_path / "success_rate.jsonl").read_text().splitlines()]
+    assert len(rows) == 24
+    assert {row["cell"] for row in rows if row["init"] == "sigmoid"} == {"sigmoid"}
+    before = (tmp_path / "success_rate.jsonl").stat().st_size
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "success_rate.jsonl").stat().st_size == before, "nothing is run twice"
+
+
+def row(script: Any, init: str, method: str, length: int, passage: int | None, failure: str | None = None) -> Any:
+    """Return a line as the store has it."""
+    options = script.Options(lengths=(length,), inits=(init,), methods=(method,))
+    (one,) = script.experiments(options).values()
+    return {**one.flat, "failure": failure, **({} if failure else {"first_passage": passage})}
+
+
+def test_rates_are_counted_by_first_weights_method_and_length(script: Any) -> None:
+    runs = [row(script, "sigmoid", "sgd", 10, 500), row(script, "sigmoid", "sgd", 10, None),
+            row(script, "sigmoid", "sgd", 20, 500), row(script, "smart_tanh", "clip+omega", 10, 500),
+            row(script, "smart_tanh", "clip", 10, None, "ValueError: x")]  # fmt: skip
+    assert script.count(script.nf.Swept(runs)) == [
+        ("sigmoid", "sgd", 10, 1, 2, 0), ("sigmoid", "sgd", 20, 1, 1, 0), ("smart_tanh", "clip+omega", 10, 1, 1, 0),
+        ("smart_tanh", "clip", 10, 0, 1, 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(["--hidden", "0"], "n_hidden is 0"), (["--batch-size", "0"], "batch_size is 0")]
+)
+def test_a_setting_that_makes_no_sense_is_one_clear_line_or_a_recorded_failure(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    script.main([*TINY, *arguments, "--out", str(tmp_path / "new")])
+    assert words in capsys.readouterr().out
+
+
+def test_an_executor_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+                                             tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import success_rate
+
+    assert success_rate.main([*TINY, "--executor", "slurm", "--out", str(tmp_path)]) == 2
+    assert "executor is 'slurm'; expected local or dask://HOST:PORT" in capsys.readouterr().out

@@ -1,0 +1,478 @@
+"""Claims about sweeps: a run is run once, comes out the same in any company, and outlives whatever ends the sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nbflow as nf
+from nbflow import experiment, group, store
+from nbflow.store import Store
+
+ROOT = Path(__file__).parent.parent
+RECIPE = nf.Recipe(
+    lr=0.1, batch_size=3, lengths=(10, 14), max_updates=30, record_every=7, evaluate_every=10, evaluate_size=20,
+    clip=nf.Clip("norm", 0.5),
+)  # fmt: skip
+BASE = nf.Experiment("temporal_order", RECIPE, n_hidden=6)
+GRID = nf.grid(BASE, {"init": ["sigmoid", "smart_tanh"], "recipe.lr": [0.05, 0.1, 0.2]})
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs.jsonl"
+
+
+@pytest.fixture(scope="module")
+def threads():
+    """Workers in this process, which has compiled everything already."""
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def sweep(path, experiments=GRID, seeds=2, **options):
+    return nf.sweep(experiments, seeds, path, progress=False, **options)
+
+
+def results(swept):
+    """Return what came out, without the time that it took."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in swept.runs]
+
+
+def changed(**changes):
+    return dataclasses.replace(BASE, recipe=dataclasses.replace(RECIPE, **changes))
+
+
+def slow(updates=10**6, **changes):
+    return changed(max_updates=updates, evaluate_every=0, record_every=50, **changes)
+
+
+# --- What a run is.
+
+
+def test_a_run_is_the_training_that_anybody_can_repeat(path, threads):
+    row = sweep(path, executor=threads, seeds=[3]).runs[4]
+    one = GRID[4]
+    theta = nf.init(one.net, "smart_tanh", rng=0, replicas=4)[3]
+    run = nf.train(one.net, theta, "temporal_order", one.recipe, replica_ids=[3])
+    assert row["theta_sha256"] == hashlib.sha256(run.theta.tobytes()).hexdigest()
+    assert (row["init"], row["recipe.lr"], row["seed"], row["updates"]) == ("smart_tanh", 0.1, 3, 30)
+    assert row["recipe.clip.threshold"] == 0.5
+    assert row["recipe.flow"] is None
+    assert row["evaluations"] == run.evaluations
+    assert row["history"] == {name: column for name, column in run.history.items() if name != "seconds"}
+    assert (row["first_passage"], row["stays_below"]) == (run.first_passage, run.stays_below)
+    assert row["loss"] == run.history["loss"][-1]
+    assert row["error"] == run.evaluations["error"][-1]
+    assert row["failure"] is None
+    assert json.loads(json.dumps(row)) == row
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_runs_come_out_the_same_however_they_are_grouped(tmp_path, threads, size):
+    changes = {"recipe.clip": [None, nf.Clip("norm", 0.1), nf.Clip("norm", math.inf), nf.Clip("value", 0.01)],
+               "recipe.flow": [None, nf.Flow("squared", 0.5), nf.Flow("squared", 2.0)]}  # fmt: skip
+    many = [*nf.grid(BASE, changes), *GRID, changed(clip_example=0.1), changed(clip_example=0.2)]
+    usual = sweep(tmp_path / "usual.jsonl", many, [0, 5], executor=threads)
+    other = sweep(tmp_path / "other.jsonl", many[::-1], [5, 0], executor=threads, group_size=size)
+    key = lambda row: row["key"]  # noqa: E731
+    assert sorted(results(usual), key=key) == sorted(results(other), key=key)
+    assert len({row["theta_sha256"] for row in usual.runs}) == len(usual.runs) - 6, "an infinite threshold is none"
+
+
+def test_only_runs_that_may_differ_as_numbers_do_are_grouped():
+    thresholds = [nf.Clip("norm", v) for v in (0.1, 1.0, "percentile")]
+    many = nf.grid(BASE, {"recipe.clip": [None, *thresholds], "init": ["sigmoid", "identity"]})
+    many += [changed(batch_size=4), changed(lr=math.sqrt), changed(lr=math.exp)]
+    members = [group.Member(str(k), one, 0) for k, one in enumerate(many)]
+    assert sorted(len(one) for one in group.cut(members, 10)) == [1, 1, 1, 2, 2, 4]
+    assert sorted(len(one) for one in group.cut(members, 3)) == [1, 1, 1, 1, 2, 2, 3]
+    alone = [m._replace(experiment=changed(stop_when_solved=True)) for m in members[:3]]
+    assert [len(one) for one in group.cut(alone, 10)] == [1, 1, 1]
+
+
+def test_a_run_that_stops_when_solved_stops_as_it_would_alone(path, threads):
+    how = changed(stop_when_solved=True, solved_below=0.7, evaluate_every=3, evaluate_size=50)
+    rows = sweep(path, how, 4, executor=threads).runs
+    assert len({row["updates"] for row in rows}) > 1
+    for row in rows:
+        run = nf.train(how.net, how.theta(row["seed"]), how.task, how.recipe, replica_ids=[row["seed"]])
+        assert row["theta_sha256"] == hashlib.sha256(run.theta.tobytes()).hexdigest()
+        assert row["first_passage"] == run.first_passage
+
+
+@dataclasses.dataclass(frozen=True)
+class Falling:
+    start: float
+
+    def __call__(self, update):
+        return self.start / (1 + update)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    start: float
+
+    def __call__(self, update):
+        return self.start
+
+
+def test_schedules_are_told_apart_by_name_and_numbers(path, threads):
+    many = [changed(lr=schedule(start)) for schedule in (Falling, Constant) for start in (0.1, 0.2)]
+    swept = sweep(path, many, 1, executor=threads)
+    assert len({row["key"] for row in swept.runs}) == len({row["theta_sha256"] for row in swept.runs}) == 4
+    assert swept.runs[1]["recipe.lr.start"] == 0.2
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    def inner(update):
+        return 0.1
+
+    for bad in (lambda update: 0.1, inner):
+        with pytest.raises(ValueError, match=r"recipe.lr is .*no name of its own"):
+            changed(lr=bad)
+
+
+def test_a_run_of_other_code_is_another_run(path, threads, monkeypatch):
+    first = sweep(path, BASE, 1, executor=threads)
+    assert first.runs[0]["code"] == experiment.code_version()
+    second = sweep(path, BASE, 1, executor=threads, code="mine")
+    assert second.runs[0]["code"] == "mine"
+    assert first.runs[0]["key"] != second.runs[0]["key"]
+    assert len(Store(path).read()) == 2
+    monkeypatch.setattr("nbflow._compile.fingerprint", lambda: "another")
+    assert sweep(path, BASE, 1, executor=threads).runs[0]["key"] not in (first.runs[0]["key"], second.runs[0]["key"])
+
+
+def test_a_grid_has_every_combination_and_refuses_what_is_no_field():
+    many = nf.grid(BASE, {"recipe.clip.threshold": [0.1, 0.2], "recipe.settings.momentum": [0.5, 0.9], "n_hidden": [3]})
+    assert [(one.recipe.clip.threshold, one.recipe.settings["momentum"]) for one in many] == [
+        (0.1, 0.5), (0.1, 0.9), (0.2, 0.5), (0.2, 0.9)]  # fmt: skip
+    assert nf.grid(BASE, {}) == [BASE]
+    for name, words in {
+        "recipe.rl": "expected one of optimizer, lr",
+        "recipe.flow.alpha": "it is None",
+        "x": "task",
+    }.items():
+        with pytest.raises(ValueError, match=f"changes has '{name}'.*{words}"):
+            nf.grid(BASE, {name: [1]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"experiments": []}, "experiments is"), ({"experiments": [3]}, "experiments is"), ({"seeds": 0}, "seeds is 0"),
+        ({"seeds": "3"}, "seeds is"), ({"seeds": [2**24]}, "replica_ids is"), ({"group_size": 0}, "group_size is 0"),
+        ({"executor": 3}, "executor has no submit"), ({"workers": 0}, "workers is 0"), ({"code": 3}, "code is 3"),
+        ({"checkpoint_seconds": -1}, "checkpoint_seconds is"), ({"path": 3}, "store is"),
+        ({"experiments": changed(lr=np.array([0.1]))}, "lr is"),
+    ],
+)  # fmt: skip
+def test_arguments_that_make_no_sense_are_refused(path, arguments, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        sweep(**({"path": path} | arguments))
+    assert not path.exists()
+
+
+# --- Again, and after failures.
+
+
+def test_a_second_sweep_runs_only_what_is_new(path, threads, monkeypatch):
+    first = sweep(path, executor=threads)
+    ran = []
+    usual = group._train
+    monkeypatch.setattr(group, "_train", lambda job, watch: ran.append(job) or usual(job, watch))
+    assert sweep(path, executor=threads) == first
+    assert not ran
+    more = sweep(path, seeds=3, executor=threads)
+    assert sorted(m.seed for job in ran for m in job.members) == [2] * 6
+    assert [row for row in more.runs if row["seed"] < 2] == first.runs
+    assert os.listdir(path.parent) == ["runs.jsonl", "runs.jsonl.lock"] or set(os.listdir(path.parent)) == {
+        "runs.jsonl", "runs.jsonl.lock"}  # fmt: skip
+
+
+def test_a_setting_that_fails_is_recorded_and_the_others_go_on(path, threads):
+    lr = [0.1, -1.0, 0.2, math.nan, 0.3]
+    swept = sweep(path, nf.grid(BASE, {"recipe.lr": lr}), 2, executor=threads, group_size=10)
+    assert [row["failure"] is None for row in swept.runs] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert len(swept.failed) == 4
+    assert swept.failed[0]["failure"].startswith("ValueError: lr is -1; expected")
+    assert swept.failed[0]["recipe.lr"] == -1.0
+    others = nf.grid(BASE, {"recipe.lr": [0.1, 0.3]})
+    assert results(swept)[0:9:8] == results(sweep(path.with_name("o"), others, 1, executor=threads))
+    size = path.stat().st_size
+    assert sweep(path, nf.grid(BASE, {"recipe.lr": lr[:4]}), 2, executor=threads).failed[0] == swept.failed[0]
+    assert path.stat().st_size == size, "it would fail again"
+
+
+def test_a_run_that_fails_on_its_way_takes_no_other_with_it(path, threads):
+    """One of three explodes, and its policy is to raise."""
+    how = changed(clip=nf.Clip("norm", 1e30, nonfinite="raise"), lr=0.1)
+    many = nf.grid(how, {"recipe.lr": [0.1, 1e38, 0.2]})
+    swept = sweep(path, many, 1, executor=threads)
+    assert [row["failure"] is None for row in swept.runs] == [True, False, True]
+    assert "FloatingPointError: the gradient is not finite in" in swept.failed[0]["failure"]
+
+
+def test_what_is_the_machines_fault_is_raised_and_not_recorded(path, threads, monkeypatch):
+    usual = group._train
+
+    def broken(job, watch):
+        if any(member.experiment.init == "sigmoid" for member in job.members):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return usual(job, watch)
+
+    monkeypatch.setattr(group, "_train", broken)
+    with pytest.raises(OSError, match="No space left"):
+        sweep(path, executor=threads, group_size=3)
+    assert {row["init"] for row in Store(path).read().values()} == {"smart_tanh"}
+    monkeypatch.undo()
+    assert results(sweep(path, executor=threads)) == results(sweep(path.with_name("o"), executor=threads))
+
+
+def test_a_store_that_cannot_be_written_is_a_clear_error_and_loses_nothing(path, threads, monkeypatch):
+    usual, calls = store.Store._append, []
+
+    def fail(self, data):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        usual(self, data)
+
+    monkeypatch.setattr(store.Store, "_append", fail)
+    with pytest.raises(OSError, match=r"runs.jsonl could not be written: No space left.*still there"):
+        sweep(path, executor=threads)
+    monkeypatch.undo()
+    ran = []
+    usual_train = group._train
+    monkeypatch.setattr(group, "_train", lambda job, watch: ran.append(usual_train(job, watch)) or ran[-1])
+    assert results(sweep(path, executor=threads)) == results(sweep(path.with_name("o"), executor=threads))
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path, threads):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"could not be (read|written)|Not a directory"):
+        sweep(tmp_path / "file" / "runs.jsonl", executor=threads)
+
+
+# --- Interruption.
+
+
+def test_ctrl_c_and_a_second_call_go_on_where_it_was(path, threads):
+    many = [slow(3000, lr=lr) for lr in (0.01, 0.02)]
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    first = sweep(path, [slow()], 2, executor=threads)
+    timer.join()
+    assert first.interrupted
+    assert (first.runs, first.missing) == ([], 2)
+    (kept,) = (path.parent / "runs.jsonl.runs").glob("*.npz")
+    assert nf.load_run(kept).updates > 0
+    assert not list(kept.parent.glob("stop-*"))
+    done = sweep(path, many, 2, executor=threads)
+    assert not done.interrupted
+    assert results(done) == results(sweep(path.with_name("o"), many, 2, executor=threads, group_size=1))
+    before = nf.load_run(kept).updates
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    assert sweep(path, [slow()], 2, executor=threads).interrupted
+    assert nf.load_run(kept).updates > before
+
+
+def test_sweeps_that_run_at_once_on_one_store_share_the_work(path, monkeypatch):
+    ran = []
+    usual = group._train
+    monkeypatch.setattr(
+        group, "_train", lambda job, watch: (ran.append(job.path), time.sleep(0.1), usual(job, watch))[-1]
+    )
+    found = []
+
+    def run():
+        with ThreadPoolExecutor(1) as executor:
+            found.append(sweep(path, executor=executor, group_size=1))
+
+    several = [threading.Thread(target=run) for _ in range(3)]
+    for one in several:
+        one.start()
+    for one in several:
+        one.join()
+    assert found[0] == found[1] == found[2]
+    assert len(found[0].runs) == 12
+    assert path.read_bytes().count(b"\n") == 12
+    assert len(set(ran)) == 12
+    assert len(ran) < 24, "a group may be taken again between its end and its line, and is then only read"
+    assert not (path.parent / "runs.jsonl.runs").exists()
+
+
+LOCAL = """
+import sys, nbflow as nf
+if __name__ == "__main__":
+    recipe = nf.Recipe(lr=0.1, batch_size=3, lengths=(10, 14), max_updates=200, record_every=20, evaluate_every=50,
+                       evaluate_size=20, clip=nf.Clip("norm", 0.5))
+    base = nf.Experiment("temporal_order", recipe, n_hidden=6)
+    grid = nf.grid(base, {"init": ["sigmoid", "smart_tanh"], "recipe.lr": [0.05, 0.1]})
+    done = nf.sweep(grid, 3, sys.argv[1], workers=2, group_size=3, checkpoint_seconds=0, progress=len(sys.argv) > 2)
+    print("interrupted" if done.interrupted else "done", len(done.runs))
+"""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("script") / "local.py"
+    path.write_text(LOCAL)
+    return path
+
+
+def start(script, path, *more):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen([sys.executable, script, path, *more], env=environment, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expected(threads, tmp_path_factory):
+    """What LOCAL's runs are, each trained alone in this process."""
+    path = tmp_path_factory.mktemp("expected") / "runs.jsonl"
+    recipe = dataclasses.replace(RECIPE, max_updates=200, record_every=20, evaluate_every=50)
+    grid = nf.grid(
+        dataclasses.replace(BASE, recipe=recipe), {"init": ["sigmoid", "smart_tanh"], "recipe.lr": [0.05, 0.1]}
+    )
+    return {row["key"]: row for row in results(sweep(path, grid, 3, executor=threads, group_size=1))}
+
+
+def assert_all_there(path, expected):
+    rows = {key: {**row} for key, row in Store(path).read().items()}
+    for row in rows.values():
+        del row["seconds"]
+    assert rows == expected
+    assert path.read_bytes().count(b"\n") == len(expected)
+
+
+def test_processes_of_one_thread_each_do_the_same(script, path, expected):
+    process = start(script, path)
+    out, err = process.communicate(timeout=300)
+    assert (out, err) == ("done 12\n", "")
+    assert_all_there(path, expected)
+    assert not (path.parent / "runs.jsonl.runs").exists()
+
+
+def test_ctrl_c_of_a_terminal_reaches_everybody_and_nobody_complains(script, path, expected):
+    process = start(script, path)
+    while not list(path.parent.glob("runs.jsonl.runs/*.npz")):
+        time.sleep(0.02)
+        assert process.poll() is None
+    for child in [process.pid, *children(process.pid)]:  # as a terminal does
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    if not out.startswith("done"):
+        assert out.startswith("interrupted")
+    assert start(script, path).communicate(timeout=300) == ("done 12\n", "")
+    assert_all_there(path, expected)
+
+
+def children(pid):
+    """Return the children of a process, where the system tells."""
+    found = [Path(f"/proc/{pid}/task/{pid}/children")]
+    return [int(child) for place in found if place.exists() for child in place.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_worker_that_is_killed_is_replaced(script, path, expected):
+    process = start(script, path)
+    killed = 0
+    while process.poll() is None and killed < 2:
+        time.sleep(0.02)
+        if list(path.parent.glob("runs.jsonl.runs/*.npz")):
+            workers = [
+                pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+            if workers:
+                os.kill(workers[-1], signal.SIGKILL)
+                killed += 1
+                time.sleep(0.5)
+    out, err = process.communicate(timeout=300)
+    assert killed
+    assert (out, err) == ("done 12\n", "")
+    assert_all_there(path, expected)
+
+
+def test_a_sweep_that_is_killed_again_and_again_loses_nothing(script, tmp_path, expected):
+    """The parent is killed at moments that nobody chose: in training, checkpoints, appends; its workers go too."""
+    chance, kills, most = random.Random(int(os.environ.get("NBFLOW_KILLS_SEED", "0"))), 0, 3
+    most = int(os.environ.get("NBFLOW_KILLS", most))
+    sweeps = 0
+    while kills < most:
+        path = tmp_path / str(sweeps) / "runs.jsonl"
+        path.parent.mkdir()
+        sweeps += 1
+        for _ in range(min(8, most - kills)):
+            kills += killed_in_training(start(script, path), path, chance)
+        assert start(script, path).communicate(timeout=300)[0] == "done 12\n"
+        assert_all_there(path, expected)
+        assert not path.with_name("runs.jsonl.runs").exists()
+    print(f"{kills} kills of {sweeps} sweeps")
+
+
+def killed_in_training(process, path, chance):
+    """Kill a sweep some time after it has begun to train; return whether it was still at it."""
+    while not list(path.parent.glob("runs.jsonl.runs/*.lock")) and process.poll() is None:
+        time.sleep(0.01)
+    before = progress_there(path)
+    while progress_there(path) == before and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(0.4 * chance.random())
+    workers = children(process.pid)
+    was_at_it = process.poll() is None
+    process.kill()
+    process.communicate()
+    while any(map(alive, workers)):
+        time.sleep(0.01)
+    return was_at_it
+
+
+def progress_there(path):
+    """Return what changes when a sweep does something."""
+    places = [path, *path.parent.glob("runs.jsonl.runs/*.npz")]
+    found = {}
+    for place in places:
+        with contextlib.suppress(FileNotFoundError):
+            found[place] = place.stat().st_mtime_ns
+    return found
+
+
+def alive(pid):
+    """Tell whether a process is more than a name in a table."""
+    try:
+        return " Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
