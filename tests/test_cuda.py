@@ -432,6 +432,14 @@ def test_a_threshold_that_follows_the_norms_is_refused_by_its_name():
 
 
 @sim
+def test_other_numbers_of_replicas_are_refused_by_their_name():
+    case = make_case("tanh", **SMALL)
+    recipe, source = nf.Recipe(max_updates=1), lambda update: case.batch
+    with pytest.raises(NotImplementedError, match=r"^replica_ids is \[3\]"):
+        nf.train(case.net, case.theta, source, recipe, replica_ids=[3], backend="cuda")
+
+
+@sim
 def test_every_place_in_the_table_has_its_own_name():
     from nbflow.cuda import job
 
