@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from nbflow import _check, counter
+from nbflow.choices import check_groups, check_hidden, derivative_of, refuse_combinations
 from nbflow.evaluation import draw_length
-from nbflow.gradient import check_groups, check_hidden, derivative_of, program_for, refuse_combinations
+from nbflow.gradient import program_for
 from nbflow.network import Network
 from nbflow.recipe import Recipe
 from nbflow.records import Batch, Floats

@@ -11,8 +11,9 @@ import numpy as np
 
 from nbflow import _check, layout
 from nbflow._load import load
+from nbflow.choices import backend_there
 from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, SCALE
-from nbflow.gradient import backend_there, per_network
+from nbflow.gradient import per_network
 from nbflow.network import Network
 from nbflow.records import Clip, Clipped, Floats, Rule, Threshold
 

@@ -10,11 +10,11 @@ import numpy as np
 from nbflow import _check, counter
 from nbflow._load import load
 from nbflow.batches import Source
+from nbflow.choices import check_hidden, derivative_of, refuse_combinations, refuse_on_card
 from nbflow.clipping import refuse_endless_step, where_not_finite
 from nbflow.cpu.report import COLUMNS, FINITE
 from nbflow.cpu.workspace import Shape
 from nbflow.evaluation import Evaluator, draw_length
-from nbflow.gradient import check_hidden, derivative_of, refuse_combinations, refuse_on_card
 from nbflow.loop import Loop
 from nbflow.records import Clip, Floats, Optimizer
 from nbflow.run import Callback
@@ -221,8 +221,8 @@ class _SourceOnCard:
 
     def next(self, update: int) -> None:
         """Send the batch of an update."""
+        from nbflow.buffers import shape_of
         from nbflow.cuda.gradient import send_data
-        from nbflow.gradient import shape_of
 
         loop = self.loop
         given = loop.theta[0] if loop.single else loop.theta

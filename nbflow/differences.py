@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check, layout
-from nbflow.gradient import Buffers, check_flow, gradient, shape_of
+from nbflow.buffers import Buffers, shape_of
+from nbflow.choices import check_flow
+from nbflow.gradient import gradient
 from nbflow.network import Network
 from nbflow.products import vjp
 from nbflow.records import Batch, Floats, Flow, GradientCheck, Params, Regularizer, StatePenalty

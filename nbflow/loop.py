@@ -13,9 +13,9 @@ import numpy as np
 from nbflow import _check
 from nbflow._load import load
 from nbflow.batches import SourceBatches, Spaces, TaskBatches
+from nbflow.choices import check_detach, check_flow
 from nbflow.clipping import Clipper, check_clip
 from nbflow.evaluation import Evaluator, HeldOut
-from nbflow.gradient import check_detach, check_flow
 from nbflow.interrupt import Guard
 from nbflow.network import Network
 from nbflow.recipe import Recipe, check_recipe, describe

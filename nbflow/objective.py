@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradient import check_flow, gradient, workspace
+from nbflow.buffers import workspace
+from nbflow.choices import check_flow
+from nbflow.gradient import gradient
 from nbflow.network import Network
 from nbflow.products import hvp
 from nbflow.records import Batch, Floats, Flow

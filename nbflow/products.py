@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
+from nbflow.buffers import Buffers, buffers_for, shape_of
 from nbflow.cpu.inner import INNER
-from nbflow.gradient import Buffers, buffers_for, shape_of
 from nbflow.network import Network
 from nbflow.records import Batch, Cotangent, Floats, Tangent
 

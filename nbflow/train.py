@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nbflow import _check
 from nbflow.batches import Source
-from nbflow.gradient import backend_there
+from nbflow.choices import backend_there
 from nbflow.loop import Loop
 from nbflow.network import Network
 from nbflow.recipe import Recipe

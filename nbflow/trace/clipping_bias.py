@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradient import backend_there
+from nbflow.choices import backend_there
 from nbflow.network import Network
 from nbflow.records import Batch, ClippingBias, Distances, Floats, Kinds, RuleBias
 from nbflow.task import Sampler

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradient import Buffers, backend_there, buffers_for, per_network
+from nbflow.buffers import Buffers, buffers_for
+from nbflow.choices import backend_there
+from nbflow.gradient import per_network
 from nbflow.network import Network
 from nbflow.records import Batch, Floats, Trace
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.gradient import Buffers
+from nbflow.buffers import Buffers
 from nbflow.network import Network
 from nbflow.records import Batch, Floats, LagProfile, SequenceMean
 from nbflow.trace.gradient_flow import trace

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradient import Buffers, shape_of
+from nbflow.buffers import Buffers, shape_of
 from nbflow.network import Network
 from nbflow.records import Floats, Spectrum
 from nbflow.trace.interval import interval

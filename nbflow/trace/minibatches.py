@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check, counter
+from nbflow.buffers import Buffers, workspace
 from nbflow.evaluation import draw_length
-from nbflow.gradient import Buffers, gradient, workspace
+from nbflow.gradient import gradient
 from nbflow.network import Network
 from nbflow.records import Batch, Floats
 from nbflow.task import Sampler, check_task

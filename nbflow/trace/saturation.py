@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradient import Buffers, backend_there, buffers_for
+from nbflow.buffers import Buffers, buffers_for
+from nbflow.choices import backend_there
 from nbflow.network import Network
 from nbflow.records import Batch, Cell, Floats, Saturation, SequenceMean
 from nbflow.trace.interval import check_confidence, interval

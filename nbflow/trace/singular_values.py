@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, svds
 
 from nbflow import _check
-from nbflow.gradient import Buffers, shape_of
+from nbflow.buffers import Buffers, shape_of
 from nbflow.network import Network
 from nbflow.products import listened
 from nbflow.records import Floats, Spectrum

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nbflow._load import load
+from nbflow.choices import check_groups, check_hidden
 from nbflow.clipping import check_clip, clip
-from nbflow.gradient import check_groups, check_hidden
 from nbflow.records import Clip, ExampleClip, Floats, HiddenClip, MicrobatchClip, Rule
 from nbflow.trace.minibatches import Minibatches
 
