@@ -174,9 +174,11 @@ class Driver:
         there = store.read()
         self.failures = sum(there[m.key]["failure"] is not None for m in members if m.key in there)
         # Cut before those that are there are left out: a group that was interrupted is the same group again.
-        left = [[m for m in group if m.key not in there] for group in cut(members, size)]
+        groups = cut(members, size)
+        left = [[m for m in group if m.key not in there] for group in groups]
         self.left = {job.path: job for job in (self._job(tuple(group)) for group in left if group)}
-        self.seen = set(self.left)
+        # Whose files may lie there: also those of a sweep that was killed between a line and its tidying.
+        self.seen = {self._job(group).path for group in groups} | self.left.keys()
         self.error: Exception | None = None
 
     def _job(self, members: tuple[Member, ...]) -> Job:

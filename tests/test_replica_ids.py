@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from test_data_tasks import each_task
 from tolerance import same_bits
 
 import nbflow as nf
@@ -80,3 +81,27 @@ def test_a_checkpoint_of_other_replicas_is_refused(tmp_path):
     nf.train(NET, theta, TASK, RECIPES["random"], checkpoint=tmp_path / "run.npz")
     with pytest.raises(ValueError, match="replica_ids is"):
         nf.train(NET, theta, TASK, RECIPES["random"], checkpoint=tmp_path / "run.npz", replica_ids=[0, 2])
+
+
+@each_task
+def test_pieces_of_data_are_drawn_by_number_too(make):
+    task = make()
+    net = nf.Network("tanh", task.n_in, 4, task.n_out, task.loss)
+    recipe = nf.Recipe(lengths=8, max_updates=4, evaluate_every=0, batch_size=3)
+
+    def theta_after(ids):
+        theta = nf.init(net, "glorot", rng=5, replicas=len(ids), replica_ids=ids)
+        return nf.train(net, theta, task, recipe, replica_ids=ids).theta
+
+    assert same_bits(theta_after([2, 1]), theta_after([0, 1, 2])[[2, 1]])
+
+
+def test_h_detach_draws_by_number_too():
+    net = nf.Network("lstm", TASK.n_in, 4, TASK.n_out)
+    recipe = nf.Recipe(lr=1.0, lengths=10, max_updates=4, evaluate_every=0, batch_size=3, h_detach=nf.HDetach(0.5))
+
+    def theta_after(ids):
+        theta = nf.init(net, "glorot", rng=5, replicas=len(ids), replica_ids=ids)
+        return nf.train(net, theta, TASK, recipe, replica_ids=ids).theta
+
+    assert same_bits(theta_after([2, 1]), theta_after([0, 1, 2])[[2, 1]])

@@ -207,6 +207,15 @@ def test_a_second_sweep_runs_only_what_is_new(path, threads, monkeypatch):
         "runs.jsonl", "runs.jsonl.lock"}  # fmt: skip
 
 
+def test_what_a_sweep_left_that_was_killed_before_it_had_tidied_up_is_deleted(path, threads, monkeypatch):
+    monkeypatch.setattr("nbflow.sweep.clear", lambda path: None)
+    first = sweep(path, executor=threads)
+    assert len(list((path.parent / "runs.jsonl.runs").glob("*.npz"))) == 3
+    monkeypatch.undo()
+    assert sweep(path, executor=threads) == first
+    assert not (path.parent / "runs.jsonl.runs").exists()
+
+
 def test_a_setting_that_fails_is_recorded_and_the_others_go_on(path, threads):
     lr = [0.1, -1.0, 0.2, math.nan, 0.3]
     swept = sweep(path, nf.grid(BASE, {"recipe.lr": lr}), 2, executor=threads, group_size=10)

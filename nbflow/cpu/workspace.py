@@ -252,8 +252,13 @@ class Workspace:
         self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
         self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 
-    def set_detach(self, probability: Any, seed: int, index: int) -> None:
-        """Set how likely h is detached at a step, (R,), and which draws decide; probability 0 for never."""
+    def set_detach(self, probability: Any, seed: int, index: int, replicas: Any = None) -> None:
+        """Set how likely h is detached at a step, (R,), and which draws decide; probability 0 for never.
+
+        `replicas` (R,) are the numbers under which each draws, 0 to R - 1 for None.
+        """
+        numbers = np.arange(self.shape.replicas) if replicas is None else replicas
+        self.jobs["replica"] = np.repeat(numbers, len(self.rows))
         self.jobs["detach"] = np.repeat(probability, len(self.rows))
         self.jobs["detach_seed"], self.jobs["detach_index"] = seed, index
 
