@@ -143,7 +143,7 @@ class Loop:
         if self.alpha is not None:
             space.set_alpha(self.alpha.at(update))
         if self.recipe.h_detach is not None:
-            space.set_detach(self.detach, self.seed, update)
+            space.set_detach(self.detach, self.seed, update, self.replica_ids)
         self.execute(space)
         if self.alpha is not None and isinstance(self.penalty, Regularizer):
             batch, alpha = self.batches.arrays, self.alpha.at(update)

@@ -208,7 +208,7 @@ def test_a_second_sweep_runs_only_what_is_new(path, threads, monkeypatch):
 
 
 def test_what_a_sweep_left_that_was_killed_before_it_had_tidied_up_is_deleted(path, threads, monkeypatch):
-    monkeypatch.setattr("nbflow.sweep.clear", lambda path: None)
+    monkeypatch.setattr(sys.modules["nbflow.sweep"], "clear", lambda path: None)
     first = sweep(path, executor=threads)
     assert len(list((path.parent / "runs.jsonl.runs").glob("*.npz"))) == 3
     monkeypatch.undo()
