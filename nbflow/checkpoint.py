@@ -102,8 +102,16 @@ def _hash(data: bytes | memoryview) -> str:
 
 
 def exists(path: pathlib.Path) -> bool:
-    """Tell whether there is a checkpoint, or one that was being renamed when it was cut off."""
-    return any(place.exists() for place in (path, before(path), beside(path)))
+    """Tell whether there is a checkpoint: a first one that was cut off while it was written is none."""
+    return path.exists() or before(path).exists() or _whole(beside(path))
+
+
+def _whole(path: pathlib.Path) -> bool:
+    try:
+        read(path)
+    except (FileNotFoundError, DamagedError):
+        return False
+    return True
 
 
 def load(path: pathlib.Path) -> Saved:

@@ -249,3 +249,11 @@ def test_a_full_or_read_only_disk_is_a_clear_error_and_loses_nothing(path, monke
 def test_a_place_that_is_not_there_is_a_clear_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="could not be written: No such file or directory"):
         checkpoint.save(tmp_path / "nowhere" / "run.npz", ARRAYS, FACTS)
+
+
+def test_a_first_checkpoint_that_was_cut_off_is_none(tmp_path):
+    path = tmp_path / "run.npz"
+    checkpoint.beside(path).write_bytes(b"PK")
+    assert not checkpoint.exists(path)
+    with pytest.raises(FileNotFoundError):
+        checkpoint.load(path)
