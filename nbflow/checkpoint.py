@@ -132,7 +132,8 @@ def load(path: pathlib.Path) -> Saved:
         except FileNotFoundError:
             continue
         except DamagedError as error:
-            said.append(str(error))
+            if place != beside(path):  # what was never whole is no loss
+                said.append(str(error))
             continue
         if said:
             warnings.warn(f"{' '.join(said)} Going on from {place}.", RuntimeWarning, stacklevel=2)
