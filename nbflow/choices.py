@@ -9,10 +9,10 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._load import load
+from nbflow.cpu.job import DERIVATIVES
 from nbflow.network import Network
 from nbflow.records import AnyPenalty, Floats, Flow, HDetach, HiddenClip, Penalty
 
-DERIVATIVES = ("immediate", "detached", "exact")
 REDUCTIONS = ("sum", "mean")
 
 
@@ -23,7 +23,7 @@ def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[AnyPenalty, Floats
     penalty = load("flows", flow.penalty, "penalty")
     if not isinstance(penalty, Penalty):
         _check_plain(flow)
-    _check.choice("derivative", flow.derivative, DERIVATIVES)
+    _check.choice("derivative", flow.derivative, tuple(DERIVATIVES))
     _check.choice("reduction", flow.reduction, REDUCTIONS)
     _check.per_replica("bound", flow.bound, 1, least=0.0, above=True, dtype=dtype)
     return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True, dtype=dtype)

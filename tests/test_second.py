@@ -91,7 +91,7 @@ def single_as_double(case):
 
 @pytest.mark.parametrize("derivative", BEYOND_IMMEDIATE)
 def test_long_sequences_are_swept_over_segments_without_a_seam(derivative):
-    """Over 64 steps the way back has several segments: against a directional difference of Omega itself."""
+    """Over 64 steps the way back has several segments: against differences in every parameter."""
     case = make_case("tanh", "square", "dense", "ragged", T=150, B=3, N=2, H=6, M=2, seed=33)
     flow = nf.Flow("norm", 1.0, derivative)
     check = nf.check_gradient(case.net, case.theta, case.batch, flow=flow)

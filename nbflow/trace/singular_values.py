@@ -15,7 +15,7 @@ from nbflow.products import listened
 from nbflow.records import Floats, Spectrum
 from nbflow.trace.interval import interval
 
-# Up to here a dense decomposition is as fast as Lanczos iterations, and finds what they lose of a small rank.
+# Up to here the Jacobian is formed after all: a dense decomposition finds what Lanczos iterations lose of a small rank.
 SMALL = 64
 
 
