@@ -1,0 +1,84 @@
+"""scripts/single_steps.py: directions, lengths and ways out of overflow, on tiny networks."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nbflow as nf
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TINY = ["--moments", "5", "15", "--length", "10", "--hidden", "40", "--batch-size", "4", "--minibatches", "8",
+        "--depths", "0.01", "30", "--replicas", "2", "--updates", "12"]  # fmt: skip
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import single_steps
+
+    return single_steps
+
+
+def test_help_teaches_every_option() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "single_steps.py", "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for words in ("Usage:", "--depths", "--minibatches", "How far every rule shortens the gradients"):
+        assert words in done.stdout
+
+
+def test_a_joint_scale_keeps_the_direction_and_values_still_descend(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "single_steps.json").read_text())
+    assert [moment["updates"] for moment in found["moments"]] == [5, 15]
+    for moment in found["moments"]:
+        rules = moment["rules"]
+        assert set(rules) == set(nf.names("clips"))
+        for name in ("norm", "normalize"):
+            assert min(rules[name]["cosine"]) > 1 - 1e-6
+            assert max(rules[name]["length"]) <= rules[name]["threshold"] * (1 + 1e-6)
+        assert 0 < min(rules["value"]["cosine"]) < max(rules["value"]["cosine"]) <= 1 + 1e-6
+        assert all(rules["value"]["descends"])
+        for steps in rules.values():
+            assert [gain > 0 for gain in steps["decrease"]] == steps["descends"]  # the plain step descends here
+    assert (tmp_path / "single_steps.png").stat().st_size > 10_000
+    assert "descends" in capsys.readouterr().out
+
+
+def test_the_brink_lies_between_a_finite_gradient_and_an_overflow(script: Any) -> None:
+    task = nf.load_task("temporal_order")
+    net = nf.Network("tanh", task.n_in, 40, task.n_out)
+    theta = nf.init(net, "smart_tanh", rng=0, replicas=2)
+    batch = task.sample(seed=0, index=0, batch_size=4, length=400, replicas=2)
+    brink = script.brinks(net, theta, batch)
+    for factor, wanted in ((brink, False), (0.999 * brink, True)):
+        d = nf.gradient(net, script.stretched(net, theta, factor), batch).d_theta
+        assert np.isfinite(d).all(axis=1).tolist() == [wanted] * 2
+
+
+def test_a_network_far_beyond_the_brink_is_not_said_to_be_out(script: Any) -> None:
+    options = script.Options(updates=10)
+    assert script.said(options, script.Escape(1.0, "", [None, None])).endswith("-")
+    assert "update 3" in script.said(options, script.Escape(1.0, "", [3, None]))
+    assert "1 of 2" in script.said(options, script.Escape(1.0, "", [3, None]))
+    assert math.isclose(options.threshold, 1.0)
+
+
+def test_nonsense_is_refused_in_one_line(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([*TINY, "--moments", "0", "--out", str(tmp_path)]) == 2
+    assert "moments holds no update" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
