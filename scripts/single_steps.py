@@ -158,8 +158,8 @@ def look_at(options: Options, net: nf.Network, theta: Any, updates: int, show: S
         how = nf.Clip(rule, thresholds[rule])
         clipped = [nf.clip(net, one.d_theta, how, theta=theta, rng=rng) for one in gradients]
         gained = np.array([decrease(k, one.d_theta) for k, one in enumerate(clipped)])
-        found[rule] = Steps(thresholds[rule], np.array([one.cosine for one in clipped]),
-                            np.array([one.clipped_norm for one in clipped]), gained > 0, gained / plain_steps)  # fmt: skip
+        cosines, lengths = (np.array([getattr(one, name) for one in clipped]) for name in ("cosine", "clipped_norm"))
+        found[rule] = Steps(thresholds[rule], cosines, lengths, gained > 0, gained / plain_steps)
     error = nf.evaluate(net, theta, task, length=options.length, size=2000, seed=options.seed)
     return Moment(updates, float(error), found)
 
