@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from itertools import combinations
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -67,6 +70,21 @@ def unit_vector(size, seed=0):
     """Return a random direction."""
     x = np.random.default_rng(seed).normal(size=size)
     return x / np.linalg.norm(x)
+
+
+def imported(path):
+    """Return the packages from which a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+
+
+def test_the_reference_imports_numpy_and_nothing_of_ours():
+    files = list(Path(naive.__file__).parent.glob("*.py"))
+    assert len(files) > 1
+    assert {name for path in files for name in imported(path)} <= {"naive", "numpy", *sys.stdlib_module_names}
 
 
 # Cells, parameters and losses -----------------------------------------------------------------------------------------
