@@ -1,0 +1,82 @@
+"""The picture of scripts/music.py, and the line about a run that stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from music_published import Published, published
+from music_training import Result
+
+from nbflow import plot
+
+if TYPE_CHECKING:
+    from music import Options
+
+
+def about(options: Options) -> str:
+    """Say in a line what is trained."""
+    clip = "no clipping" if options.rule == "none" else f"clipped to {options.threshold:g} ({options.rule})"
+    omega = "no Omega"
+    if options.penalty != "none":
+        omega = f"Omega ({options.penalty}) times {options.alpha:g}{'/epoch' * options.decay}"
+    return (
+        f"{options.hidden} {options.cell} units ({options.init}), {options.optimizer}, lr {options.lr:g}"
+        f"{' halved' * bool(options.halve_after)}, batches of {options.batch_size} x {options.length}, {clip}, {omega}"
+    )
+
+
+def picture(options: Options, result: Result) -> Any:
+    """Draw losses, gradient norm and learning rate over epochs."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    rows, known = result.history, published(options.data)
+    with rc_context(plot.STYLE):
+        found = Figure(figsize=(8.5, 8), dpi=130, layout="constrained")
+        losses, norm, lr = found.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
+        found.suptitle(f"{known.title}: predicting the next frame\n", x=0.01, ha="left", fontsize=14, fontweight="bold")
+        found.text(0.01, 0.957, about(options), fontsize=8.5, color=plot.FAINT, va="top")
+        _draw_losses(losses, known, result)
+        _draw(norm, rows["epoch"], rows["norm"], "gradient norm,\nmean of the epoch", plot.COLOURS[2])
+        if options.rule == "norm":
+            norm.axhline(options.threshold, color=plot.INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            norm.text(1, options.threshold, f"clipped to {options.threshold:g}", fontsize=8.5, ha="right",
+                      va="bottom", transform=norm.get_yaxis_transform())  # fmt: skip
+        _draw(lr, rows["epoch"], rows["lr"], "learning rate", plot.COLOURS[3], drawstyle="steps-mid")
+        lr.set_xlabel("epoch")
+        for axes in (losses, norm, lr):
+            axes.margins(x=0.02)
+            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+            axes.set_axisbelow(True)
+    return found
+
+
+def _draw(axes: Any, epochs: Sequence[int], values: Sequence[float], label: str, colour: str, **more: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    # A mark for an epoch that has no neighbours.
+    axes.plot(epochs, values, color=colour, linewidth=1.6, marker="o" if len(epochs) == 1 else "", **more)
+    axes.set_yscale("log")
+    axes.set_ylabel(label)
+    axes.margins(y=0.2)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_losses(axes: Any, known: Published, result: Result) -> None:
+    rows, marker = result.history, "o" if result.epochs == 1 else ""
+    axes.plot(rows["epoch"], rows["loss"], color=plot.COLOURS[1], label="train, while it learns", marker=marker)
+    axes.plot(rows["epoch"], rows["valid"], color=plot.COLOURS[0], linewidth=2, label="valid", marker=marker)
+    axes.axvline(result.best_epoch, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.plot(result.best_epoch, result.test, "*", color=plot.INK, markersize=12, zorder=5,
+              label=f"test at the best valid epoch: {result.test:.3f}")  # fmt: skip
+    if known.span:
+        label = "{:.1f} to {:.1f}: test loss of plain RNNs in several papers".format(*known.span)
+        axes.axhspan(*known.span, color=plot.FAINT, alpha=0.15, linewidth=0, label=label, zorder=0)
+    low = min(*rows["loss"], *rows["valid"], result.test)
+    # The first epochs, from 61 nats down, would flatten all that follows.
+    axes.set_ylim(low - 0.15, max(result.test + 0.3, low + 2.5))
+    axes.set_ylabel("loss (nats per frame)")
+    axes.legend(loc="upper right", framealpha=0.9, edgecolor="white")
