@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 # BLAS reads it when it is loaded: as many threads as the product that it is compared with.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-import bench_peers as peers
 import numpy as np
+import peers_sides as peers
+import peers_words as words
 
 BEGIN, END = "<!-- written by scripts/bench_parts.py: begin -->", "<!-- written by scripts/bench_parts.py: end -->"
 SHAPES = tuple(peers.shape_from(text) for text in peers.SHAPES)
@@ -55,7 +56,7 @@ def least(sides: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
 def phases() -> str:
     head = ["T,B,N,H", "update, ms", "packing", "forward", "back", "weight gradients", "sum of shards", "the rest",
             "GFLOP/s forward", "back", "weight gradients"]  # fmt: skip
-    return peers.table(head, [phase_row(shape) for shape in SHAPES])
+    return words.table(head, [phase_row(shape) for shape in SHAPES])
 
 
 def phase_row(shape: peers.Shape) -> list[str]:
@@ -63,7 +64,7 @@ def phase_row(shape: peers.Shape) -> list[str]:
     from nbflow.cpu import program
     from nbflow.cpu.second import build_nothing
 
-    peers.say(f"phases at {peers.named(shape)}")
+    words.say(f"phases at {peers.named(shape)}")
     side = peers.Nbflow(shape, 1)
     side.ready()
     checked = _check.computation(side.net, side.theta, side.batch)
@@ -124,10 +125,10 @@ def products_of(shape: peers.Shape) -> list[Product]:
 def products() -> str:
     rows = []
     for shape in SHAPES[1:]:
-        peers.say(f"products at {peers.named(shape)}")
+        words.say(f"products at {peers.named(shape)}")
         rows += [[peers.named(shape), *product_cells(product)] for product in products_of(shape)]
     head = ["T,B,N,H", "product", "rows, depth, columns", "nbflow, GFLOP/s", "BLAS, GFLOP/s", "nbflow / BLAS"]
-    return peers.table(head, rows)
+    return words.table(head, rows)
 
 
 @functools.cache
@@ -211,13 +212,13 @@ def memory() -> str:
     T, B, _, H = LONG
     rows = []
     for every in (0, EVERY):
-        peers.say(f"memory, checkpoint_every={every}")
+        words.say(f"memory, checkpoint_every={every}")
         command = [sys.executable, "-c", LONG_ONE, *map(str, LONG), str(every)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(["plain" if not every else f"checkpoint_every={every}", f"{int(done.stdout) / 1024:.0f}"])
     states = T * B * H * 4 / 2**20
     rows.append(["the states alone, T B H numbers", f"{states:.0f}"])
-    return peers.table([f"gradient at {peers.named(LONG)}", "peak memory beside the batch, MiB"], rows)
+    return words.table([f"gradient at {peers.named(LONG)}", "peak memory beside the batch, MiB"], rows)
 
 
 TITLES = {
@@ -232,18 +233,18 @@ def main() -> int:
     parser.add_argument("--sections", nargs="+", choices=TITLES, default=list(TITLES), help="by default all")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the marks of this file, too")
     options = parser.parse_args()
-    before, begun = peers.load(), time.perf_counter()
+    before, begun = words.load(), time.perf_counter()
     tables = [f"**{TITLES[name]}**\n\n{globals()[name]()}" for name in options.sections]
     facts = [
-        f"Machine: {peers.machine()}.",
-        f"Versions: {peers.versions()}.",
-        f"Command: `python scripts/bench_parts.py`, {peers.today()}, {time.perf_counter() - begun:.0f} s; least of "
-        f"{FEW} to {BURSTS} bursts; load average before it {before}, after it {peers.load()}.",
+        f"Machine: {words.machine()}.",
+        f"Versions: {words.versions()}.",
+        f"Command: `python scripts/bench_parts.py`, {words.today()}, {time.perf_counter() - begun:.0f} s; least of "
+        f"{FEW} to {BURSTS} bursts; load average before it {before}, after it {words.load()}.",
     ]
     text = "\n\n".join(["\n".join(f"- {fact}" for fact in facts), *tables])
     print(text)
     if options.write:
-        peers.write(options.write, text, (BEGIN, END))
+        words.write(options.write, text, (BEGIN, END))
     return 0
 
 
