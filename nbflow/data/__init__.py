@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbflow.data.piano_rolls import PianoRolls, evaluation_batches, piano_roll_batches, read_piano_rolls
+from nbflow.data.piano_rolls import PianoRolls, read_piano_rolls
+from nbflow.data.roll_batches import evaluation_batches, piano_roll_batches
 from nbflow.data.text import Text, read_text, text_batches
 
 if TYPE_CHECKING:

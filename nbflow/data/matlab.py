@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbflow.data.text import FormatError
+from nbflow.data.files import FormatError
 
 DAMAGED = "expected a whole MATLAB 5 file. It was cut or damaged: fetch it again."
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow import counter
-from nbflow.data.piano_rolls import checked_pieces, evaluation_batches, spans_of, write_spans
+from nbflow.data.roll_batches import checked_pieces, evaluation_batches, spans_of, write_spans
 from nbflow.data.text import Text, text_batches
 from nbflow.records import Batch
 from nbflow.task import Sampler, Trivial
