@@ -63,37 +63,48 @@ def build_step_vjp(cell, dtype):
 
 
 @functools.cache
-def build_sweep(dtype):
-    """Build `sweep(job, address, start, stop)`: from delta_stop to delta_start, `pre` and `rec` to their gradients."""
+def build_products_back(dtype):
+    """Build both products of a step back, which write to an address: that of the loss, and that of the recurrence."""
     width_of_panel = panel_vectors() * lanes(dtype)
     size = np.dtype(dtype).itemsize
+
+    @part
+    def add_loss(job, t, to, y, p_out_back):
+        """Add y[t-1] @ w_out^T at `to`, the slot of the state after step t-1."""
+        call_product(
+            job.product, to, job.lines * job.width, y + (t - 1) * job.rows * job.out_width * size, job.out_width, 1,
+            p_out_back, job.n_out * width_of_panel, width_of_panel, job.rows, job.n_out, job.width, 1,
+        )  # fmt: skip
+
+    @part
+    def recur_back(job, t, to, rec, p_rec_back, add):
+        """Write sum_g rec[t-1, g] @ w_rec[g]^T to the h-lines at `to`, or add it."""
+        columns = job.gates * job.width
+        panel = width_of_panel * job.hidden
+        panels = (job.width + width_of_panel - 1) // width_of_panel
+        for g in range(job.gates):
+            call_product(
+                job.product, to, job.lines * job.width,
+                rec + ((t - 1) * job.rows * columns + g * job.width) * size, columns, 1,
+                p_rec_back + g * panels * panel * size, panel, width_of_panel, job.rows, job.hidden, job.width, add + g,
+            )  # fmt: skip
+
+    return add_loss, recur_back
+
+
+@functools.cache
+def build_sweep(dtype):
+    """Build `sweep(job, address, start, stop)`: from delta_stop to delta_start, `pre` and `rec` to their gradients."""
+    size = np.dtype(dtype).itemsize
+    add_loss, recur_back = build_products_back(dtype)
 
     clip_preactivations, clip_state = build_hidden_clip(dtype)
     row_norms, detached = build_row_norms(dtype), build_detached()
 
     @part
-    def add_loss(job, t):
-        """delta_t += dL/dy @ w_out^T, for the state after step t-1."""
-        row = job.lines * job.width
-        call_product(
-            job.product, job.delta + t % job.slots * job.rows * row * size, row,
-            job.y + (t - 1) * job.rows * job.out_width * size, job.out_width, 1,
-            job.p_out_back, job.n_out * width_of_panel, width_of_panel, job.rows, job.n_out, job.width, 1,
-        )  # fmt: skip
-
-    @part
-    def recur_back(job, t):
-        """The h-line of v_t = sum_g rec[t-1, g] @ w_rec[g]^T, into the slot of delta_{t-1}."""
-        row, columns = job.lines * job.width, job.gates * job.width
-        panel = width_of_panel * job.hidden
-        panels = (job.width + width_of_panel - 1) // width_of_panel
-        for g in range(job.gates):
-            call_product(
-                job.product, job.delta + (t - 1) % job.slots * job.rows * row * size, row,
-                job.rec + ((t - 1) * job.rows * columns + g * job.width) * size, columns, 1,
-                job.p_rec_back + g * panels * panel * size, panel, width_of_panel,
-                job.rows, job.hidden, job.width, job.carries + g,
-            )  # fmt: skip
+    def slot(job, t):
+        """The address of delta_t."""
+        return job.delta + t % job.slots * job.rows * job.lines * job.width * size
 
     @part
     def silence(job, t):
@@ -108,7 +119,7 @@ def build_sweep(dtype):
                 place = (t - 1) * job.rows + b
                 clear(job.pre + place * columns * size, columns, dtype)
                 clear(job.rec + place * columns * size, columns, dtype)
-                clear(job.delta + ((t - 1) % job.slots * job.rows + b) * row * size, row, dtype)
+                clear(slot(job, t - 1) + b * row * size, row, dtype)
                 if not job.tracing:
                     clear(job.states + (place + job.rows) * row * size, row, dtype)
                     if heard[b] < t - 1:
@@ -118,24 +129,24 @@ def build_sweep(dtype):
     def write_norms(job, t, to):
         """Write the norm of every row in the slot of delta_t."""
         row = job.lines * job.width
-        row_norms(job.delta + t % job.slots * job.rows * row * size, job.rows, row, to)
+        row_norms(slot(job, t), job.rows, row, to)
 
     @part
     def keep_v(job, t):
         """Copy v_t, or its h-line, before the loss of step t-1 is added to it."""
         row = job.lines * job.width
         kept = job.width if job.derivative == IMMEDIATE else row
-        slot = view(job.delta + (t - 1) % job.slots * job.rows * row * size, (job.rows, row), dtype)
+        now = view(slot(job, t - 1), (job.rows, row), dtype)
         v = view(job.v + (t - 1) * job.rows * kept * size, (job.rows, kept), dtype)
         for b in range(job.rows):
             for j in range(kept):
-                v[b, j] = slot[b, j]
+                v[b, j] = now[b, j]
 
     @part
     def begin(job, stop):
         """delta_stop before the loss of its own step: 0, or what a vector-Jacobian product begins with."""
         count = job.rows * job.lines * job.width
-        delta = view(job.delta + stop % job.slots * count * size, (count,), dtype)
+        delta = view(slot(job, stop), (count,), dtype)
         seed = view(job.seed, (count,), dtype)
         for i in range(count):
             delta[i] = seed[i] if job.seeded else dtype(0)
@@ -147,7 +158,7 @@ def build_sweep(dtype):
             begin(job, stop)
         for t in range(stop, start, -1):
             if active[t - 1]:
-                add_loss(job, t)
+                add_loss(job, t, slot(job, t), job.y, job.p_out_back)
             if job.state_penalty:
                 call(job.state_penalty, address, t)
             if job.hidden_site == STATE:
@@ -160,7 +171,8 @@ def build_sweep(dtype):
             if job.hidden_site == PREACTIVATION:
                 clip_preactivations(job, t - 1)
             if (t > 1 or job.measured or job.seeded) and not detached(job, t):
-                recur_back(job, t)
+                # Into the h-line of v_t, which is where delta_{t-1} begins.
+                recur_back(job, t, slot(job, t - 1), job.rec, job.p_rec_back, job.carries)
             if job.measured:
                 write_norms(job, t - 1, job.v_norm + (t - 1) * job.rows * size)
             if job.derivative:

@@ -15,6 +15,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
+from nbflow.cpu.backward import build_products_back
 from nbflow.cpu.job import DETACHED, job_dtype
 from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, call_product, clear, view
@@ -71,31 +72,13 @@ def build_step_vjp_jvp(cell, dtype):
 @functools.cache
 def build_sweep_dot(dtype):
     """Build `sweep_dot(job, address, start, stop)`: from delta_dot_stop to delta_dot_start, e to e + e_dot."""
-    width_of_panel = panel_vectors() * lanes(dtype)
+    add_loss, recur_back = build_products_back(dtype)
     size = np.dtype(dtype).itemsize
 
     @part
-    def add_loss_dot(job, t, y, p_out_back):
-        """delta_dot_t += y w_out^T, for the state after step t-1."""
-        row = job.lines * job.width
-        call_product(
-            job.product, job.delta_dot + t % 2 * job.rows * row * size, row,
-            y + (t - 1) * job.rows * job.out_width * size, job.out_width, 1,
-            p_out_back, job.n_out * width_of_panel, width_of_panel, job.rows, job.n_out, job.width, 1,
-        )  # fmt: skip
-
-    @part
-    def recur_back_dot(job, t, rec, p_rec_back, add):
-        """The h-line of delta_dot_{t-1} (+)= sum_g rec[t-1, g] w_rec[g]^T."""
-        row, columns = job.lines * job.width, job.gates * job.width
-        panel = width_of_panel * job.hidden
-        panels = (job.width + width_of_panel - 1) // width_of_panel
-        for g in range(job.gates):
-            call_product(
-                job.product, job.delta_dot + (t - 1) % 2 * job.rows * row * size, row,
-                rec + ((t - 1) * job.rows * columns + g * job.width) * size, columns, 1,
-                p_rec_back + g * panels * panel * size, panel, width_of_panel, job.rows, job.hidden, job.width, add + g,
-            )  # fmt: skip
+    def slot(job, t):
+        """The address of delta_dot_t."""
+        return job.delta_dot + t % 2 * job.rows * job.lines * job.width * size
 
     @part
     def silence_dot(job, t):
@@ -107,7 +90,7 @@ def build_sweep_dot(dtype):
                 place = (t - 1) * job.rows + b
                 clear(job.pre_dot + place * columns * size, columns, dtype)
                 clear(job.rec_dot + place * columns * size, columns, dtype)
-                clear(job.delta_dot + ((t - 1) % 2 * job.rows + b) * row * size, row, dtype)
+                clear(slot(job, t - 1) + b * row * size, row, dtype)
 
     @part
     def merge(to, source, count, alone):
@@ -125,20 +108,20 @@ def build_sweep_dot(dtype):
         row, columns = job.lines * job.width, job.rows * job.gates * job.width
         active = view(job.active, (job.steps,), np.int64)
         if stop == job.reach:
-            clear(job.delta_dot + stop % 2 * job.rows * row * size, job.rows * row, dtype)
+            clear(slot(job, stop), job.rows * row, dtype)
         for t in range(stop, start, -1):
             place = (t - 1) * columns * size
             if active[t - 1] and job.derivative != DETACHED:
-                add_loss_dot(job, t, job.y_dot, job.p_out_back)
+                add_loss(job, t, slot(job, t), job.y_dot, job.p_out_back)
                 if job.directed:
-                    add_loss_dot(job, t, job.y, job.q_out_back)
+                    add_loss(job, t, slot(job, t), job.y, job.q_out_back)
             call(job.step_vjp_jvp, address, t - 1)
             if t > job.quiet:
                 silence_dot(job, t)
             if t > 1:
-                recur_back_dot(job, t, job.rec_dot, job.p_rec_back, job.carries)
+                recur_back(job, t, slot(job, t - 1), job.rec_dot, job.p_rec_back, job.carries)
                 if job.directed:
-                    recur_back_dot(job, t, job.rec, job.q_rec_back, 1)
+                    recur_back(job, t, slot(job, t - 1), job.rec, job.q_rec_back, 1)
             merge(job.pre + place, job.pre_dot + place, columns, job.directed)
             if not job.additive:
                 merge(job.rec + place, job.rec_dot + place, columns, job.directed)
