@@ -54,10 +54,10 @@ def check_hidden(how: Any, replicas: int, dtype: str) -> tuple[int, bool, Floats
     return SITES[how.site], how.by == "norm", threshold
 
 
-def check_detach(how: Any, net: Network, replicas: int) -> tuple[Floats, int, int]:
-    """Return the probability (R,), the seed and the index of h-detach."""
+def check_detach(how: Any, net: Network, replicas: int) -> tuple[Floats | None, int, int]:
+    """Return the probability (R,), or None for never, the seed and the index of h-detach."""
     if how is None:
-        return np.zeros(replicas), 0, 0
+        return None, 0, 0
     if not isinstance(how, HDetach):
         raise TypeError(f"h_detach is a {type(how).__name__}; expected an HDetach. Write nbflow.HDetach(0.25).")
     if not net.cell_object.carries:

@@ -98,7 +98,7 @@ class Workspace:
         self.cell = (second_order if purpose.second else first_order)(net.cell_object)
         self.entries: list[tuple[int, ...]] = []
         self.program: tuple[Any, ...] = ()
-        self._hidden_site, self._rested = 0, False
+        self._hidden_site, self._detaching, self._rested = 0, False, False
         self.rows = shard_rows(shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         shards = len(self.rows)
@@ -253,10 +253,16 @@ class Workspace:
         self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 
     def set_detach(self, probability: Any, seed: int, index: int, replicas: Any = None) -> None:
-        """Set how likely h is detached at a step, (R,), and which draws decide; probability 0 for never.
+        """Set how likely h is detached at a step, (R,) or None for never, and which draws decide.
 
         `replicas` (R,) are the numbers under which each draws, 0 to R - 1 for None.
         """
+        if probability is None and not self._detaching:
+            return
+        self._detaching = probability is not None
+        if probability is None:
+            self.jobs["detach"] = 0
+            return
         numbers = np.arange(self.shape.replicas) if replicas is None else replicas
         self.jobs["replica"] = np.repeat(numbers, len(self.rows))
         self.jobs["detach"] = np.repeat(probability, len(self.rows))
