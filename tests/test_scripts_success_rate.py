@@ -41,14 +41,14 @@ def test_a_sweep_writes_store_table_picture_and_every_rate(
 ) -> None:
     assert script.main([*TINY, "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    for words in ("0 of 2 (0 to 66)", "SGD + clipping + Omega", "L = 12", "Solved within 20 updates"):
+    for words in ("0 of 2 (0 to 66)", "SGD + clipping + Omega", "SGD + Omega", "L = 12", "Solved within 20 updates"):
         assert words in out
     assert (tmp_path / "success_rate.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads((tmp_path / "success_rate.json").read_text())
-    assert len(found["cells"]) == 2 * 3 * 2
+    assert len(found["cells"]) == 2 * 4 * 2
     assert {cell["runs"] for cell in found["cells"]} == {2}
     rows = [json.loads(line) for line in (tmp_path / "success_rate.jsonl").read_text().splitlines()]
-    assert len(rows) == 24
+    assert len(rows) == 32
     assert {row["cell"] for row in rows if row["init"] == "sigmoid"} == {"sigmoid"}
     before = (tmp_path / "success_rate.jsonl").stat().st_size
     assert script.main([*TINY, "--out", str(tmp_path)]) == 0
@@ -60,6 +60,11 @@ def row(script: Any, init: str, method: str, length: int, passage: int | None, f
     options = script.Options(lengths=(length,), inits=(init,), methods=(method,))
     (one,) = script.experiments(options).values()
     return {**one.flat, "failure": failure, **({} if failure else {"first_passage": passage})}
+
+
+def test_every_method_is_told_from_its_line(script: Any) -> None:
+    for method in script.Options().methods:
+        assert script.method_of(row(script, "smart_tanh", method, 10, None)) == method
 
 
 def test_rates_are_counted_by_first_weights_method_and_length(script: Any) -> None:
