@@ -112,7 +112,7 @@ def run_group(job: Job) -> Outcome:
     with owned(job.path) as ours:
         if not ours or Store(job.store).has([member.key for member in job.members]):
             return Outcome("busy", [])
-        watch = Watch(job)
+        watch = Watch(job.path, job.stop)
         if job.stop.exists():
             return Outcome("stopped", [])
         try:
@@ -127,10 +127,10 @@ def run_group(job: Job) -> Outcome:
 
 
 class Watch:
-    """A callback that says how far a run is, and ends it when the sweep is to stop."""
+    """A callback that says how far a run is, and ends it when there is a file that asks for it."""
 
-    def __init__(self, job: Job) -> None:
-        self.stop, self.place, self.last, self.stopped = job.stop, progress_of(job.path), 0.0, False
+    def __init__(self, path: pathlib.Path, stop: pathlib.Path) -> None:
+        self.stop, self.place, self.last, self.stopped = stop, progress_of(path), 0.0, False
 
     def __call__(self, run: Run) -> bool:
         """Look, and be looked at, not at every row but now and then."""

@@ -1,0 +1,425 @@
+"""Does a network that has learnt short sequences know long ones? As in Pascanu, Mikolov, Bengio (2013), section 4.1.
+
+One network a seed (tanh, 50 units, SGD, clipping, Omega) learns temporal order from sequences of 50 to 200 steps, until
+fewer than 1 % of 10,000 fresh ones are wrong. Then it is measured, as it is, on 10,000 fresh sequences of each of some
+lengths up to 5,000. The paper's network made no error at any of them.
+
+The paper draws lengths from 50 to 200 from the first update on, and takes hundreds of thousands of updates. By default
+the longest length grows here in stages, `--stages 50 70 100 140 200`: batches are of 50 steps until fewer than 1 % of
+them are wrong, then of 50 to 70, and so on. What is learnt in the end is the same task at the same lengths, sooner.
+`--stages 200 --init basic_tanh` is the paper's way; give it `--budget 2` or more.
+
+A seed that is not there within the budget is measured at the best evaluation of the last stage it came to.
+
+Everything is kept beside the store. Ctrl-C and the same command go on where it was; more seeds or lengths add to what is
+there; a larger budget goes on with seeds that were not done.
+
+Usage: python scripts/generalization.py --seeds 3
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+from reporting import console_here, machine, plain, write
+from rich.console import Console
+from rich.table import Table
+from workers import Job, folder_of, run_all
+
+import nbflow as nf
+from nbflow import checkpoint, plot, statistics
+from nbflow.experiment import code_version, key_of
+from nbflow.group import Watch
+from nbflow.records import Floats
+from nbflow.store import Row, Store
+
+# Updates of a seed at budget 1, in all stages together, and between two measurements of its error.
+UPDATES, EVALUATE_EVERY, RECORD_EVERY = 500_000, 2_000, 500
+# Steps in a pass of a measurement: a few tens of MB.
+STEPS_A_PASS = 100_000
+# Sequences of a measurement are of another seed than those that decided when training ends.
+MEASURE_SEED = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is trained, how long, where it is measured, and where the results go."""
+
+    seeds: int = 3
+    """Networks, each with first weights and sequences of its own."""
+    budget: float = 1.0
+    """How long a seed may be trained, in units of 500,000 updates."""
+    lengths: tuple[int, ...] = (50, 100, 200, 350, 500, 1000, 2000, 3500, 5000)
+    """Where the trained networks are measured, in steps."""
+    stages: tuple[int, ...] = (50, 70, 100, 140, 200)
+    """The longest sequences trained on, stage by stage; each stage ends when it is solved. 200 alone: as the paper."""
+    shortest: int = 50
+    """The shortest sequences trained on."""
+    size: int = 10_000
+    """Fresh sequences at each length, and in each evaluation."""
+    task: str = "temporal_order"
+    """The task, by the name of its file in nbflow/tasks."""
+    init: str = "smart_tanh"
+    """First weights, by the name of a file in nbflow/inits."""
+    hidden: int = 50
+    """H, hidden units of a network."""
+    batch_size: int = 20
+    """B, sequences in an update."""
+    lr: float = 0.01
+    """The learning rate."""
+    threshold: float = 1.0
+    """What the norm of a gradient is clipped to."""
+    alpha: float = 2.0
+    """The weight of Omega beside the loss; its penalty is (r^2 - 1)^2, the mean over steps and sequences."""
+    solved_below: float = 0.01
+    """The error below which a stage is solved, and training ends after the last."""
+    confidence: float = 0.95
+    """Of the intervals."""
+    out: Path = Path("results")
+    """The folder for store, picture and JSON."""
+    name: str = "generalization"
+    """How these files are called."""
+
+    @property
+    def updates(self) -> int:
+        """Most updates of a seed."""
+        return max(round(UPDATES * self.budget), 1)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.out / f"{self.name}.jsonl")
+
+
+class Best(NamedTuple):
+    """The network of the lowest error, of those evaluated in a stage."""
+
+    theta: Floats
+    update: int  #: of the stage
+    error: float
+
+
+# Training.
+
+
+def experiment(options: Options, stage: int, updates: int) -> nf.Experiment:
+    """Return what a stage trains, for at most so many updates."""
+    recipe = nf.Recipe(
+        lr=options.lr, batch_size=options.batch_size, lengths=(options.shortest, options.stages[stage]),
+        clip=nf.Clip("norm", options.threshold), flow=nf.Flow("squared", options.alpha, reduction="mean"),
+        max_updates=updates, record_every=RECORD_EVERY, evaluate_every=EVALUATE_EVERY, evaluate_size=options.size,
+        solved_below=options.solved_below, stop_when_solved=True,
+    )  # fmt: skip
+    return nf.Experiment(options.task, recipe, "tanh", options.hidden, options.init)
+
+
+def training_jobs(options: Options) -> list[Job]:
+    """Return the training of each seed."""
+    found = []
+    folder = folder_of(options.store)
+    for seed in range(options.seeds):
+        stages = [experiment(options, stage, 1) for stage in range(len(options.stages))]
+        # A larger budget goes on with the same checkpoints, and has a line of its own.
+        way = hashed([key_of(one, seed, code_version()) for one in stages])
+        key = hashed([way, options.updates])
+        what = (options, seed)
+        found.append(Job(key, f"seed {seed}", options.updates, folder / f"{way}.npz", folder / "stop", what))
+    return found
+
+
+def hashed(what: Any) -> str:
+    """Return a name for plain data."""
+    return "r" + hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def train(job: Job, watch: Watch) -> Row | None:
+    """Train a seed through all stages, or go on with it; called in a worker."""
+    options, seed = job.what
+    theta, done, passed, evaluations, best = None, 0, 0, [], None
+    for stage, top in enumerate(options.stages):
+        of_stage = experiment(options, stage, options.updates - done)
+        begin = of_stage.theta(seed) if theta is None else theta
+        keep = Keep(job.path.with_suffix(f".{stage}.best"))
+        # Stages do not see the same sequences again.
+        run = nf.train(of_stage.net, begin, options.task, of_stage.recipe, seed=stage, replica_ids=[seed],
+                       callbacks=[keep, shifted(watch, done)], checkpoint=job.path.with_suffix(f".{stage}.npz"))  # fmt: skip
+        evaluations += [{"stage": top, "update": done + update, "error": error}
+                        for update, error in zip(*run.evaluations.values(), strict=True)]  # fmt: skip
+        solved = run.first_passage is not None
+        if not solved and (run.interrupted or watch.stopped) and run.updates < of_stage.recipe.max_updates:
+            return None
+        best = Best(run.theta, run.updates, evaluations[-1]["error"]) if solved else keep.best
+        theta, done, passed = run.theta, done + run.updates, passed + solved
+        if not solved or done >= options.updates:
+            break
+    assert best is not None  # the last update is evaluated
+    return {
+        "kind": "training", "seed": seed, **of_stage.flat, "stages": list(options.stages), "updates": done,
+        "passed": passed, "solved": passed == len(options.stages), "best_error": best.error,
+        "evaluations": evaluations, "theta": text_of(best.theta),
+    }  # fmt: skip
+
+
+def shifted(watch: Watch, done: int) -> Any:
+    """Return a callback that counts the updates of the stages before."""
+    return lambda run: watch(dataclasses.replace(run, updates=run.updates + done))
+
+
+class Keep:
+    """A callback that keeps the network of the lowest error, in a file: a run that is cut off goes on without it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.best = path, None
+        if checkpoint.exists(path):
+            saved = checkpoint.load(path)
+            self.best = Best(saved.arrays["theta"], saved.facts["update"], saved.facts["error"])
+
+    def __call__(self, run: nf.Run) -> None:
+        """Look at the last evaluation, if it is of now."""
+        if run.evaluations["update"][-1:] != [run.updates]:
+            return
+        error = run.evaluations["error"][-1]
+        if self.best is None or error < self.best.error:
+            self.best = Best(run.theta.copy(), run.updates, error)
+            checkpoint.save(self.path, {"theta": self.best.theta}, {"update": run.updates, "error": error})
+
+
+def text_of(theta: Floats) -> str:
+    """Return parameters as a line of the store holds them: float32, little-endian, base64."""
+    return base64.b64encode(theta.astype("<f4").tobytes()).decode()
+
+
+def theta_of(text: str) -> Floats:
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+
+
+# Measuring.
+
+
+def measuring_jobs(options: Options, trained: Sequence[Row]) -> list[Job]:
+    """Return the measurement of each trained network at each length, the longest first."""
+    folder = folder_of(options.store)
+    found = []
+    for length in sorted(set(options.lengths), reverse=True):
+        for row in trained:
+            key = hashed([row["key"], length, options.size])
+            what = (options, row["seed"], row["theta"], length)
+            found.append(Job(key, "measuring", options.size, folder / f"{key}.npz", folder / "stop", what))
+    return found
+
+
+def measure(job: Job, watch: Watch) -> Row | None:
+    """Count the wrong answers of a network at a length, pass by pass; called in a worker."""
+    options, seed, text, length = job.what
+    net, theta = experiment(options, 0, 1).net, theta_of(text)
+    size = min(options.size, max(STEPS_A_PASS // length, 1))
+    wrong, run = 0, nf.Run(theta)
+    for done in range(0, options.size, size):
+        count = min(size, options.size - done)
+        error = nf.evaluate(net, theta, options.task, length=length, size=count, seed=MEASURE_SEED + seed, index=done)
+        wrong += round(error * count)
+        run.updates = done + count
+        if watch(run) and run.updates < options.size:
+            return None
+    return {"kind": "measurement", "seed": seed, "length": length, "size": options.size, "wrong": wrong}
+
+
+# What is seen at the end.
+
+
+class Point(NamedTuple):
+    """A network at a length."""
+
+    seed: int
+    length: int
+    wrong: int
+    size: int
+
+
+def points_of(rows: Sequence[Row]) -> list[Point]:
+    found = [Point(row["seed"], row["length"], row["wrong"], row["size"]) for row in rows]
+    return sorted(found)
+
+
+def state(row: Row) -> str:
+    """Say what became of a seed."""
+    if row["solved"]:
+        return f"learnt after {row['updates']:,} updates"
+    return f"NOT learnt in {row['updates']:,} updates ({row['passed']} of {len(row['stages'])} stages)"
+
+
+def table(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> Table:
+    """Return the table of errors and intervals, in percent."""
+    trivial = nf.load_task(options.task).trivial
+    found = Table("length", title=f"Wrong of {options.size:,} fresh sequences, and {100 * options.confidence:g} % "
+                  f"intervals in %", title_justify="left")  # fmt: skip
+    for row in trained:
+        found.add_column(f"seed {row['seed']}\n{state(row)}", justify="right")
+    if trivial is not None:
+        found.add_column("guessing", justify="right")
+    by_place = {point[:2]: point for point in points}
+    for length in options.lengths:
+        here = [by_place.get((row["seed"], length)) for row in trained]
+        guess = [f"{100 * trivial(length).error:g} %"] if trivial is not None else []
+        found.add_row(f"{length:,}", *(words(options, point) for point in here), *guess)
+    return found
+
+
+def words(options: Options, point: Point | None) -> str:
+    if point is None:
+        return "-"
+    rate = statistics.success_rate(point.wrong, point.size, confidence=options.confidence)
+    return f"{point.wrong:,} ({100 * rate.low:.2f} to {100 * rate.high:.2f})"
+
+
+def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> Any:
+    """Draw error against length, both logarithmic above their smallest values; a colour for each network."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import NullLocator
+
+    width, height = 8.4, plot.HEAD + 4.2
+    least = 100 / options.size  # one sequence, in %
+    with rc_context(plot.STYLE):
+        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08)
+        found = Figure(figsize=(width, height), dpi=150, layout=layout)
+        found.text(0.1 / width, 1 - 0.1 / height, f"{options.task.replace('_', ' ').capitalize()}: learnt on short "
+                   f"sequences, asked for long ones", fontsize=15, fontweight="bold", va="top")  # fmt: skip
+        found.text(0.1 / width, 1 - 0.42 / height, about(options), fontsize=10, color=plot.FAINT, va="top",
+                   linespacing=1.4)  # fmt: skip
+        axes = found.subplots()
+        for k, row in enumerate(trained):
+            draw(axes, options, [point for point in points if point.seed == row["seed"]], k, state(row))
+        chance = nf.load_task(options.task).trivial
+        if chance is not None:
+            axes.plot(options.lengths, [100 * chance(length).error for length in options.lengths], color=plot.INK,
+                      linewidth=0.9, linestyle=(0, (4, 3)), label="guessing")  # fmt: skip
+        axes.axvspan(options.shortest, max(options.stages), color=plot.COLOURS[2], alpha=0.13, linewidth=0)
+        axes.text(options.shortest, 1.01, " trained here", transform=axes.get_xaxis_transform(), fontsize=9, va="bottom",
+                  color=plot.FAINT)  # fmt: skip
+        axes.set_xscale("log")
+        ticks = sorted({50, 100, 200, 500, 1000, 2000, 5000} & set(options.lengths)) or sorted(options.lengths)
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_yscale("symlog", linthresh=least, linscale=0.5)
+        decades = [0.0, *(tick for tick in (0.01, 0.1, 1.0, 10.0, 100.0) if tick >= least)]
+        axes.set_yticks(decades, [f"{tick:g}" for tick in decades])
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(-0.2 * least, 130)
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("length of a sequence (steps)")
+        axes.set_ylabel(f"wrong, of {options.size:,} (%)")
+        handles, labels = axes.get_legend_handles_labels()
+        found.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return found
+
+
+def draw(axes: Any, options: Options, points: Sequence[Point], k: int, title: str) -> None:
+    """Draw a network, a little beside the others, so that intervals do not hide each other."""
+    x = [point.length * 1.025 ** (k - 1) for point in points]
+    rates = [statistics.success_rate(point.wrong, point.size, confidence=options.confidence) for point in points]
+    ends = [[100 * (r.value - r.low) for r in rates], [100 * (r.high - r.value) for r in rates]]
+    colour, mark = plot.COLOURS[k % len(plot.COLOURS)], "os^Dv<"[k % 6]
+    axes.errorbar(x, [100 * r.value for r in rates], yerr=ends, color=colour, marker=mark, markersize=6, linewidth=1.6,
+                  elinewidth=1.1, capsize=3, label=f"{title}", clip_on=False)  # fmt: skip
+
+
+def about(options: Options) -> str:
+    """Say in two lines what was trained, and how it was measured."""
+    tops = " to ".join([f"{options.shortest}", f"{max(options.stages)}"])
+    grown = f"; the longest grew: {', '.join(map(str, options.stages))}" if len(options.stages) > 1 else ""
+    return (
+        f"{options.hidden} tanh units ({options.init}), SGD, clipping, Omega; trained on {tops} steps{grown}.\n"
+        f"A network each line. Bars: Wilson intervals, {100 * options.confidence:g} %; below {100 / options.size:g} % "
+        f"the axis is linear."
+    )
+
+
+def document(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> dict[str, Any]:
+    """Return every setting and every number as JSON takes it; the networks themselves are in the store."""
+    rows = [
+        point._asdict()
+        | {"error": statistics.success_rate(point.wrong, point.size, confidence=options.confidence)._asdict()}
+        for point in points
+    ]
+    networks = [{name: value for name, value in row.items() if name != "theta"} for row in trained]
+    found = {"options": asdict(options), "updates": options.updates, "machine": machine(), "networks": networks,
+             "points": rows}  # fmt: skip
+    return {key: plain(value) for key, value in found.items()}
+
+
+def report(options: Options, trained: Sequence[Row], points: Sequence[Point], console: Console) -> None:
+    """Print the table, write the JSON and draw the picture."""
+    console.print(table(options, trained, points))
+    if not any(row["solved"] for row in trained):
+        said = (f"No network was below {100 * options.solved_below:g} % within {options.updates:,} updates: these are "
+                f"the errors of the best ones that were met. Give a larger --budget.")  # fmt: skip
+        console.print(said, style="bold yellow")
+    text = json.dumps(document(options, trained, points), allow_nan=False)
+    console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
+    path = plot.save(picture(options, trained, points), options.out / f"{options.name}.png")
+    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+
+
+def check(options: Options) -> None:
+    """Refuse what makes no sense before a worker finds it."""
+    stages = list(options.stages)
+    if not stages or stages != sorted(set(stages)) or stages[0] < options.shortest:
+        raise ValueError(
+            f"stages is {options.stages}; expected rising lengths from shortest, {options.shortest}, up. Give 50 100 200."
+        )
+    if options.seeds < 1 or not options.lengths:
+        raise ValueError(f"seeds is {options.seeds}, lengths {options.lengths}; expected at least one of each.")
+    task = nf.load_task(options.task)
+    if min(*options.lengths, options.shortest) < task.shortest:
+        raise ValueError(f"lengths is {options.lengths}; expected at least {task.shortest}, the shortest of the task.")
+    if not 0 < options.budget < 1e6:
+        raise ValueError(f"budget is {options.budget}; expected more than 0. The usual one is 1.")
+    for stage in range(len(stages)):
+        of_stage = experiment(options, stage, 1)
+        nf.train(of_stage.net, of_stage.theta(0), options.task, dataclasses.replace(of_stage.recipe, evaluate_every=0))
+
+
+def go(options: Options, console: Console, executor: Executor | None = None) -> tuple[list[Row], list[Point]]:
+    """Train and measure, or go on with it; Ctrl-C ends it with what there is."""
+    store = options.store
+    jobs = training_jobs(options)
+    stopped = run_all(train, jobs, store, console, executor)
+    rows = store.read()
+    trained = [rows[job.key] for job in jobs if job.key in rows]
+    measuring = measuring_jobs(options, trained)
+    stopped = stopped or run_all(measure, measuring, store, console, executor)
+    rows = store.read()
+    if stopped:
+        console.print("Stopped early. The same command goes on.", style="bold yellow")
+    return trained, points_of([rows[job.key] for job in measuring if job.key in rows])
+
+
+def main(arguments: Sequence[str] | None = None, executor: Executor | None = None) -> int:
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    console = console_here()
+    try:
+        check(options)
+        trained, points = go(options, console, executor)
+    except (TypeError, ValueError, OSError) as error:
+        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        return 2
+    if points:
+        report(options, trained, points, console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
