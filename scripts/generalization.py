@@ -11,8 +11,8 @@ them are wrong, then of 50 to 70, and so on. What is learnt in the end is the sa
 
 A seed that is not there within the budget is measured at the best evaluation of the last stage it came to.
 
-Everything is kept beside the store. Ctrl-C and the same command go on where it was; more seeds or lengths add to what is
-there; a larger budget goes on with seeds that were not done.
+Everything is kept beside the store. Ctrl-C and the same command go on where it was; more seeds or lengths add to what
+is there; a larger budget goes on with seeds that were not done.
 
 Usage: python scripts/generalization.py --seeds 3
 """
@@ -35,21 +35,21 @@ import tyro
 from reporting import console_here, machine, plain, write
 from rich.console import Console
 from rich.table import Table
-from workers import Job, folder_of, run_all
+from workers import Job, Watch, folder_of, run_all
 
 import nbflow as nf
 from nbflow import checkpoint, plot, statistics
 from nbflow.experiment import code_version, key_of
-from nbflow.group import Watch
 from nbflow.records import Floats
 from nbflow.store import Row, Store
+from nbflow.train import train
 
 # Updates of a seed at budget 1, in all stages together, and between two measurements of its error.
 UPDATES, EVALUATE_EVERY, RECORD_EVERY = 500_000, 2_000, 500
-# Steps in a pass of a measurement: a few tens of MB.
-STEPS_A_PASS = 100_000
-# Sequences of a measurement are of another seed than those that decided when training ends.
-MEASURE_SEED = 1
+# Sequences, and steps of all of them, in a pass of a measurement: some tens of MB.
+PASS, STEPS_A_PASS = 200, 100_000
+# Sequences of a measurement are of other seeds than those that decided when training ends.
+MEASURE_SEED = 2**32
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def hashed(what: Any) -> str:
     return "r" + hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
-def train(job: Job, watch: Watch) -> Row | None:
+def learn(job: Job, watch: Watch) -> Row | None:
     """Train a seed through all stages, or go on with it; called in a worker."""
     options, seed = job.what
     theta, done, passed, evaluations, best = None, 0, 0, [], None
@@ -151,8 +151,10 @@ def train(job: Job, watch: Watch) -> Row | None:
         begin = of_stage.theta(seed) if theta is None else theta
         keep = Keep(job.path.with_suffix(f".{stage}.best"))
         # Stages do not see the same sequences again.
-        run = nf.train(of_stage.net, begin, options.task, of_stage.recipe, seed=stage, replica_ids=[seed],
-                       callbacks=[keep, shifted(watch, done)], checkpoint=job.path.with_suffix(f".{stage}.npz"))  # fmt: skip
+        run = train(
+            of_stage.net, begin, options.task, of_stage.recipe, seed=stage, replica_ids=[seed],
+            callbacks=[keep, shifted(watch, done)], checkpoint=job.path.with_suffix(f".{stage}.npz"),
+        )  # fmt: skip
         evaluations += [{"stage": top, "update": done + update, "error": error}
                         for update, error in zip(*run.evaluations.values(), strict=True)]  # fmt: skip
         solved = run.first_passage is not None
@@ -222,7 +224,7 @@ def measure(job: Job, watch: Watch) -> Row | None:
     """Count the wrong answers of a network at a length, pass by pass; called in a worker."""
     options, seed, text, length = job.what
     net, theta = experiment(options, 0, 1).net, theta_of(text)
-    size = min(options.size, max(STEPS_A_PASS // length, 1))
+    size = min(PASS, max(STEPS_A_PASS // length, 1))
     wrong, run = 0, nf.Run(theta)
     for done in range(0, options.size, size):
         count = min(size, options.size - done)
@@ -300,14 +302,20 @@ def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -
                    linespacing=1.4)  # fmt: skip
         axes = found.subplots()
         for k, row in enumerate(trained):
-            draw(axes, options, [point for point in points if point.seed == row["seed"]], k, state(row))
+            draw(
+                axes,
+                options,
+                [point for point in points if point.seed == row["seed"]],
+                k,
+                f"seed {row['seed']}: {state(row)}",
+            )
         chance = nf.load_task(options.task).trivial
         if chance is not None:
             axes.plot(options.lengths, [100 * chance(length).error for length in options.lengths], color=plot.INK,
                       linewidth=0.9, linestyle=(0, (4, 3)), label="guessing")  # fmt: skip
         axes.axvspan(options.shortest, max(options.stages), color=plot.COLOURS[2], alpha=0.13, linewidth=0)
-        axes.text(options.shortest, 1.01, " trained here", transform=axes.get_xaxis_transform(), fontsize=9, va="bottom",
-                  color=plot.FAINT)  # fmt: skip
+        axes.text(options.shortest, 1.01, "trained here", transform=axes.get_xaxis_transform(), fontsize=9,
+                  va="bottom", color=plot.FAINT)  # fmt: skip
         axes.set_xscale("log")
         ticks = sorted({50, 100, 200, 500, 1000, 2000, 5000} & set(options.lengths)) or sorted(options.lengths)
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -333,7 +341,7 @@ def draw(axes: Any, options: Options, points: Sequence[Point], k: int, title: st
     ends = [[100 * (r.value - r.low) for r in rates], [100 * (r.high - r.value) for r in rates]]
     colour, mark = plot.COLOURS[k % len(plot.COLOURS)], "os^Dv<"[k % 6]
     axes.errorbar(x, [100 * r.value for r in rates], yerr=ends, color=colour, marker=mark, markersize=6, linewidth=1.6,
-                  elinewidth=1.1, capsize=3, label=f"{title}", clip_on=False)  # fmt: skip
+                  elinewidth=1.1, capsize=3, label=title, clip_on=False)  # fmt: skip
 
 
 def about(options: Options) -> str:
@@ -378,7 +386,7 @@ def check(options: Options) -> None:
     stages = list(options.stages)
     if not stages or stages != sorted(set(stages)) or stages[0] < options.shortest:
         raise ValueError(
-            f"stages is {options.stages}; expected rising lengths from shortest, {options.shortest}, up. Give 50 100 200."
+            f"stages is {options.stages}; expected rising lengths, from {options.shortest} up. Give 50 100 200."
         )
     if options.seeds < 1 or not options.lengths:
         raise ValueError(f"seeds is {options.seeds}, lengths {options.lengths}; expected at least one of each.")
@@ -389,14 +397,14 @@ def check(options: Options) -> None:
         raise ValueError(f"budget is {options.budget}; expected more than 0. The usual one is 1.")
     for stage in range(len(stages)):
         of_stage = experiment(options, stage, 1)
-        nf.train(of_stage.net, of_stage.theta(0), options.task, dataclasses.replace(of_stage.recipe, evaluate_every=0))
+        train(of_stage.net, of_stage.theta(0), options.task, dataclasses.replace(of_stage.recipe, evaluate_every=0))
 
 
 def go(options: Options, console: Console, executor: Executor | None = None) -> tuple[list[Row], list[Point]]:
     """Train and measure, or go on with it; Ctrl-C ends it with what there is."""
     store = options.store
     jobs = training_jobs(options)
-    stopped = run_all(train, jobs, store, console, executor)
+    stopped = run_all(learn, jobs, store, console, executor)
     rows = store.read()
     trained = [rows[job.key] for job in jobs if job.key in rows]
     measuring = measuring_jobs(options, trained)
@@ -411,7 +419,8 @@ def main(arguments: Sequence[str] | None = None, executor: Executor | None = Non
     options = tyro.cli(Options, args=arguments, description=__doc__)
     console = console_here()
     try:
-        check(options)
+        with console.status("Compiling kernels; they are kept on disk for the next time"):
+            check(options)
         trained, points = go(options, console, executor)
     except (TypeError, ValueError, OSError) as error:
         console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)

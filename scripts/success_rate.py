@@ -1,8 +1,8 @@
 """How often a task is learnt, against the length of its sequences: figure 7 of Pascanu, Mikolov, Bengio (2013).
 
 Three kinds of first weights times four methods: plain SGD, SGD with a clipped gradient, clipping with the flow
-penalty Omega, and Omega without clipping. Every combination is trained with several seeds; a run counts as a success if fewer than 1 % of 10,000
-fresh sequences are wrong at any evaluation. Rates have Wilson intervals.
+penalty Omega, and Omega without clipping. Every combination is trained with several seeds; a run counts as a success if
+fewer than 1 % of 10,000 fresh sequences are wrong at any evaluation. Rates have Wilson intervals.
 
 The paper gave each run up to 5,000,000 updates. The default here gives 5,000, so that it ends in minutes; it shows
 where each method stands after that many, and nothing about who gets there in the end. `--budget 10` gives ten times as

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from reporting import Show, progress
 from rich.console import Console
 
-from nbflow.group import Watch, owned, progress_of
+from nbflow.group import Watch as Watch
+from nbflow.group import owned, progress_of
 from nbflow.pool import cores, local_pool
 from nbflow.store import Row, Store
 

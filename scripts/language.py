@@ -1,0 +1,444 @@
+"""Characters of a text: does a tanh network with Omega and clipping match an LSTM? Bits per character on held-out text.
+
+Three methods with the same number of parameters, within 1 %, and of updates: tanh with clipping, tanh with clipping and
+Omega, LSTM with clipping. The text is cut into three parts, in its order: trained on, validation, test. Each method
+first tries each learning rate of a grid, with seeds of its own; the best on validation at the end is then trained with
+fresh seeds, and those are reported. Nothing is chosen on the test part, and no network is taken from the middle of its
+training.
+
+The optimizer is Adam: it gives every parameter a step of its own, so that one grid of learning rates serves cells as
+unlike as these. Batches are windows from anywhere in the text, each from a state of zeros (see nbflow.data.TextTask);
+measured is all of a part, with the state carried through: of the part trained on, a piece at its end.
+
+Every run is kept in the store as soon as it is done. Ctrl-C and the same command go on where it was.
+
+Usage: python scripts/language.py --text input.txt
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+from reporting import console_here, machine, plain, write
+from rich.console import Console
+from rich.table import Table
+from workers import Job, Watch, folder_of, run_all
+
+import nbflow as nf
+from nbflow import plot, statistics
+from nbflow.data.tasks import TextTask
+from nbflow.data.text import Text, read_text
+from nbflow.experiment import code_version, key_of
+from nbflow.records import Interval
+from nbflow.store import Row, Store
+from nbflow.trace.interval import interval
+from nbflow.train import train
+
+TITLES = {"clip": "tanh + clipping", "clip+omega": "tanh + clipping + Omega", "lstm": "LSTM + clipping"}
+PARTS = ("train", "validation", "test")
+MARKS = ("o", "s", "^")
+# Pairs whose difference answers something: the first less the second.
+PAIRS = (("clip+omega", "clip"), ("clip", "lstm"), ("clip+omega", "lstm"))
+# Updates of a run at budget 1, and the parts of them after which it is measured.
+UPDATES, EVALUATIONS = 6_000, 20
+# Seeds from here on choose the learning rate; those below are reported.
+TUNING = 1_000
+# How far apart two numbers of parameters may be.
+ALIKE = 0.01
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is trained, on what, how long, and where the results go."""
+
+    text: Path
+    """A text in UTF-8."""
+    seeds: int = 3
+    """Runs of each method that are reported; 2 or more for an interval."""
+    budget: float = 1.0
+    """How long a run is, in units of 6,000 updates."""
+    lrs: tuple[float, ...] = (0.001, 0.002, 0.004, 0.008)
+    """Learning rates that each method tries."""
+    tuning_seeds: int = 1
+    """Runs of each method at each learning rate, to choose one."""
+    hidden: int = 100
+    """H, hidden units of the tanh networks, or a number near it; the LSTM gets as many as make it as large."""
+    length: int = 100
+    """Steps of a sequence in training."""
+    batch_size: int = 32
+    """B, sequences in an update."""
+    threshold: float = 1.0
+    """What the norm of a gradient is clipped to, in nats per character."""
+    alpha: float = 0.1
+    """The weight of Omega beside the loss; its penalty is (r^2 - 1)^2, the mean over steps and sequences."""
+    parts: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    """The shares of the text: trained on, validation, test."""
+    margin: float = 0.02
+    """Bits per character; two methods whose difference lies within it, with its interval, count as alike."""
+    confidence: float = 0.95
+    """Of the intervals, which are Student's, over seeds."""
+    out: Path = Path("results")
+    """The folder for store, picture and JSON."""
+    name: str = "language"
+    """How these files are called."""
+
+    @property
+    def updates(self) -> int:
+        """Updates of a run."""
+        return max(round(UPDATES * self.budget), EVALUATIONS)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.out / f"{self.name}.jsonl")
+
+
+# What is compared.
+
+
+def size_of(cell: str, characters: int, hidden: int) -> int:
+    """Return P."""
+    return int(nf.Network(cell, characters, hidden, characters).size)
+
+
+def alike(characters: int, hidden: int) -> dict[str, int]:
+    """Return H of each cell so that their numbers of parameters are within 1 %, with that of tanh as near as can be.
+
+    Examples
+    --------
+    >>> alike(65, 100)
+    {'tanh': 100, 'lstm': 45}
+    """
+    for tanh in sorted(range(max(hidden // 2, 1), 2 * hidden + 50), key=lambda h: (abs(h - hidden), h)):
+        wanted = size_of("tanh", characters, tanh)
+        lstm = min(range(1, tanh + 1), key=lambda h: abs(size_of("lstm", characters, h) - wanted))
+        if abs(size_of("lstm", characters, lstm) / wanted - 1) <= ALIKE:
+            return {"tanh": tanh, "lstm": lstm}
+    raise ValueError(f"hidden is {hidden}; expected a number near which tanh and LSTM can be alike. Give a larger one.")
+
+
+class Parts(NamedTuple):
+    """A text in three."""
+
+    train: Text
+    validation: Text
+    test: Text
+
+    def task(self, held_out: str) -> TextTask:
+        """Return the task that is measured on a part; on a piece of the first one as long as the second."""
+        if held_out != "train":
+            return TextTask(self.train, getattr(self, held_out))
+        piece = Text(self.train.tokens[-self.validation.tokens.size :], self.train.vocabulary)
+        return TextTask(self.train, piece)
+
+
+def read(options: Options) -> Parts:
+    return Parts(*read_text(options.text).split(options.parts))
+
+
+def experiment(options: Options, parts: Parts, method: str, lr: float) -> nf.Experiment:
+    """Return how a method trains at a learning rate."""
+    cell = "lstm" if method == "lstm" else "tanh"
+    task = parts.task("validation")
+    recipe = nf.Recipe(
+        optimizer="adam", lr=lr, batch_size=options.batch_size, lengths=options.length,
+        clip=nf.Clip("norm", options.threshold),
+        flow=nf.Flow("squared", options.alpha, reduction="mean") if "omega" in method else None,
+        max_updates=options.updates, record_every=max(options.updates // EVALUATIONS // 5, 1),
+        evaluate_every=options.updates // EVALUATIONS,
+    )  # fmt: skip
+    return nf.Experiment(task, recipe, cell, alike(task.n_in, options.hidden)[cell], "glorot")
+
+
+# What is run.
+
+
+def jobs(options: Options, parts: Parts, seeds: Sequence[int], lrs: dict[str, Sequence[float]]) -> list[Job]:
+    """Return a run for each method, learning rate and seed; seed by seed, so that an early end leaves few gaps."""
+    found, folder = [], folder_of(options.store)
+    made = {(method, lr): experiment(options, parts, method, lr) for method in lrs for lr in lrs[method]}
+    for seed, (method, lr) in itertools.product(seeds, made):
+        key = key_of(made[method, lr], seed, code_version())
+        what = (options, method, lr, seed)
+        found.append(Job(key, TITLES[method], options.updates, folder / f"{key}.npz", folder / "stop", what))
+    return found
+
+
+def learn(job: Job, watch: Watch) -> Row | None:
+    """Train a network, or go on with it, and measure it on every part; called in a worker."""
+    options, method, lr, seed = job.what
+    parts = read(options)
+    one = experiment(options, parts, method, lr)
+    run = train(one.net, one.theta(seed), one.task, one.recipe, replica_ids=[seed], callbacks=[watch],
+                   checkpoint=job.path)  # fmt: skip
+    if run.updates < one.recipe.max_updates:
+        return None
+    bits = {part: nf.evaluate(one.net, run.theta, parts.task(part)) for part in PARTS}
+    return {
+        "method": method, "lr": lr, "seed": seed, **one.flat, "parameters": one.net.size, "updates": run.updates,
+        "seconds": run.seconds, "bits": bits, "evaluations": run.evaluations, "history": run.history,
+        "theta_sha256": hashlib.sha256(run.theta.tobytes()).hexdigest(),
+    }  # fmt: skip
+
+
+def choose(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the learning rate of each method with the lowest mean bits per character on validation."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        bits = row["bits"]["validation"]
+        found.setdefault(row["method"], {}).setdefault(row["lr"], []).append(bits if math.isfinite(bits) else math.inf)
+    return {method: min(of, key=lambda lr: sum(of[lr]) / len(of[lr])) for method, of in found.items()}
+
+
+class Found(NamedTuple):
+    """What there is: runs that chose, and runs that are reported."""
+
+    tuned: list[Row]
+    chosen: dict[str, float]
+    final: list[Row]
+
+    def of(self, method: str) -> list[Row]:
+        return [row for row in self.final if row["method"] == method]
+
+    def bits(self, method: str, part: str) -> list[float]:
+        return [row["bits"][part] for row in self.of(method)]
+
+
+def go(options: Options, parts: Parts, console: Console, executor: Executor | None = None) -> Found:
+    """Choose learning rates, train with fresh seeds, or go on with it; Ctrl-C ends it with what there is."""
+    store = options.store
+    tuning = jobs(options, parts, range(TUNING, TUNING + options.tuning_seeds), dict.fromkeys(TITLES, options.lrs))
+    console.print(f"Learning rates: {len(tuning)} runs of {options.updates:,} updates", highlight=False)
+    stopped = run_all(learn, tuning, store, console, executor)
+    tuned = lines(store, tuning)
+    if stopped or len(tuned) < len(tuning):
+        return said(Found(tuned, {}, []), console)
+    chosen = choose(tuned)
+    final = jobs(options, parts, range(options.seeds), {method: [chosen[method]] for method in TITLES})
+    console.print(f"Fresh seeds: {len(final)} runs", highlight=False)
+    stopped = run_all(learn, final, store, console, executor)
+    found = Found(tuned, chosen, lines(store, final))
+    return said(found, console) if stopped else found
+
+
+def lines(store: Store, wanted: Sequence[Job]) -> list[Row]:
+    rows = store.read()
+    return [rows[job.key] for job in wanted if job.key in rows]
+
+
+def said(found: Found, console: Console) -> Found:
+    done = len(found.tuned) + len(found.final)
+    console.print(f"Stopped early, with {done} runs done. The same command goes on.", style="bold yellow")
+    return found
+
+
+# What is seen at the end.
+
+
+def trivial(parts: Parts) -> dict[str, float]:
+    """Return what knowing how often each character stands in the text to train on reaches, in bits per character."""
+    return {part: parts.task(part).trivial().error for part in PARTS}
+
+
+def mean_of(options: Options, values: Sequence[float]) -> Interval:
+    """Return the mean over seeds with Student's interval."""
+    value, low, high, _ = interval(np.array(values), options.confidence)
+    return Interval(float(value), float(low), float(high))
+
+
+def table(options: Options, parts: Parts, found: Found) -> Table:
+    """Return the table of bits per character."""
+    shown = Table("", title=f"Bits per character after {options.updates:,} updates: means over seeds, "
+                  f"{100 * options.confidence:g} % intervals", title_justify="left")  # fmt: skip
+    for name in ("H", "parameters", "learning rate", "seeds", *PARTS):
+        shown.add_column(name, justify="right")
+    for method in TITLES:
+        rows = found.of(method)
+        if rows:
+            cells = [words(mean_of(options, found.bits(method, part))) for part in PARTS]
+            shown.add_row(TITLES[method], str(rows[0]["n_hidden"]), f"{rows[0]['parameters']:,}",
+                          rate(options, found.chosen[method]), str(len(rows)), *cells)  # fmt: skip
+    guess = [f"{bits:.3f}" for bits in trivial(parts).values()]
+    shown.add_row("each by its frequency", "", "", "", "", *guess)
+    return shown
+
+
+def rate(options: Options, lr: float) -> str:
+    """Name a learning rate, and say where the grid ended with it."""
+    edge = len(options.lrs) > 1 and lr in (min(options.lrs), max(options.lrs))
+    return f"{lr:g}, the grid's end" if edge else f"{lr:g}"
+
+
+def words(mean: Interval) -> str:
+    width = f" ±{mean.high - mean.value:.3f}" if math.isfinite(mean.high) else ""
+    return f"{mean.value:.3f}{width}"
+
+
+def differences(options: Options, found: Found) -> dict[str, dict[str, Any]]:
+    """Return how far apart two methods are on the test part, where each has two seeds."""
+    shown = {}
+    for one, two in PAIRS:
+        values = found.bits(one, "test"), found.bits(two, "test")
+        if min(map(len, values)) >= 2 and all(map(math.isfinite, itertools.chain(*values))):
+            # At alpha = (1 - confidence) / 2 its interval has this confidence.
+            tested = statistics.equivalence(*values, options.margin, alpha=(1 - options.confidence) / 2)
+            shown[f"{one} less {two}"] = {**tested.difference._asdict(), "alike": tested.equivalent}
+    return shown
+
+
+def sentence(options: Options, name: str, found: dict[str, Any]) -> str:
+    """Say what a difference shows."""
+    if found["alike"]:
+        verdict = f"alike within {options.margin:g}"
+    elif found["low"] > 0 or found["high"] < 0:
+        verdict = "more bits: worse" if found["low"] > 0 else "fewer bits: better"
+    else:
+        verdict = "can't tell"
+    return f"{name}: {found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}) bits on test: {verdict}"
+
+
+def picture(options: Options, parts: Parts, found: Found) -> Any:
+    """Draw validation over updates with bands, and every part at the end with intervals and a dot for each seed."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    width, height = 10.4, plot.HEAD + 4.2
+    with rc_context(plot.STYLE):
+        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08, wspace=0.06)
+        shown = Figure(figsize=(width, height), dpi=150, layout=layout)
+        shown.text(0.1 / width, 1 - 0.1 / height, "Characters of a text, with as many parameters and updates",
+                   fontsize=15, fontweight="bold", va="top")  # fmt: skip
+        shown.text(0.1 / width, 1 - 0.42 / height, about(options, parts, found), fontsize=10, color=plot.FAINT,
+                   va="top", linespacing=1.4)  # fmt: skip
+        left, right = shown.subplots(1, 2, width_ratios=(3, 2))
+        for k, method in enumerate(TITLES):
+            if found.of(method):
+                draw_curve(left, options, found.of(method), k)
+                draw_ends(right, options, found, method, k)
+        left.set_xlabel("updates")
+        left.set_ylabel("validation (bits per character)")
+        left.set_xlim(left=0)
+        left.xaxis.set_major_formatter("{x:,.0f}")
+        right.set_xticks(range(len(PARTS)), PARTS)
+        right.set_xlim(-0.5, len(PARTS) - 0.5)
+        right.set_ylabel("at the end (bits per character)")
+        for axes in (left, right):
+            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+            axes.set_axisbelow(True)
+        handles, labels = left.get_legend_handles_labels()
+        shown.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    return shown
+
+
+def draw_curve(axes: Any, options: Options, rows: Sequence[Row], k: int) -> None:
+    """Draw the mean of a method over updates, and its interval where there is one."""
+    updates = rows[0]["evaluations"]["update"]
+    means = [mean_of(options, at) for at in zip(*(row["evaluations"]["error"] for row in rows), strict=True)]
+    value, low, high = zip(*means, strict=True)
+    method = rows[0]["method"]
+    axes.plot(updates, value, color=plot.COLOURS[k], marker=MARKS[k], markersize=4, linewidth=1.8, label=TITLES[method])
+    axes.fill_between(updates, low, high, color=plot.COLOURS[k], alpha=0.18, linewidth=0)
+
+
+def draw_ends(axes: Any, options: Options, found: Found, method: str, k: int) -> None:
+    """Draw the mean of a method on each part, and beside it its seeds."""
+    for at, part in enumerate(PARTS):
+        values = found.bits(method, part)
+        mean, x = mean_of(options, values), at + 0.24 * (k - 1)
+        ends = [[mean.value - mean.low], [mean.high - mean.value]] if math.isfinite(mean.low) else None
+        axes.errorbar([x], [mean.value], yerr=ends, color=plot.COLOURS[k], marker=MARKS[k], markersize=7,
+                      elinewidth=1.2, capsize=4)  # fmt: skip
+        axes.plot([x + 0.08] * len(values), values, ".", color=plot.COLOURS[k], alpha=0.6, markersize=5)
+
+
+def about(options: Options, parts: Parts, found: Found) -> str:
+    """Say in two lines what was trained, and what whoever remembers nothing reaches."""
+    sizes = {row["parameters"] for row in found.final}
+    return (
+        f"{min(sizes):,} to {max(sizes):,} parameters, {options.updates:,} updates (Adam) of {options.batch_size} "
+        f"windows of {options.length} characters; learning rates chosen on validation.\n"
+        f"Each character by its frequency alone: {trivial(parts)['test']:.2f} bits on test. Bands and bars: "
+        f"{100 * options.confidence:g} % intervals (Student's, {options.seeds} seeds)."
+    )
+
+
+def document(options: Options, parts: Parts, found: Found) -> dict[str, Any]:
+    """Return every setting and every number as JSON takes it; the runs themselves are in the store."""
+    methods = {
+        method: {
+            "lr": found.chosen[method], "n_hidden": rows[0]["n_hidden"], "parameters": rows[0]["parameters"],
+            "bits": {part: mean_of(options, found.bits(method, part))._asdict() for part in PARTS},
+            "seeds": {part: found.bits(method, part) for part in PARTS},
+        }
+        for method in TITLES if (rows := found.of(method))
+    }  # fmt: skip
+    tuning = [{name: row[name] for name in ("method", "lr", "seed", "bits")} for row in found.tuned]
+    shown = {
+        "options": {**asdict(options), "text": options.text.name}, "updates": options.updates, "machine": machine(),
+        "characters": {part: len(getattr(parts, part).tokens) for part in PARTS},
+        "by_frequency": trivial(parts), "methods": methods, "tuning": tuning,
+        "differences": differences(options, found),
+    }  # fmt: skip
+    return {key: plain(value) for key, value in shown.items()}
+
+
+def report(options: Options, parts: Parts, found: Found, console: Console) -> None:
+    """Print the table and the differences, write the JSON and draw the picture."""
+    console.print(table(options, parts, found))
+    for name, difference in differences(options, found).items():
+        console.print(sentence(options, name, difference), highlight=False, soft_wrap=True)
+    text = json.dumps(document(options, parts, found), allow_nan=False)
+    console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
+    path = plot.save(picture(options, parts, found), options.out / f"{options.name}.png")
+    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+
+
+def check(options: Options) -> Parts:
+    """Read the text, and refuse what makes no sense before a worker finds it."""
+    for name in ("seeds", "tuning_seeds", "hidden"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; expected 1 or more. Leave it out.")
+    if not options.lrs:
+        raise ValueError("lrs is empty; expected at least one learning rate. Leave it out.")
+    if not 0 < options.budget < 1e6:
+        raise ValueError(f"budget is {options.budget}; expected more than 0. The usual one is 1.")
+    parts = read(options)
+    for method in TITLES:
+        one = experiment(options, parts, method, options.lrs[0])
+        short = nf.Recipe(**{**vars(one.recipe), "max_updates": 1, "evaluate_every": 0})
+        train(one.net, one.theta(0), one.task, short)
+    return parts
+
+
+def main(arguments: Sequence[str] | None = None, executor: Executor | None = None) -> int:
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    console = console_here()
+    try:
+        with console.status("Compiling kernels; they are kept on disk for the next time"):
+            parts = check(options)
+        sizes = alike(len(parts.train.vocabulary), options.hidden)
+        said = ", ".join(f"{cell}: {h} units, {size_of(cell, len(parts.train.vocabulary), h):,} parameters"
+                         for cell, h in sizes.items())  # fmt: skip
+        console.print(said, highlight=False)
+        found = go(options, parts, console, executor)
+    except (TypeError, ValueError, OSError) as error:
+        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        return 2
+    if found.final:
+        report(options, parts, found, console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
