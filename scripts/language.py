@@ -51,7 +51,7 @@ MARKS = ("o", "s", "^")
 # Pairs whose difference answers something: the first less the second.
 PAIRS = (("clip+omega", "clip"), ("clip", "lstm"), ("clip+omega", "lstm"))
 # Updates of a run at budget 1, and the parts of them after which it is measured.
-UPDATES, EVALUATIONS = 6_000, 20
+UPDATES, EVALUATIONS = 25_000, 20
 # Seeds from here on choose the learning rate; those below are reported.
 TUNING = 1_000
 # How far apart two numbers of parameters may be.
@@ -67,8 +67,8 @@ class Options:
     seeds: int = 3
     """Runs of each method that are reported; 2 or more for an interval."""
     budget: float = 1.0
-    """How long a run is, in units of 6,000 updates."""
-    lrs: tuple[float, ...] = (0.001, 0.002, 0.004, 0.008)
+    """How long a run is, in units of 25,000 updates."""
+    lrs: tuple[float, ...] = (0.001, 0.002, 0.004, 0.008, 0.016)
     """Learning rates that each method tries."""
     tuning_seeds: int = 1
     """Runs of each method at each learning rate, to choose one."""
