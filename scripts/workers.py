@@ -92,7 +92,8 @@ def _wait(waiting: dict[Future[Row | None], Job], jobs: Sequence[Job], store: St
     while waiting:
         ended, _ = wait(waiting, timeout=GLANCE, return_when=FIRST_COMPLETED)
         for future in ended:
-            _take(waiting.pop(future), future, store)
+            _take(waiting[future], future, store)
+            del waiting[future]  # only now: what is cut off by Ctrl-C is taken in again
         running = {job.key for job in waiting.values()}
         for words in dict.fromkeys(job.words for job in jobs):
             mine = [job for job in jobs if job.words == words]

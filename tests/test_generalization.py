@@ -163,7 +163,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(script: Any, tmp_pa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPTS / "generalization.py", *TINY, "--seeds", "1", "--lr", "0.0001", "--budget", "0.2",
                "--solved-below", "0.0001", "--out", tmp_path]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

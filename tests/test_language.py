@@ -1,0 +1,223 @@
+"""scripts/language.py: what it compares, chooses, keeps and says, on networks of a few units."""
+
+from __future__ import annotations
+
+import collections
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nbflow as nf
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TINY = ["--hidden", "12", "--length", "8", "--batch-size", "3", "--budget", "0.0016", "--lrs", "0.001", "0.01",
+        "--seeds", "2"]  # fmt: skip
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import language
+
+    return language
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    words = np.random.default_rng(0).choice(["to be ", "or not ", "that is\n", "the question: "], size=400)
+    path = tmp_path / "input.txt"
+    path.write_text("".join(words))
+    return path
+
+
+def run(script: Any, text: Path, *arguments: str) -> int:
+    with ThreadPoolExecutor(1) as executor:
+        return int(script.main(["--text", str(text), *TINY, *arguments], executor))
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "language.jsonl").read_text().splitlines()]
+
+
+class Cut:
+    """In place of a watch: one that asks to stop after so many updates."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.stopped = at, False
+
+    def __call__(self, run: nf.Run) -> bool:
+        self.stopped = run.updates >= self.at
+        return self.stopped
+
+
+def test_help_teaches_every_option() -> None:
+    done = subprocess.run([sys.executable, SCRIPTS / "language.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for words in ("LSTM", "--text", "--budget", "units of 25,000", "Adam", "Bits per character", "Ctrl-C"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("characters", [11, 27, 65, 100, 256])
+@pytest.mark.parametrize("hidden", [12, 50, 100, 128, 300])
+def test_networks_have_the_same_number_of_parameters_within_one_percent(
+    script: Any, characters: int, hidden: int
+) -> None:
+    found = script.alike(characters, hidden)
+    sizes = [nf.Network(cell, characters, h, characters).size for cell, h in found.items()]
+    assert abs(sizes[1] / sizes[0] - 1) <= 0.01
+    assert abs(found["tanh"] - hidden) <= max(0.1 * hidden, 12)
+
+
+def test_a_run_writes_store_table_picture_and_bits_beside_those_of_frequencies(
+    script: Any, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(script, text, "--out", str(out)) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("LSTM + clipping", "each by its frequency", "clip+omega less lstm", "Learning rates: 6 runs of 40"):
+        assert words in said
+    assert (out / "language.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((out / "language.json").read_text())
+    assert found["options"]["text"] == "input.txt"
+    assert str(tmp_path) not in (out / "language.json").read_text().replace(str(out), "")
+    rows = rows_of(out)
+    assert collections.Counter(row["method"] for row in rows) == dict.fromkeys(script.TITLES, 2 + 2)
+    for method, of in found["methods"].items():
+        mine = [row for row in rows if row["method"] == method and row["seed"] < script.TUNING]
+        assert [row["seed"] for row in mine] == [0, 1]
+        assert {row["lr"] for row in mine} == {of["lr"]}
+        assert of["bits"]["test"]["value"] == pytest.approx(np.mean([row["bits"]["test"] for row in mine]))
+    characters = text.read_text()
+    train, test = characters[: round(len(characters) * 0.9)], characters[round(len(characters) * 0.95) :]
+    counts = collections.Counter(train)
+    whole = len(train) + len(set(characters))
+    assert found["by_frequency"]["test"] == pytest.approx(
+        -np.mean([math.log2((counts[character] + 1) / whole) for character in test])
+    )
+    assert run(script, text, "--out", str(out)) == 0
+    assert rows_of(out) == rows, "nothing is run twice"
+    assert run(script, text, "--out", str(out), "--seeds", "3") == 0
+    assert len(rows_of(out)) == len(rows) + 3, "another seed of each method"
+
+
+def test_what_is_reported_is_the_last_network_on_each_part(script: Any, text: Path, tmp_path: Path) -> None:
+    options = script.Options(text, hidden=12, length=8, batch_size=3, budget=0.0016, out=tmp_path)
+    parts = script.read(options)
+    (tmp_path / "language.jsonl.runs").mkdir()
+    (job,) = script.jobs(options, parts, [4], {"clip+omega": [0.01]})
+    row = script.learn(job, Cut(10**9))
+    one = script.experiment(options, parts, "clip+omega", 0.01)
+    theta = nf.train(one.net, one.theta(4), one.task, one.recipe, replica_ids=[4]).theta
+    assert row["bits"]["validation"] == row["evaluations"]["error"][-1]
+    # The test part in one stream, step by step.
+    tokens = parts.test.tokens
+    if tokens.size < 2 * 200:
+        y = nf.predict(one.net, theta, tokens[:-1, None])[:, 0].astype(np.float64)
+        nats = np.logaddexp.reduce(y, axis=1) - y[np.arange(tokens.size - 1), tokens[1:]]
+        assert row["bits"]["test"] == pytest.approx(nats.mean() / math.log(2), rel=1e-5)
+    else:
+        pytest.fail("the text is too long to be read in one stream")
+
+
+def test_only_one_method_has_omega_and_all_are_clipped(script: Any, text: Path) -> None:
+    options = script.Options(text, hidden=12)
+    parts = script.read(options)
+    recipes = {method: script.experiment(options, parts, method, 0.01).recipe for method in script.TITLES}
+    assert {method: recipe.flow is not None for method, recipe in recipes.items()} == {
+        "clip": False, "clip+omega": True, "lstm": False}  # fmt: skip
+    assert {recipe.clip for recipe in recipes.values()} == {nf.Clip("norm", 1.0)}
+    assert len({recipe.max_updates for recipe in recipes.values()}) == 1
+
+
+def test_the_learning_rate_of_the_lowest_mean_on_validation_is_chosen(script: Any) -> None:
+    def row(method: str, lr: float, validation: float) -> dict[str, Any]:
+        return {"method": method, "lr": lr, "bits": {"train": 0.0, "validation": validation, "test": -validation}}
+
+    rows = [row("clip", 0.1, 1.0), row("clip", 0.1, 4.0), row("clip", 0.2, 2.0), row("clip", 0.2, 2.5),
+            row("clip", 0.3, math.nan), row("lstm", 0.1, 3.0), row("lstm", 0.4, 2.9)]  # fmt: skip
+    assert script.choose(rows) == {"clip": 0.2, "lstm": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"value": 0.10, "low": 0.05, "high": 0.15, "alike": False}, "worse"),
+        ({"value": -0.1, "low": -0.15, "high": -0.05, "alike": False}, "better"),
+        ({"value": 0.1, "low": -0.1, "high": 0.3, "alike": False}, "can't tell"),
+        ({"value": 0.0, "low": -0.01, "high": 0.01, "alike": True}, "alike within 0.02"),
+    ],
+)
+def test_a_difference_is_called_what_its_interval_shows(script: Any, text: Path, values: Any, words: str) -> None:
+    assert script.sentence(script.Options(text), "a less b", values).endswith(words)
+
+
+@pytest.mark.parametrize("method", ["clip+omega", "lstm"])
+def test_a_training_that_was_cut_off_ends_in_the_same_bits(
+    script: Any, text: Path, tmp_path: Path, method: str
+) -> None:
+    found = []
+    for cuts in ((), (10, 25)):
+        out = tmp_path / f"cuts{len(cuts)}"
+        options = script.Options(text, hidden=12, length=8, batch_size=3, budget=0.0016, out=out)
+        (out / "language.jsonl.runs").mkdir(parents=True)
+        (job,) = script.jobs(options, script.read(options), [0], {method: [0.01]})
+        for cut in cuts:
+            assert script.learn(job, Cut(cut)) is None
+        row = script.learn(job, Cut(10**9))
+        found.append({name: row[name] for name in ("theta_sha256", "bits", "evaluations", "updates")})
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(text: Path, tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPTS / "language.py", "--text", text, *TINY, "--budget", "0.004",
+               "--out", tmp_path / "out"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        store, deadline = tmp_path / "out" / "language.jsonl", time.monotonic() + 120
+        while not store.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "Stopped early, with" in said
+    before = rows_of(tmp_path / "out")
+    assert 1 <= len(before) < 12
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    after = rows_of(tmp_path / "out")
+    assert after[: len(before)] == before
+    assert len(after) == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (["--seeds", "0"], "seeds is 0; expected"),
+        (["--budget", "nan"], "budget is nan; expected"),
+        (["--batch-size", "0"], "batch_size is 0; expected"),
+        (["--parts", "0.9", "0.2", "0.1"], "add up to 1"),
+        (["--text", "nowhere.txt"], "nowhere.txt"),
+        (["--length", "100000"], "length is 100000"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_error(
+    script: Any, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], found: str
+) -> None:
+    assert run(script, text, *wrong, "--out", str(tmp_path / "new")) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("error: ")
+    assert found in said
+    assert not (tmp_path / "new").exists()
