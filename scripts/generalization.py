@@ -7,7 +7,7 @@ lengths up to 5,000. The paper's network made no error at any of them.
 The paper draws lengths from 50 to 200 from the first update on, and takes hundreds of thousands of updates. By default
 the longest length grows here in stages, `--stages 50 70 100 140 200`: batches are of 50 steps until fewer than 1 % of
 them are wrong, then of 50 to 70, and so on. What is learnt in the end is the same task at the same lengths, sooner.
-`--stages 200 --init basic_tanh` is the paper's way; give it `--budget 2` or more.
+`--stages 200` is the paper's way; give it a `--name` of its own.
 
 A seed that is not there within the budget is measured at the best evaluation of the last stage it came to.
 
@@ -70,7 +70,7 @@ class Options:
     """Fresh sequences at each length, and in each evaluation."""
     task: str = "temporal_order"
     """The task, by the name of its file in nbflow/tasks."""
-    init: str = "smart_tanh"
+    init: str = "basic_tanh"
     """First weights, by the name of a file in nbflow/inits."""
     hidden: int = 50
     """H, hidden units of a network."""

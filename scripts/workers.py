@@ -56,7 +56,7 @@ def run_all(work: Work, jobs: Sequence[Job], store: Store, console: Console, exe
         with _pool(executor, len(left)) as pool, progress(console) as show:
             waiting = {pool.submit(_one, work, job): job for job in left}
             try:
-                _wait(waiting, jobs, store, show)
+                _wait(waiting, _bars(jobs, console), store, show)
             except BaseException:
                 _halt(waiting, left[0].stop, store)
                 raise
@@ -87,7 +87,15 @@ def _one(work: Work, job: Job) -> Row | None:
         return None if job.stop.exists() else work(job, Watch(job.path, job.stop))
 
 
-def _wait(waiting: dict[Future[Row | None], Job], jobs: Sequence[Job], store: Store, show: Show) -> None:
+def _bars(jobs: Sequence[Job], console: Console) -> dict[str, list[Job]]:
+    """Return the jobs of each bar; where there are lines instead, one for all."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.words if console.is_terminal else "in all", []).append(job)
+    return found
+
+
+def _wait(waiting: dict[Future[Row | None], Job], bars: dict[str, list[Job]], store: Store, show: Show) -> None:
     """Take in what comes back, and show how far the others are."""
     while waiting:
         ended, _ = wait(waiting, timeout=GLANCE, return_when=FIRST_COMPLETED)
@@ -95,8 +103,7 @@ def _wait(waiting: dict[Future[Row | None], Job], jobs: Sequence[Job], store: St
             _take(waiting[future], future, store)
             del waiting[future]  # only now: what is cut off by Ctrl-C is taken in again
         running = {job.key for job in waiting.values()}
-        for words in dict.fromkeys(job.words for job in jobs):
-            mine = [job for job in jobs if job.words == words]
+        for words, mine in bars.items():
             done = sum(_done(job) if job.key in running else job.total for job in mine)
             show(words, done, sum(job.total for job in mine))
 
