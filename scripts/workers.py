@@ -16,7 +16,7 @@ from reporting import Show, progress
 from rich.console import Console
 
 from nbflow.group import Watch as Watch
-from nbflow.group import owned, progress_of
+from nbflow.group import clear, owned, progress_of
 from nbflow.pool import cores, local_pool
 from nbflow.store import Row, Store
 
@@ -64,6 +64,8 @@ def run_all(work: Work, jobs: Sequence[Job], store: Store, console: Console, exe
         return True
     finally:
         left[0].stop.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is more to do, or to go on with
+            folder_of(store).rmdir()
     return False
 
 
@@ -112,7 +114,7 @@ def _take(job: Job, future: Future[Row | None], store: Store) -> None:
     row = future.result()
     if row is not None:
         store.add([{"key": job.key, **row}])
-        progress_of(job.path).unlink(missing_ok=True)
+        clear(job.path)
 
 
 def _halt(waiting: dict[Future[Row | None], Job], stop: Path, store: Store) -> None:

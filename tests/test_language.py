@@ -107,6 +107,7 @@ def test_a_run_writes_store_table_picture_and_bits_beside_those_of_frequencies(
     assert found["by_frequency"]["test"] == pytest.approx(
         -np.mean([math.log2((counts[character] + 1) / whole) for character in test])
     )
+    assert not (out / "language.jsonl.runs").exists(), "no checkpoint of a finished run is left"
     assert run(script, text, "--out", str(out)) == 0
     assert rows_of(out) == rows, "nothing is run twice"
     assert run(script, text, "--out", str(out), "--seeds", "3") == 0
