@@ -291,7 +291,7 @@ def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import NullLocator
 
-    width, height = 8.4, plot.HEAD + 4.2
+    width, height = 9.0, plot.HEAD + 4.2
     least = 100 / options.size  # one sequence, in %
     with rc_context(plot.STYLE):
         layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08)
