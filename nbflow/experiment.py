@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow import __version__, _check
+from nbflow import _check
 from nbflow.network import Network, init
 from nbflow.recipe import Recipe, check_recipe, describe
 from nbflow.records import Cell, Floats
@@ -160,13 +160,6 @@ def _refuse(thing: Any, name: str = "") -> None:
             f"{name} is {thing}, which has no name of its own to know its runs by; expected a function at the top of a "
             f"file. Write it there, or as a frozen dataclass with __call__."
         )
-
-
-def code_version() -> str:
-    """Return what tells this code from other: the version, and a hash of all that machine code depends on."""
-    from nbflow._compile import fingerprint
-
-    return f"{__version__}+{fingerprint()[:12]}"
 
 
 def key_of(experiment: Experiment, seed: int, code: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbflow import _check
-from nbflow.experiment import Experiment, check_experiments, check_seeds, code_version, key_of, structure
+from nbflow.code_version import code_version
+from nbflow.experiment import Experiment, check_experiments, check_seeds, key_of, structure
 from nbflow.group import Job, Member, Outcome, clear, cut, owned, progress_of, run_group, warm
 from nbflow.pool import cores, end_processes, local_pool
 from nbflow.progress import Show, shown
@@ -91,7 +92,8 @@ def sweep(
         As in `nbflow.train`.
     code : str, optional
         Names the code that runs belong to; runs of another code are run again. By default the version, and a hash of
-        all that kernels depend on. It knows nothing of units of your own: name the code when you change one.
+        all of nbflow that a training depends on, and of numba's version. It knows nothing of units of your own: name
+        the code when you change one.
     progress : bool
         Whether to show runs, failures and time left on the error stream.
 

@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 
 import nbflow as nf
-from nbflow import experiment, group, store
+from nbflow import group, store
+from nbflow.code_version import code_version
 from nbflow.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -151,12 +152,12 @@ def test_what_cannot_be_told_apart_is_refused():
 
 def test_a_run_of_other_code_is_another_run(path, threads, monkeypatch):
     first = sweep(path, BASE, 1, executor=threads)
-    assert first.runs[0]["code"] == experiment.code_version()
+    assert first.runs[0]["code"] == code_version()
     second = sweep(path, BASE, 1, executor=threads, code="mine")
     assert second.runs[0]["code"] == "mine"
     assert first.runs[0]["key"] != second.runs[0]["key"]
     assert len(Store(path).read()) == 2
-    monkeypatch.setattr("nbflow._compile.fingerprint", lambda: "another")
+    monkeypatch.setattr(sys.modules["nbflow.sweep"], "code_version", lambda: "another")
     assert sweep(path, BASE, 1, executor=threads).runs[0]["key"] not in (first.runs[0]["key"], second.runs[0]["key"])
 
 
