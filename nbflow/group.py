@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +44,7 @@ class Job(NamedTuple):
     members: tuple[Member, ...]
     folder: pathlib.Path
     store: pathlib.Path
-    stop: pathlib.Path  #: a file that asks every group of a sweep to stop, once it is there
+    sign: pathlib.Path  #: a file that is there while the sweep is; every group stops when it is gone
     code: str
     seconds: float  #: between two checkpoints
 
@@ -83,10 +83,15 @@ def progress_of(path: pathlib.Path) -> pathlib.Path:
     return path.with_suffix(".progress")
 
 
+def lock_of(path: pathlib.Path) -> pathlib.Path:
+    """Return the file whose lock whoever trains a group holds."""
+    return path.with_suffix(".lock")
+
+
 @contextlib.contextmanager
 def owned(path: pathlib.Path) -> Iterator[bool]:
     """Give whether the group of this checkpoint is ours, until the end or until the process dies."""
-    place = path.with_suffix(".lock")
+    place = lock_of(path)
     with open(place, "ab") as file:
         # One that was deleted after it had been opened is nobody's.
         yield lock(file.fileno(), wait=False) and place.exists() and os.path.samefile(place, file.fileno())
@@ -98,7 +103,7 @@ def clear(path: pathlib.Path) -> None:
         if ours:
             for place in (path, checkpoint.before(path), checkpoint.beside(path), progress_of(path)):
                 place.unlink(missing_ok=True)
-            path.with_suffix(".lock").unlink(missing_ok=True)
+            lock_of(path).unlink(missing_ok=True)
 
 
 def run_group(job: Job) -> Outcome:
@@ -109,12 +114,12 @@ def run_group(job: Job) -> Outcome:
     OSError, MemoryError, ImportError
         What is not the fault of a setting.
     """
+    if not job.sign.exists():  # before a lock is made that nobody would delete
+        return Outcome("stopped", [])
     with owned(job.path) as ours:
         if not ours or Store(job.store).has([member.key for member in job.members]):
             return Outcome("busy", [])
-        watch = Watch(job.path, job.stop)
-        if job.stop.exists():
-            return Outcome("stopped", [])
+        watch = Watch(job.path, lambda: not job.sign.exists())
         try:
             run = _train(job, watch)
         except MACHINE:
@@ -127,10 +132,10 @@ def run_group(job: Job) -> Outcome:
 
 
 class Watch:
-    """A callback that says how far a run is, and ends it when there is a file that asks for it."""
+    """A callback that says how far a run is, and ends it when it is asked to."""
 
-    def __init__(self, path: pathlib.Path, stop: pathlib.Path) -> None:
-        self.stop, self.place, self.last, self.stopped = stop, progress_of(path), 0.0, False
+    def __init__(self, path: pathlib.Path, asked: Callable[[], bool]) -> None:
+        self.asked, self.place, self.last, self.stopped = asked, progress_of(path), 0.0, False
 
     def __call__(self, run: Run) -> bool:
         """Look, and be looked at, not at every row but now and then."""
@@ -140,7 +145,7 @@ class Watch:
         self.last = now
         with contextlib.suppress(OSError):  # it is only to be looked at
             self.place.write_text(str(run.updates))
-        self.stopped = self.stop.exists()
+        self.stopped = self.asked()
         return self.stopped
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from nbflow import _check
 from nbflow.code_version import code_version
 from nbflow.experiment import Experiment, check_experiments, check_seeds, key_of, structure
-from nbflow.group import Job, Member, Outcome, clear, cut, owned, progress_of, run_group, warm
+from nbflow.group import Job, Member, Outcome, clear, cut, lock_of, owned, progress_of, run_group, warm
 from nbflow.pool import cores, end_processes, local_pool
 from nbflow.progress import Show, shown
 from nbflow.store import Row, Store
@@ -23,6 +23,8 @@ from nbflow.store import Row, Store
 GLANCE = 0.5
 # How often in a row a pool may break before anything is done.
 BREAKS = 3
+# How the file of a sweep begins, which its groups look for.
+SWEEP = "sweep-"
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,8 @@ class Driver:
     def __init__(self, store: Store, members: Sequence[Member], size: int, seconds: float, code: str) -> None:
         self.store, self.code, self.total = store, code, len(members)
         self.folder = store.path.with_name(store.path.name + ".runs")
-        self.stop = self.folder / f"stop-{uuid.uuid4().hex}"
+        # It has a lock, like a group, which tells the file of a sweep that goes on from one that a killed sweep left.
+        self.name = self.folder / f"{SWEEP}{uuid.uuid4().hex}"
         self.seconds = seconds
         there = store.read()
         self.failures = sum(there[m.key]["failure"] is not None for m in members if m.key in there)
@@ -184,8 +187,8 @@ class Driver:
         self.error: Exception | None = None
 
     def _job(self, members: tuple[Member, ...]) -> Job:
-        return Job(members, self.folder.absolute(), self.store.path.absolute(), self.stop.absolute(), self.code,
-                   self.seconds)  # fmt: skip
+        return Job(members, self.folder.absolute(), self.store.path.absolute(), lock_of(self.name).absolute(),
+                   self.code, self.seconds)  # fmt: skip
 
     def drive(self, pool: Pool, show: Show) -> bool:
         """Run everything; return whether it was interrupted."""
@@ -194,33 +197,34 @@ class Driver:
             while self.left:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 before = len(self.left)
-                try:
-                    with pool(list(self.left.values())) as executor:
-                        self._round(executor, show)
-                except BrokenExecutor as error:
-                    self.stop.unlink(missing_ok=True)
-                    breaks = 0 if len(self.left) < before else breaks + 1
-                    if breaks == BREAKS:
-                        raise RuntimeError(
-                            f"workers ended {BREAKS} times before any run did ({error}). Is memory short? A script "
-                            f"needs `if __name__ == '__main__':`. What was done is kept: call again to go on."
-                        ) from error
-                self._leave_out_what_is_there()
-                self._wait_for_others(show)
+                with owned(self.name):
+                    try:
+                        with pool(list(self.left.values())) as executor:
+                            self._round(executor, show)
+                    except BrokenExecutor as error:
+                        breaks = 0 if len(self.left) < before else breaks + 1
+                        if breaks == BREAKS:
+                            raise RuntimeError(
+                                f"workers ended {BREAKS} times before any run did ({error}). Is memory short? A script "
+                                f"needs `if __name__ == '__main__':`. What was done is kept: call again to go on."
+                            ) from error
+                    self._leave_out_what_is_there()
+                    self._wait_for_others(show)
         except KeyboardInterrupt:
             return True
         finally:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, KeyboardInterrupt):  # it is done, or the next sweep will do it
                 self._tidy()
         if self.error is not None:
             raise self.error
         return False
 
     def _tidy(self) -> None:
-        """Delete what finished groups left, and the folder if it is empty then."""
-        self.stop.unlink(missing_ok=True)
+        """Delete what this sweep, killed ones and finished groups left, and the folder if it is empty then."""
+        for place in self.folder.glob(f"{SWEEP}*"):
+            clear(place)
         for path in self.seen - self.left.keys():
-            if path.with_suffix(".lock").exists():
+            if lock_of(path).exists():
                 clear(path)
         self.folder.rmdir()
 
@@ -239,8 +243,10 @@ class Driver:
 
     def _round(self, executor: Executor, show: Show) -> None:
         """Submit every group once, and take in what comes back; on an exception, stop those that run."""
-        waiting = {executor.submit(run_group, job): job for job in list(self.left.values())}
+        waiting: dict[Future[Outcome], Job] = {}
         try:
+            for job in list(self.left.values()):
+                waiting[executor.submit(run_group, job)] = job
             while waiting:
                 ended, _ = wait(waiting, timeout=GLANCE, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -251,9 +257,9 @@ class Driver:
             raise
 
     def _halt(self, waiting: dict[Future[Outcome], Job]) -> None:
-        """Ask what runs to save itself and stop, and wait for that."""
+        """Have what runs save itself and stop, and wait for that."""
         with contextlib.suppress(OSError):
-            self.stop.touch()
+            lock_of(self.name).unlink()
         for future in waiting:
             future.cancel()
         try:
@@ -304,8 +310,11 @@ class Driver:
 
 def _is_free(path: Path) -> bool:
     """Tell whether no sweep has a group now."""
-    with owned(path) as ours:
-        return ours
+    try:
+        with owned(path) as ours:
+            return ours
+    except FileNotFoundError:  # the folder is gone, which another sweep deletes when it was the last
+        return True
 
 
 def _part(job: Job) -> float:

@@ -86,7 +86,7 @@ def _one(work: Work, job: Job) -> Row | None:
     with owned(job.path) as ours:
         if not ours:
             raise BlockingIOError(f"{job.words} is trained by another run of this script. Wait for it, or name --out.")
-        return None if job.stop.exists() else work(job, Watch(job.path, job.stop))
+        return None if job.stop.exists() else work(job, Watch(job.path, job.stop.exists))
 
 
 def _bars(jobs: Sequence[Job], console: Console) -> dict[str, list[Job]]:

@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import importlib
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -27,6 +27,8 @@ from nbflow.code_version import code_version
 from nbflow.store import Store
 
 ROOT = Path(__file__).parent.parent
+# `nf.sweep` is the function.
+SWEEP = importlib.import_module("nbflow.sweep")
 RECIPE = nf.Recipe(
     lr=0.1, batch_size=3, lengths=(10, 14), max_updates=30, record_every=7, evaluate_every=10, evaluate_size=20,
     clip=nf.Clip("norm", 0.5),
@@ -157,7 +159,7 @@ def test_a_run_of_other_code_is_another_run(path, threads, monkeypatch):
     assert second.runs[0]["code"] == "mine"
     assert first.runs[0]["key"] != second.runs[0]["key"]
     assert len(Store(path).read()) == 2
-    monkeypatch.setattr(sys.modules["nbflow.sweep"], "code_version", lambda: "another")
+    monkeypatch.setattr(SWEEP, "code_version", lambda: "another")
     assert sweep(path, BASE, 1, executor=threads).runs[0]["key"] not in (first.runs[0]["key"], second.runs[0]["key"])
 
 
@@ -209,7 +211,7 @@ def test_a_second_sweep_runs_only_what_is_new(path, threads, monkeypatch):
 
 
 def test_what_a_sweep_left_that_was_killed_before_it_had_tidied_up_is_deleted(path, threads, monkeypatch):
-    monkeypatch.setattr(sys.modules["nbflow.sweep"], "clear", lambda path: None)
+    monkeypatch.setattr(SWEEP, "clear", lambda path: None)
     first = sweep(path, executor=threads)
     assert len(list((path.parent / "runs.jsonl.runs").glob("*.npz"))) == 3
     monkeypatch.undo()
@@ -305,7 +307,7 @@ def test_ctrl_c_and_a_second_call_go_on_where_it_was(path, threads):
     assert (first.runs, first.missing) == ([], 2)
     (kept,) = (path.parent / "runs.jsonl.runs").glob("*.npz")
     assert nf.load_run(kept).updates > 0
-    assert not list(kept.parent.glob("stop-*"))
+    assert not list(kept.parent.glob("sweep-*"))
     done = sweep(path, many, 2, executor=threads)
     assert not done.interrupted
     assert results(done) == results(sweep(path.with_name("o"), many, 2, executor=threads, group_size=1))
@@ -314,6 +316,46 @@ def test_ctrl_c_and_a_second_call_go_on_where_it_was(path, threads):
     timer.start()
     assert sweep(path, [slow()], 2, executor=threads).interrupted
     assert nf.load_run(kept).updates > before
+
+
+def test_a_second_ctrl_c_waits_for_nobody_and_leaves_nothing_but_checkpoints(path):
+    """What runs on elsewhere, here in a thread, stops all the same."""
+    with ThreadPoolExecutor(1) as executor:
+        halted = wait_and_interrupt_twice(path)
+        swept = sweep(path, [slow(10**8)], 1, executor=executor)
+        halted.join()
+        assert swept.interrupted
+        assert executor.submit(int).result(60) == 0
+    left = {place.suffix for place in (path.parent / "runs.jsonl.runs").iterdir()}
+    assert left <= {".npz", ".before", ".lock", ".progress"}
+    assert not list(path.parent.glob("runs.jsonl.runs/sweep-*"))
+
+
+def wait_and_interrupt_twice(path):
+    """Interrupt this process when it trains, and again when it waits for that to end."""
+
+    def interrupt():
+        while not list(path.parent.glob("runs.jsonl.runs/*.progress")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+        while list(path.parent.glob("runs.jsonl.runs/sweep-*")):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
+
+
+def test_what_a_killed_sweep_left_of_itself_is_deleted_and_what_lives_is_not(path, threads):
+    folder = path.parent / "runs.jsonl.runs"
+    folder.mkdir()
+    (folder / "sweep-of-the-dead.lock").touch()
+    with group.owned(folder / "sweep-of-the-living"):
+        sweep(path, BASE, 1, executor=threads)
+        assert [place.name for place in folder.iterdir()] == ["sweep-of-the-living.lock"]
+    sweep(path, BASE, 1, executor=threads)
+    assert not folder.exists()
 
 
 def test_sweeps_that_run_at_once_on_one_store_share_the_work(path, monkeypatch):
@@ -410,6 +452,32 @@ def test_ctrl_c_of_a_terminal_reaches_everybody_and_nobody_complains(script, pat
     assert_all_there(path, expected)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_second_ctrl_c_ends_the_workers_and_loses_nothing(script, path, expected):
+    process = start(script, path)
+    folder = path.with_name("runs.jsonl.runs")
+    while not list(folder.glob("*.progress")):
+        time.sleep(0.01)
+        assert process.poll() is None
+    workers = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    while list(folder.glob("sweep-*")):
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode == 0
+    assert out.startswith(("interrupted", "done"))
+    assert workers
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker goes on"
+        time.sleep(0.01)
+    assert start(script, path).communicate(timeout=300) == ("done 12\n", "")
+    assert_all_there(path, expected)
+    assert not folder.exists()
+
+
 def children(pid):
     """Return the children of a process, where the system tells."""
     found = [Path(f"/proc/{pid}/task/{pid}/children")]
@@ -434,55 +502,3 @@ def test_a_worker_that_is_killed_is_replaced(script, path, expected):
     assert killed
     assert (out, err) == ("done 12\n", "")
     assert_all_there(path, expected)
-
-
-def test_a_sweep_that_is_killed_again_and_again_loses_nothing(script, tmp_path, expected):
-    """The parent is killed at moments that nobody chose: in training, checkpoints, appends; its workers go too."""
-    chance, kills, most = random.Random(int(os.environ.get("NBFLOW_KILLS_SEED", "0"))), 0, 3
-    most = int(os.environ.get("NBFLOW_KILLS", most))
-    sweeps = 0
-    while kills < most:
-        path = tmp_path / str(sweeps) / "runs.jsonl"
-        path.parent.mkdir()
-        sweeps += 1
-        for _ in range(min(8, most - kills)):
-            kills += killed_in_training(start(script, path), path, chance)
-        assert start(script, path).communicate(timeout=300)[0] == "done 12\n"
-        assert_all_there(path, expected)
-        assert not path.with_name("runs.jsonl.runs").exists()
-    print(f"{kills} kills of {sweeps} sweeps")
-
-
-def killed_in_training(process, path, chance):
-    """Kill a sweep some time after it has begun to train; return whether it was still at it."""
-    while not list(path.parent.glob("runs.jsonl.runs/*.lock")) and process.poll() is None:
-        time.sleep(0.01)
-    before = progress_there(path)
-    while progress_there(path) == before and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(0.4 * chance.random())
-    workers = children(process.pid)
-    was_at_it = process.poll() is None
-    process.kill()
-    process.communicate()
-    while any(map(alive, workers)):
-        time.sleep(0.01)
-    return was_at_it
-
-
-def progress_there(path):
-    """Return what changes when a sweep does something."""
-    places = [path, *path.parent.glob("runs.jsonl.runs/*.npz")]
-    found = {}
-    for place in places:
-        with contextlib.suppress(FileNotFoundError):
-            found[place] = place.stat().st_mtime_ns
-    return found
-
-
-def alive(pid):
-    """Tell whether a process is more than a name in a table."""
-    try:
-        return " Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
