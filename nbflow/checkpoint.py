@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbflow.files import flush_directory
+from nbflow.files import explained, flush_directory
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -63,7 +63,7 @@ def save(path: pathlib.Path, arrays: dict[str, NDArray[Any]], facts: dict[str, A
     OSError
         If it cannot be written, and why; what was there before stays there.
     """
-    try:
+    with explained(f"checkpoint {path} could not be written"):
         with open(beside(path), "wb") as file:
             _write(file, arrays, facts)
             file.flush()
@@ -72,12 +72,6 @@ def save(path: pathlib.Path, arrays: dict[str, NDArray[Any]], facts: dict[str, A
             os.replace(path, before(path))
         os.replace(beside(path), path)
         flush_directory(path.parent)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"checkpoint {path} could not be written: {error.strerror or error}. What was there before is still "
-            f"there. Make room, or name another place.",
-        ) from error
 
 
 def _write(file: Any, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:

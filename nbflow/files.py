@@ -1,9 +1,24 @@
-"""What keeps files whole: locks that die with their process, and directories that are flushed."""
+"""What keeps files whole: locks that die with their process, directories that are flushed, and errors that say more."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Have an OSError say what could not be done, why, and what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{what}: {error.strerror or error}. What was there before is still there. Make room, or name another "
+            f"place.",
+        ) from error
 
 
 def lock(handle: int, *, wait: bool = True) -> bool:

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nbflow.files import flush_directory, lock, unlock
+from nbflow.files import explained, flush_directory, lock, unlock
 
 Row = dict[str, Any]
 
@@ -72,7 +72,7 @@ class Store:
         OSError
             If the file cannot be read.
         """
-        with self._said("read"):
+        with explained(f"store {self.path} could not be read"):
             if self._advance():
                 with self._locked():
                     self._heal()
@@ -94,7 +94,7 @@ class Store:
             If a row is no such dict.
         """
         given = {row["key"]: row for row in map(_checked, rows)}
-        with self._said("written"):
+        with explained(f"store {self.path} could not be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._heal()
@@ -110,17 +110,6 @@ class Store:
         except FileNotFoundError:
             return False
         return all(b'{"key":' + json.dumps(key).encode() in data for key in keys)
-
-    @contextlib.contextmanager
-    def _said(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"store {self.path} could not be {what}: {error.strerror or error}. What was there before is still "
-                f"there. Make room, or name another place.",
-            ) from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from nbflow import _check
 from nbflow.code_version import code_version
 from nbflow.experiment import Experiment, check_experiments, check_seeds, key_of, structure
+from nbflow.files import explained
 from nbflow.group import Job, Member, Outcome, clear, cut, lock_of, owned, progress_of, run_group, warm
 from nbflow.pool import cores, end_processes, local_pool
 from nbflow.progress import Show, shown
@@ -195,7 +196,8 @@ class Driver:
         breaks = 0
         try:
             while self.left:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                with explained(f"folder {self.folder} for the checkpoints of a sweep could not be made"):
+                    self.folder.mkdir(parents=True, exist_ok=True)
                 before = len(self.left)
                 with owned(self.name):
                     try:

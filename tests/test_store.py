@@ -11,13 +11,13 @@ import pathlib
 import random
 import resource
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from disks import small_disk
 
 from nbflow import files
 from nbflow.store import Store, line, parse
@@ -183,21 +183,16 @@ def fails(path, code):
 
 
 def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no disk can be mounted here")
-    try:
-        path = disk / "runs.jsonl"
+    with small_disk(tmp_path) as disk:
+        path = disk.folder / "runs.jsonl"
         Store(path).add(ROWS)
-        fails(path, errno.ENOSPC)
-        assert read(path) == ROWS
+        with disk.full():
+            fails(path, errno.ENOSPC)
+            assert read(path) == ROWS
         assert Store(path).add([{"key": "small"}]) == 1
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        disk.make_read_only()
         fails(path, errno.EROFS)
         assert len(read(path)) == 6
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_file_that_may_not_grow_is_a_clear_error_and_loses_nothing(path):

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import small_disk
 
 import nbflow as nf
-from nbflow import group, store
+from nbflow import checkpoint, group, store
 from nbflow.code_version import code_version
 from nbflow.store import Store
 
@@ -288,10 +289,86 @@ def test_a_store_that_cannot_be_written_is_a_clear_error_and_loses_nothing(path,
     assert results(sweep(path, executor=threads)) == results(sweep(path.with_name("o"), executor=threads))
 
 
-def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path, threads):
+def test_a_disk_that_is_full_before_the_first_update_is_a_clear_error_and_loses_nothing(tmp_path, threads):
+    with small_disk(tmp_path, "2m") as disk:
+        path = disk.folder / "runs.jsonl"
+        first = sweep(path, BASE, 1, executor=threads)
+        with disk.full(), pytest.raises(OSError, match=r"checkpoint .* could not be written: No space.*Make room"):
+            sweep(path, executor=threads)
+        assert list(Store(path).read().values()) == first.runs
+        assert results(sweep(path, executor=threads)) == results(sweep(tmp_path / "o.jsonl", executor=threads))
+
+
+def test_a_disk_that_is_full_when_runs_are_done_costs_no_training(tmp_path, threads, monkeypatch):
+    trained, usual_train, usual_add = [], group._train, Store.add
+    monkeypatch.setattr(group, "_train", lambda job, watch: trained.append(usual_train(job, watch)) or trained[-1])
+    with small_disk(tmp_path, "2m") as disk:
+        path = disk.folder / "runs.jsonl"
+        first = sweep(path, BASE, 1, executor=threads)
+        monkeypatch.setattr(Store, "add", lambda self, rows: (disk.fill(), usual_add(self, rows))[1])
+        with pytest.raises(OSError, match=r"store .*runs.jsonl could not be written: No space.*Make room"):
+            sweep(path, GRID[:2], 2, executor=threads, group_size=4)
+        assert list(Store(path).read().values()) == first.runs
+        monkeypatch.setattr(Store, "add", usual_add)
+        (disk.folder / "ballast").unlink()
+        (kept,) = disk.folder.glob("runs.jsonl.runs/*.npz")
+        before = nf.load_run(kept)
+        assert before.updates == RECIPE.max_updates
+        del trained[:]
+        again = sweep(path, GRID[:2], 2, executor=threads, group_size=4)
+        usual = sweep(tmp_path / "o.jsonl", GRID[:2], 2, executor=threads)
+        assert results(again) == results(usual)
+        assert trained[0].history["seconds"] == before.history["seconds"], "it was trained again"
+        assert not (disk.folder / "runs.jsonl.runs").exists()
+
+
+def test_a_disk_that_fills_up_in_training_is_a_warning_and_the_run_goes_on(tmp_path, threads, monkeypatch):
+    with small_disk(tmp_path, "2m") as disk:
+        path = disk.folder / "runs.jsonl"
+        usual, calls = checkpoint.save, []
+
+        def fill_after_the_first(*arguments):
+            usual(*arguments)
+            calls.append(arguments)
+            if len(calls) == 1:
+                disk.fill()
+
+        monkeypatch.setattr(checkpoint, "save", fill_after_the_first)
+        monkeypatch.setattr(Store, "add", make_room_first(disk, Store.add))
+        with pytest.warns(RuntimeWarning, match=r"checkpoint .* could not be written: No space.*Training goes on"):
+            swept = sweep(path, BASE, 1, executor=threads, checkpoint_seconds=0)
+        monkeypatch.undo()
+        assert results(swept) == results(sweep(tmp_path / "o.jsonl", BASE, 1, executor=threads))
+
+
+def make_room_first(disk, add):
+    def inside(store, rows):
+        (disk.folder / "ballast").unlink()
+        return add(store, rows)
+
+    return inside
+
+
+def test_a_read_only_disk_is_a_clear_error_and_what_is_there_can_be_read(tmp_path, threads):
+    with small_disk(tmp_path, "2m") as disk:
+        path = disk.folder / "runs.jsonl"
+        first = sweep(path, BASE, 1, executor=threads)
+        disk.make_read_only()
+        assert sweep(path, BASE, 1, executor=threads) == first
+        with pytest.raises(OSError, match=r"folder .*runs.jsonl.runs .*could not be made: Read-only.*another place"):
+            sweep(path, executor=threads)
+        disk.make_writable()
+        assert sweep(path, executor=threads).missing == 0
+        assert list(Store(path).read().values())[:1] == first.runs
+
+
+def test_a_store_below_a_file_is_a_clear_error(tmp_path, threads):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"could not be (read|written)|Not a directory"):
+    with pytest.raises(OSError, match=r"store .*runs.jsonl could not be read: Not a directory.*another place"):
         sweep(tmp_path / "file" / "runs.jsonl", executor=threads)
+    (tmp_path / "runs.jsonl.runs").write_text("")
+    with pytest.raises(OSError, match=r"folder .*runs.jsonl.runs .*could not be made: File exists.*another place"):
+        sweep(tmp_path / "runs.jsonl", executor=threads)
 
 
 # --- Interruption.
