@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import os
 import platform
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nbflow as nf
+from nbflow.store import parse, split
 
 # Seconds between two lines where there is no terminal to draw bars in.
 QUIET_SECONDS = 10.0
@@ -92,12 +94,25 @@ def plain(thing: Any) -> Any:
     return str(thing) if isinstance(thing, Path) else thing
 
 
-def write(path: Path, text: str) -> Path:
+def compact_of(store: Path) -> Path:
+    """Return where the compact copy of a store is: see scripts/compact.py."""
+    return store.with_name(f"{store.name}.xz")
+
+
+def begin_with_the_copy(store: Path) -> Path:
+    """Unpack the compact copy of a store where there is one and no store yet; return the store."""
+    if not store.exists() and compact_of(store).exists():
+        rows = [parse(text) for text in split(lzma.decompress(compact_of(store).read_bytes()))]
+        nf.Store(store).add(row for row in rows if row)
+    return store
+
+
+def write(path: Path, contents: str | bytes) -> Path:
     """Write a file beside `path` and rename it, so that there is never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(contents.encode() if isinstance(contents, str) else contents)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

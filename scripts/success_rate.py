@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
-from reporting import console_here, machine, plain, write
+from reporting import begin_with_the_copy, console_here, machine, plain, write
 from rich.console import Console
 from rich.table import Table
 
@@ -75,6 +75,8 @@ class Options:
     """Of the intervals."""
     executor: str = "local"
     """Where it runs: local (a process for each core), or dask://HOST:PORT, whose workers must share this disk."""
+    code: str | None = None
+    """Which runs of the store count, by the name in their lines under "code"; by default those of this code."""
     out: Path = Path("results")
     """The folder for store, picture and JSON."""
     name: str = "success_rate"
@@ -259,8 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         every = experiments(options)
         if not every:
             raise ValueError("lengths, inits or methods is empty; expected at least one of each. Leave it out.")
-        swept = nf.sweep(list(every.values()), options.seeds, options.out / f"{options.name}.jsonl",
-                         executor=executor_of(options))  # fmt: skip
+        store = begin_with_the_copy(options.out / f"{options.name}.jsonl")
+        swept = nf.sweep(list(every.values()), options.seeds, store, executor=executor_of(options), code=options.code)
     except (TypeError, ValueError, OSError) as error:
         console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
         return 2

@@ -55,6 +55,22 @@ def test_a_sweep_writes_store_table_picture_and_every_rate(
     assert (tmp_path / "success_rate.jsonl").stat().st_size == before, "nothing is run twice"
 
 
+def test_a_compact_copy_is_drawn_again_without_a_run(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import compact
+
+    assert script.main([*TINY, "--out", str(tmp_path / "a"), "--code", "made long ago"]) == 0
+    assert compact.main([str(tmp_path / "a" / "success_rate.jsonl")]) == 0
+    (tmp_path / "b").mkdir()
+    copy = (tmp_path / "a" / "success_rate.jsonl.xz").read_bytes()
+    (tmp_path / "b" / "success_rate.jsonl.xz").write_bytes(copy)
+    monkeypatch.setattr("nbflow.group.train", None)
+    assert script.main([*TINY, "--out", str(tmp_path / "b"), "--code", "made long ago"]) == 0
+    cells = [json.loads((tmp_path / name / "success_rate.json").read_text())["cells"] for name in "ab"]
+    assert cells[0] == cells[1]
+
+
 def row(script: Any, init: str, method: str, length: int, passage: int | None, failure: str | None = None) -> Any:
     """Return a line as the store has it."""
     options = script.Options(lengths=(length,), inits=(init,), methods=(method,))
