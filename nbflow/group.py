@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -97,12 +98,18 @@ def owned(path: pathlib.Path) -> Iterator[bool]:
         yield lock(file.fileno(), wait=False) and place.exists() and os.path.samefile(place, file.fileno())
 
 
+def delete_checkpoints(path: pathlib.Path) -> None:
+    """Delete all checkpoints of a group."""
+    for place in (path, checkpoint.before(path), checkpoint.beside(path)):
+        place.unlink(missing_ok=True)
+
+
 def clear(path: pathlib.Path) -> None:
     """Delete what a group left, unless another sweep has it now."""
     with owned(path) as ours:
         if ours:
-            for place in (path, checkpoint.before(path), checkpoint.beside(path), progress_of(path)):
-                place.unlink(missing_ok=True)
+            delete_checkpoints(path)
+            progress_of(path).unlink(missing_ok=True)
             lock_of(path).unlink(missing_ok=True)
 
 
@@ -121,7 +128,7 @@ def run_group(job: Job) -> Outcome:
             return Outcome("busy", [])
         watch = Watch(job.path, lambda: not job.sign.exists())
         try:
-            run = _train(job, watch)
+            run = _train_anew_if_damaged(job, watch)
         except MACHINE:
             raise
         except Exception as error:  # whatever a setting can do
@@ -147,6 +154,16 @@ class Watch:
             self.place.write_text(str(run.updates))
         self.stopped = self.asked()
         return self.stopped
+
+
+def _train_anew_if_damaged(job: Job, watch: Watch) -> Run:
+    """Train; where not one of its checkpoints is whole, which is not the fault of a setting, from the beginning."""
+    try:
+        return _train(job, watch)
+    except checkpoint.DamagedError as error:
+        warnings.warn(f"{error} The group begins anew.", RuntimeWarning, stacklevel=2)
+        delete_checkpoints(job.path)
+        return _train(job, watch)
 
 
 def _train(job: Job, watch: Watch) -> Run:

@@ -73,7 +73,8 @@ def sweep(
     Runs that differ in numbers only (seed, first weights, learning rate, threshold, alpha) are trained side by side in
     groups, and groups go to the executor. What comes out of a run does not depend on its group. A run that is in the
     store is not run again; one that was interrupted goes on where it was, from the checkpoint of its group in the
-    folder beside the store. Sweeps that run at once on one store share the work.
+    folder beside the store. Sweeps that run at once on one store share the work; where their groups differ, as their
+    experiments or seeds do, a run may be trained by both, and its first line stays.
 
     Parameters
     ----------

@@ -159,6 +159,10 @@ def table(options: Options, cells: Sequence[Cell]) -> Table:
     for init, method in itertools.product(options.inits, options.methods):
         row = [by_place.get((init, method, length)) for length in options.lengths]
         found.add_row(init, TITLES[method], *(words(options, cell) for cell in row))
+    trivial = nf.load_task(options.task).trivial
+    if trivial is not None:
+        found.add_section()
+        found.add_row("guessing", "error", *(f"{100 * trivial(length).error:.3g} %" for length in options.lengths))
     return found
 
 

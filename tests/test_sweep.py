@@ -460,6 +460,48 @@ def test_sweeps_that_run_at_once_on_one_store_share_the_work(path, monkeypatch):
     assert not (path.parent / "runs.jsonl.runs").exists()
 
 
+def test_sweeps_that_run_at_once_and_cut_other_groups_lose_nothing(path, monkeypatch):
+    usual = group._train
+    monkeypatch.setattr(group, "_train", lambda job, watch: (time.sleep(0.1), usual(job, watch))[-1])
+    found = {}
+
+    def run(seeds, size, experiments):
+        with ThreadPoolExecutor(1) as executor:
+            found[seeds] = sweep(path, experiments, seeds, executor=executor, group_size=size)
+
+    several = [threading.Thread(target=run, args=one) for one in ((1, 4, GRID), (2, 3, GRID[::-1]), (3, 2, GRID[2:]))]
+    for one in several:
+        one.start()
+    for one in several:
+        one.join()
+    assert {seeds: (len(swept.runs), swept.missing) for seeds, swept in found.items()} == {
+        1: (6, 0),
+        2: (12, 0),
+        3: (12, 0),
+    }
+    assert path.read_bytes().count(b"\n") == len(Store(path).read()) == 16
+    monkeypatch.undo()
+    with ThreadPoolExecutor(1) as executor:
+        for seeds, experiments in ((2, GRID[::-1]), (3, GRID[2:])):
+            other = sweep(path.with_name(f"o{seeds}"), experiments, seeds, executor=executor)
+            assert results(found[seeds]) == results(other)
+    assert not (path.parent / "runs.jsonl.runs").exists()
+
+
+def test_a_group_whose_checkpoints_are_all_damaged_is_trained_anew(path, threads):
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    assert sweep(path, slow(20_000), 1, executor=threads, checkpoint_seconds=0.05).interrupted
+    timer.join()
+    kept = list(path.parent.glob("runs.jsonl.runs/*.npz*"))
+    assert len(kept) == 2
+    for place in kept:
+        place.write_bytes(place.read_bytes()[:1000])
+    with pytest.warns(RuntimeWarning, match=r"npz is damaged.*npz.before is damaged.*The group begins anew"):
+        swept = sweep(path, slow(20_000), 1, executor=threads)
+    assert results(swept) == results(sweep(path.with_name("o"), slow(20_000), 1, executor=threads))
+
+
 LOCAL = """
 import sys, nbflow as nf
 if __name__ == "__main__":
@@ -510,6 +552,13 @@ def test_processes_of_one_thread_each_do_the_same(script, path, expected):
     assert (out, err) == ("done 12\n", "")
     assert_all_there(path, expected)
     assert not (path.parent / "runs.jsonl.runs").exists()
+
+
+def test_two_processes_that_sweep_at_once_on_one_store_lose_nothing(script, path, expected):
+    several = [start(script, path) for _ in range(2)]
+    assert [one.communicate(timeout=300) for one in several] == [("done 12\n", "")] * 2
+    assert_all_there(path, expected)
+    assert not path.with_name("runs.jsonl.runs").exists()
 
 
 def test_ctrl_c_of_a_terminal_reaches_everybody_and_nobody_complains(script, path, expected):

@@ -2,8 +2,9 @@
 
 As in `copy`, ten symbols of 0 .. 7 are followed by blanks (8), and the delimiter (9) asks for the symbols in the next
 ten steps; but it stands at a step drawn from 10 .. L + 9, and L + 20 steps are what the longest delay takes, which is
-that of `copy`. Counting steps no longer helps: what is kept must be kept until it is asked for. After the copying task
-of variable delay of Henaff, Szlam and LeCun 2016; the name and the sizes are ours. Guessing does as in `copy`.
+that of `copy`. Counting steps no longer helps: what is kept must be kept until it is asked for. After the variable copy
+task of Henaff, Szlam and LeCun 2016, where 1 to T blanks come before the delimiter (so Tallec and Ollivier 2018); here
+0 to L - 1 do, and the name is ours. Guessing does as in `copy`.
 """
 
 from nbflow import counter

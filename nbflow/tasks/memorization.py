@@ -1,5 +1,8 @@
 """Memorization: ten symbols of five, repeated when the cue comes (Martens and Sutskever 2011; Pascanu et al. 2013).
 
+The noiseless memorization of more than 20 bits, in the form of Pascanu's code; in that of Martens and Sutskever the
+answer begins a step after the cue.
+
 Ten symbols of 0 .. 4, L blanks (5), the cue (6) and nine blanks: L + 20 steps. Asked for are blanks, and from the cue
 on the ten symbols: a class at every step, and the loss is a mean over steps. A sequence is wrong if any step is. Who
 knows all but the symbols is right once in 5^10 times, with a loss of 10 log(5) / (L + 20) nats.

@@ -1,8 +1,8 @@
 """Memorization of five bits, as in `memorization`: 2^5 sequences in all (Martens and Sutskever 2011).
 
-Five symbols of 0 and 1, L blanks (2), the cue (3) and four blanks: L + 10 steps. Differs from Pascanu et al. 2013,
-where a batch may hold each of the 32 sequences once: here they are drawn, as everywhere. Who knows all but the symbols
-is wrong 31 of 32 times, with a loss of 5 log(2) / (L + 10) nats.
+Five symbols of 0 and 1, L blanks (2), the cue (3) and four blanks: L + 10 steps. Differs from the authors' code, and
+from that of Pascanu et al. 2013, where a batch may hold each of the 32 sequences once: here they are drawn, as
+everywhere. Who knows all but the symbols is wrong 31 of 32 times, with a loss of 5 log(2) / (L + 10) nats.
 """
 
 from nbflow._compile import exact_unit
