@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,8 +17,10 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from disks import small_disk
@@ -25,6 +28,8 @@ from disks import small_disk
 import nbflow as nf
 from nbflow import checkpoint, group, store
 from nbflow.code_version import code_version
+from nbflow.experiment import key_of
+from nbflow.pool import local_pool
 from nbflow.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -142,6 +147,28 @@ def test_schedules_are_told_apart_by_name_and_numbers(path, threads):
     swept = sweep(path, many, 1, executor=threads)
     assert len({row["key"] for row in swept.runs}) == len({row["theta_sha256"] for row in swept.runs}) == 4
     assert swept.runs[1]["recipe.lr.start"] == 0.2
+
+
+OTHER = {
+    "task": "addition", "cell": "lstm", "n_hidden": 7, "init": "identity", "init_options": {"scale": 0.5},
+    "dtype": "float64", "recipe.optimizer": "momentum", "recipe.lr": 0.1 + 1e-16, "recipe.batch_size": 4,
+    "recipe.lengths": (10, 15), "recipe.clip": nf.Clip("norm", 0.5 + 1e-16), "recipe.flow": nf.Flow("squared", 1.0),
+    "recipe.clip_hidden": nf.HiddenClip(1.0), "recipe.clip_example": 1.0, "recipe.clip_microbatch": (3, 1.0),
+    "recipe.h_detach": nf.HDetach(0.5), "recipe.max_updates": 31, "recipe.record_every": 8,
+    "recipe.evaluate_every": 11, "recipe.evaluate_size": 21, "recipe.solved_below": 0.02,
+    "recipe.stop_when_solved": True, "recipe.settings": {"momentum": 0.5},
+}  # fmt: skip
+
+
+def test_every_field_of_an_experiment_its_seed_and_its_code_are_in_the_key():
+    fields = {field.name for field in dataclasses.fields(nf.Experiment)} - {"recipe"}
+    fields |= {f"recipe.{field.name}" for field in dataclasses.fields(nf.Recipe)}
+    assert OTHER.keys() == fields
+    many = [BASE, *(one for name, value in OTHER.items() for one in nf.grid(BASE, {name: [value]}))]
+    keys = {key_of(one, 0, "code") for one in many} | {key_of(BASE, 1, "code"), key_of(BASE, 0, "another")}
+    assert len(keys) == len(many) + 2
+    again = dataclasses.replace(BASE, recipe=dataclasses.replace(RECIPE, lr=np.float64(0.1), lengths=[10, 14]))
+    assert key_of(again, 0, "code") == key_of(BASE, 0, "code")
 
 
 def test_what_cannot_be_told_apart_is_refused():
@@ -552,6 +579,18 @@ def test_processes_of_one_thread_each_do_the_same(script, path, expected):
     assert (out, err) == ("done 12\n", "")
     assert_all_there(path, expected)
     assert not (path.parent / "runs.jsonl.runs").exists()
+
+
+def about_this_process():
+    spawned = isinstance(multiprocessing.current_process(), SpawnProcess)
+    return numba.get_num_threads(), spawned, signal.getsignal(signal.SIGINT)
+
+
+def test_workers_are_spawned_with_one_thread_each_and_deaf_to_ctrl_c(monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    with local_pool(1) as pool:
+        assert pool.submit(about_this_process).result() == (1, True, signal.SIG_IGN)
+    assert os.environ["NUMBA_NUM_THREADS"] == "2"
 
 
 def test_two_processes_that_sweep_at_once_on_one_store_lose_nothing(script, path, expected):
