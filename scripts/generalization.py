@@ -39,7 +39,8 @@ from workers import Job, Watch, folder_of, run_all
 
 import nbflow as nf
 from nbflow import checkpoint, plot, statistics
-from nbflow.experiment import code_version, key_of
+from nbflow.code_version import code_version
+from nbflow.experiment import key_of
 from nbflow.records import Floats
 from nbflow.store import Row, Store
 from nbflow.train import train

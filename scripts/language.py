@@ -37,9 +37,10 @@ from workers import Job, Watch, folder_of, run_all
 
 import nbflow as nf
 from nbflow import plot, statistics
+from nbflow.code_version import code_version
 from nbflow.data.tasks import TextTask
 from nbflow.data.text import Text, read_text
-from nbflow.experiment import code_version, key_of
+from nbflow.experiment import key_of
 from nbflow.records import Interval
 from nbflow.store import Row, Store
 from nbflow.trace.interval import interval

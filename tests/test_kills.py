@@ -4,7 +4,7 @@ Whole sweeps, with their workers, are killed at random moments in three places: 
 written, and while lines are appended to the store. Each process says in a byte of shared memory where it is; what
 stands there when it is dead is where the kill has landed. For many kills, with the counts at the end:
 
-    NBFLOW_KILLS=200 NBFLOW_KILLS_SEED=1 python -m pytest -s tests/test_kills.py
+    NBFLOW_KILLS=200 NBFLOW_KILLS_SEED=1 python -m pytest -s -o faulthandler_timeout=0 tests/test_kills.py
 """
 
 from __future__ import annotations

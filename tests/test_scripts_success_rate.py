@@ -43,6 +43,7 @@ def test_a_sweep_writes_store_table_picture_and_every_rate(
     out = capsys.readouterr().out
     for words in ("0 of 2 (0 to 66)", "SGD + clipping + Omega", "SGD + Omega", "L = 12", "Solved within 20 updates"):
         assert words in out
+    assert "75 %" in out.split("guessing")[1], "what whoever remembers nothing reaches"
     assert (tmp_path / "success_rate.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads((tmp_path / "success_rate.json").read_text())
     assert len(found["cells"]) == 2 * 4 * 2
