@@ -401,24 +401,39 @@ def test_a_store_below_a_file_is_a_clear_error(tmp_path, threads):
 # --- Interruption.
 
 
+def interrupted_when(ready):
+    """Send this process Ctrl-C once something is there."""
+
+    def interrupt():
+        while not ready():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
+
+
 def test_ctrl_c_and_a_second_call_go_on_where_it_was(path, threads):
     many = [slow(3000, lr=lr) for lr in (0.01, 0.02)]
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    seen = interrupted_when(lambda: list(path.parent.glob("runs.jsonl.runs/*.progress")))
     first = sweep(path, [slow()], 2, executor=threads)
-    timer.join()
+    seen.join()
     assert first.interrupted
     assert (first.runs, first.missing) == ([], 2)
     (kept,) = (path.parent / "runs.jsonl.runs").glob("*.npz")
-    assert nf.load_run(kept).updates > 0
+    before = nf.load_run(kept).updates
+    assert before > 0
     assert not list(kept.parent.glob("sweep-*"))
     done = sweep(path, many, 2, executor=threads)
     assert not done.interrupted
     assert results(done) == results(sweep(path.with_name("o"), many, 2, executor=threads, group_size=1))
-    before = nf.load_run(kept).updates
-    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    assert nf.load_run(kept).updates == before
+    progress = kept.with_suffix(".progress")
+    progress.unlink()
+    seen = interrupted_when(lambda: progress.exists() and int(progress.read_text() or 0) > before)
     assert sweep(path, [slow()], 2, executor=threads).interrupted
+    seen.join()
     assert nf.load_run(kept).updates > before
 
 
@@ -515,18 +530,19 @@ def test_sweeps_that_run_at_once_and_cut_other_groups_lose_nothing(path, monkeyp
     assert not (path.parent / "runs.jsonl.runs").exists()
 
 
-def test_a_group_whose_checkpoints_are_all_damaged_is_trained_anew(path, threads):
-    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    assert sweep(path, slow(20_000), 1, executor=threads, checkpoint_seconds=0.05).interrupted
-    timer.join()
+def test_a_group_whose_checkpoints_are_all_damaged_is_trained_anew(path, threads, monkeypatch):
+    monkeypatch.setattr(SWEEP, "clear", lambda path: None)
+    first = sweep(path, BASE, 1, executor=threads, checkpoint_seconds=0)
+    monkeypatch.undo()
     kept = list(path.parent.glob("runs.jsonl.runs/*.npz*"))
     assert len(kept) == 2
     for place in kept:
         place.write_bytes(place.read_bytes()[:1000])
+    path.unlink()
     with pytest.warns(RuntimeWarning, match=r"npz is damaged.*npz.before is damaged.*The group begins anew"):
-        swept = sweep(path, slow(20_000), 1, executor=threads)
-    assert results(swept) == results(sweep(path.with_name("o"), slow(20_000), 1, executor=threads))
+        again = sweep(path, BASE, 1, executor=threads)
+    assert not again.failed
+    assert results(again) == results(first)
 
 
 LOCAL = """
