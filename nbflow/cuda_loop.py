@@ -10,17 +10,17 @@ import numpy as np
 from nbflow import _check, counter
 from nbflow._load import load
 from nbflow.batches import Source
-from nbflow.choices import check_hidden, derivative_of, refuse_combinations, refuse_on_card
-from nbflow.clipping import refuse_endless_step, where_not_finite
+from nbflow.choices import check_groups, check_hidden, derivative_of, refuse_combinations, refuse_on_card
+from nbflow.clipping import ENDLESS, where_not_finite
 from nbflow.cpu.report import COLUMNS, FINITE
 from nbflow.cpu.workspace import Shape
 from nbflow.evaluation import Evaluator, draw_length
 from nbflow.loop import Loop
-from nbflow.records import Clip, Floats, Optimizer
+from nbflow.records import Floats, Optimizer
 from nbflow.run import Callback
 from nbflow.setting import Setting
 from nbflow.task import Task
-from nbflow.threshold import follows
+from nbflow.threshold import Follower
 from nbflow.window import KEPT
 
 
@@ -38,22 +38,14 @@ class CudaLoop(Loop):
         self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
 
     def _prepare_clip(self) -> None:
+        from nbflow.cuda.threshold import Memory
+
         recipe = self.recipe
-        refuse_on_card(
-            self.penalty, recipe.flow, clip_example=recipe.clip_example, clip_microbatch=recipe.clip_microbatch,
-            h_detach=recipe.h_detach, replica_ids=self._other_numbers(),
-        )  # fmt: skip
+        refuse_on_card(self.penalty, recipe.flow, h_detach=recipe.h_detach)
         self.hidden = check_hidden(recipe.clip_hidden, self.replicas, self.net.dtype)
-        refuse_combinations(derivative_of(recipe.flow, self.penalty), None, None, 0, self.hidden, None)
-        if isinstance(recipe.clip, Clip) and follows(recipe.clip.threshold):
-            refuse_on_card(None, None, threshold=recipe.clip.threshold)
         super()._prepare_clip()
         self.policy = self.clipper.how.nonfinite
-
-    def _other_numbers(self) -> Any:
-        """Return the numbers of the replicas unless they are those that the card counts itself."""
-        usual = np.array_equal(self.replica_ids, np.arange(self.replicas))
-        return None if usual else self.replica_ids.tolist()
+        self.memory = Memory(self.threshold) if isinstance(self.threshold, Follower) else None
 
     def _prepare_batches(self, source: Any) -> None:
         self.space: Any = None
@@ -87,18 +79,27 @@ class CudaLoop(Loop):
         if self.space is not None:
             self.bring()
             self.space = None  # its memory first
-        flowing = self.penalty is not None
+        flowing, recipe = self.penalty is not None, self.recipe
+        lead = shape.replicas, shape.batch
+        groups = check_groups(lead, self.net.dtype, recipe.clip_example, recipe.clip_microbatch)
+        refuse_combinations(derivative_of(recipe.flow, self.penalty), None, groups, 0, self.hidden, None)
         purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, rule=self.clipper.rule, keeps_raw=True,
-                          optimizer=self.optimizer, history=self.rows)  # fmt: skip
+                          group_rows=groups[0] if groups else 0, optimizer=self.optimizer,
+                          history=self.rows)  # fmt: skip
         self.space = Workspace(self.net, shape, purpose)
+        self.space.set_ids(self.replica_ids)
         self.space.write("SETTINGS", np.array(list(self.constants.values()), self.dtype))
         self.space.set_hidden_clip(*self.hidden)
+        if groups:
+            self.space.set_group_threshold(groups[1])
         self.sent.clear()
         self.take()
         return self.space
 
     def take(self) -> None:
         """Copy parameters, and what the optimizer keeps, to the card."""
+        if self.memory is not None:
+            self.memory.take()
         if self.space is not None:
             self.space.write("THETA", self.theta)
             self.space.write("SLOTS", self.slots)
@@ -110,14 +111,39 @@ class CudaLoop(Loop):
         if self.space is not None:
             self.theta[...] = self.space.read("THETA", self.net.size)
             self.slots[...] = self.space.read("SLOTS", *self.slots.shape[1:])
+        if self.memory is not None:
+            self.memory.bring()
 
     def _drain(self) -> None:
         """Bring the reports of the last updates to the window."""
         if self.row:
-            history = self.space.read("HISTORY", self.rows, self.space.history_width)
+            history = self.space.read("HISTORY", self.rows, self.space.history_width)[:, : self.row]
+            self._look_at(history[:, :, 3 + FINITE] != 0, history[:, :, -1])
             for k in range(self.row):
                 self.window.add(history[:, k, :3], history[:, k, 3 : 3 + len(COLUMNS)])
             self.row = 0
+
+    def _look_at(self, finite: Any, thresholds: Floats) -> None:
+        """Refuse what the CPU would have refused at its update (R, updates); nobody waits for that here."""
+        if self.memory is not None:
+            self.threshold.last = thresholds[:, -1].copy()
+            if not (thresholds >= 0).all():
+                r, k = np.argwhere(~(thresholds >= 0))[0]
+                raise ValueError(
+                    f"threshold is {thresholds[:, k].tolist()} at update {self._before(k)}; expected numbers above 0. "
+                    f"Look at the `value` of {self.memory.follower.how}."
+                )
+        endless = ~finite & np.isinf(thresholds)
+        if self.policy == "random" and endless.any():
+            r, k = np.argwhere(endless)[0]
+            raise FloatingPointError(
+                f"the gradient of replica {r} is not finite at update {self._before(k)}. {ENDLESS} inf: give a finite "
+                f"one."
+            )
+
+    def _before(self, k: int) -> int:
+        """Return the number of the update whose report is row k of those that are not back yet."""
+        return self.run.updates - self.row + int(k)
 
     def _send(self, name: str, values: Floats) -> None:
         """Copy a setting to the card, unless it is the one that lies there."""
@@ -127,11 +153,9 @@ class CudaLoop(Loop):
 
     def _one_update(self, update: int) -> None:
         self.batches.next(update)
-        lr, threshold = self.lr.at(update), self.threshold.at(update)
-        if self.policy == "random":
-            refuse_endless_step(threshold)
-        self._send("LR", lr)
-        self._send("THRESHOLD", threshold)
+        self._send("LR", self.lr.at(update))
+        if self.memory is None:
+            self._send("THRESHOLD", self.threshold.at(update))
         if self.alpha is not None:
             self._send("ALPHA", self.alpha.at(update))
         with self.guard:
@@ -154,7 +178,8 @@ class CudaLoop(Loop):
         else:
             program.norms(space)
             program.weights(space, self.penalty, flow.bound, flow.reduction == "mean")
-        program.clip(space, self.policy)
+        memory = self.memory
+        program.clip(space, self.policy, None if memory is None else lambda: memory.follow(space, update))
         if self.policy == "raise":
             self._raise_if_bad()
         program.mend(space, self.policy, self.seed, update)
@@ -242,6 +267,7 @@ class _EvaluatorOnCard(Evaluator):
         from nbflow.cuda.workspace import Purpose, Workspace
 
         self.space = Workspace(self.net, Shape(replicas, most, self.batch_size, self.task.tokens), Purpose())
+        self.space.set_ids(self.replicas)
 
     def error(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the part of wrong sequences (R,); another `index` gives other sequences."""

@@ -84,7 +84,7 @@ def gradient(
     TypeError, ValueError
         If an argument makes no sense. Arguments are never changed.
     NotImplementedError
-        If backend "cuda" lacks what is asked for: clips by example or microbatch, and checkpoints.
+        If backend "cuda" lacks what is asked for.
     RuntimeError, MemoryError
         If there is no GPU, or no room on it.
 
@@ -112,11 +112,8 @@ def gradient(
     derivative = derivative_of(flow, penalty)
     refuse_combinations(derivative, state, groups, every, hidden, h_detach)
     if backend == "cuda":
-        refuse_on_card(
-            penalty, flow, clip_example=clip_example, clip_microbatch=clip_microbatch,
-            checkpoint_every=checkpoint_every, h_detach=h_detach,
-        )  # fmt: skip
-        return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first, hidden)
+        refuse_on_card(penalty, flow, checkpoint_every=checkpoint_every, h_detach=h_detach)
+        return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first, hidden, groups)
     space = buffers_for(net, checked, workspace).of(
         checked, derivative=derivative, every=every, group_rows=groups[0] if groups else 0
     )
@@ -140,14 +137,19 @@ def gradient(
 
 
 def _on_card(
-    buffers: Buffers, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any, hidden: Any
-) -> Gradient:
+    buffers: Buffers, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any, hidden: Any,
+    groups: Any,
+) -> Gradient:  # fmt: skip
     """Compute the gradient of checked arguments by backend "cuda"."""
     from nbflow.cuda.gradient import last_state, run_gradient
 
     flowing, one = flow is not None, checked.single
-    space = buffers.on_card(checked, backward=True, keeps_delta=flowing, flowing=flowing)
+    space = buffers.on_card(
+        checked, backward=True, keeps_delta=flowing, flowing=flowing, group_rows=groups[0] if groups else 0
+    )
     space.set_hidden_clip(*hidden)
+    if groups:
+        space.set_group_threshold(groups[1])
     run_gradient(space, checked, penalty, alpha, flow, state)
     report, d_theta = space.read("REPORT", 3), space.read("D_THETA", buffers.net.size)
     return Gradient(
@@ -156,6 +158,7 @@ def _on_card(
         omega=per_network(report[:, 1], one) if flowing else None,
         counted=per_network(report[:, 2].astype(np.int64), one) if flowing else None,
         state=None if state is None else last_state(space)[0 if one else slice(None)],
+        example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
     )
 
 

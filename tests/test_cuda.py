@@ -10,24 +10,38 @@ import itertools
 import naive
 import numpy as np
 import pytest
-from cases import CELLS, CLIPS, DTYPES, FLOWS, KINDS, LOSSES, OPTIMIZERS, TASKS, make_case, make_replicas
+from cases import (
+    CELLS,
+    CLIPS,
+    DTYPES,
+    FLOWS,
+    KINDS,
+    LOSSES,
+    OPTIMIZERS,
+    REGULARIZERS,
+    STATE_FLOWS,
+    TASKS,
+    make_case,
+    make_replicas,
+)
 from conftest import INTERPRETED
 from test_clipping import BLOCKS, NET, P, assert_report, direction_of, draw
 from test_gradient import assert_gradient
+from test_inside import clipped_mean
 from test_tasks import assert_sampled
+from test_thresholds import BAD, SETTINGS, THRESHOLDS, drawn, made
 from tolerance import assert_close, same_bits, within
 
 import nbflow as nf
 from nbflow import counter
+from nbflow._compile import exact_unit
 from nbflow._load import load
 from nbflow.clipping import POLICIES
-from nbflow.records import Penalty
 
 pytestmark = pytest.mark.gpu
 sim = pytest.mark.sim
 # What only a compiled grid can do in reasonable time.
 on_device = pytest.mark.skipif(INTERPRETED, reason="too large for the simulator")
-GAIN_PENALTIES = tuple(name for name in FLOWS if isinstance(load("flows", name), Penalty))
 SMALL = {"T": 3, "B": 2, "N": 2, "H": 3, "M": 2}
 # (T, B, N, H, M): 1 everywhere; around the sizes of warps and blocks; w_rec in shared memory and not; several parts.
 SIZES = (
@@ -116,7 +130,7 @@ def test_parts_of_the_steps_add_up(monkeypatch):
     if INTERPRETED:
         from nbflow.cuda import weights
 
-        monkeypatch.setattr(weights, "PART", 2)
+        monkeypatch.setattr(weights, "PART", 4)
         case = make_case("tanh", "square", "dense", "ragged", T=5, B=2, N=2, H=2, M=1)
     else:
         case = make_case("tanh", "square", "dense", "ragged", T=150, B=2, N=2, H=2, M=1)
@@ -125,11 +139,40 @@ def test_parts_of_the_steps_add_up(monkeypatch):
 
 
 @sim
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_of_several_tiles_are_the_references(kind):
+    """In the simulator, whose tiles are small; on a GPU the largest of SIZES are.
+
+    Both factors are wider than a tile, and not by a whole one; their rows do not fill the last piece.
+    """
+    case = make_case("gru", "square", kind, "ragged", T=3, B=3, N=9, H=9, M=10, seed=6)
+    assert_gradient(case, within("float64", 3, case.terms), backend="cuda")
+    assert_flow(case, "norm", "sum", within("float64", 3, 16 * case.terms))
+
+
+@sim
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_mean_of_clipped_group_gradients_is_the_references(cell, size):
+    k = CELLS.index(cell)
+    sizes = SMALL | {"B": 4}
+    case = make_case(cell, LOSSES[k % len(LOSSES)], KINDS[k % 2], "ragged", **sizes, seed=3)
+    threshold = clipped_mean(case, size, 1.0)[1].mean()
+    wanted, norms = clipped_mean(case, size, threshold)
+    assert norms.min() < threshold < norms.max()
+    how = {"clip_example": threshold} if size == 1 else {"clip_microbatch": (size, threshold)}
+    out = nf.gradient(case.net, case.theta, case.batch, backend="cuda", **how)
+    tolerance = within("float64", 3, 4 * case.terms)
+    assert_close(out.d_theta, wanted, tolerance, "the mean")
+    assert_close(out.example_norms, norms, tolerance, "the norms")
+
+
+@sim
 @pytest.mark.parametrize("cell", CELLS)
 def test_omega_is_the_references_for_the_smallest_networks(cell):
     k = CELLS.index(cell)
     case = make_case(cell, "square", KINDS[k % 2], "ragged", **SMALL, seed=12)
-    penalty, reduction = GAIN_PENALTIES[k % len(GAIN_PENALTIES)], ("sum", "mean")[k % 2]
+    penalty, reduction = FLOWS[k % len(FLOWS)], ("sum", "mean")[k % 2]
     assert_flow(case, penalty, reduction, within("float64", 3, 16 * case.terms), carried=k > 2)
 
 
@@ -202,7 +245,7 @@ def test_a_workspace_serves_shorter_batches_and_other_calls():
 def test_gradient_and_omega_are_the_references_for_every_size(cell, T, B, N, H, M):
     for k, dtype in enumerate(DTYPES):
         loss = "square" if M == 1 else LOSSES[(B + H + k) % len(LOSSES)]
-        for kind, penalty in itertools.product(KINDS, GAIN_PENALTIES):
+        for kind, penalty in itertools.product(KINDS, FLOWS):
             case = make_case(cell, loss, kind, "ragged", T, B, N, H, M, dtype)
             assert_gradient(case, within(dtype, T, case.terms), carried=k == 0, backend="cuda")
             assert_flow(case, penalty, "mean", within(dtype, T, 16 * case.terms))
@@ -304,18 +347,23 @@ def assert_same_run(one, two, tolerance):
     assert (one.updates, one.first_passage) == (two.updates, two.first_passage)
 
 
-@sim
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_training_on_given_batches_is_the_cpus(optimizer):
-    """Batches grow, so that the workspace is cut anew and what the optimizer keeps must move along."""
+def small_training():
+    """Return a network, its parameters, and batches that grow."""
     net = nf.Network("tanh", 1, 2, 1, "square", "float64")
-    theta = nf.init(net, "basic_tanh", rng=0)
 
     def batch(update):
         rng = np.random.default_rng(update)
         lead = (1 + update // 2, 1)
         return nf.Batch(rng.normal(size=(*lead, 1)), rng.normal(size=(*lead, 1)), np.ones(lead))
 
+    return net, nf.init(net, "basic_tanh", rng=0), batch
+
+
+@sim
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_on_given_batches_is_the_cpus(optimizer):
+    """Batches grow, so that the workspace is cut anew and what the optimizer keeps must move along."""
+    net, theta, batch = small_training()
     recipe = nf.Recipe(optimizer, lr=lambda update: 0.1 / (1 + update), max_updates=3, record_every=2)
     runs = [nf.train(net, theta, batch, recipe, backend=backend) for backend in ("cuda", "cpu")]
     assert_same_run(*runs, within("float64", 10, 10))
@@ -342,6 +390,88 @@ def test_training_on_a_task_is_the_cpus(task):
 
 
 @sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's arithmetic with NaN
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_a_threshold_is_the_references(name):
+    """Of three replicas, each with norms of its own, some of which are not finite."""
+    from nbflow.cpu.report import FINITE, NORM, SCALE
+    from nbflow.cpu.workspace import Shape
+    from nbflow.cuda import threshold, workspace
+    from nbflow.threshold import Follower
+
+    norms = drawn(2, n=24, size=(3,))
+    norms[[4, 5, 20], [0, 1, 2]] = BAD
+    space = workspace.Workspace(NET["float64"], Shape(3, 0, 0, False), workspace.Purpose(rule=load("clips", "norm")))
+    memory, got = threshold.Memory(Follower(made(name), np.zeros((3, 1)))), []
+    for update, row in enumerate(norms):
+        report = np.ones((3, space.history_width - 4))
+        report[:, FINITE], report[:, NORM], report[:, SCALE] = np.isfinite(row), row * 4, 4
+        space.write("CLIP_REPORT", report)
+        memory.follow(space, update)
+        got.append(space.read("THRESHOLD", 1)[:, 0])
+    for r in range(3):
+        wanted = [naive.THRESHOLDS[name](norms[: k + 1, r], **SETTINGS[name]) for k in range(len(norms))]
+        np.testing.assert_allclose(np.array(got)[:, r], wanted, rtol=1e-12)
+
+
+@sim
+def test_training_with_a_threshold_that_follows_the_norms_is_the_cpus():
+    """Also where the workspace is cut anew, which must not forget."""
+    net, theta, source = small_training()
+    recipe = nf.Recipe(clip=nf.Clip("norm", made("percentile")), max_updates=5, record_every=2)
+    runs = [nf.train(net, theta, source, recipe, backend=backend) for backend in ("cuda", "cpu")]
+    assert_same_run(*runs, within("float64", 10, 10))
+    assert len(set(runs[0].history["threshold"])) == 3
+
+
+@sim
+def test_training_with_a_clip_by_example_under_other_numbers_is_the_cpus():
+    task = nf.load_task("multiplication")
+    net = nf.Network("tanh", task.n_in, 2, task.n_out, task.loss, "float64")
+    theta = nf.init(net, "basic_tanh", rng=0, replicas=2)
+    recipe = nf.Recipe(batch_size=2, lengths=10, max_updates=2, evaluate_every=2, evaluate_size=2,
+                       clip_example=np.array([0.3, np.inf]))  # fmt: skip
+    runs = [nf.train(net, theta, task, recipe, replica_ids=[5, 2**24 - 1], backend=backend)
+            for backend in ("cuda", "cpu")]  # fmt: skip
+    assert_same_run(*runs, within("float64", 22, 10))
+    assert runs[0].evaluations["update"] == [2]
+
+
+@sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_random_steps_are_drawn_under_the_numbers_of_the_replicas():
+    net = nf.Network("linear", 1, 1, 1, "square", "float64")
+    theta = np.ones((2, net.size))
+    batch = nf.Batch(np.full((2, 2, 1, 1), 1e200), np.ones((2, 2, 1, 1)), np.ones((2, 2, 1)))
+    recipe = nf.Recipe(lr=1.0, clip=nf.Clip("norm", 1.0, "random"), max_updates=1)
+    runs = [nf.train(net, theta, lambda update: batch, recipe, replica_ids=[9, 4], backend=backend)
+            for backend in ("cuda", "cpu")]  # fmt: skip
+    assert_close(runs[0].theta - theta, runs[1].theta - theta, within("float64", 1, net.size))
+    assert not same_bits(runs[0].theta[0], runs[0].theta[1])
+
+
+@sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_endless_random_step_stops_training():
+    net = nf.Network("linear", 1, 1, 1, "square", "float64")
+    batch = nf.Batch(np.ones((2, 1, 1)), np.ones((2, 1, 1)), np.ones((2, 1)))
+    recipe = nf.Recipe(clip=nf.Clip("norm", "zscore", "random"), max_updates=3)  # it is infinite as it warms up
+    with pytest.raises(FloatingPointError, match=r"replica 0 is not finite at update 0.* give a finite one"):
+        nf.train(net, np.full(net.size, 1e200), lambda update: batch, recipe, backend="cuda")
+
+
+@sim
+def test_a_threshold_that_is_none_stops_training():
+    def value(norm, memory, settings, update):
+        return 1.0 - update
+
+    net, theta, source = small_training()
+    how = nf.Threshold(value=exact_unit(value), settings={})
+    with pytest.raises(ValueError, match=r"threshold is \[-1.0\] at update 2; expected numbers above 0"):
+        nf.train(net, theta, source, nf.Recipe(clip=nf.Clip("norm", how), max_updates=5), backend="cuda")
+
+
+@sim
 def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
     net = nf.Network("tanh", 1, 2, 1, "square", "float64")
     theta, rng = nf.init(net, "basic_tanh", rng=0), np.random.default_rng(1)
@@ -354,7 +484,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_pat
             raise KeyboardInterrupt
         return data
 
-    recipe = nf.Recipe("momentum", max_updates=5, record_every=2)
+    recipe = nf.Recipe("momentum", max_updates=5, record_every=2, clip=nf.Clip("norm", made("percentile")))
     stopped, run = (nf.train(net, theta, batch, recipe, checkpoint=path, backend="cuda") for _ in range(2))
     whole = nf.train(net, theta, batch, recipe, backend="cuda")
     assert (stopped.interrupted, stopped.updates, run.updates) == (True, 3, 5)
@@ -391,13 +521,14 @@ def test_a_longer_run_is_the_cpus(dtype):
 @pytest.mark.parametrize(
     "name, choices",
     [
-        ("clip_example", {"clip_example": 1.0}),
-        ("clip_microbatch", {"clip_microbatch": (1, 1.0)}),
         ("checkpoint_every", {"checkpoint_every": 1}),
+        ("h_detach", {"h_detach": nf.HDetach(0.5)}),
+        ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="exact")}),
+        ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="detached")}),
     ],
 )
 def test_what_the_backend_lacks_is_refused_by_its_name(name, choices):
-    case = make_case("tanh", **SMALL)
+    case = make_case("lstm", **SMALL)
     with pytest.raises(NotImplementedError, match=rf"^{name} is .* backend='cpu'"):
         nf.gradient(case.net, case.theta, case.batch, backend="cuda", **choices)
     if name != "checkpoint_every":
@@ -406,7 +537,7 @@ def test_what_the_backend_lacks_is_refused_by_its_name(name, choices):
 
 
 @sim
-@pytest.mark.parametrize("penalty", [name for name in FLOWS if name not in GAIN_PENALTIES])
+@pytest.mark.parametrize("penalty", STATE_FLOWS + REGULARIZERS)
 def test_a_penalty_of_another_kind_is_refused_by_its_name(penalty):
     case = make_case("tanh", **SMALL)
     with pytest.raises(NotImplementedError, match=penalty):
@@ -421,22 +552,6 @@ def test_data_of_a_user_are_refused_by_name():
     net = nf.Network("tanh", 3, 4, 3)
     with pytest.raises(NotImplementedError, match=r"^task is TextTask.* backend='cpu'"):
         nf.train(net, np.zeros(net.size, np.float32), task, nf.Recipe(lengths=5), backend="cuda")
-
-
-@sim
-def test_a_threshold_that_follows_the_norms_is_refused_by_its_name():
-    case = make_case("tanh", **SMALL)
-    recipe = nf.Recipe(clip=nf.Clip("norm", "percentile"))
-    with pytest.raises(NotImplementedError, match=r"^threshold is 'percentile'"):
-        nf.train(case.net, case.theta, lambda update: case.batch, recipe, backend="cuda")
-
-
-@sim
-def test_other_numbers_of_replicas_are_refused_by_their_name():
-    case = make_case("tanh", **SMALL)
-    recipe, source = nf.Recipe(max_updates=1), lambda update: case.batch
-    with pytest.raises(NotImplementedError, match=r"^replica_ids is \[3\]"):
-        nf.train(case.net, case.theta, source, recipe, replica_ids=[3], backend="cuda")
 
 
 @sim

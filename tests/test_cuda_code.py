@@ -54,14 +54,14 @@ def test_no_gpu_is_one_clear_error_at_the_call(call, numba_cuda, monkeypatch):
 
 def test_every_choice_is_known_to_be_there_or_refused():
     """A new one must be thought of: what the backend does not know it would leave out in silence."""
-    there = {"flow", "state", "clip_hidden"}
-    refused = {"clip_example", "clip_microbatch", "checkpoint_every", "h_detach"}
+    there = {"flow", "state", "clip_hidden", "clip_example", "clip_microbatch"}
+    refused = {"checkpoint_every", "h_detach"}
     choices = {p.name for p in inspect.signature(nf.gradient).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert choices == there | refused | {"backend", "workspace"}
     of_a_loop = {"optimizer", "lr", "batch_size", "lengths", "clip", "max_updates", "record_every", "settings",
                  "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved"}  # fmt: skip
     fields = {field.name for field in dataclasses.fields(nf.Recipe)}
-    assert fields == of_a_loop | {"flow", "clip_hidden"} | (refused - {"checkpoint_every"})
+    assert fields == of_a_loop | (there - {"state"}) | (refused - {"checkpoint_every"})
 
 
 # ------------------------------------------------------------------------------------------------------ the code itself
@@ -72,7 +72,7 @@ def grids(dtype):
     from numba import from_dtype, types
 
     from nbflow._load import load
-    from nbflow.cuda import backward, clip, flow, forward, loss, sample, update, weights, workspace
+    from nbflow.cuda import backward, clip, flow, forward, loss, replica, sample, threshold, update, weights, workspace
     from nbflow.records import Penalty
 
     real, n, flag = from_dtype(np.dtype(dtype)), types.int64, types.boolean
@@ -95,17 +95,21 @@ def grids(dtype):
     for name in nf.names("flows"):
         if isinstance(load("flows", name), Penalty):
             yield f"penalty {name}", flow.build_penalties(load("flows", name), dtype), (*tables, n, real)
-    yield "weights", weights.build_weights(dtype), all_three
-    yield "flow weights", weights.build_flow_weights(dtype), all_three
-    yield "report", weights.build_report(dtype), (*tables, n, flag, flag)
-    yield "combine", weights.build_combine(dtype), (*tables, n, flag, flag)
+    yield "weights", weights.build_weights(dtype), (*all_three, n, n)
+    yield "group norms", replica.build_group_norms(dtype), (*tables, n)
+    yield "report", replica.build_report(dtype), (*tables, n, flag, flag)
+    yield "combine", replica.build_combine(dtype), (*tables, n, flag, flag, flag)
     look_before, look_after = clip.build_look(dtype)
     yield "look before", look_before, (*tables, n)
     yield "look after", look_after, (*tables, n, n)
     for name in nf.names("clips"):
         rule = load("clips", name)
-        yield f"rule {name}", clip.build_rule(rule.clip, rule.over, rule.relative, dtype), (*all_three, n)
-    yield "mend", clip.build_mend(True, True, dtype), (*tables, n, n, n)
+        yield f"rule {name}", clip.build_rule(rule.clip, rule.over, rule.relative, dtype), (*all_three, n, n)
+    yield "mend", clip.build_mend(True, True, dtype), (*all_three, n, n, n)
+    for name in nf.names("thresholds"):
+        found = load("thresholds", name)
+        kernel = threshold.build_follow(found.value, found.learn, found.learns_first, len(found.settings), dtype)
+        yield f"follow {name}", kernel, (*tables, types.float64[::1], n, n)
     for name in nf.names("optimizers"):
         found = load("optimizers", name)
         kernel = update.build_update(found.update, len(found.slots), len(found.settings))
@@ -168,23 +172,25 @@ def code():
 def test_float32_grids_contain_no_arithmetic_of_float64(code):
     """But where the CPU has some: the mean of the addition task, random steps, norms of more than 1e38."""
     for name, found in code.items():
-        if name not in ("sample addition", "sample multiplication", "mend") and not name.startswith(("rule", "wrong")):
+        if name not in ("sample addition", "sample multiplication", "mend") and not name.startswith(
+            ("rule", "wrong", "follow")
+        ):
             assert not found["double"], name
     assert not code["rule value"]["double"]
     assert code["sample addition"]["double"]  # the test can see it
 
 
 def test_grids_do_not_approximate(code):
-    """But inside the library's own power, which is exact to an ulp or two."""
+    """But inside the library's own power and hypot, which are exact to an ulp or two."""
     for name, found in code.items():
-        if name not in ("update adam", "mend"):
+        if name not in ("update adam", "mend", "follow zscore"):
             assert not found["approximate"], name
 
 
 def test_time_loops_keep_their_sums_in_registers(code):
     for name, found in code.items():
         assert found["spills"] == 0, name
-        if name.startswith(("forward", "backward", "weights", "flow weights")):
+        if name.startswith(("forward", "backward", "weights")):
             assert not found["local"], name
 
 

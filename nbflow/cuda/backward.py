@@ -59,7 +59,7 @@ def from_loss(job, numbers, r, place, j):
 
 @functools.cache
 def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
-    """Build the grid (R, groups of `rows` sequences); with `resident`, w_rec lies in shared memory.
+    """Build the grid, a block for `rows` sequences of a replica; with `resident`, w_rec lies in shared memory.
 
     `site` is what is clipped at every step, by value or by norm (`nbflow.cpu.hidden_clip`), 0 for nothing.
 
@@ -152,7 +152,8 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
         total = cuda.local.array(rows, real)
         hidden, batch = job[HIDDEN], job[BATCH]
         columns = gates * hidden
-        r, first = cuda.blockIdx.x, cuda.blockIdx.y * rows
+        blocks = (batch + rows - 1) // rows
+        r, first = cuda.blockIdx.x // blocks, cuda.blockIdx.x % blocks * rows
         me, threads = cuda.threadIdx.x, cuda.blockDim.x
         heard = at(job, HEARD, r)
         w_rec, w_back = at(job, THETA, r) + job[N_IN] * columns, at(job, W_BACK, r)

@@ -21,6 +21,7 @@ from nbflow.cuda.job import (
     GATES,
     GROUPS,
     HIDDEN,
+    IDS,
     N_IN,
     PARAMETERS,
     RAW,
@@ -111,7 +112,7 @@ def build_look(dtype):
 
 @functools.cache
 def build_rule(rule_clip, over, relative, dtype):
-    """Build the grid `rule(job, numbers, integers, policy)`, which clips D_THETA and fills CLIPPED.
+    """Build the grid `rule(job, numbers, integers, blocks, policy)`, which clips D_THETA and fills CLIPPED.
 
     A block a replica and group, or chunk. A row that is not finite is left alone. For "all" and "entry" the gradient is
     cut into chunks; for "block" and "unit" each group is measured, and counted whole if one of its entries changed.
@@ -130,9 +131,9 @@ def build_rule(rule_clip, over, relative, dtype):
         return k * CHUNK, min(CHUNK, job[PARAMETERS] - k * CHUNK), 1
 
     @grid
-    def rule(job, numbers, integers, policy):
+    def rule(job, numbers, integers, blocks, policy):
         room = cuda.shared.array(MOST_THREADS, real)
-        r, k = cuda.blockIdx.x, cuda.blockIdx.y
+        r, k = cuda.blockIdx.x // blocks, cuda.blockIdx.x % blocks
         report, threshold = at(job, CLIP_REPORT, r), numbers[at(job, THRESHOLD, r)]
         if numbers[report + FINITE] == 0 and policy != ZERO:
             return
@@ -161,29 +162,30 @@ def build_rule(rule_clip, over, relative, dtype):
 
 @functools.cache
 def build_random_step():
-    """Build `random_step(job, numbers, r, length, seed, index, room)`: D_THETA of a replica, in a random direction.
+    """Build `random_step(job, numbers, r, length, stream, room)`: D_THETA of a replica, in a random direction.
 
-    In float64, as `nbflow.clipping.random_step`; `room` is shared memory for float64.
+    `stream` is (seed, purpose, number of the replica, index). In float64, as `nbflow.clipping.random_step`; `room` is
+    shared memory for float64.
     """
     block_sum = build_block_sum()
 
     @device_part
-    def four_normals(seed, r, index, n):
-        w0, w1, w2, w3 = counter.draw(seed, counter.DIRECTION, r, index, 0, n)
+    def four_normals(stream, n):
+        w0, w1, w2, w3 = counter.draw(*stream, 0, n)
         first, second = counter.normal_pair(w0, w1), counter.normal_pair(w2, w3)
         return first[0], first[1], second[0], second[1]
 
     @device_part
-    def random_step(job, numbers, r, length, seed, index, room):
+    def random_step(job, numbers, r, length, stream, room):
         size, d = job[PARAMETERS], at(job, D_THETA, r)
         total = 0.0
         for n in range(cuda.threadIdx.x, (size + 3) // 4, cuda.blockDim.x):
-            four = four_normals(seed, r, index, n)
+            four = four_normals(stream, n)
             for k in range(min(4, size - 4 * n)):
                 total += four[k] * four[k]
         factor = length / scalars.sqrt(block_sum(total, room))
         for n in range(cuda.threadIdx.x, (size + 3) // 4, cuda.blockDim.x):
-            four = four_normals(seed, r, index, n)
+            four = four_normals(stream, n)
             for k in range(min(4, size - 4 * n)):
                 numbers[d + 4 * n + k] = four[k] * factor
         cuda.syncthreads()
@@ -193,7 +195,7 @@ def build_random_step():
 
 @functools.cache
 def build_mend(jointly, random, dtype):
-    """Build the grid `mend(job, numbers, policy, seed, index)`, a block a replica, of what comes after the rule.
+    """Build the grid `mend(job, numbers, integers, policy, seed, index)`, a block a replica; it comes after the rule.
 
     A random step where the rule asks for one, and the policy's replacement of a gradient that is not finite.
     """
@@ -211,7 +213,7 @@ def build_mend(jointly, random, dtype):
         cuda.syncthreads()
 
     @grid
-    def mend(job, numbers, policy, seed, index):
+    def mend(job, numbers, integers, policy, seed, index):
         room = cuda.shared.array(MOST_THREADS, real)
         wide = cuda.shared.array(MOST_THREADS, double)
         r, size = cuda.blockIdx.x, job[PARAMETERS]
@@ -222,7 +224,8 @@ def build_mend(jointly, random, dtype):
         if finite and not at_random:
             return
         if at_random or policy == RANDOM:
-            random_step(job, numbers, r, np.float64(threshold), seed, index, wide)
+            stream = seed, counter.DIRECTION, integers[at(job, IDS, r)], index
+            random_step(job, numbers, r, np.float64(threshold), stream, wide)
         elif policy in (SKIP, SHRINK):
             replace(job, numbers, r, policy)
         root, scale = measure(numbers, d, size, 1, room)

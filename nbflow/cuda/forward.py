@@ -87,7 +87,7 @@ def longest_of(integers, lengths, first, rows, batch):
 
 @functools.cache
 def build_forward(cell, dtype, rows, resident):
-    """Build the grid (R, groups of `rows` sequences); with `resident`, w_rec lies in shared memory.
+    """Build the grid, a block for `rows` sequences of a replica; with `resident`, w_rec lies in shared memory.
 
     Shared memory: h (2, rows, H), then w_rec in rows of G*H numbers, or one more to make it odd.
     """
@@ -122,7 +122,8 @@ def build_forward(cell, dtype, rows, resident):
         a_rec = cuda.local.array(sums, real)
         hidden, batch = job[HIDDEN], job[BATCH]
         columns = gates * hidden
-        r, first = cuda.blockIdx.x, cuda.blockIdx.y * rows
+        blocks = (batch + rows - 1) // rows
+        r, first = cuda.blockIdx.x // blocks, cuda.blockIdx.x % blocks * rows
         me, threads = cuda.threadIdx.x, cuda.blockDim.x
         last = at(job, LAST, r)
         start, states, saved = at(job, START, r), at(job, STATES, r), at(job, SAVED, r)

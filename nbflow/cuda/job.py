@@ -23,8 +23,9 @@ LOSSES                (T, B)              weight times loss
 DELTA_NORM, V_NORM    (T+1, B), (T, B)
 PENALTIES, COUNTED    (T, B)              penalty'(q), and 1 where it counts
 W_BACK                (G, H, H)           w_rec transposed, where it does not fit into shared memory
-PARTIAL               (parts, P)          weight gradients of each part of the steps
+PARTIAL               (parts, P)          weight gradients of each part of the steps, or of each group of sequences
 PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
+GROUP_NORMS           (parts,)            norms of the groups' gradients, of which GROUP_THRESHOLD (1,) is the limit
 REPORT                (3,)                loss, Omega, count
 ALPHA, LR, THRESHOLD  (1,)
 HIDDEN_THRESHOLD      (1,)                of the clip inside back-propagation
@@ -32,12 +33,13 @@ SLOTS                 (K', P)             what the optimizer keeps
 SETTINGS              -                   the optimizer's; of all replicas together
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
 CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
-HISTORY               (rows, 3 + columns) reports of the last updates
+HISTORY               (rows, 4 + columns) reports of the last updates, and their thresholds
 TOKENS, CLASSES       int32 (T, B)        inputs and targets that are integers
 FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of steps up to the last one with weight,
                                           and how many are taken
 GROUPS                int32 (groups, 3)   first, count and stride of the groups of a clip; of all replicas together
 WRONG                 int32 (B,)          whether the answer to a sequence is wrong
+IDS                   int32 (1,)          the number under which a replica draws
 ====================  ==================  ==========================================================================
 """
 
@@ -46,20 +48,22 @@ from __future__ import annotations
 from nbflow._compile import unit
 
 SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "KEPT", "N_OUT", "PARAMETERS", "BIAS_REC",
-         "IS_TOKENS", "IS_ADDITIVE", "IS_CARRIED", "IS_WHOLE", "SLOTS_OF_DELTA", "KEEPS_V")  # fmt: skip
+         "IS_TOKENS", "IS_ADDITIVE", "IS_CARRIED", "IS_WHOLE", "SLOTS_OF_DELTA", "KEEPS_V",
+         "PART_STEPS", "GROUP_ROWS")  # fmt: skip
 (REPLICAS, BATCH, N_IN, GATES, HIDDEN, LINES, KEPT, N_OUT, PARAMETERS, BIAS_REC, IS_TOKENS, IS_ADDITIVE, IS_CARRIED,
- IS_WHOLE, SLOTS_OF_DELTA, KEEPS_V) = range(len(SIZES))  # fmt: skip
+ IS_WHOLE, SLOTS_OF_DELTA, KEEPS_V, PART_STEPS, GROUP_ROWS) = range(len(SIZES))  # fmt: skip
 
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
-          "REPORT", "ALPHA", "LR", "THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS", "SETTINGS", "CLIP_REPORT", "CLIPPED",
-          "HISTORY")  # fmt: skip
-INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG")
+          "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
+          "SETTINGS", "CLIP_REPORT", "CLIPPED", "HISTORY")  # fmt: skip
+INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS")
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
- PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, REPORT, ALPHA, LR, THRESHOLD, HIDDEN_THRESHOLD, SLOTS, SETTINGS,
- CLIP_REPORT, CLIPPED, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG) = PLACES.values()  # fmt: skip
+ PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
+ HIDDEN_THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG,
+ IDS) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

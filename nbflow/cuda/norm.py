@@ -11,53 +11,54 @@ import functools
 import numpy as np
 
 from nbflow import scalars
+from nbflow._compile import unit
 from nbflow.cpu.norm import SCALES, TRUSTED
 from nbflow.cuda.device import cuda, device_part
 from nbflow.cuda.memory import fetch
 
 
+@unit
+def add(a, b):
+    """Return a + b."""
+    return a + b
+
+
+@unit
+def larger(a, b):
+    """Return the larger of two numbers, neither of which is NaN."""
+    return max(a, b)
+
+
 @functools.cache
-def build_block_sum():
-    """Build `block_sum(x, room)`: the sum of each thread's x, pairs first, then pairs of pairs."""
+def _build_reduce(join):
+    """Build `reduce(x, room)`: each thread's x, joined in pairs, then in pairs of pairs."""
 
     @device_part
-    def block_sum(x, room):
+    def reduce(x, room):
         me, threads = cuda.threadIdx.x, cuda.blockDim.x
         room[me] = x
         cuda.syncthreads()
         apart = 1
         while apart < threads:
             if me % (2 * apart) == 0 and me + apart < threads:
-                room[me] += room[me + apart]
-            apart *= 2
-            cuda.syncthreads()
-        total = room[0]
-        cuda.syncthreads()
-        return total
-
-    return block_sum
-
-
-@functools.cache
-def build_block_largest():
-    """Build `block_largest(x, room)`: the largest of each thread's x, none of which is NaN."""
-
-    @device_part
-    def block_largest(x, room):
-        me, threads = cuda.threadIdx.x, cuda.blockDim.x
-        room[me] = x
-        cuda.syncthreads()
-        apart = 1
-        while apart < threads:
-            if me % (2 * apart) == 0 and me + apart < threads:
-                room[me] = max(room[me], room[me + apart])
+                room[me] = join(room[me], room[me + apart])
             apart *= 2
             cuda.syncthreads()
         found = room[0]
         cuda.syncthreads()
         return found
 
-    return block_largest
+    return reduce
+
+
+def build_block_sum():
+    """Build `block_sum(x, room)`: the sum of each thread's x."""
+    return _build_reduce(add)
+
+
+def build_block_largest():
+    """Build `block_largest(x, room)`: the largest of each thread's x."""
+    return _build_reduce(larger)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nbflow.cuda import job
@@ -11,9 +12,10 @@ from nbflow.cuda.device import MOST_THREADS, launch, launch_over, threads_for
 from nbflow.cuda.flow import build_norms, build_penalties
 from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
 from nbflow.cuda.loss import build_losses, build_predictions, build_wrong
+from nbflow.cuda.replica import build_combine, build_group_norms, build_report
 from nbflow.cuda.sample import build_sample
 from nbflow.cuda.update import build_keep, build_update
-from nbflow.cuda.weights import build_combine, build_flow_weights, build_report, build_weights, parts_of
+from nbflow.cuda.weights import FLOW, THREADS, build_weights, parts_of
 from nbflow.cuda.workspace import Workspace
 
 
@@ -25,8 +27,7 @@ def forward(space: Workspace, *, whole: bool, carried: bool = False) -> None:
     cut, cell = space.blocks, space.net.cell_object
     launch_over(build_lengths(), replicas * batch, space.job, space.numbers, space.integers, space.steps)
     kernel = build_forward(cell, space.dtype, cut.rows, cut.resident)
-    blocks = (replicas, -(-batch // cut.rows))
-    threads = threads_for(space.net.n_hidden)
+    threads, blocks = threads_for(space.net.n_hidden), replicas * -(-batch // cut.rows)
     launch(kernel, blocks, threads, space.job, space.numbers, space.integers, shared=cut.forward_bytes)
 
 
@@ -52,7 +53,7 @@ def backward(space: Workspace) -> None:
     if not cut.resident:
         launch_over(build_transpose(), replicas * hidden * len(cell.gates) * hidden, space.job, space.numbers)
     kernel = build_backward(cell, space.dtype, cut.rows, cut.resident, *space.hidden_clip)
-    blocks = (replicas, -(-batch // cut.rows))
+    blocks = replicas * -(-batch // cut.rows)
     launch(kernel, blocks, threads_for(hidden), space.job, space.numbers, space.integers, shared=cut.backward_bytes)
 
 
@@ -65,31 +66,41 @@ def norms(space: Workspace) -> None:
 
 
 def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: bool = False) -> None:
-    """From the tape to REPORT and D_THETA, Omega included if there is a penalty; its alpha stands in ALPHA."""
+    """From the tape to REPORT and D_THETA, Omega included if there is a penalty; its alpha stands in ALPHA.
+
+    In a workspace for groups of sequences, each group's gradient is clipped by GROUP_THRESHOLD.
+    """
     net, replicas, batch = space.net, space.shape.replicas, space.shape.batch
-    parts, flowing = parts_of(space.steps), penalty is not None
+    flowing, grouped = penalty is not None, space.purpose.group_rows > 0
+    parts = parts_of(space.steps, batch, space.purpose.group_rows)
     arguments = space.job, space.numbers, space.integers
     if flowing:
         threads = threads_for(net.n_hidden)
         kernel = build_penalties(penalty, space.dtype)
         launch(kernel, replicas * space.steps * batch, threads, *arguments[:2], space.steps, space.dtype(bound))
-        entries = replicas * net.n_hidden**2 * len(net.cell_object.gates)
-        launch(build_flow_weights(space.dtype), (_blocks(entries), parts), MOST_THREADS, *arguments)
     launch(build_report(space.dtype), replicas, MOST_THREADS, *arguments[:2], space.steps, flowing, by_mean)
-    launch(build_weights(space.dtype), (_blocks(replicas * net.size), parts), MOST_THREADS, *arguments)
-    launch_over(build_combine(space.dtype), replicas * net.size, *arguments[:2], parts, flowing, by_mean)
+    blocks = sum(space.product_blocks[: FLOW + flowing])
+    launch(build_weights(space.dtype), replicas * parts * blocks, THREADS, *arguments, parts, blocks)
+    if grouped:
+        launch(build_group_norms(space.dtype), replicas * parts, MOST_THREADS, *arguments[:2], parts)
+    launch_over(build_combine(space.dtype), replicas * net.size, *arguments[:2], parts, grouped, flowing, by_mean)
 
 
-def clip(space: Workspace, policy: str) -> None:
-    """Clip D_THETA in its place, and fill CLIP_REPORT; what is not finite is left to `mend`, if need be cleaned."""
+def clip(space: Workspace, policy: str, follow: Callable[[], None] | None = None) -> None:
+    """Clip D_THETA in its place, and fill CLIP_REPORT; what is not finite is left to `mend`, if need be cleaned.
+
+    `follow` is called between the look at the norms and the clip, to queue what changes THRESHOLD.
+    """
     rule, dtype, replicas = space.purpose.rule, space.dtype, space.shape.replicas
     assert rule is not None
     number = POLICIES[policy]
     look_before, look_after = build_look(dtype)
     kernel = build_rule(rule.clip, rule.over, rule.relative, dtype)
     launch(look_before, replicas, MOST_THREADS, space.job, space.numbers, number)
-    blocks = (replicas, space.clip_blocks)
-    launch(kernel, blocks, MOST_THREADS, space.job, space.numbers, space.integers, number)
+    if follow is not None:
+        follow()
+    blocks = space.clip_blocks
+    launch(kernel, replicas * blocks, MOST_THREADS, space.job, space.numbers, space.integers, blocks, number)
     launch(look_after, replicas, MOST_THREADS, space.job, space.numbers, space.clip_blocks, number)
 
 
@@ -98,7 +109,7 @@ def mend(space: Workspace, policy: str, seed: int, index: int) -> None:
     rule, replicas = space.purpose.rule, space.shape.replicas
     assert rule is not None
     kernel = build_mend(rule.over == "all", rule.random, space.dtype)
-    launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, POLICIES[policy], seed, index)
+    launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, space.integers, POLICIES[policy], seed, index)
 
 
 def sample(space: Workspace, task: Any, seed: int, purpose: int, index: int, length: int) -> None:
@@ -123,7 +134,3 @@ def update(space: Workspace, count: int, row: int) -> None:
     kernel = build_update(optimizer.update, len(optimizer.slots), len(optimizer.settings))
     launch_over(kernel, space.shape.replicas * space.net.size, space.job, space.numbers, space.dtype(count))
     launch_over(build_keep(), space.shape.replicas, space.job, space.numbers, row)
-
-
-def _blocks(count: int) -> int:
-    return -(-count // MOST_THREADS)

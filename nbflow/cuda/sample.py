@@ -6,7 +6,7 @@ import functools
 
 from nbflow import counter
 from nbflow.cuda.device import cuda, grid
-from nbflow.cuda.job import BATCH, CLASSES, INPUTS, N_IN, N_OUT, REPLICAS, TARGETS, TOKENS, WEIGHTS, at
+from nbflow.cuda.job import BATCH, CLASSES, IDS, INPUTS, N_IN, N_OUT, REPLICAS, TARGETS, TOKENS, WEIGHTS, at
 from nbflow.cuda.memory import build_store
 
 
@@ -27,7 +27,7 @@ def build_sample(task, dtype):
         i = cuda.grid(1)
         if i < job[REPLICAS] * batch * fours:
             r, block, b = i // (batch * fours), i // batch % fours, i % batch
-            stream = (seed, purpose, r, index, b)
+            stream = (seed, purpose, integers[at(job, IDS, r)], index, b)
             plan = plan_of(stream, length)
             words = counter.draw(*stream, 1 + block)
             share = one / dtype(batch * counted(length))

@@ -6,7 +6,20 @@ import functools
 
 from nbflow.cuda.clip import WIDTH
 from nbflow.cuda.device import cuda, grid
-from nbflow.cuda.job import CLIP_REPORT, D_THETA, HISTORY, LR, PARAMETERS, REPLICAS, REPORT, SETTINGS, SLOTS, THETA, at
+from nbflow.cuda.job import (
+    CLIP_REPORT,
+    D_THETA,
+    HISTORY,
+    LR,
+    PARAMETERS,
+    REPLICAS,
+    REPORT,
+    SETTINGS,
+    SLOTS,
+    THETA,
+    THRESHOLD,
+    at,
+)
 from nbflow.cuda.memory import build_load, build_store
 
 
@@ -38,16 +51,17 @@ def build_update(optimizer_update, slot_count, setting_count):
 
 @functools.cache
 def build_keep():
-    """Build the grid `keep(job, numbers, row)`, a thread a replica, that copies its reports to a row of HISTORY."""
+    """Build the grid `keep(job, numbers, row)`, a thread a replica: its reports and threshold to a row of HISTORY."""
 
     @grid
     def keep(job, numbers, row):
         r = cuda.grid(1)
         if r < job[REPLICAS]:
-            place = at(job, HISTORY, r) + row * (3 + WIDTH)
+            place = at(job, HISTORY, r) + row * (4 + WIDTH)
             for column in range(3):
                 numbers[place + column] = numbers[at(job, REPORT, r) + column]
             for column in range(WIDTH):
                 numbers[place + 3 + column] = numbers[at(job, CLIP_REPORT, r) + column]
+            numbers[place + 3 + WIDTH] = numbers[at(job, THRESHOLD, r)]
 
     return keep

@@ -1,205 +1,264 @@
-"""Weight gradients: every parameter is a sum of products over steps and sequences, and a thread adds one parameter up.
+"""Weight gradients: products of the tape with itself, a sum over steps and sequences, in tiles of shared memory.
 
-The steps are cut into parts, each with sums of its own, that are added in their order: with one network there would be
-too few threads otherwise. The cuts are a function of the number of steps alone.
+    d w_in = sum x_t e_t,   d w_rec = sum h_{t-1} e_t,   d w_out = sum h_t dL/dy_t,   a bias: the same with 1 for x
+
+(Goodfellow et al. 2016, eq. 10.22-10.28), and Omega's with v_t for h_{t-1}. A block computes a tile of one of these
+matrices over one part of the steps: it copies some rows of both factors to shared memory, a thread reads 4 + 4 of these
+numbers for 16 products. Each part has sums of its own, which are added in their order: with one network there would be
+too few blocks otherwise. The cuts are a function of B alone, or one for each group of sequences that is clipped alone.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 from nbflow._compile import unit
-from nbflow.cuda.device import MOST_THREADS, cuda, grid, real_of
+from nbflow.cuda.device import SIMULATED, cuda, device_part, grid, real_of
 from nbflow.cuda.job import (
-    ALPHA,
     BATCH,
     BIAS_REC,
-    COUNTED,
-    D_THETA,
     FIRST,
     GATES,
+    GROUP_ROWS,
     HEARD,
     HIDDEN,
     INPUTS,
     IS_ADDITIVE,
     IS_TOKENS,
     LINES,
-    LOSSES,
     N_IN,
     N_OUT,
     PARAMETERS,
+    PART_STEPS,
     PARTIAL,
     PARTIAL_FLOW,
-    PENALTIES,
     PRE,
     REC,
-    REPLICAS,
-    REPORT,
     STATES,
     TOKENS,
     V,
     Y,
     at,
 )
-from nbflow.cuda.memory import fetch
-from nbflow.cuda.norm import build_block_sum
+from nbflow.cuda.memory import build_load, fetch
 
-# Steps of a part.
-PART = 64
+# Sequences times steps of a part, about.
+PART = 256
+# A tile has SIDE * SIDE threads, each with 4 x 4 sums that are SIDE apart, and takes DEPTH rows at a time.
+SIDE, DEPTH = (2, 4) if SIMULATED else (8, 16)
+THREADS, TILE = SIDE * SIDE, 4 * SIDE
+HELD = DEPTH * TILE
+# Which matrix.
+INPUT, RECURRENT, OUTPUT, FLOW = range(4)
 
 
-def parts_of(steps):
-    """Return the number of parts that so many steps are cut into."""
-    return -(-steps // PART)
+class Product(NamedTuple):
+    """sum over rows of outer(left, right): places of rows of `width` numbers, `left_row` apart, and of `columns`.
+
+    Where `has_ones`, the left has a 1 at its end. The result stands at `to`, row by row, that of the 1 at `to_ones`.
+    """
+
+    left: int
+    left_row: int
+    width: int
+    has_ones: int
+    right: int
+    columns: int
+    to: int
+    to_ones: int
+
+
+class Span(NamedTuple):
+    """Steps start .. stop-1 of `rows` sequences from `first` on."""
+
+    start: int
+    stop: int
+    first: int
+    rows: int
+
+
+def part_steps_of(steps, batch, group_rows):
+    """Return the steps of a part; groups are not cut."""
+    return steps if group_rows else max(1, PART // batch)
+
+
+def parts_of(steps, batch, group_rows):
+    """Return the number of parts of a batch."""
+    return batch // group_rows if group_rows else -(-steps // part_steps_of(steps, batch, group_rows))
 
 
 @unit
-def add_products(numbers, total, left, left_row, right, right_row, start, stop):
-    """Return total + sum over start <= t < stop of left times right, whose rows lie so far apart."""
-    for t in range(start, stop):
-        total += fetch(numbers, left + t * left_row) * fetch(numbers, right + t * right_row)
-    return total
+def product_of(job, r, part, which):
+    """Return the product that fills a block of the parameters."""
+    n_in, hidden, n_out, size = job[N_IN], job[HIDDEN], job[N_OUT], job[PARAMETERS]
+    columns, line = job[GATES] * hidden, job[LINES] * hidden
+    partial = at(job, PARTIAL, r) + part * size
+    left, left_row, width, has_ones = at(job, STATES, r), line, hidden, job[BIAS_REC]
+    right, right_columns = at(job, REC, r), columns
+    to, to_ones = partial + n_in * columns, partial + (n_in + hidden + 1) * columns
+    if which == INPUT:
+        left, left_row, width, has_ones = at(job, INPUTS, r), n_in, n_in, 1
+        right = at(job, REC if job[IS_ADDITIVE] else PRE, r)
+        to, to_ones = partial, partial + (n_in + hidden) * columns
+    elif which == OUTPUT:
+        left, has_ones = left + job[BATCH] * line, 1
+        right, right_columns = at(job, Y, r), n_out
+        to, to_ones = partial + size - (hidden + 1) * n_out, partial + size - n_out
+    elif which == FLOW:
+        left, has_ones = at(job, V, r), 0
+        to = at(job, PARTIAL_FLOW, r) + part * hidden * columns
+    return Product(left, left_row, width, has_ones, right, right_columns, to, to_ones)
+
+
+def count_blocks(job, which):
+    """Return how many blocks a product takes: tiles, or for tokens a thread for each entry."""
+    columns = job[N_OUT] if which == OUTPUT else job[GATES] * job[HIDDEN]
+    if which == INPUT and job[IS_TOKENS]:
+        return ((job[N_IN] + 1) * columns + THREADS - 1) // THREADS
+    width = job[HIDDEN]
+    if which == INPUT:
+        width = job[N_IN] + 1
+    elif which == OUTPUT:
+        width += 1
+    elif which == RECURRENT:
+        width += job[BIAS_REC]
+    return (width + TILE - 1) // TILE * ((columns + TILE - 1) // TILE)
+
+
+# The host counts as the grid does.
+blocks_of = unit(count_blocks)
 
 
 @unit
-def add_numbers(numbers, total, right, right_row, start, stop):
-    """Return total + sum over start <= t < stop of right."""
-    for t in range(start, stop):
-        total += fetch(numbers, right + t * right_row)
-    return total
+def span_of(job, integers, r, part, parts, which):
+    """Return the steps of a part in which a sequence of its group is heard, and for the outputs has weight."""
+    batch, rows = job[BATCH], job[GROUP_ROWS]
+    cuts = parts // (batch // rows)
+    first, start = part // cuts * rows, part % cuts * job[PART_STEPS]
+    heard, begun = at(job, HEARD, r), at(job, FIRST, r)
+    last, earliest = 0, start + job[PART_STEPS]
+    for b in range(first, first + rows):
+        last = max(last, integers[heard + b])
+        earliest = min(earliest, integers[begun + b])
+    stop = min(start + job[PART_STEPS], last)
+    if which == OUTPUT:
+        start = max(start, earliest)
+    return Span(start, stop, first, rows)
 
 
 @unit
-def add_where_token(numbers, integers, total, tokens, batch, token, right, right_row, start, stop):
-    """Return total + sum of right over the steps start <= t < stop that have this token."""
-    for t in range(start, stop):
-        if integers[tokens + t * batch] == token:
-            total += fetch(numbers, right + t * right_row)
-    return total
+def add_row(sums, a, b):
+    """Return sums + a b, of four numbers."""
+    return sums[0] + a * b[0], sums[1] + a * b[1], sums[2] + a * b[2], sums[3] + a * b[3]
+
+
+@unit
+def add_products(sums, a, b):
+    """Return sums + outer(a, b), four by four."""
+    return add_row(sums[0], a[0], b), add_row(sums[1], a[1], b), add_row(sums[2], a[2], b), add_row(sums[3], a[3], b)
+
+
+@unit
+def write_row(numbers, product, k, c, sums):
+    """Write four sums of row k, SIDE columns apart from column c on."""
+    if k < product.width + product.has_ones:
+        to = product.to_ones if k == product.width else product.to + k * product.columns
+        if c < product.columns:
+            numbers[to + c] = sums[0]
+        if c + SIDE < product.columns:
+            numbers[to + c + SIDE] = sums[1]
+        if c + 2 * SIDE < product.columns:
+            numbers[to + c + 2 * SIDE] = sums[2]
+        if c + 3 * SIDE < product.columns:
+            numbers[to + c + 3 * SIDE] = sums[3]
 
 
 @functools.cache
 def build_weights(dtype):
-    """Build the grid (parameters of all replicas, parts) that fills PARTIAL."""
-    zero = dtype(0)
+    """Build the grid `weights(job, numbers, integers, parts, blocks)` that fills PARTIAL, and PARTIAL_FLOW.
+
+    A block for each replica, part and one of `blocks` pieces of the products.
+    """
+    real, zero, one = real_of(dtype), dtype(0), dtype(1)
+    zeros = (((zero,) * 4),) * 4
+    load = build_load(4)
 
     @unit
-    def of_sequence(job, numbers, integers, total, r, p, b, start, stop):
-        """Return total + what sequence b adds to parameter p in the steps start .. stop-1."""
-        batch, n_in, hidden, n_out = job[BATCH], job[N_IN], job[HIDDEN], job[N_OUT]
-        columns, line = job[GATES] * hidden, job[LINES] * hidden
-        e_row, h_row, y_row = batch * columns, batch * line, batch * n_out
-        pre = at(job, REC if job[IS_ADDITIVE] else PRE, r) + b * columns
-        rec, states = at(job, REC, r) + b * columns, at(job, STATES, r) + b * line
-        y = at(job, Y, r) + b * n_out
-        k, c = p // columns, p % columns
-        if k < n_in:
-            if job[IS_TOKENS]:
-                tokens = at(job, TOKENS, r) + b
-                return add_where_token(numbers, integers, total, tokens, batch, k, pre + c, e_row, start, stop)
-            x = at(job, INPUTS, r) + b * n_in + k
-            return add_products(numbers, total, x, batch * n_in, pre + c, e_row, start, stop)
-        k -= n_in
-        if k < hidden:
-            return add_products(numbers, total, states + k, h_row, rec + c, e_row, start, stop)
-        k -= hidden
-        if k == 0:
-            return add_numbers(numbers, total, pre + c, e_row, start, stop)
-        if k <= job[BIAS_REC] and job[BIAS_REC]:
-            return add_numbers(numbers, total, rec + c, e_row, start, stop)
-        # Before its first weight a sequence has no dL/dy.
-        start = max(start, integers[at(job, FIRST, r) + b])
-        p -= (n_in + hidden + 1 + job[BIAS_REC]) * columns
-        k, m = p // n_out, p % n_out
-        if k < hidden:
-            return add_products(numbers, total, states + h_row + k, h_row, y + m, y_row, start, stop)
-        return add_numbers(numbers, total, y + m, y_row, start, stop)
+    def left_of(numbers, product, place, k):
+        """Return entry k of a row of the left factor."""
+        if k < product.width:
+            return fetch(numbers, product.left + place * product.left_row + k)
+        return one if k == product.width and product.has_ones else zero
+
+    @unit
+    def right_of(numbers, product, place, c):
+        """Return entry c of a row of the right factor."""
+        return fetch(numbers, product.right + place * product.columns + c) if c < product.columns else zero
+
+    @device_part
+    def multiply(job, numbers, integers, r, product, span, row, column, left, right):
+        """Return this thread's 16 sums of the tile from (row, column) on; what is not heard counts as 0."""
+        me, batch, heard = cuda.threadIdx.x, job[BATCH], at(job, HEARD, r)
+        mine, yours = me // SIDE, me % SIDE
+        sums, count = zeros, (span.stop - span.start) * span.rows
+        for done in range(0, count, DEPTH):
+            for i in range(me, HELD, THREADS):
+                k, n = i % TILE, done + i // TILE
+                a, b = zero, zero
+                if n < count:
+                    t, sequence = span.start + n // span.rows, span.first + n % span.rows
+                    if t < integers[heard + sequence]:
+                        place = t * batch + sequence
+                        a = left_of(numbers, product, place, row + k)
+                        b = right_of(numbers, product, place, column + k)
+                left[i] = a
+                right[i] = b
+            cuda.syncthreads()
+            for d in range(DEPTH):
+                sums = add_products(sums, load(left, d * TILE + mine, SIDE), load(right, d * TILE + yours, SIDE))
+            cuda.syncthreads()
+        return sums
+
+    @device_part
+    def add_by_token(job, numbers, integers, r, span, entry, partial):
+        """Write one entry of w_in, or of the bias: the sum of the rows that have its token."""
+        batch, n_in, columns, heard = job[BATCH], job[N_IN], job[GATES] * job[HIDDEN], at(job, HEARD, r)
+        token, c = entry // columns, entry % columns
+        tokens, pre = at(job, TOKENS, r), at(job, REC if job[IS_ADDITIVE] else PRE, r)
+        total = zero
+        for t in range(span.start, span.stop):
+            for b in range(span.first, span.first + span.rows):
+                place = t * batch + b
+                if t < integers[heard + b] and (token == n_in or integers[tokens + place] == token):
+                    total += fetch(numbers, pre + place * columns + c)
+        # The bias comes after w_rec.
+        numbers[partial + entry + (job[HIDDEN] * columns if token == n_in else 0)] = total
 
     @grid
-    def weights(job, numbers, integers):
-        size = job[PARAMETERS]
-        i, part = cuda.grid(1), cuda.blockIdx.y
-        if i < job[REPLICAS] * size:
-            r, p = i // size, i % size
-            total = zero
-            for b in range(job[BATCH]):
-                stop = min((part + 1) * PART, integers[at(job, HEARD, r) + b])
-                total = of_sequence(job, numbers, integers, total, r, p, b, part * PART, stop)
-            numbers[at(job, PARTIAL, r) + part * size + p] = total
+    def weights(job, numbers, integers, parts, blocks):
+        left = cuda.shared.array(HELD, real)
+        right = cuda.shared.array(HELD, real)
+        me, block = cuda.threadIdx.x, cuda.blockIdx.x % blocks
+        part, r = cuda.blockIdx.x // blocks % parts, cuda.blockIdx.x // blocks // parts
+        which = INPUT
+        while block >= blocks_of(job, which):
+            block -= blocks_of(job, which)
+            which += 1
+        span = span_of(job, integers, r, part, parts, which)
+        if which == INPUT and job[IS_TOKENS]:
+            entry = block * THREADS + me
+            if entry < (job[N_IN] + 1) * job[GATES] * job[HIDDEN]:
+                add_by_token(job, numbers, integers, r, span, entry, at(job, PARTIAL, r) + part * job[PARAMETERS])
+            return
+        product = product_of(job, r, part, which)
+        across = (product.columns + TILE - 1) // TILE
+        row, column = block // across * TILE, block % across * TILE
+        sums = multiply(job, numbers, integers, r, product, span, row, column, left, right)
+        k, c = row + me // SIDE, column + me % SIDE
+        write_row(numbers, product, k, c, sums[0])
+        write_row(numbers, product, k + SIDE, c, sums[1])
+        write_row(numbers, product, k + 2 * SIDE, c, sums[2])
+        write_row(numbers, product, k + 3 * SIDE, c, sums[3])
 
     return weights
-
-
-@functools.cache
-def build_flow_weights(dtype):
-    """Build the grid (entries of w_rec of all replicas, parts) that fills PARTIAL_FLOW: sums of outer(scaled v, e)."""
-    zero = dtype(0)
-
-    @grid
-    def flow_weights(job, numbers, integers):
-        hidden, batch = job[HIDDEN], job[BATCH]
-        columns, line = job[GATES] * hidden, job[LINES] * hidden
-        size = hidden * columns
-        i, part = cuda.grid(1), cuda.blockIdx.y
-        if i < job[REPLICAS] * size:
-            r, p = i // size, i % size
-            total = zero
-            for b in range(batch):
-                v, rec = at(job, V, r) + b * line + p // columns, at(job, REC, r) + b * columns + p % columns
-                stop = min((part + 1) * PART, integers[at(job, HEARD, r) + b])
-                total = add_products(numbers, total, v, batch * line, rec, batch * columns, part * PART, stop)
-            numbers[at(job, PARTIAL_FLOW, r) + part * size + p] = total
-
-    return flow_weights
-
-
-@functools.cache
-def build_report(dtype):
-    """Build the grid, a block a replica, that fills REPORT with loss, Omega and count."""
-    block_sum, real, zero, one = build_block_sum(), real_of(dtype), dtype(0), dtype(1)
-
-    @grid
-    def report(job, numbers, steps, flowing, by_mean):
-        room = cuda.shared.array(MOST_THREADS, real)
-        r, batch = cuda.blockIdx.x, job[BATCH]
-        loss, omega, counted = zero, zero, zero
-        for i in range(cuda.threadIdx.x, steps * batch, cuda.blockDim.x):
-            loss += numbers[at(job, LOSSES, r) + i]
-            if flowing:
-                omega += numbers[at(job, PENALTIES, r) + i]
-                counted += numbers[at(job, COUNTED, r) + i]
-        loss = block_sum(loss, room)
-        omega, counted = block_sum(omega, room), block_sum(counted, room)
-        if cuda.threadIdx.x == 0:
-            place = at(job, REPORT, r)
-            numbers[place] = loss
-            numbers[place + 1] = omega / (max(counted, one) if by_mean else dtype(batch))
-            numbers[place + 2] = counted
-
-    return report
-
-
-@functools.cache
-def build_combine(dtype):
-    """Build the grid, a thread a parameter of a replica, that adds the parts up to D_THETA, and alpha times Omega's."""
-    zero, one = dtype(0), dtype(1)
-
-    @grid
-    def combine(job, numbers, parts, flowing, by_mean):
-        size, columns = job[PARAMETERS], job[GATES] * job[HIDDEN]
-        i = cuda.grid(1)
-        if i < job[REPLICAS] * size:
-            r, p = i // size, i % size
-            total = zero
-            for part in range(parts):
-                total += numbers[at(job, PARTIAL, r) + part * size + p]
-            alpha, entry = numbers[at(job, ALPHA, r)], p - job[N_IN] * columns
-            if flowing and alpha != 0 and 0 <= entry < job[HIDDEN] * columns:  # 0 * Inf would be NaN
-                of_flow = zero
-                for part in range(parts):
-                    of_flow += numbers[at(job, PARTIAL_FLOW, r) + part * job[HIDDEN] * columns + entry]
-                counted = max(numbers[at(job, REPORT, r) + 2], one)
-                total += alpha * (one / (counted if by_mean else dtype(job[BATCH]))) * of_flow
-            numbers[at(job, D_THETA, r) + p] = total
-
-    return combine

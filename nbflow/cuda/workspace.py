@@ -12,7 +12,7 @@ from nbflow.cpu.workspace import Shape
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
 from nbflow.cuda.device import SHARED_BYTES, allocate
-from nbflow.cuda.weights import parts_of
+from nbflow.cuda.weights import FLOW, count_blocks, part_steps_of, parts_of
 from nbflow.network import Network
 from nbflow.records import Floats, Optimizer, Rule
 
@@ -28,6 +28,7 @@ class Purpose(NamedTuple):
     keeps_delta: bool = False  #: all of delta and v, for a trace or for Omega
     flowing: bool = False
     rule: Rule | None = None
+    group_rows: int = 0  #: sequences that are clipped together, 0 for none
     keeps_raw: bool = False  #: the gradient as it was before the clip
     optimizer: Optimizer | None = None
     history: int = 0  #: rows
@@ -73,12 +74,14 @@ class Workspace:
         self.groups = _groups(net, purpose.rule)
         self.table = np.zeros(job.LENGTH, np.int64)
         self._set_sizes()
+        self.product_blocks = [count_blocks(self.table, which) for which in range(FLOW + 1)]
         floats, integers = self._counts()
         room = f"R={shape.replicas}, T={shape.steps}, B={shape.batch}, H={net.n_hidden}"
         self.numbers = allocate(self._place(floats), self.dtype, f"for {room}")
         self.integers = allocate(self._place(integers), np.int32, f"for {room}")
         self.job = allocate(job.LENGTH, np.int64, f"for {room}")
         self.job.copy_to_device(self.table)
+        self.set_ids(np.arange(shape.replicas))
         if len(self.groups):
             self.write("GROUPS", self.groups.astype(np.int32))
 
@@ -90,11 +93,23 @@ class Workspace:
         """Use the room of the first `steps` steps."""
         self.steps = steps
 
+    def set_ids(self, ids: Any) -> None:
+        """Set the numbers (R,) under which replicas draw sequences and random steps."""
+        self.write("IDS", ids.astype(np.int32))
+
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Floats) -> None:
         """Clip at a site at every step of the way back; 0 for nowhere."""
         self.hidden_clip = site, by_norm
         if site:
             self.write("HIDDEN_THRESHOLD", threshold.astype(self.dtype))
+
+    def set_group_threshold(self, threshold: Floats) -> None:
+        """Set the threshold above which a group's gradient is clipped, (R,)."""
+        self.write("GROUP_THRESHOLD", threshold.astype(self.dtype))
+
+    def group_norms(self) -> Any:
+        """Return the norms of the groups' gradients of the last run, (R, groups)."""
+        return self.read("GROUP_NORMS", self.shape.batch // self.purpose.group_rows)
 
     def _set_sizes(self) -> None:
         net, cell, table = self.net, self.net.cell_object, self.table
@@ -104,6 +119,9 @@ class Workspace:
         table[job.PARAMETERS], table[job.BIAS_REC] = net.size, cell.bias_rec
         table[job.IS_TOKENS], table[job.IS_ADDITIVE] = self.shape.tokens, cell.additive
         table[job.KEEPS_V] = self.purpose.keeps_delta
+        table[job.GROUP_ROWS] = self.purpose.group_rows or self.shape.batch
+        if self.purpose.backward:
+            table[job.PART_STEPS] = part_steps_of(self.shape.steps, self.shape.batch, self.purpose.group_rows)
         table[job.SLOTS_OF_DELTA] = self.shape.steps + 1 if self.purpose.keeps_delta else 1
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -112,7 +130,8 @@ class Workspace:
         t, b, n, h, m = shape.steps, shape.batch, net.n_in, net.n_hidden, net.n_out
         columns, line, classes = len(cell.gates) * h, len(cell.states) * h, net.loss_object.classes
         floats = {"THETA": net.size, "ALPHA": 1, "REPORT": 3}
-        integers: dict[str, int] = {}
+        integers = {"IDS": 1}
+        parts = parts_of(t, b, purpose.group_rows) if purpose.backward else 0
         if t:
             floats |= {"WEIGHTS": t * b, "START": b * line, "STATES": (t + 1) * b * line, "Y": t * b * m}
             floats |= {"INPUTS": 0 if shape.tokens else t * b * n, "SAVED": t * b * len(cell.saved) * h}
@@ -123,18 +142,20 @@ class Workspace:
             floats |= {"LOSSES": t * b, "REC": t * b * columns, "PRE": 0 if cell.additive else t * b * columns}
             floats |= {"DELTA": int(self.table[job.SLOTS_OF_DELTA]) * b * line}
             floats |= {"W_BACK": 0 if self.blocks.resident else h * columns}
-            floats |= {"D_THETA": net.size, "PARTIAL": parts_of(t) * net.size, "HIDDEN_THRESHOLD": 1}
+            floats |= {"D_THETA": net.size, "PARTIAL": parts * net.size, "HIDDEN_THRESHOLD": 1}
         if purpose.keeps_delta:
             floats |= {"V": t * b * line, "DELTA_NORM": (t + 1) * b, "V_NORM": t * b}
         if purpose.flowing:
-            floats |= {"PENALTIES": t * b, "COUNTED": t * b, "PARTIAL_FLOW": parts_of(t) * h * columns}
+            floats |= {"PENALTIES": t * b, "COUNTED": t * b, "PARTIAL_FLOW": parts * h * columns}
+        if purpose.group_rows:
+            floats |= {"GROUP_NORMS": parts, "GROUP_THRESHOLD": 1}
         if purpose.rule is not None:
             floats |= {"D_THETA": net.size, "THRESHOLD": 1, "CLIP_REPORT": WIDTH, "CLIPPED": self.clip_blocks}
             floats |= {"RAW": net.size if purpose.keeps_raw else 0}
             integers |= {"GROUPS": self.groups.size}
         if purpose.optimizer is not None:
             floats |= {"LR": 1, "SLOTS": len(purpose.optimizer.slots) * net.size}
-            floats |= {"SETTINGS": len(purpose.optimizer.settings), "HISTORY": purpose.history * (3 + WIDTH)}
+            floats |= {"SETTINGS": len(purpose.optimizer.settings), "HISTORY": purpose.history * self.history_width}
         return floats, integers
 
     def _place(self, counts: dict[str, int]) -> int:
@@ -188,7 +209,7 @@ class Workspace:
     @property
     def history_width(self) -> int:
         """The columns of HISTORY."""
-        return 3 + WIDTH
+        return 4 + WIDTH
 
     def read_clip_report(self) -> Any:
         """Return the reports of a clip (R, columns), as `nbflow.cuda.clip` has them."""

@@ -1,0 +1,83 @@
+"""Thresholds that follow the norms, on the card: the same units as on the CPU, a thread for each replica.
+
+Settings and memory of a replica lie side by side in float64, and stay there whatever becomes of the workspace.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from nbflow.cpu.report import FINITE, NORM, SCALE
+from nbflow.cpu.threshold import forget
+from nbflow.cuda.device import allocate, cuda, grid, launch_over
+from nbflow.cuda.job import CLIP_REPORT, REPLICAS, THRESHOLD, at
+from nbflow.cuda.memory import build_load
+
+
+@functools.cache
+def build_follow(value, learn, learns_first, setting_count, dtype):
+    """Build the grid `follow(job, numbers, memory, width, update)`: THRESHOLD from the norms of CLIP_REPORT.
+
+    As `nbflow.cpu.threshold`; `memory` has `width` numbers for each replica, its settings first. What is no threshold
+    (negative, or NaN) is left as it is, for the host to find.
+    """
+    load_settings, enter = build_load(setting_count), forget if learn is None else learn
+    greatest = np.finfo(np.float64).max
+    least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
+
+    @grid
+    def follow(job, numbers, memory, width, update):
+        r = cuda.grid(1)
+        if r < job[REPLICAS]:
+            report, first = at(job, CLIP_REPORT, r), r * width
+            norm = np.float64(np.inf)
+            if numbers[report + FINITE] != 0:
+                norm = np.float64(numbers[report + NORM]) / np.float64(numbers[report + SCALE])
+            known, constants = norm <= greatest, load_settings(memory, first, 1)
+            own = memory[first + setting_count : first + width]
+            if learns_first and known:
+                enter(norm, own, constants)
+            threshold = value(norm, own, constants, update)
+            if not learns_first and known:
+                enter(norm, own, constants)
+            # Comparisons, since the card's min and max drop a NaN.
+            if 0.0 <= threshold < least:
+                threshold = least
+            elif most < threshold <= greatest:
+                threshold = most
+            numbers[at(job, THRESHOLD, r)] = dtype(threshold)
+
+    return follow
+
+
+class Memory:
+    """What a threshold remembers, on the card, and how it gets there and back."""
+
+    def __init__(self, follower: Any) -> None:
+        self.follower, how, (replicas, self.count, _) = follower, follower.how, follower.settings.shape
+        # One number at least: the card has no empty arrays.
+        self.width = max(1, self.count + follower.memory.shape[1])
+        self.held = allocate(replicas * self.width, np.float64, "for the memory of a threshold")
+        self.kernel = build_follow(how.value, how.learn, how.learns_first, self.count, follower.last.dtype.type)
+        self.take()
+
+    def take(self) -> None:
+        """Copy settings and memory to the card."""
+        memory = self.follower.memory
+        whole = np.zeros((memory.shape[0], self.width))
+        whole[:, : self.count] = self.follower.settings[..., 0]
+        whole[:, self.count : self.count + memory.shape[1]] = memory
+        self.held.copy_to_device(whole.reshape(-1))
+
+    def bring(self) -> None:
+        """Copy the memory back."""
+        memory = self.follower.memory
+        whole = self.held.copy_to_host().reshape(-1, self.width)
+        memory[...] = whole[:, self.count : self.count + memory.shape[1]]
+
+    def follow(self, space: Any, update: int) -> None:
+        """Queue the thresholds of the gradients that CLIP_REPORT tells of."""
+        launch_over(self.kernel, space.shape.replicas, space.job, space.numbers, self.held, self.width, update)
