@@ -1,10 +1,10 @@
 """Measure how many networks train side by side, and how fast: updates a second against R, on CPU and GPU.
 
 A population of R networks, each with its own weights and sequences, is trained on temporal order: sampling, gradient,
-joint clip and SGD are all counted. An update of R networks counts R times. Where PyTorch sees a GPU it is measured too,
-on data that are there already: cuDNN for one network, and products batched over networks for more, with TF32 off and
-on. Without a GPU the script says so and draws the CPU's line. At the end there are a table, a picture, and every number
-and setting as JSON. Ctrl-C ends early and keeps what was done.
+joint clip and SGD are all counted. An update of R networks counts R times. Then one network is trained in several
+sizes. Where PyTorch sees a GPU it is measured too, on data that are there already: cuDNN for one network, and products
+batched over networks for more, with TF32 off and on. Without a GPU the script says so and measures the CPU. At the end
+there are two tables, a picture, and every number and setting as JSON. Ctrl-C ends early and keeps what was done.
 
 Usage: python scripts/gpu_population.py --replicas 1 10 100 1000
 """
@@ -16,9 +16,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tyro
 from reporting import console_here, machine, plain, write
@@ -30,6 +30,15 @@ from nbflow import plot
 
 # A side is called with R and a number of updates, and returns the seconds that they took.
 Side = Callable[[int, int], float]
+
+
+class Entrant(NamedTuple):
+    """What can be measured: `make` gives its side for a size."""
+
+    title: str
+    make: Callable[[Options], Side]
+    most: int | None = None  #: networks at a time; None for any number
+    alone: bool = True  #: whether it is measured with one network in every size
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,14 @@ class Options:
     """B, sequences in an update."""
     hidden: int = 50
     """H, hidden units of a network."""
+    sizes: tuple[tuple[int, int, int], ...] = (
+        (100, 20, 50),
+        (200, 20, 50),
+        (200, 20, 100),
+        (1000, 32, 200),
+        (100, 64, 512),
+    )
+    """T, B, H in which one network is measured, three numbers each."""
     cell: str = "tanh"
     """The recurrent cell; PyTorch is only measured for tanh."""
     seconds: float = 2.0
@@ -64,6 +81,15 @@ class Line:
     replicas: list[int] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     stopped: str = ""  #: why it went no further
+
+
+@dataclass
+class Cell:
+    """What one network took in one size."""
+
+    title: str
+    size: tuple[int, int, int]
+    milliseconds: float  #: of an update
 
 
 # The sides.
@@ -121,6 +147,12 @@ def torch_side(options: Options, device: str, *, fused: bool, tf32: bool) -> Sid
                 p -= 0.01 * g * (factor if fused else factor.view(-1, 1, 1))
 
     def measure(replicas: int, updates: int) -> float:
+        try:
+            return timed(replicas, updates)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(str(error).splitlines()[0]) from None
+
+    def timed(replicas: int, updates: int) -> float:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         parameters, forward = network(replicas)
         symbols = torch.randint(N, (T, replicas, B), device=device)
@@ -138,23 +170,30 @@ def torch_side(options: Options, device: str, *, fused: bool, tf32: bool) -> Sid
     return measure
 
 
-def sides(options: Options, console: Console) -> Iterator[tuple[str, Side, Sequence[int]]]:
-    """Give title, side and the numbers of networks for everything that can be measured here, and say what cannot."""
+def entrants(options: Options, console: Console) -> Iterator[Entrant]:
+    """Give everything that can be measured here, and say what cannot."""
     from nbflow.cuda.device import name_of_card, require
 
-    yield "nbflow, CPU", nbflow_side(options, "cpu"), options.replicas
+    yield Entrant("nbflow, CPU", lambda options: nbflow_side(options, "cpu"))
     try:
         require()
     except RuntimeError as error:
         words = f"No line for a GPU: {error}"
         console.print(words, style="bold yellow", highlight=False, soft_wrap=True, markup=False)
         return
-    yield f"nbflow, {name_of_card()}", nbflow_side(options, "cuda"), options.replicas
+    yield Entrant(f"nbflow, {name_of_card()}", lambda options: nbflow_side(options, "cuda"))
     if options.peers and options.cell == "tanh" and torch_sees_a_gpu():
         for tf32 in (False, True):
-            words = f"TF32 {'on' if tf32 else 'off'}"
-            yield f"cuDNN, {words}", torch_side(options, "cuda", fused=True, tf32=tf32), (1,)
-            yield f"PyTorch, {words}", torch_side(options, "cuda", fused=False, tf32=tf32), options.replicas
+            yield from torch_entrants(tf32)
+
+
+def torch_entrants(tf32: bool) -> tuple[Entrant, Entrant]:
+    """Return PyTorch's own network and its products batched over networks."""
+    words = f"TF32 {'on' if tf32 else 'off'}"
+    return (
+        Entrant(f"cuDNN, {words}", lambda options: torch_side(options, "cuda", fused=True, tf32=tf32), most=1),
+        Entrant(f"PyTorch, {words}", lambda options: torch_side(options, "cuda", fused=False, tf32=tf32), alone=False),
+    )
 
 
 def torch_sees_a_gpu() -> bool:
@@ -179,25 +218,51 @@ def rate(side: Side, replicas: int, seconds: float) -> float:
         updates = int(min(10 * updates, max(2 * updates, updates * 0.5 * seconds / max(took, 1e-9))))
 
 
-def experiment(options: Options, console: Console) -> list[Line]:
-    """Measure every side until it has no memory left, or until Ctrl-C; return what was done."""
+def experiment(options: Options, console: Console) -> tuple[list[Line], list[Cell]]:
+    """Measure every entrant, first populations, then one network in every size; Ctrl-C keeps what was done."""
     lines: list[Line] = []
+    cells: list[Cell] = []
     try:
-        for title, side, replicas in sides(options, console):
-            lines.append(line := Line(title))
-            for R in replicas:
-                with console.status(f"{title}: {R} networks"):
-                    try:
-                        found = rate(side, R, options.seconds)
-                    except MemoryError as error:
-                        line.stopped = str(error)
-                        break
-                line.replicas.append(R)
-                line.rates.append(found)
-                console.print(f"{title}: {R:,} networks, {found:,.0f} network updates/s", highlight=False)
+        found = list(entrants(options, console))
+        for entrant in found:
+            lines.append(line := Line(entrant.title))
+            measure_populations(options, console, entrant, line)
+        for size in options.sizes:
+            for entrant in (one for one in found if one.alone):
+                measure_one(options, console, entrant, size, cells)
     except KeyboardInterrupt:
         console.print("Stopped early; this is what was done.", style="bold yellow")
-    return [line for line in lines if line.replicas]
+    return [line for line in lines if line.replicas], cells
+
+
+def measure_populations(options: Options, console: Console, entrant: Entrant, line: Line) -> None:
+    """Measure an entrant with more and more networks, until it has no memory left."""
+    side = entrant.make(options)
+    for R in (R for R in options.replicas if entrant.most is None or entrant.most >= R):
+        with console.status(f"{entrant.title}: {R} networks"):
+            try:
+                found = rate(side, R, options.seconds)
+            except MemoryError as error:
+                line.stopped = str(error)
+                return
+        line.replicas.append(R)
+        line.rates.append(found)
+        console.print(f"{entrant.title}: {R:,} networks, {found:,.0f} network updates/s", highlight=False)
+
+
+def measure_one(
+    options: Options, console: Console, entrant: Entrant, size: tuple[int, int, int], cells: list[Cell]
+) -> None:
+    """Measure an entrant with one network of a size, if it has room for it."""
+    T, B, H = size
+    with console.status(f"{entrant.title}: T={T}, B={B}, H={H}"):
+        try:
+            found = rate(entrant.make(replace(options, length=T, batch_size=B, hidden=H)), 1, options.seconds)
+        except MemoryError as error:
+            console.print(f"{entrant.title}, T={T}, B={B}, H={H}: {error}", highlight=False, soft_wrap=True)
+            return
+    cells.append(Cell(entrant.title, size, 1000 / found))
+    console.print(f"{entrant.title}: T={T}, B={B}, H={H}, {1000 / found:.3g} ms an update", highlight=False)
 
 
 # What is seen at the end.
@@ -219,6 +284,18 @@ def table(lines: Sequence[Line]) -> Table:
     for R in sorted({R for line in lines for R in line.replicas}):
         rates = [dict(zip(line.replicas, line.rates, strict=True)).get(R) for line in lines]
         found.add_row(f"{R:,}", *("-" if one is None else f"{one:,.0f}" for one in rates))
+    return found
+
+
+def table_of_sizes(cells: Sequence[Cell]) -> Table:
+    """Return the table: milliseconds of an update of one network, a row for each size."""
+    found = Table("T, B, H")
+    titles = list(dict.fromkeys(cell.title for cell in cells))
+    for title in titles:
+        found.add_column(title, justify="right")
+    for size in dict.fromkeys(cell.size for cell in cells):
+        took = {cell.title: cell.milliseconds for cell in cells if cell.size == size}
+        found.add_row(", ".join(map(str, size)), *(f"{took[title]:.3g}" if title in took else "-" for title in titles))
     return found
 
 
@@ -247,8 +324,8 @@ def picture(options: Options, lines: Sequence[Line]) -> Any:
     return found
 
 
-def report(options: Options, lines: Sequence[Line], console: Console) -> None:
-    """Print the table, write the JSON and draw the picture."""
+def report(options: Options, lines: Sequence[Line], cells: Sequence[Cell], console: Console) -> None:
+    """Print the tables, write the JSON and draw the picture."""
     if not lines:
         console.print("Nothing was measured; nothing is written.", style="bold yellow")
         return
@@ -257,7 +334,11 @@ def report(options: Options, lines: Sequence[Line], console: Console) -> None:
     for line in lines:
         if line.stopped:
             console.print(f"{line.title} went no further: {line.stopped}", highlight=False, soft_wrap=True)
-    found = {"options": asdict(options), "machine": machine(), "lines": [asdict(line) for line in lines]}
+    if cells:
+        console.print("One network, milliseconds an update", highlight=False)
+        console.print(table_of_sizes(cells))
+    found = {"options": asdict(options), "machine": machine(), "lines": [asdict(line) for line in lines],
+             "sizes": [asdict(cell) for cell in cells]}  # fmt: skip
     text = json.dumps({key: plain(value) for key, value in found.items()}, allow_nan=False)
     console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
     path = plot.save(picture(options, lines), options.out / f"{options.name}.png")
@@ -266,11 +347,12 @@ def report(options: Options, lines: Sequence[Line], console: Console) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options, console = tyro.cli(Options, args=arguments, description=__doc__), console_here()
-    if not options.replicas or min(*options.replicas, 1) < 1 or options.seconds <= 0:
-        console.print("error: replicas and seconds must be above 0.", style="bold red")
+    numbers = [*options.replicas, *(number for size in options.sizes for number in size)]
+    if not options.replicas or min(numbers) < 1 or options.seconds <= 0:
+        console.print("error: replicas, sizes and seconds must be above 0.", style="bold red")
         return 2
     try:
-        report(options, experiment(options, console), console)
+        report(options, *experiment(options, console), console)
     except (TypeError, ValueError) as error:
         console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
         return 2

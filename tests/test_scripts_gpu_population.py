@@ -13,7 +13,8 @@ for needed in ("matplotlib", "rich", "tyro"):
     pytest.importorskip(needed)
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-TINY = ["--length", "10", "--hidden", "4", "--batch-size", "2", "--seconds", "0.01", "--replicas", "1", "3"]
+TINY = ["--length", "10", "--hidden", "4", "--batch-size", "2", "--seconds", "0.01", "--replicas", "1", "3",
+        "--sizes", "10", "2", "3"]  # fmt: skip
 
 
 @pytest.fixture
@@ -56,6 +57,10 @@ def test_without_a_gpu_it_says_so_and_measures_the_cpu(script, tmp_path, capsys)
     assert line["title"] == "nbflow, CPU"
     assert line["replicas"] == [1, 3]
     assert all(rate > 0 for rate in line["rates"])
+    (cell,) = found["sizes"]
+    assert (cell["title"], cell["size"]) == ("nbflow, CPU", [10, 2, 3])
+    assert f"{cell['milliseconds']:.3g} ms an update" in out
+    assert "One network, milliseconds an update" in out
     assert (tmp_path / "gpu_population.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -77,7 +82,8 @@ def test_a_side_that_runs_out_of_memory_keeps_what_it_has(script, monkeypatch, t
             raise MemoryError("the card has no room for 9 GB")
         return 1.0
 
-    monkeypatch.setattr(script, "sides", lambda options, console: iter([("a card", side, options.replicas)]))
+    entrant = script.Entrant("a card", lambda options: side, alone=False)
+    monkeypatch.setattr(script, "entrants", lambda options, console: iter([entrant]))
     assert script.main([*TINY, "--out", str(tmp_path)]) == 0
     assert "a card went no further: the card has no room for 9 GB" in capsys.readouterr().out
     assert json.loads((tmp_path / "gpu_population.json").read_text())["lines"][0]["replicas"] == [1]
@@ -87,6 +93,35 @@ def test_a_side_that_runs_out_of_memory_keeps_what_it_has(script, monkeypatch, t
 def test_pytorchs_side_trains(script, torch, fused):
     options = script.Options(length=5, hidden=4, batch_size=3)
     assert script.torch_side(options, "cpu", fused=fused, tf32=False)(1 if fused else 3, 2) > 0
+
+
+def test_a_size_without_room_leaves_the_others_their_place(script, monkeypatch, tmp_path, capsys):
+    def make(options):
+        def side(replicas, updates):
+            if options.hidden > 3:
+                raise MemoryError("the card has no room for 9 GB")
+            return 0.25 * updates
+
+        return side
+
+    several = [script.Entrant("a card", make), script.Entrant("many at once", make, most=1, alone=False)]
+    monkeypatch.setattr(script, "entrants", lambda options, console: iter(several))
+    sizes = ["--hidden", "3", "--sizes", "10", "2", "3", "10", "2", "9"]
+    assert script.main([*TINY, *sizes, "--out", str(tmp_path)]) == 0
+    assert "a card, T=10, B=2, H=9: the card has no room" in capsys.readouterr().out
+    found = json.loads((tmp_path / "gpu_population.json").read_text())
+    assert found["sizes"] == [{"title": "a card", "size": [10, 2, 3], "milliseconds": 250.0}]
+    assert [line["replicas"] for line in found["lines"]] == [[1, 3], [1]]
+
+
+def test_pytorch_out_of_memory_is_a_memory_error(script, torch, monkeypatch):
+    def full(*sizes, **choices):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore")
+
+    monkeypatch.setattr(torch, "randint", full)
+    side = script.torch_side(script.Options(length=5, hidden=4, batch_size=3), "cpu", fused=True, tf32=False)
+    with pytest.raises(MemoryError, match="9 GiB"):
+        side(1, 1)
 
 
 def test_a_population_of_none_is_refused(script, tmp_path):
