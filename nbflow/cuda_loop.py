@@ -14,9 +14,9 @@ from nbflow.choices import check_groups, check_hidden, derivative_of, refuse_com
 from nbflow.clipping import ENDLESS, where_not_finite
 from nbflow.cpu.report import COLUMNS, FINITE
 from nbflow.cpu.workspace import Shape
-from nbflow.evaluation import Evaluator, draw_length
+from nbflow.evaluation import Evaluator, HeldOut, draw_length
 from nbflow.loop import Loop
-from nbflow.records import Floats, Optimizer
+from nbflow.records import Batch, Floats, Optimizer
 from nbflow.run import Callback
 from nbflow.setting import Setting
 from nbflow.task import Task
@@ -55,19 +55,18 @@ class CudaLoop(Loop):
         self.batches: Any
         if self.task is None:
             self.batches = _SourceOnCard(self, source)
-        elif isinstance(self.task, Task):
-            self.batches = _TaskOnCard(self, self.task)
         else:
-            raise NotImplementedError(
-                f"task is {self.task!r}; expected a synthetic one, as backend 'cuda' does not draw from a user's data "
-                f"yet. Pass a function of the update that returns a Batch, or give backend='cpu'."
-            )
+            self.batches = (_TaskOnCard if isinstance(self.task, Task) else _DataOnCard)(self, self.task)
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
         self.evaluator = None
-        if isinstance(self.task, Task) and recipe.evaluate_every:
+        if self.task is None or not recipe.evaluate_every:
+            return
+        if isinstance(self.task, Task):
             self.evaluator = _EvaluatorOnCard(self, self.task, recipe.length_range, recipe.evaluate_size)
+        else:
+            self.evaluator = _HeldOutOnCard(self, self.task)
 
     def fit(self, shape: Shape) -> Any:
         """Return the workspace, with room for a batch of this shape; what was learnt moves along to a larger one."""
@@ -223,7 +222,7 @@ class CudaLoop(Loop):
 class _TaskOnCard:
     """Batches of a task, drawn on the card."""
 
-    def __init__(self, loop: CudaLoop, task: Task) -> None:
+    def __init__(self, loop: CudaLoop, task: Any) -> None:
         self.loop, self.task, recipe = loop, task, loop.recipe
         self.lengths = _check.length_range("lengths", recipe.lengths, self.task.shortest)
         self.length = 0
@@ -232,10 +231,25 @@ class _TaskOnCard:
 
     def next(self, update: int) -> None:
         """Draw the batch of an update."""
+        self.length = draw_length(self.lengths, self.loop.seed, counter.TRAIN, update)
+        self._draw(update)
+
+    def _draw(self, update: int) -> None:
         from nbflow.cuda import program
 
-        self.length = draw_length(self.lengths, self.loop.seed, counter.TRAIN, update)
         program.sample(self.loop.space, self.task, self.loop.seed, counter.TRAIN, update, self.length)
+
+
+class _DataOnCard(_TaskOnCard):
+    """Batches of a user's data, which stay with the host: drawn there, and copied to the card each time."""
+
+    def _draw(self, update: int) -> None:
+        from nbflow.cuda.gradient import send_data
+
+        loop, steps = self.loop, self.task.steps(self.length)
+        batch = self.task.empty(loop.replicas, steps, loop.recipe.batch_size, loop.net.dtype)
+        self.task.fill(batch, loop.seed, counter.TRAIN, loop.replica_ids, update, self.length)
+        send_data(loop.space, batch)
 
 
 class _SourceOnCard:
@@ -283,3 +297,27 @@ class _EvaluatorOnCard(Evaluator):
         program.predictions(self.space)
         program.wrong(self.space, self.task)
         return self.space.read("WRONG", self.batch_size)
+
+
+class _HeldOutOnCard(HeldOut):
+    """What a task of a user's data holds out, measured on the card, a network at a time."""
+
+    def __init__(self, loop: CudaLoop, task: Any) -> None:
+        super().__init__(loop.net, task)
+        self.loop = loop
+
+    def error(self, theta: Floats, seed: int, index: int) -> Floats:
+        """Return the measure of each network (R,)."""
+        self.loop.bring()
+        return super().error(theta, seed, index)
+
+    def _make(self, size: int, most: int) -> Any:
+        from nbflow.cuda.workspace import Purpose, Workspace
+
+        return Workspace(self.net, Shape(1, most, size, self.task.tokens), Purpose(backward=True))
+
+    def _score(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
+        from nbflow.cuda.gradient import last_state, run_score
+
+        loss = run_score(space, theta, batch, state, whole=self.task.carries)
+        return loss, last_state(space) if self.task.carries else None

@@ -84,33 +84,40 @@ class HeldOut:
         return nats * self.task.units_per_nat
 
     def _nats(self, theta: Floats) -> float:
-        from nbflow.cpu.program import execute
-
         nats, state = 0.0, None
         for batch in self.batches:
-            space = self._space(batch)
-            space.set_state(state)
-            space.point_to(theta, *batch, None)
-            execute(space)
-            nats += float(space.report[0, 0])
-            if self.task.carries:
-                state = space.gather_state("end")
+            loss, state = self._score(self._space(batch), theta, batch, state)
+            nats += loss
         return nats
 
     def _space(self, batch: Batch) -> Any:
         """Return a workspace for this batch, with room for the longest of so many sequences."""
-        from nbflow.cpu.program import set_program
-        from nbflow.cpu.workspace import Shape, Workspace
-
         _, steps, size = batch.weights.shape
         if size not in self.spaces:
             most = max(other.weights.shape[1] for other in self.batches if other.weights.shape[2] == size)
-            self.spaces[size] = Workspace(self.net, Shape(1, most, size, self.task.tokens))
-            set_program(self.spaces[size], "score", whole=self.task.carries)
+            self.spaces[size] = self._make(size, most)
         found = self.spaces[size]
         if found.steps != steps:
             found.fit(steps)
         return found
+
+    def _make(self, size: int, most: int) -> Any:
+        """Return a workspace for one network and `size` sequences of at most so many steps."""
+        from nbflow.cpu.program import set_program
+        from nbflow.cpu.workspace import Shape, Workspace
+
+        found = Workspace(self.net, Shape(1, most, size, self.task.tokens))
+        set_program(found, "score", whole=self.task.carries)
+        return found
+
+    def _score(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
+        """Return the loss of a batch from a state, zeros if there is none, and the state after it if it is needed."""
+        from nbflow.cpu.program import execute
+
+        space.set_state(state)
+        space.point_to(theta, *batch, None)
+        execute(space)
+        return float(space.report[0, 0]), space.gather_state("end") if self.task.carries else None
 
 
 def evaluate(

@@ -60,6 +60,8 @@ def require() -> None:
 
 def name_of_card() -> str:
     """Return the GPU's name."""
+    if SIMULATED:
+        return "the simulator"
     name = _module.get_current_device().name
     return name.decode() if isinstance(name, bytes) else str(name)
 
@@ -87,8 +89,8 @@ def _configure(kernel: Any, blocks: int | tuple[int, int], threads: int, shared:
         return kernel[blocks, threads, 0, shared]
 
 
-# Configured once: a training run launches the same few grids again and again.
-_configured = functools.lru_cache(1024)(_configure)
+# Configured once: a training run launches the same few grids again and again, in some sizes where lengths vary.
+_configured = functools.lru_cache(8192)(_configure)
 
 
 def launch_over(kernel: Any, count: int, *arguments: Any) -> None:

@@ -19,7 +19,7 @@ def send(space: Workspace, checked: _check.Checked) -> None:
     send_data(space, checked)
 
 
-def send_data(space: Workspace, checked: _check.Checked) -> None:
+def send_data(space: Workspace, checked: _check.Checked | Batch) -> None:
     """Copy a batch to the card."""
     space.fit(checked.weights.shape[1])
     space.write("WEIGHTS", checked.weights)
@@ -44,6 +44,18 @@ def run_gradient(
     space.write("ALPHA", alpha.astype(space.dtype))
     program.norms(space)
     program.weights(space, penalty, flow.bound, flow.reduction == "mean")
+
+
+def run_score(space: Workspace, theta: Floats, batch: Batch, state: Any, *, whole: bool) -> float:
+    """Return the loss of one network; `whole` runs all steps."""
+    space.write("THETA", theta)
+    send_data(space, batch)
+    if state is not None:
+        space.write("START", state)
+    program.forward(space, whole=whole, carried=state is not None)
+    program.losses(space)
+    program.report(space)
+    return float(space.read("REPORT", 3)[0, 0])
 
 
 def last_state(space: Workspace) -> Floats:

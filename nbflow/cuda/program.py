@@ -65,6 +65,12 @@ def norms(space: Workspace) -> None:
     launch(build_norms(space.dtype), blocks, threads, space.job, space.numbers, space.integers, space.steps)
 
 
+def report(space: Workspace, flowing: bool = False, by_mean: bool = False) -> None:
+    """Fill REPORT from LOSSES and the penalties."""
+    kernel, replicas = build_report(space.dtype), space.shape.replicas
+    launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, space.steps, flowing, by_mean)
+
+
 def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: bool = False) -> None:
     """From the tape to REPORT and D_THETA, Omega included if there is a penalty; its alpha stands in ALPHA.
 
@@ -78,7 +84,7 @@ def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: 
         threads = threads_for(net.n_hidden)
         kernel = build_penalties(penalty, space.dtype)
         launch(kernel, replicas * space.steps * batch, threads, *arguments[:2], space.steps, space.dtype(bound))
-    launch(build_report(space.dtype), replicas, MOST_THREADS, *arguments[:2], space.steps, flowing, by_mean)
+    report(space, flowing, by_mean)
     blocks = sum(space.product_blocks[: FLOW + flowing])
     launch(build_weights(space.dtype), replicas * parts * blocks, THREADS, *arguments, parts, blocks)
     if grouped:
