@@ -254,11 +254,60 @@ def test_gradient_and_omega_are_the_references_for_every_size(cell, T, B, N, H, 
 
 @on_device
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_rerun_has_the_same_bits(cell):
-    case = make_case(cell, "softmax", "tokens", "ragged", T=70, B=13, N=6, H=50, M=4, dtype="float32")
-    outs = [nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("norm", 1.0), backend="cuda") for _ in range(3)]
+@pytest.mark.parametrize("size", [1, 4])
+def test_group_gradients_of_every_cell_are_clipped_as_the_reference_does(cell, size):
+    for dtype, kind in itertools.product(DTYPES, KINDS):
+        case = make_case(cell, "square", kind, "ragged", T=12, B=20, N=5, H=40, M=3, dtype=dtype, seed=7)
+        threshold = clipped_mean(case, size, 1.0)[1].mean()
+        wanted, norms = clipped_mean(case, size, threshold)
+        how = {"clip_example": threshold} if size == 1 else {"clip_microbatch": (size, threshold)}
+        out = nf.gradient(case.net, case.theta, case.batch, backend="cuda", **how)
+        assert_close(out.d_theta, wanted, within(dtype, 12, 4 * case.terms), "the mean")
+        assert_close(out.example_norms, norms, within(dtype, 12, 4 * case.terms), "the norms")
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("choices", [{"flow": nf.Flow("norm", 1.0)}, {"clip_example": 0.1}], ids=["flow", "example"])
+def test_a_rerun_has_the_same_bits(cell, dtype, choices):
+    case = make_case(cell, "softmax", "tokens", "ragged", T=70, B=13, N=6, H=50, M=4, dtype=dtype)
+    outs = [nf.gradient(case.net, case.theta, case.batch, backend="cuda", **choices) for _ in range(3)]
     assert same_bits(tuple(outs[0]), tuple(outs[1]))
     assert same_bits(tuple(outs[0]), tuple(outs[2]))
+
+
+@on_device
+@pytest.mark.parametrize("cell", CELLS)
+def test_hot_grids_have_no_local_memory_on_this_card(cell):
+    """Which is slow: what does not fit into registers would lie there. And the card gives a block all its threads."""
+    from nbflow.cuda import backward, device, forward, weights, workspace
+
+    case = make_case(cell, H=50, dtype="float32")
+    nf.gradient(case.net, case.theta, case.batch, backend="cuda")
+    cut = workspace.blocks_for(case.net)
+    bound = case.net.cell_object, np.float32, cut.rows, cut.resident
+    for kernel in (forward.build_forward(*bound), backward.build_backward(*bound), weights.build_weights(np.float32)):
+        local, threads = kernel.get_local_mem_per_thread(), kernel.get_max_threads_per_block()
+        assert local
+        assert set(local.values()) == {0}
+        assert min(threads.values()) >= device.MOST_THREADS
+
+
+@sim
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_block_asks_for_more_than_every_card_has(cell, dtype):
+    """48 KB of shared memory, what grids declare for themselves included, and 1024 threads."""
+    from nbflow.cuda import device, weights, workspace
+
+    own = max(256 * 8, 2 * weights.HELD * 8)
+    assert device.MOST_THREADS * 8 <= own <= 48 * 1024
+    assert max(device.MOST_THREADS, weights.THREADS) <= 1024
+    for hidden in (1, 31, 50, 64, 104, 105, 110, 200, 512, 736):
+        cut = workspace.blocks_for(nf.Network(cell, 2, hidden, 2, "square", dtype))
+        assert max(cut.forward_bytes, cut.backward_bytes) + 256 * 8 <= 48 * 1024
+        assert cut.rows in (1, 2, 4)
 
 
 # ------------------------------------------------------------------------------------------------------------- clips
@@ -526,13 +575,14 @@ def test_policy_raise_stops_training_before_the_update():
 
 @on_device
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_longer_run_is_the_cpus(dtype):
+def test_a_longer_run_is_the_cpus_and_has_the_same_bits_again(dtype):
     net = nf.Network("tanh", 6, 50, 4, dtype=dtype)
     theta = nf.init(net, "smart_tanh", rng=0, replicas=5)
     recipe = nf.Recipe(lengths=(10, 40), clip=nf.Clip("norm", 1.0), max_updates=20, record_every=7,
                        evaluate_every=10, evaluate_size=500)  # fmt: skip
-    runs = [nf.train(net, theta, "temporal_order", recipe, backend=backend) for backend in ("cuda", "cpu")]
+    runs = [nf.train(net, theta, "temporal_order", recipe, backend=backend) for backend in ("cuda", "cpu", "cuda")]
     assert_close(runs[0].theta, runs[1].theta, within(dtype, 800, 1000))
+    assert same_bits(runs[0].theta, runs[2].theta)
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
@@ -593,3 +643,11 @@ def test_too_little_memory_is_one_clear_error(error, monkeypatch):
     monkeypatch.setattr(device, "_module", Full())
     with pytest.raises(MemoryError, match=r"no room for 8 GB, for R=5; .* fewer replicas"):
         device.allocate(10**9, np.float64, "for R=5")
+
+
+@on_device
+def test_too_little_memory_of_this_card_is_the_same_error():
+    from nbflow.cuda import device
+
+    with pytest.raises(MemoryError, match=r"no room for 9 TB, for R=5; .* fewer replicas"):
+        device.allocate(9 * 10**12 // 8, np.float64, "for R=5")
