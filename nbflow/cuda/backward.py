@@ -21,7 +21,7 @@ from nbflow.cuda.job import (
     HEARD,
     HIDDEN,
     HIDDEN_THRESHOLD,
-    KEEPS_V,
+    KEEPS_DELTA,
     LAST,
     N_IN,
     N_OUT,
@@ -29,7 +29,6 @@ from nbflow.cuda.job import (
     PRE,
     REC,
     SAVED,
-    SLOTS_OF_DELTA,
     STATES,
     THETA,
     W_BACK,
@@ -57,6 +56,12 @@ def from_loss(job, numbers, r, place, j):
     return total
 
 
+@unit
+def slot_of(job, t):
+    """Return where delta_t stands: at its own place, or always at the same; a flag is 0 or 1."""
+    return t * job[KEEPS_DELTA]
+
+
 @functools.cache
 def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
     """Build the grid, a block for `rows` sequences of a replica; with `resident`, w_rec lies in shared memory.
@@ -76,8 +81,8 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
     @unit
     def begin(job, numbers, integers, r, t, b, j):
         """delta_t of unit j: 0 after the last weight, and the loss of step t-1 added."""
-        hidden, batch, slots = job[HIDDEN], job[BATCH], job[SLOTS_OF_DELTA]
-        here = at(job, DELTA, r) + (t % slots * batch + b) * lines * hidden + j
+        hidden, batch = job[HIDDEN], job[BATCH]
+        here = at(job, DELTA, r) + (slot_of(job, t) * batch + b) * lines * hidden + j
         heard = integers[at(job, HEARD, r) + b]
         if t >= heard:
             for line in range(lines):
@@ -88,7 +93,7 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
     @unit
     def through_cell(job, numbers, shared, r, t, b, j, row):
         """From delta_t to e_t, the gradients at the pre-activations, and what J_t carries past a_rec."""
-        hidden, batch, slots = job[HIDDEN], job[BATCH], job[SLOTS_OF_DELTA]
+        hidden, batch = job[HIDDEN], job[BATCH]
         line = lines * hidden
         old = at(job, STATES, r) + ((t - 1) * batch + b) * line + j
         tape = (t - 1) * batch + b
@@ -96,12 +101,12 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
             load_saved(numbers, at(job, SAVED, r) + tape * kept * hidden + j, hidden),
             load_states(numbers, old, hidden),
             load_states(numbers, old + batch * line, hidden),
-            load_states(numbers, at(job, DELTA, r) + (t % slots * batch + b) * line + j, hidden),
+            load_states(numbers, at(job, DELTA, r) + (slot_of(job, t) * batch + b) * line + j, hidden),
         )
         store_gates(numbers, at(job, REC, r) + tape * gates * hidden + j, hidden, d_rec)
         if not additive:
             store_gates(numbers, at(job, PRE, r) + tape * gates * hidden + j, hidden, d_in)
-        before = at(job, DELTA, r) + ((t - 1) % slots * batch + b) * line + j
+        before = at(job, DELTA, r) + (slot_of(job, t - 1) * batch + b) * line + j
         if carries:
             store_states(numbers, before, hidden, d_s)
         else:
@@ -111,10 +116,10 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
     @unit
     def finish_v(job, numbers, r, t, b, k, total):
         """v_t of unit k, to the slot of delta_{t-1} and to V."""
-        hidden, batch, slots = job[HIDDEN], job[BATCH], job[SLOTS_OF_DELTA]
-        before = at(job, DELTA, r) + ((t - 1) % slots * batch + b) * lines * hidden + k
+        hidden, batch = job[HIDDEN], job[BATCH]
+        before = at(job, DELTA, r) + (slot_of(job, t - 1) * batch + b) * lines * hidden + k
         numbers[before] += total
-        if job[KEEPS_V]:
+        if job[KEEPS_DELTA]:
             v = at(job, V, r) + ((t - 1) * batch + b) * lines * hidden + k
             for line in range(lines):
                 numbers[v + line * hidden] = numbers[before + line * hidden]
@@ -126,7 +131,7 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
         threshold, line = numbers[at(job, HIDDEN_THRESHOLD, r)], lines * hidden
         for b in range(first, min(first + rows, batch)):
             if t <= integers[at(job, HEARD, r) + b]:
-                place = at(job, DELTA, r) + (t % job[SLOTS_OF_DELTA] * batch + b) * line
+                place = at(job, DELTA, r) + (slot_of(job, t) * batch + b) * line
                 clip_row(numbers, place, line, threshold, room)
 
     @device_part
@@ -184,7 +189,7 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
             cuda.syncthreads()
             if site == PREACTIVATION:
                 clip_preactivations(job, numbers, integers, shared, r, t, first, room)
-            if t > 1 or job[KEEPS_V]:
+            if t > 1 or job[KEEPS_DELTA]:
                 for k in range(me, hidden, threads):
                     for b in range(rows):
                         total[b] = zero

@@ -118,11 +118,10 @@ class Workspace:
         table[job.GATES], table[job.LINES], table[job.KEPT] = len(cell.gates), len(cell.states), len(cell.saved)
         table[job.PARAMETERS], table[job.BIAS_REC] = net.size, cell.bias_rec
         table[job.IS_TOKENS], table[job.IS_ADDITIVE] = self.shape.tokens, cell.additive
-        table[job.KEEPS_V] = self.purpose.keeps_delta
+        table[job.KEEPS_DELTA] = self.purpose.keeps_delta
         table[job.GROUP_ROWS] = self.purpose.group_rows or self.shape.batch
         if self.purpose.backward:
             table[job.PART_STEPS] = part_steps_of(self.shape.steps, self.shape.batch, self.purpose.group_rows)
-        table[job.SLOTS_OF_DELTA] = self.shape.steps + 1 if self.purpose.keeps_delta else 1
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the size of a replica's part of every array that this purpose needs."""
@@ -140,7 +139,7 @@ class Workspace:
             integers |= {"FIRST": b, "HEARD": b, "LAST": b, "WRONG": b}
         if purpose.backward:
             floats |= {"LOSSES": t * b, "REC": t * b * columns, "PRE": 0 if cell.additive else t * b * columns}
-            floats |= {"DELTA": int(self.table[job.SLOTS_OF_DELTA]) * b * line}
+            floats |= {"DELTA": (t + 1 if purpose.keeps_delta else 1) * b * line}
             floats |= {"W_BACK": 0 if self.blocks.resident else h * columns}
             floats |= {"D_THETA": net.size, "PARTIAL": parts * net.size, "HIDDEN_THRESHOLD": 1}
         if purpose.keeps_delta:
