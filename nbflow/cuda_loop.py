@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from nbflow import _check, counter
+from nbflow import _check
 from nbflow._load import load
-from nbflow.batches import Source
 from nbflow.choices import check_groups, check_hidden, derivative_of, refuse_combinations, refuse_on_card
 from nbflow.clipping import ENDLESS, where_not_finite
 from nbflow.cpu.report import COLUMNS, FINITE
 from nbflow.cpu.workspace import Shape
-from nbflow.evaluation import Evaluator, HeldOut, draw_length
+from nbflow.cuda_batches import DataOnCard, EvaluatorOnCard, HeldOutOnCard, SourceOnCard, TaskOnCard
 from nbflow.loop import Loop
-from nbflow.records import Batch, Floats, Optimizer
+from nbflow.records import Floats, Optimizer
 from nbflow.run import Callback
 from nbflow.setting import Setting
 from nbflow.task import Task
@@ -54,9 +53,9 @@ class CudaLoop(Loop):
         self.row = 0  # the next row of HISTORY on the card
         self.batches: Any
         if self.task is None:
-            self.batches = _SourceOnCard(self, source)
+            self.batches = SourceOnCard(self, source)
         else:
-            self.batches = (_TaskOnCard if isinstance(self.task, Task) else _DataOnCard)(self, self.task)
+            self.batches = (TaskOnCard if isinstance(self.task, Task) else DataOnCard)(self, self.task)
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
@@ -64,9 +63,9 @@ class CudaLoop(Loop):
         if self.task is None or not recipe.evaluate_every:
             return
         if isinstance(self.task, Task):
-            self.evaluator = _EvaluatorOnCard(self, self.task, recipe.length_range, recipe.evaluate_size)
+            self.evaluator = EvaluatorOnCard(self, self.task, recipe.length_range, recipe.evaluate_size)
         else:
-            self.evaluator = _HeldOutOnCard(self, self.task)
+            self.evaluator = HeldOutOnCard(self, self.task)
 
     def fit(self, shape: Shape) -> Any:
         """Return the workspace, with room for a batch of this shape; what was learnt moves along to a larger one."""
@@ -217,107 +216,3 @@ class CudaLoop(Loop):
         """Write what is left: the last rows, the time, the parameters."""
         self.bring()
         super().finish()
-
-
-class _TaskOnCard:
-    """Batches of a task, drawn on the card."""
-
-    def __init__(self, loop: CudaLoop, task: Any) -> None:
-        self.loop, self.task, recipe = loop, task, loop.recipe
-        self.lengths = _check.length_range("lengths", recipe.lengths, self.task.shortest)
-        self.length = 0
-        longest = self.task.steps(self.lengths[1])
-        loop.fit(Shape(loop.replicas, longest, recipe.batch_size, self.task.tokens))
-
-    def next(self, update: int) -> None:
-        """Draw the batch of an update."""
-        self.length = draw_length(self.lengths, self.loop.seed, counter.TRAIN, update)
-        self._draw(update)
-
-    def _draw(self, update: int) -> None:
-        from nbflow.cuda import program
-
-        program.sample(self.loop.space, self.task, self.loop.seed, counter.TRAIN, update, self.length)
-
-
-class _DataOnCard(_TaskOnCard):
-    """Batches of a user's data, which stay with the host: drawn there, and copied to the card each time."""
-
-    def _draw(self, update: int) -> None:
-        from nbflow.cuda.gradient import send_data
-
-        loop, steps = self.loop, self.task.steps(self.length)
-        batch = self.task.empty(loop.replicas, steps, loop.recipe.batch_size, loop.net.dtype)
-        self.task.fill(batch, loop.seed, counter.TRAIN, loop.replica_ids, update, self.length)
-        send_data(loop.space, batch)
-
-
-class _SourceOnCard:
-    """Batches of a function of the update, checked and copied to the card each time."""
-
-    def __init__(self, loop: CudaLoop, source: Source) -> None:
-        self.loop, self.source, self.length = loop, source, 0
-
-    def next(self, update: int) -> None:
-        """Send the batch of an update."""
-        from nbflow.buffers import shape_of
-        from nbflow.cuda.gradient import send_data
-
-        loop = self.loop
-        given = loop.theta[0] if loop.single else loop.theta
-        checked = _check.computation(loop.net, given, self.source(update))
-        send_data(loop.fit(shape_of(checked)), checked)
-        self.length = checked.weights.shape[1]
-
-
-class _EvaluatorOnCard(Evaluator):
-    """Evaluation on sequences that are drawn on the card; it looks at the parameters that lie there."""
-
-    def __init__(self, loop: CudaLoop, task: Task, lengths: tuple[int, int], size: int) -> None:
-        self.loop = loop
-        super().__init__(loop.net, task, lengths, loop.replica_ids, size)
-
-    def _prepare(self, replicas: int, most: int) -> None:
-        from nbflow.cuda.workspace import Purpose, Workspace
-
-        self.space = Workspace(self.net, Shape(replicas, most, self.batch_size, self.task.tokens), Purpose())
-        self.space.set_ids(self.replicas)
-
-    def error(self, theta: Floats, seed: int, index: int) -> Floats:
-        """Return the part of wrong sequences (R,); another `index` gives other sequences."""
-        self.space.copy("THETA", self.loop.space)
-        return super().error(theta, seed, index)
-
-    def _pass(self, theta: Floats, seed: int, index: int) -> Any:
-        from nbflow.cuda import program
-
-        length = draw_length(self.lengths, seed, counter.EVALUATION, index)
-        program.sample(self.space, self.task, seed, counter.EVALUATION, index, length)
-        program.forward(self.space, whole=False)
-        program.predictions(self.space)
-        program.wrong(self.space, self.task)
-        return self.space.read("WRONG", self.batch_size)
-
-
-class _HeldOutOnCard(HeldOut):
-    """What a task of a user's data holds out, measured on the card, a network at a time."""
-
-    def __init__(self, loop: CudaLoop, task: Any) -> None:
-        super().__init__(loop.net, task)
-        self.loop = loop
-
-    def error(self, theta: Floats, seed: int, index: int) -> Floats:
-        """Return the measure of each network (R,)."""
-        self.loop.bring()
-        return super().error(theta, seed, index)
-
-    def _make(self, size: int, most: int) -> Any:
-        from nbflow.cuda.workspace import Purpose, Workspace
-
-        return Workspace(self.net, Shape(1, most, size, self.task.tokens), Purpose(backward=True))
-
-    def _score(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
-        from nbflow.cuda.gradient import last_state, run_score
-
-        loss = run_score(space, theta, batch, state, whole=self.task.carries)
-        return loss, last_state(space) if self.task.carries else None

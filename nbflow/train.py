@@ -61,9 +61,9 @@ def train(
         a callback raises. One that cannot be written is a RuntimeWarning, and training goes on; only the first one,
         before the first update, is an error.
     backend : str
-        "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it. There
-        clips by example and thresholds that follow the norms are not there yet; schedules, and policy "raise", wait for
-        the card at every update.
+        "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it.
+        Schedules, a user's data, and policy "raise" wait for the card at every update. A threshold that is none, or an
+        infinite one with policy "random", is noticed there only when the history needs a row.
 
     Returns
     -------

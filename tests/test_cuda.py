@@ -151,6 +151,19 @@ def test_matrices_of_several_tiles_are_the_references(kind):
 
 
 @sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's arithmetic with Inf
+def test_an_infinite_gradient_at_one_token_leaves_the_others_alone():
+    case = make_case("tanh", "square", "tokens", "all", T=2, B=2, N=2, H=2, M=1)
+    case.batch.inputs[...] = [0, 1]  # a token for each sequence
+    case.batch.targets[:, 0] = np.finfo(np.float64).max
+    case.batch.weights[:, 0] = 4.0
+    rows = nf.unpack(case.net, nf.gradient(case.net, case.theta, case.batch, backend="cuda").d_theta).w_in
+    wanted = nf.unpack(case.net, nf.gradient(case.net, case.theta, case.batch).d_theta).w_in
+    assert not np.isfinite(rows[0]).any()
+    assert_close(rows[1], wanted[1], within("float64", 2, case.terms))
+
+
+@sim
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("size", [1, 2])
 def test_the_mean_of_clipped_group_gradients_is_the_references(cell, size):
