@@ -135,7 +135,7 @@ class Bench:
     def rates(self) -> str:
         head = ["T,B,N,H"]
         for n in self.thread_counts:
-            head += [f"GFLOP/s, {n} thread{'s' * (n > 1)}", "sgemm", "part of it"]
+            head += [f"GFLOP/s, {n} thread{'s' * (n > 1)}", "sgemm", "part of it", "nf.train, part"]
         return table([*head, "speed-up"], [self.rate_row(shape) for shape in self.shapes])
 
     def rate_row(self, shape: Shape) -> list[str]:
@@ -143,14 +143,15 @@ class Bench:
         programs = {}
         for n in self.thread_counts:
             programs[f"nbflow {n}"] = self.nbflow(shape, n)
+            programs[f"train {n}"] = self.nbflow(shape, n, side="train")
             programs[f"sgemm {n}"] = self.sgemm[n].make("sgemm", shape)
         times = self.time(programs)
         self.forget()
         cells = [named(shape)]
         for n in self.thread_counts:
-            rate = flops(shape) / statistics.median(times[f"nbflow {n}"])
+            rate, training = (flops(shape) / statistics.median(times[f"{side} {n}"]) for side in ("nbflow", "train"))
             peak = 2 * SQUARE**3 / statistics.median(times[f"sgemm {n}"])
-            cells += [f"{rate / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{rate / peak:.2f}"]
+            cells += [f"{rate / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{rate / peak:.2f}", f"{training / peak:.2f}"]
         return [*cells, f"{ratio(times, 'nbflow 1', f'nbflow {self.thread_counts[-1]}'):.2f}"]
 
     # What cures cost.
