@@ -270,6 +270,68 @@ def equivalence(one: Any, two: Any, margin: float, *, alpha: float = 0.05) -> Eq
     return Equivalence(difference, margin, p, p < alpha)
 
 
+def paired_equivalence(one: Any, two: Any, margin: float, *, alpha: float = 0.05) -> Equivalence:
+    """Test the same for pairs, runs of the same seeds for example: two one-sided t tests of their differences [3]_.
+
+    What both runs of a pair have in common, first weights and sequences, is in no difference.
+
+    Parameters
+    ----------
+    one, two : sequences of n numbers
+        The pairs; at least 2.
+    margin : float
+        Named before looking, in units of the values.
+    alpha : float
+
+    Returns
+    -------
+    Equivalence
+        As from `equivalence`.
+
+    Examples
+    --------
+    >>> found = paired_equivalence([1.0, 2.0, 3.1, 4.0], [1.1, 2.0, 3.0, 4.1], margin=0.5)
+    >>> found.equivalent, round(found.p, 4)
+    (True, 0.0012)
+    """
+    from scipy.stats import ttest_1samp
+
+    d = _differences(one, two)
+    margin, alpha = _margin(margin), _check.part("alpha", alpha)
+    if np.ptp(d) == 0:
+        value = float(d[0])
+        return Equivalence(Interval(value, value, value), margin, float(abs(value) >= margin), abs(value) < margin)
+    above = ttest_1samp(d, -margin, alternative="greater").pvalue
+    below = ttest_1samp(d, margin, alternative="less").pvalue
+    ends = ttest_1samp(d, 0.0).confidence_interval(1 - 2 * alpha)
+    p = float(max(above, below))
+    return Equivalence(Interval(float(d.mean()), float(ends.low), float(ends.high)), margin, p, p < alpha)
+
+
+def paired_difference(one: Any, two: Any) -> float:
+    """Return the p-value of a t test: that pairs differ by 0 on average.
+
+    Parameters
+    ----------
+    one, two : sequences of n numbers
+        The pairs; at least 2.
+
+    Returns
+    -------
+    float
+        Two-sided; 1 where all pairs are equal, 0 where all differ by the same.
+
+    Examples
+    --------
+    >>> round(paired_difference([1.0, 2.0, 3.0, 4.0], [2.0, 3.5, 4.0, 5.5]), 4)
+    0.0034
+    """
+    from scipy.stats import ttest_1samp
+
+    d = _differences(one, two)
+    return float(d[0] == 0) if np.ptp(d) == 0 else float(ttest_1samp(d, 0.0).pvalue)
+
+
 def equivalence_of_rates(
     solved: tuple[int, int], runs: tuple[int, int], margin: float, *, alpha: float = 0.05
 ) -> Equivalence:
@@ -330,6 +392,14 @@ def _finite(name: str, values: Any) -> Floats:
     if found.ndim != 1 or len(found) < 2:
         raise ValueError(f"{name} has shape {found.shape}; expected one number for each of at least 2 runs. Run more.")
     _check.finite(name, found, "A run that diverged has no loss to average: count it, or compare medians of ranks.")
+    return found
+
+
+def _differences(one: Any, two: Any) -> Floats:
+    a, b = _finite("one", one), _finite("two", two)
+    if len(a) != len(b):
+        raise ValueError(f"one has {len(a)} numbers and two {len(b)}; expected pairs. Leave out what has no partner.")
+    found: Floats = a - b
     return found
 
 

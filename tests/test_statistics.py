@@ -155,6 +155,37 @@ def test_two_one_sided_tests_agree_with_the_interval_and_with_hand_calculation()
     assert {st.equivalence(a, b, margin).equivalent for margin in (3.0, 5.0)} == {True, False}
 
 
+def test_two_one_sided_tests_of_pairs_agree_with_the_interval_and_with_hand_calculation():
+    """Student's t by hand: 16 differences with mean -2 and variance 9."""
+    from scipy.stats import t
+
+    chance = np.random.default_rng(2)
+    b = chance.normal(size=16, scale=100)
+    a, error = b + exactly(chance, -2, 3, 16), 3 / 4
+    for margin in (1.0, 2.0, 3.0, 3.3, 3.4, 5.0):
+        found = st.paired_equivalence(a, b, margin)
+        p = max(t.sf((-2 + margin) / error, 15), t.cdf((-2 - margin) / error, 15))
+        assert found.p == pytest.approx(p, rel=1e-9)
+        half = t.isf(0.05, 15) * error
+        assert found.difference == pytest.approx((-2, -2 - half, -2 + half))
+        assert found.equivalent == (p < 0.05) == (-margin < found.difference.low and found.difference.high < margin)
+    assert st.paired_difference(a, b) == pytest.approx(2 * t.sf(2 / error, 15), rel=1e-9)
+    assert not st.equivalence(a, b, 5.0).equivalent, "what a pair has in common is noise to a test of two groups"
+
+
+def test_pairs_that_all_differ_alike_need_no_test():
+    assert st.paired_equivalence([1.0, 2.0], [1.5, 2.5], 0.6) == ((-0.5, -0.5, -0.5), 0.6, 0.0, True)
+    assert st.paired_equivalence([1.0, 2.0], [1.5, 2.5], 0.5).equivalent is False
+    assert st.paired_difference([1.0, 2.0], [1.0, 2.0]) == 1.0
+    assert st.paired_difference([1.0, 2.0], [1.5, 2.5]) == 0.0
+
+
+@pytest.mark.parametrize("call", [st.paired_difference, lambda a, b: st.paired_equivalence(a, b, 1.0)])
+def test_what_is_no_pairs_is_refused(call):
+    with pytest.raises(ValueError, match=r"one has 3 numbers and two 2; expected pairs"):
+        call([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
 def test_values_that_are_all_alike_need_no_test():
     assert st.equivalence([1.0] * 3, [1.5] * 3, 0.6) == ((-0.5, -0.5, -0.5), 0.6, 0.0, True)
     assert st.equivalence([1.0] * 3, [1.5] * 3, 0.5).equivalent is False
@@ -179,6 +210,7 @@ def test_rates_are_equivalent_where_their_interval_is_within_the_margin():
 def test_a_margin_that_is_none_is_refused(margin):
     for call in (
         lambda: st.equivalence([1.0, 2.0], [1.0, 2.0], margin),
+        lambda: st.paired_equivalence([1.0, 2.0], [1.0, 2.0], margin),
         lambda: st.equivalence_of_rates((1, 1), (2, 2), margin),
     ):
         with pytest.raises((TypeError, ValueError), match="margin is"):

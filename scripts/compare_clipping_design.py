@@ -1,0 +1,277 @@
+"""The design of scripts/compare_clipping.py: tasks, variants, what thresholds are quantiles of, what is tuned and how.
+
+All that decides an outcome is named here, before any run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nbflow as nf
+from nbflow.data import read_piano_rolls
+
+Row = dict[str, Any]
+
+# Evaluations of a run, evenly spread: the grain of a first passage is a fiftieth of the budget.
+LOOKS = 50
+# Fresh sequences in each: 10,000, the usual number, would take longer than the training between two looks.
+EVALUATE_SIZE = 2_000
+# The learning rates of a variant with a threshold; one without gets the same range in steps as many as its settings.
+LRS = (0.01, 0.03, 0.1, 0.3, 1.0)
+# Thresholds are these quantiles of what the variant measures: it acts in 90, 50 and 10 % of the unclipped updates.
+LEVELS = (0.1, 0.5, 0.9)
+# Unclipped training that is looked at for the quantiles: its learning rate, the middle one, its updates, and the grain.
+LOOK_LR, LOOK_UPDATES, LOOK_EVERY = 0.1, 1_000, 10
+# Seeds are numbers of replicas. Fresh ones count from 0; these are never among them.
+TUNING_SEEDS, LOOK_SEEDS = range(1_000_000, 1_000_003), range(2_000_000, 2_000_002)
+MOST_SEEDS = TUNING_SEEDS[0]
+# Sequences in an update, and in a microbatch.
+BATCH, MICROBATCH = 20, 5
+LEAST_WEIGHT_NORM = 1e-3  # of a unit, as in clipping by unit (Brock et al. 2021)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A task and how it is trained.
+
+    Attributes
+    ----------
+    tuned_on, tested_on : str or Task
+        Differ for music alone: the pieces held out for tuning are not those of the test.
+    updates : int
+        Most updates of a run, at budget 1.
+    """
+
+    name: str
+    title: str
+    tuned_on: Any
+    tested_on: Any
+    length: int
+    init: str
+    updates: int
+    is_music: bool = False
+
+    @property
+    def trivial(self) -> float:
+        """The error of whoever remembers nothing, or nats per frame of whoever knows the frequencies of notes."""
+        task = nf.load_task(self.tested_on) if isinstance(self.tested_on, str) else self.tested_on
+        return float(task.trivial(self.length).error)
+
+
+def _synthetic(name: str, title: str, task: str, length: int, init: str, updates: int) -> Plan:
+    return Plan(name, title, task, task, length, init, updates)
+
+
+# Sizes are such that clipping by norm solves each within the budget at a good learning rate.
+PLANS = {
+    plan.name: plan
+    for plan in (
+        _synthetic("temporal_order_20", "temporal order, 20 steps", "temporal_order", 20, "smart_tanh", 4_000),
+        _synthetic("temporal_order_40", "temporal order, 40 steps", "temporal_order", 40, "smart_tanh", 12_000),
+        _synthetic("addition_10", "addition, 10 steps", "addition", 10, "basic_tanh", 15_000),
+        _synthetic("memorization_10", "five bits, 10 blanks", "memorization_5bit", 10, "smart_tanh", 8_000),
+    )
+}
+MUSIC = "music"
+TASKS = (*PLANS, MUSIC)
+
+
+def music(path: Path) -> Plan:
+    """Return the plan for a file of piano rolls: tuned on its validation pieces, tested on its test pieces."""
+    rolls = read_piano_rolls(path)
+    return Plan(MUSIC, f"piano rolls ({path.stem})", rolls.task("valid"), rolls.task("test"), 50, "smart_tanh", 1_500,
+                is_music=True)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way of clipping.
+
+    Attributes
+    ----------
+    measure : str
+        Which of `measures` its threshold is a quantile of; "" for none.
+    fields : function of the threshold
+        Returns what stands in the recipe.
+    scales : bool
+        Whether the threshold only multiplies the learning rate: then it is the median, and the rate is tuned finely.
+    """
+
+    title: str
+    measure: str
+    fields: Callable[[float], dict[str, Any]]
+    scales: bool = False
+
+
+# A gradient that is not finite is left out by every variant, the one without clipping too: only the clip differs.
+BAD = "skip"
+
+
+def _of_gradient(rule: str) -> Callable[[float], dict[str, Any]]:
+    return lambda v: {"clip": nf.Clip(rule, v, nonfinite=BAD)}
+
+
+def _of_hidden(site: str, by: str) -> Callable[[float], dict[str, Any]]:
+    return lambda v: {"clip_hidden": nf.HiddenClip(v, site=site, by=by), "clip": nf.Clip("norm", math.inf, BAD)}
+
+
+VARIANTS = {
+    "norm": Variant("norm", "norm", _of_gradient("norm")),
+    "none": Variant("none", "", lambda v: {"clip": nf.Clip("norm", math.inf, BAD)}),
+    "value": Variant("value", "entry", _of_gradient("value")),
+    "block": Variant("each array", "array", _of_gradient("block")),
+    "unit": Variant("each unit", "unit", _of_gradient("unit")),
+    "normalize": Variant("normalize", "norm", _of_gradient("normalize"), scales=True),
+    "random": Variant("random step", "norm", _of_gradient("random")),
+    "hidden_preactivation_value": Variant("inside, preactivation, value", "preactivation_value",
+                                          _of_hidden("preactivation", "value")),
+    "hidden_preactivation_norm": Variant("inside, preactivation, norm", "preactivation_norm",
+                                         _of_hidden("preactivation", "norm")),
+    "hidden_state_value": Variant("inside, state, value", "state_value", _of_hidden("state", "value")),
+    "hidden_state_norm": Variant("inside, state, norm", "state_norm", _of_hidden("state", "norm")),
+    "example": Variant("each example", "example",
+                       lambda v: {"clip_example": v, "clip": nf.Clip("norm", math.inf, BAD)}),
+    "microbatch": Variant(f"groups of {MICROBATCH}", "microbatch",
+                          lambda v: {"clip_microbatch": (MICROBATCH, v), "clip": nf.Clip("norm", math.inf, BAD)}),
+}  # fmt: skip
+REFERENCE = "norm"
+
+
+# What a variant measures.
+
+
+def measures(net: nf.Network, theta: Any, batch: nf.Batch) -> dict[str, float]:
+    """Return the largest of what each variant holds against its threshold, in one update of a tanh network.
+
+    With a threshold above it the variant leaves the update as it is; with one below, something is clipped.
+    """
+    found = nf.gradient(net, theta, batch, clip_example=math.inf)
+    groups = nf.gradient(net, theta, batch, clip_microbatch=(MICROBATCH, math.inf))
+    traced = nf.trace(net, theta, batch)
+    at_state = np.float64(traced.delta[1:, :, 0])
+    at_preactivation = at_state * (1 - np.float64(traced.states[1:, :, 0]) ** 2)
+    arrays = [np.float64(part) for part in nf.unpack(net, found.d_theta) if part.size]
+    weights = [np.float64(part) for part in nf.unpack(net, theta) if part.size]
+    return {
+        "norm": float(np.linalg.norm(np.float64(found.d_theta))),
+        "entry": float(np.abs(found.d_theta).max()),
+        "array": max(float(np.linalg.norm(part)) for part in arrays),
+        "unit": max(_of_units(d, w) for d, w in zip(arrays, weights, strict=True)),
+        "state_value": float(np.abs(at_state).max()),
+        "state_norm": float(np.linalg.norm(at_state, axis=-1).max()),
+        "preactivation_value": float(np.abs(at_preactivation).max()),
+        "preactivation_norm": float(np.linalg.norm(at_preactivation, axis=-1).max()),
+        "example": float(found.example_norms.max()),
+        "microbatch": float(groups.example_norms.max()),
+    }
+
+
+def _of_units(d: Any, w: Any) -> float:
+    """Return the largest gradient of a unit's incoming weights over their norm; biases (G, H) or (M,) as a whole."""
+    matrix = d.ndim == 3 or (d.ndim == 2 and d.shape[0] > 1)
+    axis = 0 if matrix else None
+    norms, sizes = np.linalg.norm(d, axis=axis), np.linalg.norm(w, axis=axis)
+    return float((norms / np.maximum(sizes, LEAST_WEIGHT_NORM)).max())
+
+
+def unclipped(plan: Plan, hidden: int) -> nf.Experiment:
+    """Return the training whose gradients are looked at."""
+    recipe = nf.Recipe(lr=LOOK_LR, batch_size=BATCH, lengths=plan.length, max_updates=LOOK_UPDATES,
+                       record_every=LOOK_EVERY, evaluate_every=0, clip=nf.Clip("norm", math.inf, BAD))  # fmt: skip
+    return nf.Experiment(plan.tuned_on, recipe, n_hidden=hidden, init=plan.init)
+
+
+def look(one: nf.Experiment, seed: int) -> dict[str, list[float]]:
+    """Train without a clip, and return every measure at every look, on a fresh batch."""
+    found: dict[str, list[float]] = {}
+    task = nf.load_task(one.task) if isinstance(one.task, str) else one.task
+
+    def watch(run: nf.Run) -> None:
+        batch = task.sample(seed=seed, index=run.updates, batch_size=BATCH, length=one.recipe.length_range[1])
+        for name, value in measures(one.net, run.theta[0], batch).items():
+            found.setdefault(name, []).append(value)
+
+    if nf.train(one.net, one.theta(seed)[None], one.task, one.recipe, replica_ids=[seed], callbacks=[watch]).interrupted:
+        raise KeyboardInterrupt
+    return found
+
+
+def thresholds(looks: Iterable[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Return the quantiles of every measure over all looks at all seeds, to four digits; what is not finite is out."""
+    joined: dict[str, list[float]] = {}
+    for seen in looks:
+        for name, values in seen.items():
+            joined.setdefault(name, []).extend(v for v in values if v is not None and math.isfinite(v))
+    return {name: [float(f"{q:.4g}") for q in np.quantile(values, LEVELS)] for name, values in joined.items()}
+
+
+# What is tuned.
+
+
+def settings(variant: Variant, found: dict[str, list[float]]) -> list[tuple[float, float]]:
+    """Return learning rates and thresholds to try: as many for every variant."""
+    if variant.measure and not variant.scales:
+        return list(itertools.product(LRS, found[variant.measure]))
+    fine = np.geomspace(LRS[0], LRS[-1], len(LRS) * len(LEVELS))
+    threshold = found[variant.measure][len(LEVELS) // 2] if variant.measure else math.inf
+    return [(float(f"{lr:.3g}"), threshold) for lr in fine]
+
+
+def experiment(plan: Plan, variant: Variant, lr: float, threshold: float, *, budget: float, hidden: int,
+               tuning: bool) -> nf.Experiment:  # fmt: skip
+    """Return what is trained."""
+    updates = max(round(plan.updates * budget), LOOKS)
+    recipe = nf.Recipe(
+        lr=lr, batch_size=BATCH, lengths=plan.length, max_updates=updates, record_every=max(updates // 5, 1),
+        evaluate_every=updates if plan.is_music else updates // LOOKS, evaluate_size=EVALUATE_SIZE,
+        stop_when_solved=not plan.is_music, **variant.fields(threshold),
+    )  # fmt: skip
+    task = plan.tuned_on if tuning else plan.tested_on
+    return nf.Experiment(task, recipe, n_hidden=hidden, init=plan.init)
+
+
+def score(plan: Plan, rows: Sequence[Row], updates: int) -> tuple[float, ...]:
+    """Return what the best setting of a variant has least of.
+
+    Most runs solved; then the least mean of updates to the first passage, unsolved ones counting as the whole budget;
+    then the least last error. For music the mean held-out loss. What diverged or failed counts as infinite.
+    """
+    errors = [row.get("error") for row in rows]
+    last = float(np.mean([math.inf if e is None or not math.isfinite(e) else e for e in errors]))
+    if plan.is_music:
+        return (last,)
+    passages = [row.get("first_passage") for row in rows]
+    return (
+        float(-sum(at is not None for at in passages)),
+        float(np.mean([updates if at is None else at for at in passages])),
+        last,
+    )
+
+
+def cheapest(experiments: dict[str, nf.Experiment], *, updates: int, rounds: int) -> dict[str, float]:
+    """Return seconds of an update by variant: the least of several rounds, in which all take turns; one thread."""
+    import numba
+
+    found = dict.fromkeys(experiments, math.inf)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        for _, (name, one) in itertools.product(range(rounds), experiments.items()):
+            recipe = dataclasses.replace(one.recipe, max_updates=2 * updates, record_every=updates, evaluate_every=0,
+                                         stop_when_solved=False)  # fmt: skip
+            run = nf.train(one.net, one.theta(0), one.task, recipe)
+            if run.interrupted:
+                raise KeyboardInterrupt
+            first, second = run.history["seconds"]  # the second one has no start in it
+            found[name] = min(found[name], (second - first) / updates)
+    finally:
+        numba.set_num_threads(threads)
+    return found
