@@ -324,7 +324,7 @@ def paired_difference(one: Any, two: Any) -> float:
     Examples
     --------
     >>> round(paired_difference([1.0, 2.0, 3.0, 4.0], [2.0, 3.5, 4.0, 5.5]), 4)
-    0.0034
+    0.0032
     """
     from scipy.stats import ttest_1samp
 

@@ -22,8 +22,6 @@ Row = dict[str, Any]
 
 # Evaluations of a run, evenly spread: the grain of a first passage is a fiftieth of the budget.
 LOOKS = 50
-# Fresh sequences in each: 10,000, the usual number, would take longer than the training between two looks.
-EVALUATE_SIZE = 2_000
 # The learning rates of a variant with a threshold; one without gets the same range in steps as many as its settings.
 LRS = (0.01, 0.03, 0.1, 0.3, 1.0)
 # Thresholds are these quantiles of what the variant measures: it acts in 90, 50 and 10 % of the unclipped updates.
@@ -199,7 +197,9 @@ def look(one: nf.Experiment, seed: int) -> dict[str, list[float]]:
         for name, value in measures(one.net, run.theta[0], batch).items():
             found.setdefault(name, []).append(value)
 
-    if nf.train(one.net, one.theta(seed)[None], one.task, one.recipe, replica_ids=[seed], callbacks=[watch]).interrupted:
+    if nf.train(
+        one.net, one.theta(seed)[None], one.task, one.recipe, replica_ids=[seed], callbacks=[watch]
+    ).interrupted:
         raise KeyboardInterrupt
     return found
 
@@ -226,12 +226,12 @@ def settings(variant: Variant, found: dict[str, list[float]]) -> list[tuple[floa
 
 
 def experiment(plan: Plan, variant: Variant, lr: float, threshold: float, *, budget: float, hidden: int,
-               tuning: bool) -> nf.Experiment:  # fmt: skip
+               evaluate_size: int, tuning: bool) -> nf.Experiment:  # fmt: skip
     """Return what is trained."""
     updates = max(round(plan.updates * budget), LOOKS)
     recipe = nf.Recipe(
         lr=lr, batch_size=BATCH, lengths=plan.length, max_updates=updates, record_every=max(updates // 5, 1),
-        evaluate_every=updates if plan.is_music else updates // LOOKS, evaluate_size=EVALUATE_SIZE,
+        evaluate_every=updates if plan.is_music else updates // LOOKS, evaluate_size=evaluate_size,
         stop_when_solved=not plan.is_music, **variant.fields(threshold),
     )  # fmt: skip
     task = plan.tuned_on if tuning else plan.tested_on

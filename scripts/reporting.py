@@ -1,4 +1,4 @@
-"""What the scripts share beside pictures: a console, progress, JSON, files that are whole or not there, the machine."""
+"""What scripts share beside pictures: a console, progress, executors, JSON, files whole or not there, the machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,19 @@ class _Lines:
         if time.perf_counter() - self.last >= QUIET_SECONDS:
             self.last = time.perf_counter()
             self.console.print(f"{words}: {done:,} of {total:,}", highlight=False, soft_wrap=True)
+
+
+def executor_of(name: str) -> Executor | None:
+    """Return what runs a sweep: None, that is processes of this machine, for local, else the scheduler named."""
+    if name == "local":
+        return None
+    scheme, _, address = name.partition("://")
+    if scheme != "dask" or not address:
+        raise ValueError(f"executor is {name!r}; expected local or dask://HOST:PORT. Start one with `dask scheduler`.")
+    from distributed import Client
+
+    found: Executor = Client(f"tcp://{address}").get_executor()
+    return found
 
 
 def machine() -> dict[str, Any]:

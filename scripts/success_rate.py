@@ -20,13 +20,12 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
-from reporting import begin_with_the_copy, console_here, machine, plain, write
+from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, write
 from rich.console import Console
 from rich.table import Table
 
@@ -113,21 +112,6 @@ def experiments(options: Options) -> dict[tuple[str, str, int], nf.Experiment]:
         )  # fmt: skip
         cell = "sigmoid" if init == "sigmoid" else "tanh"
         found[init, method, length] = nf.Experiment(options.task, recipe, cell, options.hidden, init)
-    return found
-
-
-def executor_of(options: Options) -> Executor | None:
-    """Return what runs it, None for processes of this machine."""
-    if options.executor == "local":
-        return None
-    scheme, _, address = options.executor.partition("://")
-    if scheme != "dask" or not address:
-        raise ValueError(
-            f"executor is {options.executor!r}; expected local or dask://HOST:PORT. Start one with `dask scheduler`."
-        )
-    from distributed import Client
-
-    found: Executor = Client(f"tcp://{address}").get_executor()
     return found
 
 
@@ -266,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not every:
             raise ValueError("lengths, inits or methods is empty; expected at least one of each. Leave it out.")
         store = begin_with_the_copy(options.out / f"{options.name}.jsonl")
-        swept = nf.sweep(list(every.values()), options.seeds, store, executor=executor_of(options), code=options.code)
+        swept = nf.sweep(list(every.values()), options.seeds, store, executor=executor_of(options.executor), code=options.code)
     except (TypeError, ValueError, OSError) as error:
         console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
         return 2

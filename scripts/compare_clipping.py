@@ -1,0 +1,311 @@
+"""Are the ways to clip a gradient equivalent? Thirteen of them, each tuned alike, on five tasks, with fresh seeds.
+
+Goodfellow, Bengio, Courville (2016), section 10.11.1, say that clipping element by element and by norm work alike, and
+that even a random step above the threshold works almost as well. Here every way (none, norm, value, each array, each
+unit, normalize, random step, inside BPTT at two sites by value and by norm, each example, groups of examples) is held
+against clipping by norm.
+
+For every task:
+1. Thresholds. A network is trained without clipping (learning rate 0.1, 1,000 updates, 2 seeds), and at every tenth
+   update what each way holds against its threshold is measured: the joint norm, the largest entry, array, ratio of a
+   unit, back-propagated vector or entry of one, example, group. The thresholds to try are the 10, 50 and 90 % quantiles
+   of that: what would act in 90, 50 and 10 % of the unclipped updates.
+2. Tuning. Five learning rates times three thresholds times three seeds of their own: 45 runs for every way. One without
+   a threshold to tune (none, normalize) gets fifteen learning rates over the same range. The best has most runs solved,
+   then the least mean of updates until solved, unsolved ones counting as the budget; for music the least loss on the
+   validation pieces.
+3. Cost. Updates of all ways take turns on one thread; the least time of each, relative to no clipping.
+4. The comparison. Fresh seeds, the same for all ways, at the settings found. A run is solved at the first evaluation with
+   less than 1 % of 2,000 fresh sequences wrong, and ends there. For music the loss on the test pieces after the last update
+   counts.
+
+A way is EQUIVALENT to clipping by norm if both its success rate and its cost (updates until solved, or loss) are within
+margins named beforehand: 20 points of success, a factor 1.5 of updates, a factor 1.01 of loss, shown by two one-sided
+tests at 5 % each. It is DIFFERENT if it is not that, and a logrank test (music: a t test of pairs), adjusted by Holm for
+all ways of the task, tells the two apart. Else it CAN'T be told.
+
+Every run is kept as soon as it is done. Ctrl-C and the same command go on where it was; when all runs are there it makes
+tables and pictures again, and trains nothing. Piano rolls need --data.
+
+Usage: python scripts/compare_clipping.py --data jsb-chorales-quarter.json
+       python scripts/compare_clipping.py --tasks temporal_order_40 --variants norm value random --seeds 100
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import compare_clipping_design as design
+import compare_clipping_pictures as pictures
+import compare_clipping_verdicts as verdicts
+import tyro
+from compare_clipping_design import PLANS, REFERENCE, TUNING_SEEDS, VARIANTS, Plan
+from reporting import console_here, executor_of, machine, plain, write
+from rich.console import Console
+from rich.table import Table
+
+import nbflow as nf
+from nbflow import plot
+from nbflow.experiment import code_version, key_of
+
+if TYPE_CHECKING:
+    TaskName: TypeAlias = str
+    VariantName: TypeAlias = str
+else:
+    TaskName, VariantName = Literal[design.TASKS], Literal[tuple(VARIANTS)]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is compared, for how long, and where the results go."""
+
+    data: Path | None = None
+    """A file of piano rolls, as scripts/music.py takes them; without it that task is left out."""
+    tasks: tuple[TaskName, ...] = design.TASKS
+    """Which tasks."""
+    variants: tuple[VariantName, ...] = tuple(VARIANTS)
+    """Which ways of clipping; norm is what the others are held against."""
+    seeds: int = 30
+    """Fresh runs of every way and task; more than are there are added to them."""
+    budget: float = 1.0
+    """How long a run may take, in units of what each task has by default; for tuning and comparison alike."""
+    hidden: int = 50
+    """H, hidden tanh units of a network."""
+    evaluate_size: int = 2_000
+    """Fresh sequences in a measurement of the error; 10,000 as usual would take longer than the training between two."""
+    executor: str = "local"
+    """Where it runs: local, or dask://HOST:PORT, whose workers must share this disk."""
+    workers: int | None = None
+    """Local processes, by default one for each core."""
+    code: str | None = None
+    """Take the runs of this version of the code (the column "code" of the store), by default the present one's."""
+    out: Path = Path("results")
+    """The folder for stores, pictures and JSON."""
+    name: str = "compare_clipping"
+    """How these files are called."""
+
+
+@dataclass
+class Study:
+    """One task: what was found at each stage.
+
+    Attributes
+    ----------
+    tuned : dict of (lr, threshold) by variant
+    tuning_runs : dict of int by variant
+    """
+
+    plan: Plan
+    updates: int = 0
+    thresholds: dict[str, list[float]] = field(default_factory=dict)
+    tuned: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tuning_runs: dict[str, int] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    outcomes: dict[str, verdicts.Outcome] = field(default_factory=dict)
+    compared: dict[str, verdicts.Comparison] = field(default_factory=dict)
+
+
+class Stopped(Exception):
+    """Ctrl-C, with so many runs missing."""
+
+
+class Machinery:
+    """The stores, and what runs sweeps."""
+
+    def __init__(self, options: Options, console: Console) -> None:
+        self.options, self.console = options, console
+        self.runs = options.out / f"{options.name}.jsonl"
+        self.prepared = nf.Store(options.out / f"{options.name}.prepared.jsonl")
+        self.executor = executor_of(options.executor)
+        self.code = code_version() if options.code is None else options.code
+
+    def sweep(self, words: str, experiments: Sequence[nf.Experiment], seeds: Sequence[int]) -> list[list[design.Row]]:
+        """Train what is missing, and return the runs of each experiment."""
+        self.console.print(f"{words}: {len(experiments) * len(seeds):,} runs", highlight=False, soft_wrap=True)
+        workers = self.options.workers if self.executor is None else None
+        swept = nf.sweep(list(experiments), list(seeds), self.runs, executor=self.executor, workers=workers,
+                         code=self.code)  # fmt: skip
+        if swept.missing:
+            raise Stopped(f"{words}: {swept.missing:,} runs are missing.")
+        rows = {row["key"]: row for row in swept.runs}
+        return [[rows[key_of(one, seed, self.code)] for seed in seeds] for one in experiments]
+
+    def experiment(self, plan: Plan, name: str, setting: tuple[float, float], *, tuning: bool) -> nf.Experiment:
+        options = self.options
+        return design.experiment(plan, VARIANTS[name], *setting, budget=options.budget, hidden=options.hidden,
+                                 evaluate_size=options.evaluate_size, tuning=tuning)  # fmt: skip
+
+    def looks(self, plan: Plan) -> dict[str, list[float]]:
+        """Return the thresholds to try by what they measure."""
+        one, found = design.unclipped(plan, self.options.hidden), []
+        for seed in design.LOOK_SEEDS:
+            key = key_of(one, seed, self.code)
+            if key not in self.prepared.read():
+                self.prepared.add([{"key": key, "task": plan.name, "seed": seed, "seen": design.look(one, seed)}])
+            found.append(self.prepared.read()[key]["seen"])
+        return design.thresholds(found)
+
+    def costs(self, plan: Plan, tuned: dict[str, tuple[float, float]]) -> dict[str, float]:
+        """Return the seconds of an update, relative to those without clipping."""
+        every = {name: self.experiment(plan, name, setting, tuning=False) for name, setting in tuned.items()}
+        keys = {name: f"cost {key_of(one, 0, self.code)}" for name, one in every.items()}
+        if not keys.values() <= self.prepared.read().keys():
+            bare = self.experiment(plan, "none", (design.LRS[0], math.inf), tuning=False)
+            seconds = design.cheapest({"": bare, **every}, updates=100, rounds=7)
+            self.prepared.add({"key": keys[name], "task": plan.name, "variant": name, "seconds": seconds[name],
+                               "seconds_unclipped": seconds[""]} for name in every)  # fmt: skip
+        rows = self.prepared.read()
+        return {name: rows[key]["seconds"] / rows[key]["seconds_unclipped"] for name, key in keys.items()}
+
+
+def tune(machinery: Machinery, study: Study) -> None:
+    """Try every setting of every variant on seeds of their own, and keep the best."""
+    plan, names = study.plan, machinery.options.variants
+    tried = {name: design.settings(VARIANTS[name], study.thresholds) for name in names}
+    places = [(name, setting) for name in names for setting in tried[name]]
+    every = [machinery.experiment(plan, name, setting, tuning=True) for name, setting in places]
+    study.updates = every[0].recipe.max_updates
+    runs = machinery.sweep(f"{plan.title}: tuning", every, TUNING_SEEDS)
+    for name in names:
+        mine = [(setting, rows) for (owner, setting), rows in zip(places, runs, strict=True) if owner == name]
+        study.tuned[name] = min(mine, key=lambda one: design.score(plan, one[1], study.updates))[0]
+        study.tuning_runs[name] = sum(len(rows) for _, rows in mine)
+
+
+def compare(machinery: Machinery, study: Study) -> None:
+    """Train every variant at its setting with fresh seeds, and hold it against clipping by norm."""
+    plan = study.plan
+    every = [machinery.experiment(plan, name, setting, tuning=False) for name, setting in study.tuned.items()]
+    runs = machinery.sweep(f"{plan.title}: comparison", every, range(machinery.options.seeds))
+    for name, rows in zip(study.tuned, runs, strict=True):
+        study.outcomes[name] = verdicts.outcome(plan, rows, study.updates)
+    study.compared = verdicts.compare(plan, study.outcomes)
+
+
+def plans(options: Options, console: Console) -> list[Plan]:
+    """Return the tasks that were asked for, and say which one is left out."""
+    found = [PLANS[name] for name in options.tasks if name in PLANS]
+    if design.MUSIC in options.tasks:
+        if options.data is None:
+            console.print("Piano rolls are left out: no --data.", highlight=False)
+        else:
+            found.append(design.music(options.data))
+    return found
+
+
+def check(options: Options) -> None:
+    """Refuse what would end in nonsense; the rest is refused by nbflow."""
+    if REFERENCE not in options.variants:
+        raise ValueError(f"variants lacks {REFERENCE}, which the others are held against. Add it.")
+    if not 2 <= options.seeds <= design.MOST_SEEDS:
+        raise ValueError(f"seeds is {options.seeds}; expected 2 to {design.MOST_SEEDS:,}. Give 30.")
+    if not (options.budget > 0 and math.isfinite(options.budget)):
+        raise ValueError(f"budget is {options.budget:g}; expected a number above 0. Leave it out.")
+
+
+def table(study: Study) -> Table:
+    """Return what each variant came to."""
+    plan = study.plan
+    limit = f"guessing: {plan.trivial:.2f} nats per frame" if plan.is_music else f"of at most {study.updates:,}"
+    found = Table(title=f"{plan.title[0].upper()}{plan.title[1:]}, {limit}", title_justify="left")
+    found.add_column("variant")
+    cost = "nats per frame" if plan.is_music else "updates, median"
+    for words in ("lr", "threshold", "better" if plan.is_music else "solved", cost, "times norm (90 %)", "p (Holm)",
+                  "cost"):  # fmt: skip
+        found.add_column(words, justify="right", no_wrap=True)
+    found.add_column("beside norm")
+    for name, (lr, threshold) in study.tuned.items():
+        one, seen = study.outcomes[name], study.compared[name]
+        digits = 3 if plan.is_music else 2
+        typical = said(seen.typical, 3) if plan.is_music else f"{seen.median:,.0f}"
+        found.add_row(
+            VARIANTS[name].title, f"{lr:g}{'*' * (lr in (design.LRS[0], design.LRS[-1]))}",
+            "-" if math.isinf(threshold) else f"{threshold:.3g}",
+            f"{one.solved} of {one.runs} ({100 * seen.rate.low:.0f}-{100 * seen.rate.high:.0f} %)", typical,
+            "1" if name == REFERENCE else said(seen.ratio, digits),
+            "" if name == REFERENCE else f"{seen.adjusted:.2g}", f"{study.cost[name]:.2f}", seen.words,
+        )  # fmt: skip
+    return found
+
+
+def said(interval: nf.Interval, digits: int) -> str:
+    return f"{interval.value:.{digits}f} ({interval.low:.{digits}f}-{interval.high:.{digits}f})"
+
+
+def document(options: Options, studies: Sequence[Study], code: str) -> dict[str, Any]:
+    """Return every setting and every result as JSON takes it; the runs themselves are in the store."""
+    tasks = {}
+    for study in studies:
+        rows = {}
+        for name, (lr, threshold) in study.tuned.items():
+            one, seen = study.outcomes[name], study.compared[name]
+            said = {key: value._asdict() if isinstance(value, nf.Interval) else value
+                    for key, value in seen._asdict().items()}  # fmt: skip
+            rows[name] = {"lr": lr, "threshold": threshold, "tuning_runs": study.tuning_runs[name],
+                          "lr_at_an_end": lr in (design.LRS[0], design.LRS[-1]), "runs": one.runs,
+                          "solved": one.solved, "failed": one.failed, "update_relative_to_none": study.cost[name],
+                          **said, "cost": list(one.cost.values())}  # fmt: skip
+        tasks[study.plan.name] = {"title": study.plan.title, "updates": study.updates, "trivial": study.plan.trivial,
+                                  "thresholds": study.thresholds, "variants": rows}  # fmt: skip
+    margins = {"alpha": verdicts.ALPHA, "rate": verdicts.RATE_MARGIN, "time": verdicts.TIME_MARGIN,
+               "loss": verdicts.LOSS_MARGIN}  # fmt: skip
+    found = {
+        "options": asdict(options) | {"data": None if options.data is None else options.data.name}, "code": code,
+        "margins": margins, "lrs": design.LRS, "levels": design.LEVELS, "machine": machine(), "tasks": tasks,
+    }  # fmt: skip
+    return {key: plain(value) for key, value in found.items()}
+
+
+def report(options: Options, studies: Sequence[Study], code: str, console: Console) -> None:
+    """Print tables, write the JSON and draw the pictures."""
+    for study in studies:
+        console.print(table(study))
+    console.print("*: the learning rate is at an end of the range that was tried. cost: time of an update, no clipping "
+                  "being 1.", highlight=False, soft_wrap=True)  # fmt: skip
+    text = json.dumps(document(options, studies, code), allow_nan=False)
+    files = {"numbers": write(options.out / f"{options.name}.json", text)}
+    for study in studies:
+        path = options.out / f"{options.name}_{study.plan.name}.png"
+        files[study.plan.title] = plot.save(pictures.task(study), path)
+    files["summary"] = plot.save(pictures.summary(studies), options.out / f"{options.name}.png")
+    for what, file in files.items():
+        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
+
+
+def run(options: Options, console: Console) -> int:
+    """Do every stage of every task and report; return the exit code."""
+    done: list[Study] = []
+    code = 0
+    try:
+        check(options)
+        machinery = Machinery(options, console)
+        try:
+            for plan in plans(options, console):
+                study = Study(plan, thresholds=machinery.looks(plan))
+                tune(machinery, study)
+                study.cost = machinery.costs(plan, study.tuned)
+                compare(machinery, study)
+                done.append(study)
+        except (Stopped, KeyboardInterrupt) as stopped:
+            console.print(f"Stopped early. {stopped} The same command goes on.", style="bold yellow", soft_wrap=True)
+            code = 130
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
+        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        return 2
+    if done:
+        report(options, done, machinery.code, console)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(tyro.cli(Options, args=arguments, description=__doc__), console_here())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
