@@ -129,9 +129,9 @@ VARIANTS = {
     "unit": Variant("each unit", "unit", _of_gradient("unit")),
     "normalize": Variant("normalize", "norm", _of_gradient("normalize"), scales=True),
     "random": Variant("random step", "norm", _of_gradient("random")),
-    "hidden_preactivation_value": Variant("inside, preactivation, value", "preactivation_value",
+    "hidden_preactivation_value": Variant("inside, preact., value", "preactivation_value",
                                           _of_hidden("preactivation", "value")),
-    "hidden_preactivation_norm": Variant("inside, preactivation, norm", "preactivation_norm",
+    "hidden_preactivation_norm": Variant("inside, preact., norm", "preactivation_norm",
                                          _of_hidden("preactivation", "norm")),
     "hidden_state_value": Variant("inside, state, value", "state_value", _of_hidden("state", "value")),
     "hidden_state_norm": Variant("inside, state, norm", "state_norm", _of_hidden("state", "norm")),
@@ -257,21 +257,11 @@ def score(plan: Plan, rows: Sequence[Row], updates: int) -> tuple[float, ...]:
 
 
 def cheapest(experiments: dict[str, nf.Experiment], *, updates: int, rounds: int) -> dict[str, float]:
-    """Return seconds of an update by variant: the least of several rounds, in which all take turns; one thread."""
-    import numba
-
+    """Return seconds of an update by name: the least of several rounds, in which all take turns."""
     found = dict.fromkeys(experiments, math.inf)
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        for _, (name, one) in itertools.product(range(rounds), experiments.items()):
-            recipe = dataclasses.replace(one.recipe, max_updates=2 * updates, record_every=updates, evaluate_every=0,
-                                         stop_when_solved=False)  # fmt: skip
-            run = nf.train(one.net, one.theta(0), one.task, recipe)
-            if run.interrupted:
-                raise KeyboardInterrupt
-            first, second = run.history["seconds"]  # the second one has no start in it
-            found[name] = min(found[name], (second - first) / updates)
-    finally:
-        numba.set_num_threads(threads)
+    for _, (name, one) in itertools.product(range(rounds), experiments.items()):
+        recipe = dataclasses.replace(one.recipe, max_updates=2 * updates, record_every=updates, evaluate_every=0,
+                                     stop_when_solved=False)  # fmt: skip
+        first, second = nf.train(one.net, one.theta(0), one.task, recipe).history["seconds"]
+        found[name] = min(found[name], (second - first) / updates)  # the first row has the start in it
     return found

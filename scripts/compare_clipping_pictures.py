@@ -66,10 +66,10 @@ def summary(studies: Sequence[Any]) -> Any:
     """Draw the ratio to clipping by norm, variant by task, and the margin of equivalence."""
     names = list(studies[0].tuned)
     words = (
-        f"Geometric mean of updates until solved (music: of the loss) over that of clipping by norm, same seeds; lines: "
-        f"90 % intervals, as two one-sided tests at 5 % ask.\nShaded: the margin, a factor {TIME_MARGIN:g} (music "
-        f"{LOSS_MARGIN:g}). Equivalent also needs success within {100 * RATE_MARGIN:.0f} points; numbers: runs solved. "
-        f"Hollow: half or more unsolved, so that the ratio is the budget's."
+        f"Geometric mean of updates until solved (music: of the loss) over that of clipping by norm, same seeds. "
+        f"Lines: 90 % intervals, as two one-sided tests at 5 % ask.\nShaded: the margin, a factor {TIME_MARGIN:g} "
+        f"(music {LOSS_MARGIN:g}). Equivalent also needs success within {100 * RATE_MARGIN:.0f} points; numbers: "
+        f"runs solved. Hollow: half or more unsolved, so that the ratio is the budget's."
     )
     found, line = _page("Does it matter how a gradient is clipped?", words, len(studies), len(names),
                         2.6 + 3.0 * max(len(studies), 3))  # fmt: skip
@@ -88,7 +88,7 @@ def summary(studies: Sequence[Any]) -> Any:
         axes.set_xscale("log")
         axes.set_xlim(math.exp(-reach), math.exp(reach))
         _plain_log(axes)
-        axes.set_title(study.plan.title.replace(", ", "\n"), fontsize=10.5, fontweight="bold")
+        axes.set_title(study.plan.title.replace(", ", "\n").replace(" (", "\n("), fontsize=10.5, fontweight="bold")
         axes.set_xlabel("loss / loss of norm" if study.plan.is_music else "updates / updates of norm")
     _name(found, names)
     return found

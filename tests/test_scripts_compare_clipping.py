@@ -1,0 +1,337 @@
+"""scripts/compare_clipping.py: its design, its verdicts on made-up runs, and all of it on runs of a few updates."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nbflow as nf
+
+for needed in ("matplotlib", "rich", "tyro"):
+    pytest.importorskip(needed)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+TINY = ["--budget", "0.0001", "--hidden", "5", "--evaluate-size", "10", "--seeds", "2"]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give the script with few looks and seeds, and threads in place of processes."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import compare_clipping as found
+
+    for name, value in {
+        "LOOKS": 2,
+        "LOOK_UPDATES": 4,
+        "LOOK_EVERY": 2,
+        "TUNING_SEEDS": range(1_000_000, 1_000_002),
+    }.items():
+        monkeypatch.setattr(found.design, name, value)
+    monkeypatch.setattr(found, "local_pool", ThreadPoolExecutor)
+    with ThreadPoolExecutor(1) as executor:
+        monkeypatch.setattr(found, "executor_of", lambda name: executor)
+        yield found
+
+
+@pytest.fixture
+def tunes(tmp_path: Path) -> Path:
+    """Give a file of short pieces."""
+    rng = np.random.default_rng(0)
+    parts = {
+        name: [[rng.choice(np.arange(40, 80), 3, replace=False).tolist() for _ in range(frames)] for frames in lengths]
+        for name, lengths in {"train": (7, 5, 4, 4, 3), "valid": (6,), "test": (3,)}.items()
+    }
+    path = tmp_path / "short.json"
+    path.write_text(json.dumps(parts))
+    return path
+
+
+def rows_of(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# --- The design.
+
+
+def test_tuning_gives_every_variant_as_many_runs_over_the_same_range(script: Any) -> None:
+    design = script.design
+    found = {variant.measure: [0.1, 0.2, 0.3] for variant in design.VARIANTS.values() if variant.measure}
+    every = {name: design.settings(variant, found) for name, variant in design.VARIANTS.items()}
+    assert {len(set(settings)) for settings in every.values()} == {len(design.LRS) * len(design.LEVELS)}
+    assert {(min(settings)[0], max(settings)[0]) for settings in every.values()} == {(design.LRS[0], design.LRS[-1])}
+    assert {v for _, v in every["none"]} == {math.inf}
+    assert {v for _, v in every["normalize"]} == {0.2}
+    assert {v for _, v in every["value"]} == {0.1, 0.2, 0.3}
+
+
+def test_seeds_of_thresholds_tuning_and_comparison_are_never_the_same(script: Any) -> None:
+    design = script.design
+    assert not set(design.TUNING_SEEDS) & set(design.LOOK_SEEDS)
+    assert min(*design.TUNING_SEEDS, *design.LOOK_SEEDS) >= design.MOST_SEEDS
+    assert max(*design.TUNING_SEEDS, *design.LOOK_SEEDS) < 2**24
+
+
+def test_every_clip_of_the_package_is_compared(script: Any) -> None:
+    assert set(nf.names("clips")) <= set(script.VARIANTS)
+    assert len(script.VARIANTS) == 13
+
+
+def test_variants_differ_in_the_clip_alone_and_all_leave_out_what_is_not_finite(script: Any) -> None:
+    design = script.design
+    every = {
+        name: design.experiment(design.PLANS["addition_10"], variant, 0.1, 0.5, budget=1.0, hidden=5, evaluate_size=10,
+                                tuning=True)
+        for name, variant in design.VARIANTS.items()
+    }  # fmt: skip
+    nothing = {"clip": None, "clip_hidden": None, "clip_example": None, "clip_microbatch": None}
+    assert len({json.dumps(replace(one, recipe=replace(one.recipe, **nothing)).described)
+                for one in every.values()}) == 1  # fmt: skip
+    assert {one.recipe.clip.nonfinite for one in every.values()} == {"skip"}
+    assert len({json.dumps(one.described) for one in every.values()}) == 13
+
+
+def network_and_batch(task: str) -> Any:
+    source = nf.load_task(task)
+    net = nf.Network("tanh", source.n_in, 7, source.n_out, source.loss, dtype="float64")
+    batch = source.sample(seed=3, index=5, batch_size=20, length=12, dtype="float64")
+    return net, nf.init(net, "basic_tanh", rng=1), batch
+
+
+@pytest.mark.parametrize("task", ["temporal_order", "addition", "memorization_5bit"])
+def test_a_measure_is_where_its_variant_begins_to_act(script: Any, task: str) -> None:
+    """Just above what was measured nothing changes, just below something does."""
+    design = script.design
+    net, theta, batch = network_and_batch(task)
+    seen = design.measures(net, theta, batch)
+    plain = nf.gradient(net, theta, batch).d_theta
+    for name, variant in design.VARIANTS.items():
+        if not variant.measure or variant.scales:
+            continue
+        changed = [
+            np.abs(clipped(net, theta, batch, variant.fields(part * seen[variant.measure])) - plain).max()
+            for part in (1 + 1e-9, 1 - 1e-3)
+        ]
+        assert changed[0] <= 1e-12 * np.abs(plain).max(), name
+        assert changed[1] > 1e-9 * np.abs(plain).max(), name
+
+
+def clipped(net: Any, theta: Any, batch: Any, fields: dict[str, Any]) -> Any:
+    how = fields.pop("clip")
+    return nf.clip(net, nf.gradient(net, theta, batch, **fields).d_theta, how, theta=theta, rng=0).d_theta
+
+
+def test_thresholds_are_quantiles_of_what_is_finite(script: Any) -> None:
+    looks = [{"norm": [1.0, 2.0, None]}, {"norm": [math.inf, 3.0, math.nan]}]
+    assert script.design.thresholds(looks) == {"norm": [1.2, 2.0, 2.8]}
+
+
+def test_the_best_setting_solves_most_then_soonest_then_errs_least(script: Any) -> None:
+    design = script.design
+    plan = design.PLANS["addition_10"]
+
+    def of(*runs: tuple[int | None, float | None]) -> Any:
+        return design.score(plan, [{"first_passage": at, "error": error} for at, error in runs], 1000)
+
+    in_order = [of((900, 0.0), (900, 0.0)), of((100, 0.0), (None, 0.3)), of((200, 0.0), (None, 0.3)),
+                of((None, 0.3), (None, 0.3)), of((None, 0.4), (None, 0.3)), of((None, None), (None, 0.3))]  # fmt: skip
+    assert sorted(in_order) == in_order
+    assert len(set(in_order)) == len(in_order)
+    music = replace(plan, is_music=True)
+    assert design.score(music, [{"error": 9.0}, {"error": 8.0}], 10) == (8.5,)
+    assert design.score(music, [{"error": 9.0}, {"failure": "x"}], 10) == (math.inf,)
+
+
+# --- Verdicts on made-up runs.
+
+
+def made_up(script: Any, *times: Any, music: bool = False) -> Any:
+    """Return verdicts for norm and one other; a time of None is unsolved."""
+    design, verdicts = script.design, script.verdicts
+    plan = design.PLANS["temporal_order_20"]
+    if music:
+        plan = replace(plan, is_music=True)  # whose trivial error is 0.75
+    field = "error" if music else "first_passage"
+    outcomes = {
+        name: verdicts.outcome(plan, [{"seed": k, "failure": None, field: at} for k, at in enumerate(column)], 10_000)
+        for name, column in zip(("norm", "value"), times, strict=True)
+    }
+    return verdicts.compare(plan, outcomes)["value"]
+
+
+def spread(factor: float, n: int, seed: int = 0) -> list[float]:
+    return [float(x) for x in factor * np.exp(0.3 * np.random.default_rng(seed).normal(size=n))]
+
+
+def test_runs_of_one_distribution_are_equivalent(script: Any) -> None:
+    found = made_up(script, spread(2000, 40), spread(2000, 40, 1))
+    assert found.verdict == script.verdicts.EQUIVALENT
+    assert 1 / 1.5 < found.ratio.low < 1 < found.ratio.high < 1.5
+    assert found.words == "equivalent"
+
+
+def test_a_small_difference_that_is_there_is_equivalent_and_said_to_be_there(script: Any) -> None:
+    found = made_up(script, spread(2000, 200), spread(2400, 200, 1))
+    assert found.verdict == script.verdicts.EQUIVALENT
+    assert found.adjusted < 0.05
+    assert found.words.startswith("equivalent, though not the same: 1.17 times")
+
+
+def test_three_times_the_updates_is_different_by_how_much(script: Any) -> None:
+    found = made_up(script, spread(1000, 30), spread(3000, 30, 1))
+    assert found.verdict == script.verdicts.DIFFERENT
+    assert found.ratio.low < 3 < found.ratio.high
+    assert "times the updates" in found.words
+
+
+def test_what_solves_nothing_is_different_by_its_success(script: Any) -> None:
+    found = made_up(script, spread(1000, 30), [None] * 30)
+    assert found.words == "different: solves 0 of 30, norm 30 of 30"
+
+
+@pytest.mark.parametrize("times", [([None] * 40, [None] * 40), ([500.0, *[None] * 39], [None] * 40)])
+def test_where_hardly_anything_is_solved_nothing_can_be_told(script: Any, times: Any) -> None:
+    """All unsolved runs cost the budget: their ratio of 1 says nothing."""
+    found = made_up(script, *times)
+    assert found.ratio.high < 1.5
+    assert found.verdict == script.verdicts.UNCLEAR
+
+
+def test_that_no_difference_is_found_in_few_runs_is_no_equivalence(script: Any) -> None:
+    found = made_up(script, spread(2000, 4), spread(2000, 4, 1))
+    assert found.adjusted > 0.05
+    assert found.verdict == script.verdicts.UNCLEAR
+
+
+def test_losses_are_compared_by_pairs_and_what_diverged_is_no_better_than_the_trivial(script: Any) -> None:
+    shared = np.random.default_rng(0).normal(size=30)
+    one, two = ([float(0.5 + 0.05 * x + 1e-4 * k) for x in shared] for k in (0, 1))
+    assert made_up(script, one, two, music=True).verdict == script.verdicts.EQUIVALENT
+    assert made_up(script, one, [1.05 * x for x in one], music=True).verdict == script.verdicts.DIFFERENT
+    diverged = made_up(script, one, [*one[:10], *[math.nan, None, math.inf, 50.0] * 5], music=True)
+    assert diverged.rate.value == pytest.approx(1 / 3)
+    assert diverged.typical.high < 0.75
+
+
+def test_p_values_are_adjusted_for_all_variants_of_a_task(script: Any) -> None:
+    verdicts, plan = script.verdicts, script.design.PLANS["temporal_order_20"]
+    names = list(script.VARIANTS)
+    outcomes = {
+        name: verdicts.outcome(plan, [{"seed": s, "failure": None, "first_passage": at}
+                                      for s, at in enumerate(spread(1000 + 50 * k, 20, k))], 10_000)
+        for k, name in enumerate(names)
+    }  # fmt: skip
+    found = verdicts.compare(plan, outcomes)
+    p = [found[name].p for name in names[1:]]
+    assert [found[name].adjusted for name in names[1:]] == pytest.approx(nf.statistics.holm(p))
+    assert math.isnan(found["norm"].p)
+
+
+# --- All of it.
+
+
+def test_help_teaches_every_option() -> None:
+    done = subprocess.run([sys.executable, SCRIPTS / "compare_clipping.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for words in ("EQUIVALENT", "two one-sided", "--budget", "--workers", "go on where"):
+        assert words in done.stdout
+
+
+def test_every_variant_is_tuned_compared_written_and_never_trained_twice(
+    script: Any, tmp_path: Path, tunes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*TINY, "--tasks", "temporal_order_20", "music", "--data", str(tunes), "--out", str(tmp_path)]
+    assert script.main(arguments) == 0, capsys.readouterr().out
+    out = capsys.readouterr().out
+    for words in ("temporal order, 20 steps: tuning: 390 runs", "can't tell", "inside, state, norm", "groups of 5"):
+        assert words in out
+    found = json.loads((tmp_path / "compare_clipping.json").read_text())
+    assert set(found["tasks"]) == {"temporal_order_20", "music"}
+    for task in found["tasks"].values():
+        assert list(task["variants"]) == list(script.VARIANTS)
+        assert {one["tuning_runs"] for one in task["variants"].values()} == {30}
+        assert {one["runs"] for one in task["variants"].values()} == {2}
+        assert {one["failed"] for one in task["variants"].values()} == {0}
+        assert all(one["update_relative_to_none"] > 0 for one in task["variants"].values())
+    rows = rows_of(tmp_path / "compare_clipping.jsonl")
+    assert len(rows) == 2 * 13 * (30 + 2)
+    assert {row["seed"] for row in rows} == {0, 1, *script.design.TUNING_SEEDS}
+    assert len({row["task.held_out"] for row in rows if "task.held_out" in row}) == 2, "tuned on valid, tested on test"
+    for name in ("", "_temporal_order_20", "_music"):
+        assert (tmp_path / f"compare_clipping{name}.png").read_bytes().startswith(b"\x89PNG")
+    before = {
+        name: (tmp_path / name).read_bytes() for name in ("compare_clipping.jsonl", "compare_clipping.prepared.jsonl")
+    }
+    assert script.main(arguments) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before, "nothing is run twice"
+    again = json.loads((tmp_path / "compare_clipping.json").read_text())
+    assert again == found
+
+
+def test_ctrl_c_in_any_stage_keeps_what_was_done_and_the_same_command_goes_on(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*TINY, "--tasks", "temporal_order_20", "--variants", "norm", "none", "--out", str(tmp_path / "a")]
+    sweep, calls = nf.sweep, []
+
+    def interrupted(experiments: Any, seeds: Any, store: Any, **more: Any) -> Any:
+        calls.append(len(experiments))
+        some = experiments[: len(experiments) // 2]
+        done = sweep(some, seeds, store, **more)
+        return nf.Swept(done.runs, (len(experiments) - len(some)) * len(seeds), True)
+
+    for stage in range(2):
+        monkeypatch.setattr(script.nf, "sweep", interrupted if not stage else lambda *a, **k: (
+            sweep(*a, **k) if len(a[0]) > 2 else interrupted(*a, **k)))  # fmt: skip
+        assert script.main(arguments) == 130
+        assert "The same command goes on" in capsys.readouterr().out
+        assert not (tmp_path / "a" / "compare_clipping.json").exists()
+    monkeypatch.setattr(script.nf, "sweep", sweep)
+    assert script.main(arguments) == 0
+    assert script.main([*arguments[:-1], str(tmp_path / "b")]) == 0
+    one, two = (rows_of(tmp_path / name / "compare_clipping.jsonl") for name in "ab")
+    assert {row["key"]: row["theta_sha256"] for row in one} == {row["key"]: row["theta_sha256"] for row in two}
+
+
+def test_without_a_file_of_piano_rolls_that_task_is_left_out_and_said_to_be(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.main([*TINY, "--tasks", "music", "--out", str(tmp_path)]) == 0
+    assert "Piano rolls are left out: no --data." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--variants", "none"], "variants lacks norm"),
+        (["--seeds", "1"], "seeds is 1; expected 2 to"),
+        (["--budget", "0"], "budget is 0; expected a number above 0"),
+        (["--tasks", "music", "--data", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_one_clear_line(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert script.main([*TINY, *arguments, "--out", str(tmp_path / "new")]) == 2
+    assert words in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
+def test_one_thread_measures_the_cost_in_turns(script: Any) -> None:
+    design = script.design
+    every = {
+        name: design.experiment(design.PLANS["temporal_order_20"], design.VARIANTS[name], 0.1, 0.5, budget=1e-4,
+                                hidden=5, evaluate_size=10, tuning=False)
+        for name in ("none", "norm")
+    }  # fmt: skip
+    found = design.cheapest(every, updates=3, rounds=2)
+    assert list(found) == ["none", "norm"]
+    assert all(0 < seconds < 1 for seconds in found.values())
