@@ -159,7 +159,7 @@ class Machinery:
         if not set(keys.values()) <= self.prepared.read().keys():
             bare = self.experiment(plan, "none", (design.LRS[0], math.inf), tuning=False)
             with local_pool(1) as pool:  # a process with one thread, as the runs have
-                seconds = pool.submit(design.cheapest, {"": bare, **every}, updates=100, rounds=7).result()
+                seconds = pool.submit(design.cheapest, {"": bare, **every}, updates=100, rounds=11).result()
             self.prepared.add({"key": keys[name], "task": plan.name, "variant": name, "seconds": seconds[name],
                                "seconds_unclipped": seconds[""]} for name in every)  # fmt: skip
         rows = self.prepared.read()
@@ -268,7 +268,7 @@ def document(options: Options, studies: Sequence[Study], code: str) -> dict[str,
             rows[name] = {"lr": lr, "threshold": threshold, "tuning_runs": study.tuning_runs[name],
                           "lr_at_an_end": lr in (design.LRS[0], design.LRS[-1]), "runs": one.runs,
                           "solved": one.solved, "failed": one.failed, "update_relative_to_none": study.cost[name],
-                          **numbers, "cost": list(one.cost.values())}  # fmt: skip
+                          **numbers, "cost": list(one.cost.values()), "first_passages": list(one.passages)}  # fmt: skip
         tasks[study.plan.name] = {"title": study.plan.title, "updates": study.updates, "trivial": study.plan.trivial,
                                   "thresholds": study.thresholds, "variants": rows}  # fmt: skip
     margins = {"alpha": verdicts.ALPHA, "rate": verdicts.RATE_MARGIN, "time": verdicts.TIME_MARGIN,
