@@ -7,9 +7,10 @@ against clipping by norm.
 
 For every task:
 1. Thresholds. A network is trained without clipping (learning rate 0.1, 1,000 updates, 2 seeds), and at every tenth
-   update what each way holds against its threshold is measured: the joint norm, the largest entry, array, ratio of a
-   unit, back-propagated vector or entry of one, example, group. The thresholds to try are the 10, 50 and 90 % quantiles
-   of that: what would act in 90, 50 and 10 % of the unclipped updates.
+   update it is measured what each way holds against its threshold: the joint norm, entries, norms of arrays, of
+   examples, of groups, of back-propagated vectors, their entries, ratios of units. Of those that look at many things,
+   it is the value above which lies half of the sum of squares. The thresholds to try are the 10, 50 and 90 % quantiles:
+   they would clip the whole or the larger half in 90, 50 and 10 % of the unclipped updates.
 2. Tuning. Five learning rates times three thresholds times three seeds of their own: 45 runs for every way. One without
    a threshold to tune (none, normalize) gets fifteen learning rates over the same range. The best has most runs solved,
    then the least mean of updates until solved, unsolved ones counting as the budget; for music the least loss on the

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 LOOKS = 50
 # The learning rates of a variant with a threshold; one without gets the same range in steps as many as its settings.
 LRS = (0.01, 0.03, 0.1, 0.3, 1.0)
-# Thresholds are these quantiles of what the variant measures: it acts in 90, 50 and 10 % of the unclipped updates.
+# Thresholds are these quantiles, over unclipped updates, of what the variant measures (`measures`).
 LEVELS = (0.1, 0.5, 0.9)
 # Unclipped training that is looked at for the quantiles: its learning rate, the middle one, its updates, and the grain.
 LOOK_LR, LOOK_UPDATES, LOOK_EVERY = 0.1, 1_000, 10
@@ -148,37 +148,56 @@ REFERENCE = "norm"
 
 
 def measures(net: nf.Network, theta: Any, batch: nf.Batch) -> dict[str, float]:
-    """Return the largest of what each variant holds against its threshold, in one update of a tanh network.
-
-    With a threshold above it the variant leaves the update as it is; with one below, something is clipped.
-    """
+    """Return what each variant holds against its threshold in one update of a tanh network: a joint norm, or `half`."""
     found = nf.gradient(net, theta, batch, clip_example=math.inf)
     groups = nf.gradient(net, theta, batch, clip_microbatch=(MICROBATCH, math.inf))
-    traced = nf.trace(net, theta, batch)
-    at_state = np.float64(traced.delta[1:, :, 0])
-    at_preactivation = at_state * (1 - np.float64(traced.states[1:, :, 0]) ** 2)
-    arrays = [np.float64(part) for part in nf.unpack(net, found.d_theta) if part.size]
-    weights = [np.float64(part) for part in nf.unpack(net, theta) if part.size]
+    at_state, at_preactivation = hidden(net, theta, batch)
+    d = np.float64(found.d_theta)
+    arrays = _parts(net, found.d_theta)
+    units, ratios = map(np.concatenate, zip(*map(_of_units, arrays, _parts(net, theta)), strict=True))
     return {
-        "norm": float(np.linalg.norm(np.float64(found.d_theta))),
-        "entry": float(np.abs(found.d_theta).max()),
-        "array": max(float(np.linalg.norm(part)) for part in arrays),
-        "unit": max(_of_units(d, w) for d, w in zip(arrays, weights, strict=True)),
-        "state_value": float(np.abs(at_state).max()),
-        "state_norm": float(np.linalg.norm(at_state, axis=-1).max()),
-        "preactivation_value": float(np.abs(at_preactivation).max()),
-        "preactivation_norm": float(np.linalg.norm(at_preactivation, axis=-1).max()),
-        "example": float(found.example_norms.max()),
-        "microbatch": float(groups.example_norms.max()),
+        "norm": float(np.linalg.norm(d)),
+        "entry": half(d),
+        "array": half([np.linalg.norm(part) for part in arrays]),
+        "unit": half(ratios, units),
+        "state_value": half(at_state),
+        "state_norm": half(np.linalg.norm(at_state, axis=-1)),
+        "preactivation_value": half(at_preactivation),
+        "preactivation_norm": half(np.linalg.norm(at_preactivation, axis=-1)),
+        "example": half(found.example_norms),
+        "microbatch": half(groups.example_norms),
     }
 
 
-def _of_units(d: Any, w: Any) -> float:
-    """Return the largest gradient of a unit's incoming weights over their norm; biases (G, H) or (M,) as a whole."""
-    matrix = d.ndim == 3 or (d.ndim == 2 and d.shape[0] > 1)
-    axis = 0 if matrix else None
-    norms, sizes = np.linalg.norm(d, axis=axis), np.linalg.norm(w, axis=axis)
-    return float((norms / np.maximum(sizes, LEAST_WEIGHT_NORM)).max())
+def half(values: Any, lengths: Any = None) -> float:
+    """Return the value above which, and at which, lie half of the squared lengths, by default of the values themselves.
+
+    A variant that looks at groups (entries, arrays, units, vectors, examples) with this threshold clips those that make
+    half of the gradient: not only the largest, nor the many that are next to nothing.
+    """
+    v = np.abs(np.float64(values)).ravel()
+    squares = (v if lengths is None else np.float64(lengths).ravel()) ** 2
+    order = np.argsort(-v)
+    above = np.cumsum(squares[order])
+    return float(v[order][np.searchsorted(above, above[-1] / 2)]) if np.isfinite(above[-1]) else math.nan
+
+
+def hidden(net: nf.Network, theta: Any, batch: nf.Batch) -> tuple[Any, Any]:
+    """Return the back-propagated vectors (T, B, H) at the states and at the pre-activations of a tanh network."""
+    traced = nf.trace(net, theta, batch)
+    at_state = np.float64(traced.delta[1:, :, 0])
+    return at_state, at_state * (1 - np.float64(traced.states[1:, :, 0]) ** 2)
+
+
+def _parts(net: nf.Network, theta: Any) -> list[Any]:
+    return [np.float64(part) for part in nf.unpack(net, theta) if part.size]
+
+
+def _of_units(d: Any, w: Any) -> tuple[Any, Any]:
+    """Return norms of the gradients of units' incoming weights, and over those of the weights; biases are one unit."""
+    rows = len(d) if d.ndim == 3 or (d.ndim == 2 and len(d) > 1) else d.size
+    norms, sizes = (np.linalg.norm(part.reshape(rows, -1), axis=0) for part in (d, w))
+    return norms, norms / np.maximum(sizes, LEAST_WEIGHT_NORM)
 
 
 def unclipped(plan: Plan, hidden: int) -> nf.Experiment:

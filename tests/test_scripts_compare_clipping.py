@@ -103,30 +103,67 @@ def network_and_batch(task: str) -> Any:
     source = nf.load_task(task)
     net = nf.Network("tanh", source.n_in, 7, source.n_out, source.loss, dtype="float64")
     batch = source.sample(seed=3, index=5, batch_size=20, length=12, dtype="float64")
-    return net, nf.init(net, "basic_tanh", rng=1), batch
+    return net, nf.init(net, "basic_tanh", rng=1) + np.random.default_rng(0).normal(0, 0.2, net.size), batch
+
+
+def test_half_of_the_squares_lie_above(script: Any) -> None:
+    assert script.design.half([3.0, -4.0, 0.1, 0.0]) == 4.0
+    assert script.design.half([3.0, -3.5, 0.1, 2.0]) == 3.0
+    assert script.design.half([9.0, 1.0, 2.0], [0.1, 5.0, 5.0]) == 2.0, (
+        "a large ratio of a tiny gradient is passed over"
+    )
+    assert script.design.half([[5.0]]) == 5.0
+    assert math.isnan(script.design.half([1.0, math.nan]))
 
 
 @pytest.mark.parametrize("task", ["temporal_order", "addition", "memorization_5bit"])
-def test_a_measure_is_where_its_variant_begins_to_act(script: Any, task: str) -> None:
-    """Just above what was measured nothing changes, just below something does."""
+@pytest.mark.parametrize("name", ["norm", "value", "block", "unit"])
+def test_a_rule_changes_half_of_the_gradient_from_its_measure_on(script: Any, task: str, name: str) -> None:
+    """Just below what was measured what is clipped makes half of the squared norm, just above it does not."""
     design = script.design
     net, theta, batch = network_and_batch(task)
-    seen = design.measures(net, theta, batch)
+    plain, seen = nf.gradient(net, theta, batch).d_theta, design.measures(net, theta, batch)
+    shares = []
+    for part in (1 - 1e-9, 1 + 1e-9):
+        clip = design.VARIANTS[name].fields(part * seen[design.VARIANTS[name].measure])["clip"]
+        changed = nf.clip(net, plain, clip, theta=theta).d_theta != plain
+        shares.append((plain[changed] ** 2).sum() / (plain**2).sum())
+    assert shares[1] < 0.5 <= shares[0]
+
+
+@pytest.mark.parametrize("task", ["temporal_order", "addition", "memorization_5bit"])
+@pytest.mark.parametrize("name, size", [("example", 1), ("microbatch", 5)])
+def test_groups_are_measured_one_by_one(script: Any, task: str, name: str, size: int) -> None:
+    """Each group's norm from a batch in which no other one counts."""
+    net, theta, batch = network_and_batch(task)
+    norms = []
+    for first in range(0, 20, size):
+        weights = np.zeros_like(batch.weights)
+        weights[:, first : first + size] = batch.weights[:, first : first + size] * 20 / size
+        norms.append(np.linalg.norm(nf.gradient(net, theta, batch._replace(weights=weights)).d_theta))
+    seen = script.design.measures(net, theta, batch)[name]
+    ordered = np.sort(norms)[::-1]
+    at = int(np.flatnonzero(np.isclose(ordered, seen, rtol=1e-9))[0])
+    total = (ordered**2).sum()
+    assert (ordered[:at] ** 2).sum() < total / 2 <= (ordered[: at + 1] ** 2).sum()
+
+
+@pytest.mark.parametrize("task", ["temporal_order", "addition", "memorization_5bit"])
+def test_vectors_inside_are_where_the_clip_acts(script: Any, task: str) -> None:
+    """Those at the pre-activations add up to the gradient of the bias, and a clip at their largest begins to act."""
+    design = script.design
+    net, theta, batch = network_and_batch(task)
     plain = nf.gradient(net, theta, batch).d_theta
-    for name, variant in design.VARIANTS.items():
-        if not variant.measure or variant.scales:
-            continue
-        changed = [
-            np.abs(clipped(net, theta, batch, variant.fields(part * seen[variant.measure])) - plain).max()
-            for part in (1 + 1e-9, 1 - 1e-3)
-        ]
-        assert changed[0] <= 1e-12 * np.abs(plain).max(), name
-        assert changed[1] > 1e-9 * np.abs(plain).max(), name
-
-
-def clipped(net: Any, theta: Any, batch: Any, fields: dict[str, Any]) -> Any:
-    how = fields.pop("clip")
-    return nf.clip(net, nf.gradient(net, theta, batch, **fields).d_theta, how, theta=theta, rng=0).d_theta
+    at_state, at_preactivation = design.hidden(net, theta, batch)
+    assert at_preactivation.sum(axis=(0, 1)) == pytest.approx(nf.unpack(net, plain).bias[0], rel=1e-9, abs=1e-15)
+    for site, found in (("state", at_state), ("preactivation", at_preactivation)):
+        for by, largest in (("value", np.abs(found).max()), ("norm", np.linalg.norm(found, axis=-1).max())):
+            above, below = (
+                nf.gradient(net, theta, batch, clip_hidden=nf.HiddenClip(part * largest, site=site, by=by)).d_theta
+                for part in (1 + 1e-9, 1 - 1e-3)
+            )
+            assert np.array_equal(above, plain), (site, by)
+            assert np.abs(below - plain).max() > 1e-9 * np.abs(plain).max(), (site, by)
 
 
 def test_thresholds_are_quantiles_of_what_is_finite(script: Any) -> None:
