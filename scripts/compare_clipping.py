@@ -86,7 +86,7 @@ class Options:
     workers: int | None = None
     """Local processes, by default one for each core."""
     code: str | None = None
-    """Take the runs of this version of the code (the column "code" of the store), by default the present one's."""
+    """Report from the runs of this version of the code (the column "code" of the store) and train nothing."""
     out: Path = Path("results")
     """The folder for stores, pictures and JSON."""
     name: str = "compare_clipping"
@@ -122,7 +122,7 @@ class Machinery:
 
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
-        self.runs = options.out / f"{options.name}.jsonl"
+        self.runs = nf.Store(options.out / f"{options.name}.jsonl")
         self.prepared = nf.Store(options.out / f"{options.name}.prepared.jsonl")
         self.executor = executor_of(options.executor)
         self.code = code_version() if options.code is None else options.code
@@ -130,13 +130,24 @@ class Machinery:
     def sweep(self, words: str, experiments: Sequence[nf.Experiment], seeds: Sequence[int]) -> list[list[design.Row]]:
         """Train what is missing, and return the runs of each experiment."""
         self.console.print(f"{words}: {len(experiments) * len(seeds):,} runs", highlight=False, soft_wrap=True)
-        workers = self.options.workers if self.executor is None else None
-        swept = nf.sweep(list(experiments), list(seeds), self.runs, executor=self.executor, workers=workers,
-                         code=self.code)  # fmt: skip
-        if swept.missing:
-            raise StoppedError(f"{words}: {swept.missing:,} runs are missing.")
-        rows = {row["key"]: row for row in swept.runs}
-        return [[rows[key_of(one, seed, self.code)] for seed in seeds] for one in experiments]
+        keys = [[key_of(one, seed, self.code) for seed in seeds] for one in experiments]
+        there = self.runs.read()
+        if any(key not in there for row in keys for key in row):
+            self.refuse_old_code(words)
+            workers = self.options.workers if self.executor is None else None
+            swept = nf.sweep(list(experiments), list(seeds), self.runs.path, executor=self.executor, workers=workers)
+            if swept.missing:
+                raise StoppedError(f"{words}: {swept.missing:,} runs are missing.")
+            there = self.runs.read()
+        return [[there[key] for key in row] for row in keys]
+
+    def refuse_old_code(self, words: str) -> None:
+        """Refuse to compute what another version of the code is said to have computed."""
+        if self.options.code is not None:
+            raise ValueError(
+                f"code is {self.code!r}, and for {words} the stores lack something of it; expected a version whose "
+                f"runs are all there. Leave it out to train."
+            )
 
     def experiment(self, plan: Plan, name: str, setting: tuple[float, float], *, tuning: bool) -> nf.Experiment:
         options = self.options
@@ -149,6 +160,7 @@ class Machinery:
         for seed in design.LOOK_SEEDS:
             key = key_of(one, seed, self.code)
             if key not in self.prepared.read():
+                self.refuse_old_code(f"{plan.title}: thresholds")
                 self.prepared.add([{"key": key, "task": plan.name, "seed": seed, "seen": design.look(one, seed)}])
             found.append(self.prepared.read()[key]["seen"])
         return design.thresholds(found)
@@ -158,6 +170,7 @@ class Machinery:
         every = {name: self.experiment(plan, name, setting, tuning=False) for name, setting in tuned.items()}
         keys = {name: f"cost {key_of(one, 0, self.code)}" for name, one in every.items()}
         if not set(keys.values()) <= self.prepared.read().keys():
+            self.refuse_old_code(f"{plan.title}: cost")
             bare = self.experiment(plan, "none", (design.LRS[0], math.inf), tuning=False)
             with local_pool(1) as pool:  # a process with one thread, as the runs have
                 seconds = pool.submit(design.cheapest, {"": bare, **every}, updates=100, rounds=11).result()

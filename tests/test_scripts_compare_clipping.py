@@ -311,6 +311,11 @@ def test_every_variant_is_tuned_compared_written_and_never_trained_twice(
     assert {name: (tmp_path / name).read_bytes() for name in before} == before, "nothing is run twice"
     again = json.loads((tmp_path / "compare_clipping.json").read_text())
     assert again == found
+    assert script.main([*arguments, "--code", found["code"]]) == 0
+    capsys.readouterr()
+    assert script.main([*arguments, "--code", "old"]) == 2
+    assert "code is 'old'" in capsys.readouterr().out
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before, "another code's name trains nothing"
 
 
 def test_ctrl_c_in_any_stage_keeps_what_was_done_and_the_same_command_goes_on(
