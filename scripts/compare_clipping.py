@@ -9,12 +9,11 @@ For every task:
 1. Thresholds. A network is trained without clipping (learning rate 0.1, 1,000 updates, 2 seeds), and at every tenth
    update it is measured what each way holds against its threshold: the joint norm, entries, norms of arrays, of
    examples, of groups, of back-propagated vectors, their entries, ratios of units. Of those that look at many things,
-   it is the value above which lies half of the sum of squares. The thresholds to try are the 10, 50 and 90 % quantiles:
-   they would clip the whole or the larger half in 90, 50 and 10 % of the unclipped updates.
-2. Tuning. Five learning rates times three thresholds times three seeds of their own: 45 runs for every way. One without
-   a threshold to tune (none, normalize) gets fifteen learning rates over the same range. The best has most runs solved,
-   then the least mean of updates until solved, unsolved ones counting as the budget; for music the least loss on the
-   validation pieces.
+   it is the value above which lies half of the sum of squares. The thresholds to try are the 10, 50 and 90 % quantiles,
+   which would clip the whole or the larger half in 90, 50 and 10 % of the unclipped updates, and a tenth of the lowest.
+2. Tuning. Four learning rates times four thresholds times three seeds of their own: 48 runs for every way. One without
+   a threshold to tune (none, normalize) gets sixteen learning rates. The best has most runs solved, then the least mean
+   of updates until solved, unsolved ones counting as the budget; for music the least loss on the validation pieces.
 3. Cost. Updates of all ways take turns on one thread; the least time of each, relative to no clipping.
 4. The comparison. Fresh seeds, the same for all ways, at the settings found. A run is solved at the first evaluation
    with less than 1 % of 2,000 fresh sequences wrong, and ends there. For music the loss on the test pieces after the
@@ -241,7 +240,7 @@ def table(study: Study) -> Table:
         digits = 3 if plan.is_music else 2
         typical = said(seen.typical, 3) if plan.is_music else f"{seen.median:,.0f}"
         found.add_row(
-            VARIANTS[name].title, f"{lr:g}{'*' * (lr in (design.LRS[0], design.LRS[-1]))}",
+            VARIANTS[name].title, f"{lr:g}{'*' * design.at_an_end(VARIANTS[name], lr)}",
             "-" if math.isinf(threshold) else f"{threshold:.3g}",
             f"{one.solved} of {one.runs} ({100 * seen.rate.low:.0f}-{100 * seen.rate.high:.0f} %)", typical,
             "1" if name == REFERENCE else said(seen.ratio, digits),
@@ -280,7 +279,7 @@ def document(options: Options, studies: Sequence[Study], code: str) -> dict[str,
             numbers = {key: value._asdict() if isinstance(value, nf.Interval) else value
                     for key, value in seen._asdict().items()}  # fmt: skip
             rows[name] = {"lr": lr, "threshold": threshold, "tuning_runs": study.tuning_runs[name],
-                          "lr_at_an_end": lr in (design.LRS[0], design.LRS[-1]), "runs": one.runs,
+                          "lr_at_an_end": design.at_an_end(VARIANTS[name], lr), "runs": one.runs,
                           "solved": one.solved, "failed": one.failed, "update_relative_to_none": study.cost[name],
                           **numbers, "cost": list(one.cost.values()), "first_passages": list(one.passages)}  # fmt: skip
         tasks[study.plan.name] = {"title": study.plan.title, "updates": study.updates, "trivial": study.plan.trivial,
@@ -289,7 +288,8 @@ def document(options: Options, studies: Sequence[Study], code: str) -> dict[str,
                "loss": verdicts.LOSS_MARGIN}  # fmt: skip
     found = {
         "options": asdict(options) | {"data": None if options.data is None else options.data.name}, "code": code,
-        "margins": margins, "lrs": design.LRS, "levels": design.LEVELS, "machine": machine(), "tasks": tasks,
+        "margins": margins, "lrs": design.LRS, "least_lr": design.LEAST_LR, "levels": design.LEVELS,
+        "lower": design.LOWER, "machine": machine(), "tasks": tasks,
     }  # fmt: skip
     return {key: plain(value) for key, value in found.items()}
 

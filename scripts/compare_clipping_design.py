@@ -23,10 +23,12 @@ Row = dict[str, Any]
 
 # Evaluations of a run, evenly spread: the grain of a first passage is a fiftieth of the budget.
 LOOKS = 50
-# The learning rates of a variant with a threshold; one without gets the same range in steps as many as its settings.
-LRS = (0.01, 0.03, 0.1, 0.3, 1.0)
-# Thresholds are these quantiles, over unclipped updates, of what the variant measures (`measures`).
-LEVELS = (0.1, 0.5, 0.9)
+# The learning rates of a variant with a threshold. One without gets as many settings from its learning rate alone, and
+# smaller ones, since nothing else makes its steps shorter.
+LRS, LEAST_LR = (0.03, 0.1, 0.3, 1.0), 0.01
+# Thresholds are these quantiles, over unclipped updates, of what the variant measures (`measures`), and a part of the
+# lowest: what explodes need not be what is largest, as with the ratios of units, and must be within reach as well.
+LEVELS, LOWER = (0.1, 0.5, 0.9), 0.1
 # Unclipped training that is looked at for the quantiles: its learning rate, the middle one, its updates, and the grain.
 LOOK_LR, LOOK_UPDATES, LOOK_EVERY = 0.1, 1_000, 10
 # Seeds are numbers of replicas. Fresh ones count from 0; these are never among them.
@@ -225,12 +227,13 @@ def look(one: nf.Experiment, seed: int) -> dict[str, list[float]]:
 
 
 def thresholds(looks: Iterable[dict[str, list[float]]]) -> dict[str, list[float]]:
-    """Return the quantiles of every measure over all looks at all seeds, to four digits; what is not finite is out."""
+    """Return what to try for every measure, to four digits, ascending; what is not finite in the looks is out."""
     joined: dict[str, list[float]] = {}
     for seen in looks:
         for name, values in seen.items():
             joined.setdefault(name, []).extend(v for v in values if v is not None and math.isfinite(v))
-    return {name: [float(f"{q:.4g}") for q in np.quantile(values, LEVELS)] for name, values in joined.items()}
+    quantiles = {name: np.quantile(values, LEVELS) for name, values in joined.items()}
+    return {name: [float(f"{v:.4g}") for v in (LOWER * q[0], *q)] for name, q in quantiles.items()}
 
 
 # What is tuned.
@@ -240,9 +243,15 @@ def settings(variant: Variant, found: dict[str, list[float]]) -> list[tuple[floa
     """Return learning rates and thresholds to try: as many for every variant."""
     if variant.measure and not variant.scales:
         return list(itertools.product(LRS, found[variant.measure]))
-    fine = np.geomspace(LRS[0], LRS[-1], len(LRS) * len(LEVELS))
-    threshold = found[variant.measure][len(LEVELS) // 2] if variant.measure else math.inf
+    fine = np.geomspace(LEAST_LR, LRS[-1], len(LRS) * (len(LEVELS) + 1))
+    threshold = found[variant.measure][1 + len(LEVELS) // 2] if variant.measure else math.inf
     return [(float(f"{lr:.3g}"), threshold) for lr in fine]
+
+
+def at_an_end(variant: Variant, lr: float) -> bool:
+    """Tell whether a learning rate is the smallest or the largest that was tried."""
+    fine = not variant.measure or variant.scales
+    return lr in (LEAST_LR if fine else LRS[0], LRS[-1])
 
 
 def experiment(plan: Plan, variant: Variant, lr: float, threshold: float, *, budget: float, hidden: int,

@@ -62,15 +62,18 @@ def rows_of(path: Path) -> list[Any]:
 # --- The design.
 
 
-def test_tuning_gives_every_variant_as_many_runs_over_the_same_range(script: Any) -> None:
+def test_tuning_gives_every_variant_as_many_settings(script: Any) -> None:
     design = script.design
-    found = {variant.measure: [0.1, 0.2, 0.3] for variant in design.VARIANTS.values() if variant.measure}
+    found = {variant.measure: [0.01, 0.1, 0.2, 0.3] for variant in design.VARIANTS.values() if variant.measure}
     every = {name: design.settings(variant, found) for name, variant in design.VARIANTS.items()}
-    assert {len(set(settings)) for settings in every.values()} == {len(design.LRS) * len(design.LEVELS)}
-    assert {(min(settings)[0], max(settings)[0]) for settings in every.values()} == {(design.LRS[0], design.LRS[-1])}
+    assert {len(set(settings)) for settings in every.values()} == {16}
+    assert {max(settings)[0] for settings in every.values()} == {design.LRS[-1]}
     assert {v for _, v in every["none"]} == {math.inf}
     assert {v for _, v in every["normalize"]} == {0.2}
-    assert {v for _, v in every["value"]} == {0.1, 0.2, 0.3}
+    assert {v for _, v in every["value"]} == {0.01, 0.1, 0.2, 0.3}
+    for name, settings in every.items():
+        ends = [design.at_an_end(design.VARIANTS[name], lr) for lr in sorted({lr for lr, _ in settings})]
+        assert ends == [True, *[False] * (len(ends) - 2), True]
 
 
 def test_seeds_of_thresholds_tuning_and_comparison_are_never_the_same(script: Any) -> None:
@@ -166,9 +169,9 @@ def test_vectors_inside_are_where_the_clip_acts(script: Any, task: str) -> None:
             assert np.abs(below - plain).max() > 1e-9 * np.abs(plain).max(), (site, by)
 
 
-def test_thresholds_are_quantiles_of_what_is_finite(script: Any) -> None:
+def test_thresholds_are_quantiles_of_what_is_finite_and_a_tenth_of_the_lowest(script: Any) -> None:
     looks = [{"norm": [1.0, 2.0, None]}, {"norm": [math.inf, 3.0, math.nan]}]
-    assert script.design.thresholds(looks) == {"norm": [1.2, 2.0, 2.8]}
+    assert script.design.thresholds(looks) == {"norm": [0.12, 1.2, 2.0, 2.8]}
 
 
 def test_the_best_setting_solves_most_then_soonest_then_errs_least(script: Any) -> None:
@@ -288,18 +291,18 @@ def test_every_variant_is_tuned_compared_written_and_never_trained_twice(
     arguments = [*TINY, "--tasks", "temporal_order_20", "music", "--data", str(tunes), "--out", str(tmp_path)]
     assert script.main(arguments) == 0, capsys.readouterr().out
     out = capsys.readouterr().out
-    for words in ("temporal order, 20 steps: tuning: 390 runs", "can't tell", "inside, state, norm", "groups of 5"):
+    for words in ("temporal order, 20 steps: tuning: 416 runs", "can't tell", "inside, state, norm", "groups of 5"):
         assert words in out
     found = json.loads((tmp_path / "compare_clipping.json").read_text())
     assert set(found["tasks"]) == {"temporal_order_20", "music"}
     for task in found["tasks"].values():
         assert list(task["variants"]) == list(script.VARIANTS)
-        assert {one["tuning_runs"] for one in task["variants"].values()} == {30}
+        assert {one["tuning_runs"] for one in task["variants"].values()} == {32}
         assert {one["runs"] for one in task["variants"].values()} == {2}
         assert {one["failed"] for one in task["variants"].values()} == {0}
         assert all(one["update_relative_to_none"] > 0 for one in task["variants"].values())
     rows = rows_of(tmp_path / "compare_clipping.jsonl")
-    assert len(rows) == 2 * 13 * (30 + 2)
+    assert len(rows) == 2 * 13 * (32 + 2)
     assert {row["seed"] for row in rows} == {0, 1, *script.design.TUNING_SEEDS}
     assert len({row["task.held_out"] for row in rows if "task.held_out" in row}) == 2, "tuned on valid, tested on test"
     for name in ("", "_temporal_order_20", "_music"):
