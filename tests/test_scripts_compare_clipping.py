@@ -243,6 +243,7 @@ def test_where_hardly_anything_is_solved_nothing_can_be_told(script: Any, times:
     found = made_up(script, *times)
     assert found.ratio.high < 1.5
     assert found.verdict == script.verdicts.UNCLEAR
+    assert made_up(script, [9.0] * 40, [9.0] * 40, music=True).verdict == script.verdicts.UNCLEAR
 
 
 def test_that_no_difference_is_found_in_few_runs_is_no_equivalence(script: Any) -> None:
