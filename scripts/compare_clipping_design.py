@@ -25,11 +25,11 @@ Row = dict[str, Any]
 LOOKS = 50
 # The learning rates of a variant with a threshold. One without gets as many settings from its learning rate alone, and
 # smaller ones, since nothing else makes its steps shorter.
-LRS, LEAST_LR = (0.03, 0.1, 0.3, 1.0), 0.01
+LRS, LEAST_LR = (0.05, 0.17, 0.6, 2.0), 0.01
 # Thresholds are these quantiles, over unclipped updates, of what the variant measures (`measures`), and a part of the
 # lowest: what explodes need not be what is largest, as with the ratios of units, and must be within reach as well.
 LEVELS, LOWER = (0.1, 0.5, 0.9), 0.1
-# Unclipped training that is looked at for the quantiles: its learning rate, the middle one, its updates, and the grain.
+# Unclipped training that is looked at for the quantiles: its learning rate, its updates, and the grain.
 LOOK_LR, LOOK_UPDATES, LOOK_EVERY = 0.1, 1_000, 10
 # Seeds are numbers of replicas. Fresh ones count from 0; these are never among them.
 TUNING_SEEDS, LOOK_SEEDS = range(1_000_000, 1_000_003), range(2_000_000, 2_000_002)
