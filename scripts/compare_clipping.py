@@ -46,13 +46,14 @@ import compare_clipping_pictures as pictures
 import compare_clipping_verdicts as verdicts
 import tyro
 from compare_clipping_design import PLANS, REFERENCE, VARIANTS, Plan
-from reporting import console_here, executor_of, machine, plain, write
+from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
-from nbflow.experiment import code_version, key_of
+from nbflow.code_version import code_version
+from nbflow.experiment import key_of
 from nbflow.pool import local_pool
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ class Machinery:
 
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
-        self.runs = nf.Store(options.out / f"{options.name}.jsonl")
-        self.prepared = nf.Store(options.out / f"{options.name}.prepared.jsonl")
+        self.runs = nf.Store(begin_with_the_copy(options.out / f"{options.name}.jsonl"))
+        self.prepared = nf.Store(begin_with_the_copy(options.out / f"{options.name}.prepared.jsonl"))
         self.executor = executor_of(options.executor)
         self.code = code_version() if options.code is None else options.code
 

@@ -250,7 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not every:
             raise ValueError("lengths, inits or methods is empty; expected at least one of each. Leave it out.")
         store = begin_with_the_copy(options.out / f"{options.name}.jsonl")
-        swept = nf.sweep(list(every.values()), options.seeds, store, executor=executor_of(options.executor), code=options.code)
+        swept = nf.sweep(
+            list(every.values()), options.seeds, store, executor=executor_of(options.executor), code=options.code
+        )
     except (TypeError, ValueError, OSError) as error:
         console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
         return 2
