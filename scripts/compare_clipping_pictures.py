@@ -69,7 +69,7 @@ def summary(studies: Sequence[Any]) -> Any:
         f"Geometric mean of updates until solved (music: of the loss) over that of clipping by norm, same seeds. "
         f"Lines: 90 % intervals, as two one-sided tests at 5 % ask.\nShaded: the margin, a factor {TIME_MARGIN:g} "
         f"(music {LOSS_MARGIN:g}). Equivalent also needs success within {100 * RATE_MARGIN:.0f} points; numbers: "
-        f"runs solved. Hollow: half or more unsolved, so that the ratio is the budget's."
+        f"runs solved. Hollow: fewer than half solved, so that the ratio is the budget's."
     )
     found, line = _page("Does it matter how a gradient is clipped?", words, len(studies), len(names),
                         2.6 + 3.0 * max(len(studies), 3))  # fmt: skip
