@@ -29,6 +29,7 @@ import numpy as np
 import tyro
 from cliff_pictures import picture
 from numpy.typing import NDArray
+from reporting import begin, refused
 from rich.console import Console
 from rich.table import Table
 
@@ -217,19 +218,14 @@ def run(options: Options, console: Console) -> int:
             whole, ravine = surface(unit, options.w, options.b), surface(unit, *near(clipped))
             path = plot.save(picture(options, whole, ravine, plain, clipped), options.out)
     except (OSError, TypeError, ValueError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     console.print(table(options, {"plain": plain, "clipped": clipped}))
     console.print(f"picture: {path} ({time.perf_counter() - started:.1f} s)", soft_wrap=True, highlight=False)
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = tyro.cli(Options, args=arguments, description=__doc__)
-    try:
-        return run(options, Console())
-    except KeyboardInterrupt:
-        return 130
+    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
 
 
 if __name__ == "__main__":

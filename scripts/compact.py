@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from reporting import compact_of, console_here, write
+from reporting import compact_of, console_here, refused, write
 
 import nbflow as nf
 from nbflow.store import line
@@ -56,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             path, runs = compact(store, options.code, options.drop)
         except (TypeError, ValueError, OSError) as error:
-            console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-            return 2
+            return refused(console, error)
         said = f"{path}: {runs:,} runs, {path.stat().st_size:,} bytes of {store.stat().st_size:,}"
         console.print(said, soft_wrap=True, highlight=False)
     return 0

@@ -46,7 +46,7 @@ import compare_clipping_pictures as pictures
 import compare_clipping_verdicts as verdicts
 import tyro
 from compare_clipping_design import PLANS, REFERENCE, VARIANTS, Plan
-from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, write
+from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -332,8 +332,7 @@ def run(options: Options, console: Console) -> int:
             console.print(f"Stopped early. {stopped} The same command goes on.", style="bold yellow", soft_wrap=True)
             code = 130
     except (OSError, TypeError, ValueError, RuntimeError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     if done:
         report(options, done, machinery.code, console)
     return code

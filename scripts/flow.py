@@ -29,7 +29,7 @@ import flow_pictures as pictures
 import numpy as np
 import tyro
 from flow_measures import EDGES, PAIRS, Comparison, Cost, Look, compare, costs, look, over_seeds, said
-from reporting import Show, console_here, machine, plain, progress, write
+from reporting import Show, begin, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -385,8 +385,7 @@ def run(options: Options, console: Console) -> int:
         check(options)
         found, cost, seconds = experiment(options, console)
     except (OSError, TypeError, ValueError, NotImplementedError, FloatingPointError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     if not found:
         console.print("Nothing was done, and nothing is written.", style="bold yellow")
         return 1
@@ -395,11 +394,7 @@ def run(options: Options, console: Console) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = tyro.cli(Options, args=arguments, description=__doc__)
-    try:
-        return run(options, console_here())
-    except KeyboardInterrupt:
-        return 130
+    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
 
 
 if __name__ == "__main__":

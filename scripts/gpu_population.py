@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from reporting import console_here, machine, plain, write
+from reporting import console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -354,8 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report(options, *experiment(options, console), console)
     except (TypeError, ValueError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     return 0
 
 

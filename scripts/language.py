@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from reporting import console_here, machine, plain, write
+from reporting import console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 from workers import Job, Watch, folder_of, run_all
@@ -434,8 +434,7 @@ def main(arguments: Sequence[str] | None = None, executor: Executor | None = Non
         console.print(said, highlight=False)
         found = go(options, parts, console, executor)
     except (TypeError, ValueError, OSError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     if found.final:
         report(options, parts, found, console)
     return 0

@@ -37,7 +37,7 @@ import tyro
 from music_pictures import about, picture
 from music_published import published
 from music_training import NOTES, Result, Training, display
-from reporting import console_here, machine, plain, write
+from reporting import begin, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -247,8 +247,7 @@ def run(options: Options, console: Console) -> int:
         console.print(f"{options.data.name}: {about(options)}", highlight=False, soft_wrap=True)
         result = experiment(options, rolls, console)
     except (OSError, TypeError, ValueError, NotImplementedError, FloatingPointError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     if not math.isfinite(result.test):
         reason = "before the first epoch was done" if result.interrupted else "no epoch had a finite validation loss"
         console.print(f"Stopped: {reason}. Nothing is written.", style="bold yellow")
@@ -258,11 +257,7 @@ def run(options: Options, console: Console) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
-    try:
-        return run(options, console_here())
-    except KeyboardInterrupt:  # before or after training
-        return 130
+    return begin(run, parse(arguments))
 
 
 if __name__ == "__main__":

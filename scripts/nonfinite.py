@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
-from reporting import console_here, machine, plain, progress, write
+from reporting import begin, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -254,8 +254,7 @@ def run(options: Options, console: Console) -> int:
     try:
         results = experiment(options, console)
     except (TypeError, ValueError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     if not results:
         console.print("Nothing was trained, and nothing is written.", style="bold yellow")
         return 1
@@ -264,11 +263,7 @@ def run(options: Options, console: Console) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = tyro.cli(Options, args=arguments, description=__doc__)
-    try:
-        return run(options, console_here())
-    except KeyboardInterrupt:
-        return 130
+    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
 
 
 if __name__ == "__main__":

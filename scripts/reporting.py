@@ -32,6 +32,20 @@ def console_here() -> Console:
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
+def begin(run: Callable[[Any, Console], int], options: Any) -> int:
+    """Run a script and return its exit code: 130 after a Ctrl-C that it left to others."""
+    try:
+        return run(options, console_here())
+    except KeyboardInterrupt:
+        return 130
+
+
+def refused(console: Console, error: Exception) -> int:
+    """Say in one line what is wrong with what was asked for; return the exit code."""
+    console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+    return 2
+
+
 @contextmanager
 def progress(console: Console) -> Iterator[Show]:
     """Give `show(words, done, total)`: a bar for each `words` in a terminal, else a line now and then."""

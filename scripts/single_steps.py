@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import single_steps_pictures as pictures
 import tyro
-from reporting import Show, console_here, machine, plain, progress, write
+from reporting import Show, begin, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -315,18 +315,13 @@ def run(options: Options, console: Console) -> int:
             net, kept = train(options, show)
             moments = [look_at(options, net, kept[updates], updates, show) for updates in options.moments]
     except (TypeError, ValueError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     report(options, moments, found, console)
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = tyro.cli(Options, args=arguments, description=__doc__)
-    try:
-        return run(options, console_here())
-    except KeyboardInterrupt:
-        return 130
+    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
-from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, write
+from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -254,8 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             list(every.values()), options.seeds, store, executor=executor_of(options.executor), code=options.code
         )
     except (TypeError, ValueError, OSError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
-        return 2
+        return refused(console, error)
     report(options, swept, console)
     return 0
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from reporting import QUIET_SECONDS, console_here, machine, plain, write
+from reporting import QUIET_SECONDS, console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -398,7 +398,7 @@ def show(options: Options, console: Console) -> list[Result] | None:
     try:
         results, compiling = experiment(options, console)
     except (TypeError, ValueError, NotImplementedError) as error:
-        console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)
+        refused(console, error)
         return None
     report(options, results, compiling, console)
     return results
