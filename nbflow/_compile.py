@@ -24,9 +24,12 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from llvmlite.binding import Linkage
 from numba.core import config
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.types import intp, void
 
 # What machine code can depend on: edit any of these, and everything is compiled anew.
@@ -56,6 +59,31 @@ HALF = np.float32(0.5)
 TWO = np.float32(2.0)
 
 
+class _Library(JITCodeLibrary):
+    """The machine code of a kernel or a loop, which keeps its parts to itself.
+
+    numba lets every library export its copies of the parts, under names made of a count of what the process has
+    compiled so far, and the first copy that a process meets serves all callers. Such a name means one part in a
+    process that compiles and maybe another in the file that is loaded next to it; and where it means the same part,
+    the copies were optimized in different places, so that a last bit would depend on which came first.
+    """
+
+    def _finalize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if function.linkage == Linkage.linkonce_odr and not function.is_declaration:
+                function.linkage = Linkage.internal
+        super()._finalize_final_module()
+
+
+class _Closed(Compiler):
+    """numba's compiler, but for the library that it puts the machine code in."""
+
+    def compile_extra(self, function: Callable[..., Any]) -> Any:
+        self.state.library = _Library(self.state.targetctx.codegen(), function.__qualname__)
+        self.state.library.enable_object_caching()
+        return super().compile_extra(function)
+
+
 def unit(function: F) -> F:
     """Compile a pure function of numbers, inlined into whatever loop or grid calls it."""
     return numba.njit(error_model="numpy", forceinline=True, fastmath=ON_CPU)(function)
@@ -81,7 +109,7 @@ def loop(*bound: Any, parallel: bool = False) -> Callable[[F], F]:
     options = {"error_model": "numpy", "nogil": True, "fastmath": set(SAFE), "parallel": parallel}
 
     def decorate(function: F) -> F:
-        dispatcher = numba.njit(**options)(function)
+        dispatcher = numba.njit(pipeline_class=_Closed, **options)(function)
         key = _names_of(bound)
         if JIT and key is not None:
             _keep_on_disk(dispatcher, function, (key, parallel))
@@ -100,7 +128,7 @@ class Kernel:
             return
         options = {"error_model": "numpy", "nogil": True, "fastmath": set(SAFE)}
         signature = void(*[intp] * len(inspect.signature(function).parameters))
-        compiled = CFunc(function, (signature.args, signature.return_type), {}, options)
+        compiled = CFunc(function, (signature.args, signature.return_type), {}, options, _Closed)
         key = _names_of(bound)
         if key is not None:
             _keep_on_disk(compiled, function, key)

@@ -78,11 +78,44 @@ def work():
     return dict(loss=out.loss, d_theta=out.d_theta.tolist(), norm=done.norm, theta=run.theta.tolist())
 """
 
+# The products of some dtypes against those of numpy. Names of compiled code hold a count and the order of a set, which
+# is the same in all processes when PYTHONHASHSEED is given, and now and then by chance.
+PRODUCTS = """
+import ctypes
+from nbflow.cpu.product import build_product, lanes
+def error(dtype):
+    rng, columns = np.random.default_rng(0), 2 * lanes(dtype)
+    a, b = rng.normal(size=(4, 5)).astype(dtype), rng.normal(size=(5, columns)).astype(dtype)
+    c, call = np.zeros((4, columns), dtype), ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 12)
+    where = c.ctypes.data, columns, a.ctypes.data, 5, 1, b.ctypes.data, columns, columns
+    call(build_product(dtype).address)(*where, 4, 5, columns, 0)
+    return float(abs(c - a @ b).max())
+report(errors=[error(np.dtype(name).type) for name in sys.argv[1:]])
+"""
 
-def start(script, *arguments, cache, root):
+# Second derivatives; kernels whose names are given are compiled here, whatever lies on the disk.
+SECOND = """
+import nbflow as nf
+from nbflow import _compile
+kept = _compile._SoundCache.load_overload
+def load_overload(self, *arguments):
+    anew = any(name in self._name for name in sys.argv[1:])
+    return None if anew else kept(self, *arguments)
+_compile._SoundCache.load_overload = load_overload
+net = nf.Network("tanh", 3, 13, 4, dtype="float64")
+theta, rng = nf.init(net, "smart_tanh", rng=0), np.random.default_rng(0)
+batch = nf.Batch(rng.normal(size=(9, 7, 3)), rng.integers(0, 4, (9, 7), np.int32), np.full((9, 7), 1 / 7))
+flow = nf.Flow("squared", 0.5, derivative="exact")
+found = nf.hvp(net, theta, batch, rng.normal(size=theta.shape)), nf.gradient(net, theta, batch, flow=flow).d_theta
+report(found=[[number.hex() for number in numbers.tolist()] for numbers in found])
+"""
+
+
+def start(script, *arguments, cache, root, seed=None):
     """Start a process that sees one package and one cache, and to which warnings are errors."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON"))}
     own = {"PYTHONPATH": str(root), "NUMBA_NUM_THREADS": "1"} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+    own |= {"PYTHONHASHSEED": str(seed)} if seed is not None else {}
     command = [sys.executable, "-W", "error", "-c", script, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=kept | own, cwd=root, **pipes)
@@ -104,8 +137,8 @@ class Place:
         shutil.copytree(PACKAGE, root / "nbflow", ignore=shutil.ignore_patterns("__pycache__"))
         self.first = self.run(SMALL, "sgd")
 
-    def run(self, script, *arguments, cache=None):
-        return finish(start(script, *arguments, cache=cache or self.cache, root=self.root))
+    def run(self, script, *arguments, cache=None, seed=None):
+        return finish(start(script, *arguments, cache=cache or self.cache, root=self.root, seed=seed))
 
     def files(self):
         return {path.name for path in self.cache.rglob("*") if path.suffix in (".nbi", ".nbc")}
@@ -152,6 +185,27 @@ def test_what_this_process_has_compiled_for_a_days_work_another_one_finds():
     found = finish(start(HEAD + WORK + "report(**work())", cache=cache, root=PACKAGE.parent))
     assert same(found, wanted)
     assert found["passes"] == 0
+
+
+def test_a_kernel_that_is_compiled_gives_the_bits_of_one_that_comes_from_the_disk():
+    cache = os.environ.get("NUMBA_CACHE_DIR")
+    fill, loaded, compiled = (
+        finish(start(HEAD + SECOND, *names, cache=cache, root=PACKAGE.parent)) for names in ([], [], ["loss_jvp_rows"])
+    )
+    assert loaded["passes"] == 0
+    assert compiled["passes"] > 0
+    assert same(loaded, compiled)
+    assert same(loaded, fill)
+
+
+def test_kernels_that_two_processes_compiled_under_the_same_names_call_their_own_parts(place):
+    cache = place.root / "names"
+    for name in ("float64", "float32"):
+        assert place.run(HEAD + PRODUCTS, name, cache=cache, seed=0)["passes"] > 0
+    for names in (("float64", "float32"), ("float32", "float64")):
+        found = place.run(HEAD + PRODUCTS, *names, cache=cache, seed=0)
+        assert found["passes"] == 0
+        np.testing.assert_allclose(found["errors"], 0, atol=1e-5)
 
 
 def test_an_edited_helper_in_another_file_is_compiled_anew_and_believed(place):
@@ -274,6 +328,16 @@ def test_a_unit_of_ones_own_bound_to_a_loop_is_not_kept_on_the_disk():
 
     assert type(add._cache).__name__ == "NullCache"
     assert type(also._cache).__name__ == "_SoundCache"
+
+
+def test_a_loop_lets_nobody_call_what_it_calls():
+    @loop(lambda: None)  # not kept on the disk, from where numba cannot show its code
+    def total(n):
+        return np.zeros(n).sum()
+
+    assert total(3) == 0
+    assert "define internal" in total.inspect_llvm(total.signatures[0])
+    assert "define linkonce_odr" not in total.inspect_llvm(total.signatures[0])
 
 
 # --- Cells of one's own.

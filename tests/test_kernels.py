@@ -84,6 +84,14 @@ def test_kernels_of_float32_contain_no_arithmetic_of_float64():
 
 
 @compiled
+def test_no_kernel_lets_another_call_its_parts():
+    for name, kernel in kernels_of(np.float32):
+        exported = re.findall(r"^define (?!internal |private )[^@]*@\"?([^\"(]*)", kernel.llvm, re.MULTILINE)
+        assert len(exported) == 2, name
+        assert {f"cfunc.{exported[0]}", f"cfunc.{exported[1]}"} & set(exported), name
+
+
+@compiled
 def test_the_search_for_float64_arithmetic_finds_it_where_it_is():
     for kernel in pointwise("tanh", np.float64):
         assert ARITHMETIC.search(kernel.llvm)
