@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -170,7 +171,8 @@ def picture(options: Options, cells: Sequence[Cell]) -> Any:
         found = Figure(figsize=(width, height), dpi=150, layout=layout)
         found.text(0.1 / width, 1 - 0.1 / height, f"{options.task.replace('_', ' ').capitalize()}: how often is it "
                    f"learnt?", fontsize=15, fontweight="bold", va="top")  # fmt: skip
-        found.text(0.1 / width, 1 - 0.42 / height, about(options), fontsize=10, color=plot.FAINT, va="top",
+        words = textwrap.fill(about(options), int(13 * width))
+        found.text(0.1 / width, 1 - 0.42 / height, words, fontsize=10, color=plot.FAINT, va="top",
                    linespacing=1.4)  # fmt: skip
         line = found.subplots(1, len(options.inits), sharey=True, squeeze=False)[0]
         for axes, init in zip(line, options.inits, strict=True):
@@ -204,11 +206,11 @@ def _draw(axes: Any, options: Options, cells: Sequence[Cell], k: int) -> None:
 
 
 def about(options: Options) -> str:
-    """Say in two lines what was trained, and what it was not."""
+    """Say what was trained, and what it was not."""
     return (
         f"{options.seeds} runs a point, at most {options.updates:,} updates each (the paper: 5,000,000); "
         f"{options.hidden} units, batches of {options.batch_size}, learning rate {options.lr:g}, "
-        f"threshold {options.threshold:g}, alpha {options.alpha:g}.\n"
+        f"threshold {options.threshold:g}, alpha {options.alpha:g}. "
         f"Solved: under {100 * options.solved_below:g} % of {options.evaluate_size:,} fresh sequences wrong. "
         f"Bars: Wilson intervals, {100 * options.confidence:g} %."
     )
