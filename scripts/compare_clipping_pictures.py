@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def summary(studies: Sequence[Any]) -> Any:
     names = list(studies[0].tuned)
     words = (
         f"Geometric mean of updates until solved (music: of the loss) over that of clipping by norm, same seeds. "
-        f"Lines: 90 % intervals, as two one-sided tests at 5 % ask.\nShaded: the margin, a factor {TIME_MARGIN:g} "
+        f"Lines: 90 % intervals, as two one-sided tests at 5 % ask. Shaded: the margin, a factor {TIME_MARGIN:g} "
         f"(music {LOSS_MARGIN:g}). Equivalent also needs success within {100 * RATE_MARGIN:.0f} points; numbers: "
         f"runs solved. Hollow: fewer than half solved, so that the ratio is the budget's."
     )
@@ -105,6 +106,7 @@ def _page(title: str, words: str, columns: int, rows: int, width: float) -> tupl
         layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08, w_pad=0.08, wspace=0.04)
         found = Figure(figsize=(width, height), dpi=130, layout=layout)
         found.text(0.1 / width, 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
+        words = "\n".join(textwrap.fill(line, int(14 * width)) for line in words.splitlines())
         found.text(0.1 / width, 1 - 0.42 / height, words, fontsize=9.5, color=plot.FAINT, va="top", linespacing=1.4)
         line = found.subplots(1, columns, sharey=True, squeeze=False)[0]
         for axes in line:
@@ -126,7 +128,7 @@ def _plain_log(axes: Any) -> None:
 
     low, high = axes.get_xlim()
     short = high < 4 * low
-    axes.xaxis.set_major_locator(MaxNLocator(4) if short else LogLocator(subs=(1, 2, 5) if high < 60 * low else (1,)))
+    axes.xaxis.set_major_locator(MaxNLocator(4) if short else LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")
 
