@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and tests of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example of a property may compile a kernel, so no example has a deadline.
 SLOW_START = [HealthCheck.too_slow]
