@@ -291,8 +291,8 @@ def paired_equivalence(one: Any, two: Any, margin: float, *, alpha: float = 0.05
     Examples
     --------
     >>> found = paired_equivalence([1.0, 2.0, 3.1, 4.0], [1.1, 2.0, 3.0, 4.1], margin=0.5)
-    >>> found.equivalent, round(found.p, 4)
-    (True, 0.0012)
+    >>> found.equivalent, found.p < 0.01
+    (True, True)
     """
     from scipy.stats import ttest_1samp
 
