@@ -93,7 +93,7 @@ def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: A
     return size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype)
 
 
-def check_checkpoints(checked: _check.Checked, every: Any) -> int:
+def check_checkpoints(net: Network, checked: _check.Checked, every: Any) -> int:
     """Return the steps between checkpoints, 0 for none."""
     if every is None:
         return 0
@@ -101,7 +101,7 @@ def check_checkpoints(checked: _check.Checked, every: Any) -> int:
     from nbflow.cpu.workspace import shard_rows
 
     # The largest of the shards' segments is a multiple of the others, which are all powers of two times 64 or alike.
-    segments = {segment_steps(rows) for rows in shard_rows(checked.weights.shape[2])}
+    segments = {segment_steps(rows) for rows in shard_rows(net, checked.weights.shape[2])}
     multiple = math.lcm(*segments)
     return -(-_check.count("checkpoint_every", every) // multiple) * multiple
 

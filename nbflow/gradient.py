@@ -107,7 +107,7 @@ def gradient(
     replicas, _, batch_size = checked.weights.shape
     hidden = check_hidden(clip_hidden, replicas, net.dtype)
     groups = check_groups((replicas, batch_size), net.dtype, clip_example, clip_microbatch)
-    every = check_checkpoints(checked, checkpoint_every)
+    every = check_checkpoints(net, checked, checkpoint_every)
     detach = check_detach(h_detach, net, replicas)
     derivative = derivative_of(flow, penalty)
     refuse_combinations(derivative, state, groups, every, hidden, h_detach)

@@ -11,6 +11,7 @@ from cases import CELLS, DTYPES, KINDS, LOSSES, Case, make_case, make_replicas
 from tolerance import same_bits
 
 import nbflow as nf
+from nbflow.cpu.workspace import shard_rows
 
 FLOW = nf.Flow("norm", alpha=0.5, reduction="mean")
 BATCHES = (1, 7, 8, 9, 25)  # one shard, one, two, two and four
@@ -64,6 +65,45 @@ def test_one_thread_and_two_give_the_same_bits(cell, dtype, with_threads):
     net, theta, batch, state, _ = make_replicas(cell, R=5, kind="tokens", T=5, B=9, N=3, H=7, dtype=dtype)
     one, two = (with_threads(n, lambda: everything(net, theta, batch, state)) for n in (1, 2))
     assert_same(one, two)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("R", [1, 3])
+def test_pieces_of_packing_and_summing_give_the_bits_of_the_whole(cell, dtype, R, monkeypatch, with_threads):
+    """In more pieces than a block has rows, too; with a flow, a direction and a clip by example."""
+    flows = [nf.Flow("norm", 0.5, derivative=name) for name in ("immediate", "detached", "exact")]
+
+    def find(net, theta, batch, state):
+        direction = np.random.default_rng(60).normal(size=theta.shape).astype(theta.dtype)
+        return (
+            *everything(net, theta, batch, state),
+            *(nf.gradient(net, theta, batch, flow=flow) for flow in flows),
+            nf.gradient(net, theta, batch, clip_example=0.1),
+            nf.hvp(net, theta, batch, direction),
+        )
+
+    for kind in KINDS:
+        case = make_replicas(cell, R=R, kind=kind, T=5, B=9, N=3, H=7, dtype=dtype)[:4]
+        whole = find(*case)
+        for size in (200, 40, 3):
+            with monkeypatch.context() as patch:
+                patch.setattr("nbflow.cpu.workspace.PIECE", size)
+                pieces = with_threads(2, lambda: find(*case))  # noqa: B023
+            for one, other in zip(whole, pieces, strict=True):
+                assert same_bits(one, other), (kind, size)
+
+
+def test_wide_networks_have_larger_shards_and_one_thread_gives_the_bits_of_two(with_threads):
+    wide = nf.Network("lstm", n_in=2, n_hidden=363, n_out=2)  # 4 x 363 x 363 weights of 4 bytes are just above WIDE
+    narrow = nf.Network("lstm", n_in=2, n_hidden=362, n_out=2)
+    for net, batch, rows in ((narrow, 128, 12), (wide, 128, 16), (wide, 20, 10), (wide, 7, 7), (wide, 1, 1)):
+        shards = shard_rows(net, batch)
+        assert sum(shards) == batch
+        assert max(shards) == (11 if rows == 12 else rows)
+        assert len(shards) % 2 == 0 or batch < 8
+    case = make_case("lstm", "softmax", "dense", "last", 3, 33, 2, 363, 2, "float32")
+    assert_same(*(with_threads(n, lambda: everything(*case)) for n in (1, 2)))
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -13,6 +13,7 @@ from tolerance import assert_close, within
 
 import nbflow as nf
 from nbflow.cpu.weights import COLLIDING
+from nbflow.cpu.workspace import PIECE, shard_rows
 
 # (T, B, N, H, M): 1 everywhere; below, at and above the lengths of vectors and the sizes of shards (they split at 8).
 SIZES = (
@@ -75,6 +76,15 @@ def test_gradient_is_the_references_where_rows_of_the_tape_collide_in_a_cache(ce
     groups = [nf.gradient(case.net, case.theta, case.batch, clip_microbatch=(size, 1e9)) for size in (1, 2, 4)]
     for found in groups:
         assert_close(found.d_theta, groups[-1].d_theta, within("float64", 37, case.terms))
+
+
+@pytest.mark.parametrize("cell, B", [("tanh", 33), ("gru", 17)])
+def test_gradient_is_the_references_for_wide_networks(cell, B):
+    """Whose shards are larger, and whose packing and summing are cut into pieces."""
+    case = make_case(cell, "softmax", "dense", "last", T=3, B=B, N=5, H=520, M=3, dtype="float64")
+    assert shard_rows(case.net, B) == {33: [9, 8, 8, 8], 17: [9, 8]}[B]
+    assert case.net.size > 2 * PIECE
+    assert_gradient(case, within("float64", 3, case.terms))
 
 
 @pytest.mark.sim

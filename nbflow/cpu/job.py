@@ -64,6 +64,7 @@ theta, d_theta        (P,)                                parameters of the repl
 direction             (P,)                                a direction of the parameters
 report                (3,)                                loss, Omega, count of the replica
 shards                `Job` (shard_count,)                the shards of a replica
+pieces                -                                   pieces that packing and summing are cut into
 ====================  ==================================  ==========================================================
 """
 
@@ -88,7 +89,7 @@ TAPE = ("x", "pre", "rec", "states", "saved", "delta", "v", "delta_norm", "v_nor
         "y_dot", "y_again", "delta_dot", "panel")  # fmt: skip
 GROUPED = ("d_in", "d_rec", "d_bias_rec", "d_out", "d_b_out")
 PARTIAL = (*GROUPED, "d_flow", "sums", "group")
-REPLICA = ("theta", "d_theta", "direction", "report", "shards", "shard_count")
+REPLICA = ("theta", "d_theta", "direction", "report", "shards", "shard_count", "pieces")
 # Values of the job's `derivative`, by the name of a Flow's.
 DERIVATIVES = {"immediate": 1, "detached": 2, "exact": 3}
 IMMEDIATE, DETACHED, EXACT = DERIVATIVES.values()

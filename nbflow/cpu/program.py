@@ -85,7 +85,7 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
     if program in ("push", "pull"):
         pack = combine = build_nothing(dtype).address
     pool = workspace.pool
-    where = (pool.ctypes.data, pool.size, jobs.ctypes.data, jobs.size, jobs.itemsize)
+    where = (pool.ctypes.data, pool.size, int(pool["pieces"][0]), jobs.ctypes.data, jobs.size, jobs.itemsize)
     if program == "flow":
         jobs["late"] = build_second(dtype).address
         workspace.entries = [

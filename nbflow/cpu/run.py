@@ -26,25 +26,28 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 @functools.cache
 def build_run():
-    """Build `run(pack, phases, combine, replicas, replica_count, shards, shard_count, stride)`: addresses, sizes."""
+    """Build `run(pack, phases, combine, replicas, pieces, ..., stride)`: addresses and sizes.
+
+    Packing and combining are called for each of the `pieces` of each of the `replica_count` replicas.
+    """
 
     @loop("run", parallel=True)
-    def run(pack, phases, combine, replicas, replica_count, shards, shard_count, stride):
-        if replica_count == 1:  # no team of threads for one piece of work
+    def run(pack, phases, combine, replicas, replica_count, pieces, shards, shard_count, stride):
+        if replica_count * pieces == 1:  # no team of threads for one piece of work
             call(pack, replicas, 0)
         else:
-            for r in prange(replica_count):
-                call(pack, replicas + r * stride, 0)
+            for i in prange(replica_count * pieces):
+                call(pack, replicas + i // pieces * stride, i % pieces)
         if shard_count == 1:
             call(phases, shards, 0)
         else:
             for k in prange(shard_count):
                 call(phases, shards + k * stride, 0)
-        if replica_count == 1:
+        if replica_count * pieces == 1:
             call(combine, replicas, 0)
         else:
-            for r in prange(replica_count):
-                call(combine, replicas + r * stride, 0)
+            for i in prange(replica_count * pieces):
+                call(combine, replicas + i // pieces * stride, i % pieces)
 
     return run
 

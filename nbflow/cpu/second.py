@@ -232,7 +232,9 @@ def build_weigh(dtype):
     record = job_dtype(dtype)
 
     @kernel(dtype)
-    def weigh(address, _):
+    def weigh(address, piece):
+        if piece > 0:
+            return
         job = view(address, (1,), record)[0]
         shards = view(job.shards, (job.shard_count,), record)
         count = dtype(0)
