@@ -219,6 +219,8 @@ def check(options: Options) -> None:
     """Refuse what would end in nonsense; the rest is refused by nbflow."""
     if REFERENCE not in options.variants:
         raise ValueError(f"variants lacks {REFERENCE}, which the others are held against. Add it.")
+    if not options.tasks:
+        raise ValueError("tasks is empty; expected one at least. Leave it out.")
     if not 2 <= options.seeds <= design.MOST_SEEDS:
         raise ValueError(f"seeds is {options.seeds}; expected 2 to {design.MOST_SEEDS:,}. Give 40.")
     if not (options.budget > 0 and math.isfinite(options.budget)):

@@ -18,9 +18,10 @@ Usage: python scripts/single_steps.py
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,6 +108,15 @@ class Escape(NamedTuple):
     until: list[int | None]
 
 
+@dataclass
+class Seen:
+    """What was seen so far, in the order of the run: Ctrl-C leaves the rest out."""
+
+    escapes: list[Escape] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+    whole: bool = False
+
+
 # Direction and length.
 
 
@@ -116,7 +126,7 @@ def train(options: Options, show: Show) -> tuple[nf.Network, dict[int, Any]]:
     net = nf.Network("tanh", task.n_in, options.hidden, task.n_out, loss=task.loss)
     kept: dict[int, Any] = {}
 
-    def look(run: nf.Run) -> None:
+    def keep(run: nf.Run) -> None:
         if run.updates in options.moments:
             kept[run.updates] = run.theta.copy()
         show("training", run.updates, last)
@@ -126,7 +136,7 @@ def train(options: Options, show: Show) -> tuple[nf.Network, dict[int, Any]]:
         flow=nf.Flow("squared", alpha=options.alpha, reduction="mean") if options.alpha else None,
         max_updates=last, record_every=int(np.gcd.reduce(options.moments)), evaluate_every=0,
     )  # fmt: skip
-    run = nf.train(net, nf.init(net, "smart_tanh", rng=options.seed), task, recipe, seed=options.seed, callbacks=[look])
+    run = nf.train(net, nf.init(net, "smart_tanh", rng=options.seed), task, recipe, seed=options.seed, callbacks=[keep])
     if run.interrupted:
         raise KeyboardInterrupt
     return net, kept
@@ -197,7 +207,7 @@ def stretched(net: nf.Network, theta: Any, factor: Any) -> Any:
     return found
 
 
-def escapes(options: Options, show: Show) -> list[Escape]:
+def escape(options: Options, show: Show, found: list[Escape]) -> None:
     """Start networks beyond the brink, and count their updates until a gradient is finite."""
     task = nf.load_task(TASK)
     net = nf.Network("tanh", task.n_in, options.hidden, task.n_out, loss=task.loss)
@@ -211,7 +221,6 @@ def escapes(options: Options, show: Show) -> list[Escape]:
     brink = brinks(net, theta, first)
     norms = np.linalg.norm(nf.unpack(net, theta).w_rec.reshape(options.replicas, -1), axis=1)
     wanted = [(depth, way) for depth in options.depths for way in WAYS]
-    found = []
     for done, (depth, way) in enumerate(wanted):
         show("out of overflow", done, len(wanted))
         policy, same = WAYS[way]
@@ -224,7 +233,6 @@ def escapes(options: Options, show: Show) -> list[Escape]:
         finite = np.array(run.history["nonfinite"], dtype=int).reshape(-1, options.replicas) == 0
         until = [int(np.argmax(column)) + 1 if column.any() else None for column in finite.T]
         found.append(Escape(depth, way, until))
-    return found
 
 
 # What is said of it.
@@ -282,12 +290,15 @@ def said(options: Options, one: Escape) -> str:
     return f"{len(out)} of {len(one.until)} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %), {median}"
 
 
-def report(options: Options, moments: Sequence[Moment], found: Sequence[Escape], console: Console) -> None:
+def report(options: Options, seen: Seen, console: Console) -> None:
     """Print the tables, write the JSON and draw the picture."""
-    console.print(steps_table(options, moments))
-    console.print(escapes_table(options, found))
+    moments, found = seen.moments, seen.escapes
+    if moments:
+        console.print(steps_table(options, moments))
+    if found:
+        console.print(escapes_table(options, found))
     document = {
-        "options": asdict(options), "machine": machine(),
+        "options": asdict(options), "machine": machine(), "interrupted": not seen.whole,
         "moments": [{"updates": m.updates, "error": m.error, "rules": {
             rule: {key: np.asarray(value).tolist() for key, value in steps._asdict().items()}
             for rule, steps in m.rules.items()}} for m in moments],
@@ -302,22 +313,49 @@ def report(options: Options, moments: Sequence[Moment], found: Sequence[Escape],
         console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
 
 
+def check(options: Options) -> None:
+    """Refuse what would end in nonsense; the rest is refused by nbflow."""
+    for name, example in (("moments", "100 1000"), ("depths", "0.1 1")):
+        values = getattr(options, name)
+        if not values or not all(value > 0 and math.isfinite(value) for value in values):
+            raise ValueError(f"{name} is {' '.join(map(str, values)) or 'empty'}; expected numbers above 0. "
+                             f"Give {example}, say.")  # fmt: skip
+    for name in ("length", "hidden", "batch_size", "minibatches", "replicas", "updates", "overflow_length"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; expected at least 1. Give a larger one.")
+    if not 0 < options.part < 1:
+        raise ValueError(f"part is {options.part:g}; expected a number above 0 and below 1. The default is 0.5.")
+    if not (options.alpha >= 0 and math.isfinite(options.alpha)):
+        raise ValueError(f"alpha is {options.alpha:g}; expected a number of at least 0. Give 0 for no Omega.")
+    for name in ("lr", "threshold"):
+        if not (getattr(options, name) > 0 and math.isfinite(getattr(options, name))):
+            raise ValueError(f"{name} is {getattr(options, name):g}; expected a number above 0. Leave it out.")
+
+
+def look(options: Options, console: Console, seen: Seen) -> None:
+    """Do both experiments; what is seen stays in `seen` whatever ends them."""
+    with progress(console) as show:
+        escape(options, show, seen.escapes)
+        net, kept = train(options, show)
+        for updates in options.moments:
+            seen.moments.append(look_at(options, net, kept[updates], updates, show))
+    seen.whole = True
+
+
 def run(options: Options, console: Console) -> int:
     """Train, look and report; return the exit code."""
     options = replace(options, moments=tuple(sorted(set(options.moments))), depths=tuple(sorted(set(options.depths))))
+    seen = Seen()
     try:
-        if not options.moments or options.moments[0] < 1:
-            raise ValueError(
-                "moments holds no update, or one below 1; expected numbers of updates. Give 100 1000, say."
-            )
-        with progress(console) as show:
-            found = escapes(options, show)
-            net, kept = train(options, show)
-            moments = [look_at(options, net, kept[updates], updates, show) for updates in options.moments]
+        check(options)
+        look(options, console, seen)
     except (TypeError, ValueError) as error:
         return refused(console, error)
-    report(options, moments, found, console)
-    return 0
+    except KeyboardInterrupt:
+        console.print("Stopped early: what was seen so far is kept.", style="bold yellow")
+    if seen.escapes or seen.moments:
+        report(options, seen, console)
+    return 0 if seen.whole else 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

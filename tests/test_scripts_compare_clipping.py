@@ -358,6 +358,7 @@ def test_without_a_file_of_piano_rolls_that_task_is_left_out_and_said_to_be(
     ("arguments", "words"),
     [
         (["--variants", "none"], "variants lacks norm"),
+        (["--tasks"], "tasks is empty; expected one"),
         (["--seeds", "1"], "seeds is 1; expected 2 to"),
         (["--budget", "0"], "budget is 0; expected a number above 0"),
         (["--tasks", "music", "--data", "nowhere.json"], "nowhere.json"),

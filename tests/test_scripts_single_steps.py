@@ -78,7 +78,53 @@ def test_a_network_far_beyond_the_brink_is_not_said_to_be_out(script: Any) -> No
     assert math.isclose(options.threshold, 1.0)
 
 
-def test_nonsense_is_refused_in_one_line(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script.main([*TINY, "--moments", "0", "--out", str(tmp_path)]) == 2
-    assert "moments holds no update" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--moments", "0"], "moments is 0; expected numbers above 0"),
+        (["--moments"], "moments is empty"),
+        (["--depths"], "depths is empty"),
+        (["--depths", "-1", "0.5"], "depths is -1.0 0.5"),
+        (["--depths", "nan"], "depths is nan"),
+        (["--minibatches", "0"], "minibatches is 0; expected at least 1"),
+        (["--replicas", "0"], "replicas is 0"),
+        (["--updates", "0"], "updates is 0"),
+        (["--part", "2"], "part is 2; expected a number above 0 and below 1"),
+        (["--threshold", "inf"], "threshold is inf"),
+        (["--lr", "0"], "lr is 0"),
+        (["--alpha", "-1"], "alpha"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line_before_anything_runs(
+    script: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.setattr(script, "brinks", lambda *_: pytest.fail("it runs"))
+    assert script.main([*TINY, *arguments, "--out", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_keeps_what_was_seen(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for part, seen in (("train", {"escapes": 6, "moments": 0}), ("look_at", {"escapes": 6, "moments": 0})):
+        with monkeypatch.context() as patch:
+            patch.setattr(script, part, interrupt)
+            assert script.main([*TINY, "--out", str(tmp_path)]) == 130
+        assert "Stopped early" in capsys.readouterr().out
+        found = json.loads((tmp_path / "single_steps.json").read_text())
+        assert {name: len(found[name]) for name in seen} == seen
+        assert found["interrupted"]
+        assert (tmp_path / "single_steps.png").stat().st_size > 10_000
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "escape", interrupt)
+        assert script.main([*TINY, "--out", str(tmp_path / "none")]) == 130
+    assert not (tmp_path / "none").exists()
