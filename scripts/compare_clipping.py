@@ -71,8 +71,9 @@ class Options:
     """A file of piano rolls, as scripts/music.py takes them; without it that task is left out."""
     tasks: tuple[TaskName, ...] = design.TASKS
     """Which tasks."""
-    variants: tuple[VariantName, ...] = tuple(VARIANTS)
-    """Which ways of clipping; norm is what the others are held against."""
+    variants: tuple[VariantName, ...] = design.DEFAULT
+    """Which ways of clipping; norm is what the others are held against. random_rare is a random step at thresholds that
+    few gradients pass."""
     seeds: int = 40
     """Fresh runs of every way and task; more than are there are added to them."""
     budget: float = 1.0

@@ -29,6 +29,8 @@ LRS, LEAST_LR = (0.05, 0.17, 0.6, 2.0), 0.01
 # Thresholds are these quantiles, over unclipped updates, of what the variant measures (`measures`), and a part of the
 # lowest: what explodes need not be what is largest, as with the ratios of units, and must be within reach as well.
 LEVELS, LOWER = (0.1, 0.5, 0.9), 0.1
+# The same for thresholds that few gradients pass, or none: higher quantiles, and a multiple of the greatest.
+RARE_LEVELS, UPPER = (0.95, 0.99, 1.0), 10.0
 # Unclipped training that is looked at for the quantiles: its learning rate, its updates, and the grain.
 LOOK_LR, LOOK_UPDATES, LOOK_EVERY = 0.1, 1_000, 10
 # Seeds are numbers of replicas. Fresh ones count from 0; these are never among them.
@@ -144,6 +146,10 @@ VARIANTS = {
                           lambda v: {"clip_microbatch": (MICROBATCH, v), "clip": nf.Clip("norm", math.inf, BAD)}),
 }  # fmt: skip
 REFERENCE = "norm"
+# The thirteen that are compared unless others are named, and one that came after them: its gradients are clipped by
+# nothing but catastrophes.
+DEFAULT = tuple(VARIANTS)
+VARIANTS["random_rare"] = Variant("random step, rarely", "norm_rare", _of_gradient("random"))
 
 
 # What a variant measures.
@@ -233,7 +239,10 @@ def thresholds(looks: Iterable[dict[str, list[float]]]) -> dict[str, list[float]
         for name, values in seen.items():
             joined.setdefault(name, []).extend(v for v in values if v is not None and math.isfinite(v))
     quantiles = {name: np.quantile(values, LEVELS) for name, values in joined.items()}
-    return {name: [float(f"{v:.4g}") for v in (LOWER * q[0], *q)] for name, q in quantiles.items()}
+    found = {name: [LOWER * q[0], *q] for name, q in quantiles.items()}
+    rare = np.quantile(joined["norm"], RARE_LEVELS)
+    found["norm_rare"] = [*rare, UPPER * rare[-1]]
+    return {name: [float(f"{v:.4g}") for v in values] for name, values in found.items()}
 
 
 # What is tuned.
