@@ -233,7 +233,8 @@ class Task(Sampler):
         if self.classes:
             right = y.argmax(axis=-1) == batch.targets
         else:
-            right = ((y - batch.targets) ** 2).sum(axis=-1) <= self.tolerance
+            with np.errstate(over="ignore", invalid="ignore"):  # an error of Inf or NaN is one
+                right = ((y - batch.targets) ** 2).sum(axis=-1) <= self.tolerance
         right &= np.isfinite(y).all(axis=-1)
         return (~right & (batch.weights != 0)).any(axis=-2)
 

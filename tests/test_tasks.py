@@ -369,6 +369,8 @@ def test_the_right_answer_is_right_and_any_other_is_wrong(task):
     y = right.copy()
     y[0, :, 2] = np.roll(y[0, :, 2], 1, axis=-1) if task.classes else y[0, :, 2] + 0.21
     assert task.wrong(y, batch)[0].tolist() == [False, False, True, False, False, False]
+    for bad in (1e200, np.inf):  # without a warning
+        assert task.wrong(np.full_like(right, bad), batch).all() or task.classes
 
 
 def test_a_sum_is_wrong_if_its_squared_error_is_above_its_tolerance():
