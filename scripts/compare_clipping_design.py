@@ -26,6 +26,8 @@ LOOKS = 50
 # The learning rates of a variant with a threshold. One without gets as many settings from its learning rate alone, and
 # smaller ones, since nothing else makes its steps shorter.
 LRS, LEAST_LR = (0.05, 0.17, 0.6, 2.0), 0.01
+# Of one whose threshold shortens next to nothing: a step lower.
+LOW_LRS = (0.015, *LRS[:-1])
 # Thresholds are these quantiles, over unclipped updates, of what the variant measures (`measures`), and a part of the
 # lowest: what explodes need not be what is largest, as with the ratios of units, and must be within reach as well.
 LEVELS, LOWER = (0.1, 0.5, 0.9), 0.1
@@ -106,12 +108,15 @@ class Variant:
         Returns what stands in the recipe.
     scales : bool
         Whether the threshold only multiplies the learning rate: then it is the median, and the rate is tuned finely.
+    lrs : tuple of float
+        The learning rates to try, for a variant with a threshold.
     """
 
     title: str
     measure: str
     fields: Callable[[float], dict[str, Any]]
     scales: bool = False
+    lrs: tuple[float, ...] = LRS
 
 
 # A gradient that is not finite is left out by every variant, the one without clipping too: only the clip differs.
@@ -149,7 +154,7 @@ REFERENCE = "norm"
 # The thirteen that are compared unless others are named, and one that came after them: its gradients are clipped by
 # nothing but catastrophes.
 DEFAULT = tuple(VARIANTS)
-VARIANTS["random_rare"] = Variant("random step, rarely", "norm_rare", _of_gradient("random"))
+VARIANTS["random_rare"] = Variant("random step, rarely", "norm_rare", _of_gradient("random"), lrs=LOW_LRS)
 
 
 # What a variant measures.
@@ -251,7 +256,7 @@ def thresholds(looks: Iterable[dict[str, list[float]]]) -> dict[str, list[float]
 def settings(variant: Variant, found: dict[str, list[float]]) -> list[tuple[float, float]]:
     """Return learning rates and thresholds to try: as many for every variant."""
     if variant.measure and not variant.scales:
-        return list(itertools.product(LRS, found[variant.measure]))
+        return list(itertools.product(variant.lrs, found[variant.measure]))
     fine = np.geomspace(LEAST_LR, LRS[-1], len(LRS) * (len(LEVELS) + 1))
     threshold = found[variant.measure][1 + len(LEVELS) // 2] if variant.measure else math.inf
     return [(float(f"{lr:.3g}"), threshold) for lr in fine]
@@ -260,7 +265,7 @@ def settings(variant: Variant, found: dict[str, list[float]]) -> list[tuple[floa
 def at_an_end(variant: Variant, lr: float) -> bool:
     """Tell whether a learning rate is the smallest or the largest that was tried."""
     fine = not variant.measure or variant.scales
-    return lr in (LEAST_LR if fine else LRS[0], LRS[-1])
+    return lr in ((LEAST_LR, LRS[-1]) if fine else (variant.lrs[0], variant.lrs[-1]))
 
 
 def experiment(plan: Plan, variant: Variant, lr: float, threshold: float, *, budget: float, hidden: int,

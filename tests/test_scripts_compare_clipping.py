@@ -67,7 +67,7 @@ def test_tuning_gives_every_variant_as_many_settings(script: Any) -> None:
     found = {variant.measure: [0.01, 0.1, 0.2, 0.3] for variant in design.VARIANTS.values() if variant.measure}
     every = {name: design.settings(variant, found) for name, variant in design.VARIANTS.items()}
     assert {len(set(settings)) for settings in every.values()} == {16}
-    assert {max(settings)[0] for settings in every.values()} == {design.LRS[-1]}
+    assert {max(settings)[0] for name, settings in every.items() if name != "random_rare"} == {design.LRS[-1]}
     assert {v for _, v in every["none"]} == {math.inf}
     assert {v for _, v in every["normalize"]} == {0.2}
     assert {v for _, v in every["value"]} == {0.01, 0.1, 0.2, 0.3}
