@@ -14,21 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripted import SCRIPTS, assert_help, load
 
 import nbflow as nf
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--seeds", "2", "--shortest", "10", "--stages", "10", "12", "--lengths", "10", "30", "--size", "300",
         "--hidden", "20", "--budget", "0.0008"]  # fmt: skip
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import generalization
+    generalization = load(monkeypatch, "generalization")
 
     monkeypatch.setattr(generalization, "EVALUATE_EVERY", 100)
     monkeypatch.setattr(generalization, "RECORD_EVERY", 50)
@@ -61,10 +57,7 @@ class Cut:
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / "generalization.py", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for words in ("Pascanu", "--budget", "units of 500,000", "--stages 200`", "Ctrl-C"):
-        assert words in done.stdout
+    assert_help("generalization.py", "Pascanu", "--budget", "units of 500,000", "--stages 200`", "Ctrl-C")
 
 
 def test_a_run_writes_store_table_picture_and_every_error(

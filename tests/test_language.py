@@ -16,23 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripted import SCRIPTS, assert_help, fixture_of
 
 import nbflow as nf
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--hidden", "12", "--length", "8", "--batch-size", "3", "--budget", "0.0016", "--lrs", "0.001", "0.01",
         "--seeds", "2"]  # fmt: skip
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import language
-
-    return language
+script = fixture_of("language")
 
 
 @pytest.fixture
@@ -64,10 +55,7 @@ class Cut:
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / "language.py", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for words in ("LSTM", "--text", "--budget", "units of 25,000", "Adam", "Bits per character", "Ctrl-C"):
-        assert words in done.stdout
+    assert_help("language.py", "LSTM", "--text", "--budget", "units of 25,000", "Adam", "Bits per character", "Ctrl-C")
 
 
 @pytest.mark.parametrize("characters", [11, 27, 65, 100, 256])

@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scripted import assert_help, fixture_of, read, write_tunes
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--length", "10", "--hidden", "6", "--batch-size", "4", "--group", "2", "--early", "5", "--late", "15",
         "--minibatches", "10", "--resamples", "20", "--part", "0.9", "--roll-hidden", "5", "--roll-updates", "3",
         "--roll-batch-size", "2"]  # fmt: skip
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import clip_bias
-
-    return clip_bias
+script = fixture_of("clip_bias")
 
 
 @pytest.fixture
 def tunes(tmp_path: Path) -> Path:
-    """Give a file of short pieces."""
-    rng = np.random.default_rng(0)
-    parts = {
-        name: [[rng.choice(np.arange(40, 80), 3, replace=False).tolist() for _ in range(frames)] for frames in lengths]
-        for name, lengths in {"train": (7, 5, 4, 4, 3), "valid": (6,), "test": (3,)}.items()
-    }
-    path = tmp_path / "short.json"
-    path.write_text(json.dumps(parts))
-    return path
-
-
-def read(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
+    return write_tunes(tmp_path / "short.json")
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / "clip_bias.py", "--help"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    for words in ("Usage:", "--data", "--minibatches", "mean norm after clipping over mean norm before"):
-        assert words in done.stdout
+    assert_help("clip_bias.py", "Usage:", "--data", "--minibatches", "mean norm after clipping over mean norm before")
 
 
 def test_a_run_writes_numbers_and_two_pictures(

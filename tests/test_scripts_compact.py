@@ -6,18 +6,14 @@ import json
 import lzma
 import math
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import SCRIPTS, assert_help, fixture_of
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
+from nbflow.store import Store
 
-from nbflow.store import Store  # noqa: E402
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 ROOT = SCRIPTS.parent
 ROWS = [
     {"key": f"r{9 - k}", "code": "old" if k < 2 else "new", "loss": math.inf if k == 3 else k / 7,
@@ -25,13 +21,7 @@ ROWS = [
     for k in range(9)
 ]  # fmt: skip
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import compact
-
-    return compact
+script = fixture_of("compact")
 
 
 @pytest.fixture
@@ -111,7 +101,5 @@ def test_git_keeps_compact_copies_and_nothing_else_of_what_scripts_write() -> No
     assert {f"results/{name}" for name in names} - set(ignored) == {"results/a.jsonl.xz", "results/README.md"}
 
 
-def test_help_teaches(script: Any) -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / "compact.py", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "pandas.read_json" in done.stdout
+def test_help_teaches() -> None:
+    assert_help("compact.py", "pandas.read_json")

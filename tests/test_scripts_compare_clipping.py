@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripted import assert_help, load, write_tunes
 
 import nbflow as nf
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--budget", "0.0001", "--hidden", "5", "--evaluate-size", "10", "--seeds", "2"]
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give the script with few looks and seeds, and threads in place of processes."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import compare_clipping as found
+    found = load(monkeypatch, "compare_clipping")
 
     for name, value in {
         "LOOKS": 2,
@@ -44,15 +38,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def tunes(tmp_path: Path) -> Path:
-    """Give a file of short pieces."""
-    rng = np.random.default_rng(0)
-    parts = {
-        name: [[rng.choice(np.arange(40, 80), 3, replace=False).tolist() for _ in range(frames)] for frames in lengths]
-        for name, lengths in {"train": (7, 5, 4, 4, 3), "valid": (6,), "test": (3,)}.items()
-    }
-    path = tmp_path / "short.json"
-    path.write_text(json.dumps(parts))
-    return path
+    return write_tunes(tmp_path / "short.json")
 
 
 def rows_of(path: Path) -> list[Any]:
@@ -281,10 +267,7 @@ def test_p_values_are_adjusted_for_all_variants_of_a_task(script: Any) -> None:
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / "compare_clipping.py", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for words in ("EQUIVALENT", "two one-sided", "--budget", "--workers", "go on where"):
-        assert words in done.stdout
+    assert_help("compare_clipping.py", "EQUIVALENT", "two one-sided", "--budget", "--workers", "go on where")
 
 
 def test_every_variant_is_tuned_compared_written_and_never_trained_twice(

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scripted import assert_help, fixture_of, read
 
 import nbflow as nf
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--length", "12", "--replicas", "2", "--hidden", "6", "--batch-size", "4", "--updates", "100", "--moments", "0",
         "50", "100", "--comparisons", "0", "100", "--sequences", "5", "--few", "2", "--orbit", "20", "--k", "3",
         "--batches", "1", "--rounds", "10"]  # fmt: skip
 PICTURES = ["flow_derivatives.png", "flow_gains.png", "flow_lags.png", "flow_spectra.png"]
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import flow
-
-    return flow
-
-
-@pytest.fixture
-def measures(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import flow_measures
-
-    return flow_measures
-
-
-def read(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
+script = fixture_of("flow")
+measures = fixture_of("flow_measures")
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / "flow.py", "--help"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    for words in ("Usage:", "--methods", "--comparisons", "How Omega counts a gain r that is not 1"):
-        assert words in done.stdout
+    assert_help("flow.py", "Usage:", "--methods", "--comparisons", "How Omega counts a gain r that is not 1")
 
 
 def test_a_run_with_every_method_writes_numbers_and_four_pictures(

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from scripted import assert_help, fixture_of
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--length", "10", "--hidden", "4", "--batch-size", "2", "--seconds", "0.01", "--replicas", "1", "3",
         "--sizes", "10", "2", "3"]  # fmt: skip
 
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import gpu_population
-
-    return gpu_population
+script = fixture_of("gpu_population")
 
 
 @pytest.fixture
@@ -36,12 +24,7 @@ def no_gpu(monkeypatch):
 
 
 def test_help_teaches_every_option():
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / "gpu_population.py", "--help"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    for words in ("Usage:", "--replicas", "Whether to measure PyTorch"):
-        assert words in done.stdout
+    assert_help("gpu_population.py", "Usage:", "--replicas", "Whether to measure PyTorch")
 
 
 @pytest.mark.usefixtures("no_gpu")

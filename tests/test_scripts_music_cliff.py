@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +11,21 @@ import numpy as np
 import pytest
 import scipy.io
 from numpy.typing import NDArray
+from scripted import assert_help, fixture_of, read, write_tunes
 
 import nbflow as nf
 from nbflow.data import read_piano_rolls
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--hidden", "6", "--batch-size", "2", "--length", "5", "--max-epochs", "3"]
 PIECES = {"train": (7, 5, 4), "valid": (6, 3), "test": (3, 8, 4)}
 
-
-@pytest.fixture
-def music(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import music
-
-    return music
-
-
-@pytest.fixture
-def cliff(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import cliff
-
-    return cliff
+music = fixture_of("music")
+cliff = fixture_of("cliff")
 
 
 @pytest.fixture
 def tunes(tmp_path: Path) -> Path:
-    """Give a file of short pieces."""
-    rng = np.random.default_rng(0)
-    parts = {
-        name: [[rng.choice(np.arange(40, 80), 3, replace=False).tolist() for _ in range(frames)] for frames in lengths]
-        for name, lengths in PIECES.items()
-    }
-    path = tmp_path / "jsb-short.json"
-    path.write_text(json.dumps(parts))
-    return path
-
-
-def read(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
+    return write_tunes(tmp_path / "jsb-short.json", PIECES)
 
 
 def training(music: Any, tunes: Path, **options: Any) -> Any:
@@ -75,10 +41,7 @@ def training(music: Any, tunes: Path, **options: Any) -> Any:
     ],
 )
 def test_help_teaches_every_option(name: str, words: tuple[str, ...]) -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / name, "--help"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    for word in words:
-        assert word in done.stdout
+    assert_help(name, *words)
 
 
 # ---- music ----

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scripted import assert_help, fixture_of, read
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--hidden", "8", "--batch-size", "4", "--replicas", "2", "--updates", "40"]
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import nonfinite
-
-    return nonfinite
-
-
-def read(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
+script = fixture_of("nonfinite")
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / "nonfinite.py", "--help"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    for words in ("Usage:", "--policies", "--scenarios", "Ways into overflow"):
-        assert words in done.stdout
+    assert_help("nonfinite.py", "Usage:", "--policies", "--scenarios", "Ways into overflow")
 
 
 def test_after_one_bad_minibatch_all_go_on_but_keep_and_raise(

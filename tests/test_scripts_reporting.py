@@ -8,19 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripted import fixture_of
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-@pytest.fixture
-def reporting(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import reporting
-
-    return reporting
+reporting = fixture_of("reporting")
 
 
 def test_files_appear_whole_or_not_at_all(reporting: Any, tmp_path: Path) -> None:

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scripted import assert_help, fixture_of
 
 import nbflow as nf
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--moments", "5", "15", "--length", "10", "--hidden", "40", "--batch-size", "4", "--minibatches", "8",
         "--depths", "0.01", "30", "--replicas", "2", "--updates", "12"]  # fmt: skip
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import single_steps
-
-    return single_steps
+script = fixture_of("single_steps")
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / "single_steps.py", "--help"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    for words in ("Usage:", "--depths", "--minibatches", "How far every rule shortens the gradients"):
-        assert words in done.stdout
+    assert_help("single_steps.py", "Usage:", "--depths", "--minibatches", "How far every rule shortens the gradients")
 
 
 def test_a_joint_scale_keeps_the_direction_and_values_still_descend(

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import assert_help, load
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--lengths", "10", "12", "--inits", "sigmoid", "smart_tanh", "--seeds", "2", "--hidden", "6",
         "--batch-size", "3", "--budget", "0.004", "--evaluate-size", "20"]  # fmt: skip
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import success_rate
+    success_rate = load(monkeypatch, "success_rate")
 
     with ThreadPoolExecutor(1) as executor:
         monkeypatch.setattr(success_rate, "executor_of", lambda options: executor)
@@ -30,10 +24,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_help_teaches_every_option() -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / "success_rate.py", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for words in ("figure 7 of Pascanu", "--budget", "units of 5,000", "dask://HOST:PORT"):
-        assert words in done.stdout
+    assert_help("success_rate.py", "figure 7 of Pascanu", "--budget", "units of 5,000", "dask://HOST:PORT")
 
 
 def test_a_sweep_writes_store_table_picture_and_every_rate(
@@ -105,8 +96,7 @@ def test_a_setting_that_makes_no_sense_is_one_clear_line_or_a_recorded_failure(
 
 def test_an_executor_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
                                              tmp_path: Path) -> None:  # fmt: skip
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import success_rate
+    success_rate = load(monkeypatch, "success_rate")
 
     assert success_rate.main([*TINY, "--executor", "slurm", "--out", str(tmp_path)]) == 2
     assert "executor is 'slurm'; expected local or dask://HOST:PORT" in capsys.readouterr().out

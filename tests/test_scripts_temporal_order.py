@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import assert_help, fixture_of, read
 
-for needed in ("matplotlib", "rich", "tyro"):
-    pytest.importorskip(needed)
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
 TINY = ["--length", "10", "--replicas", "2", "--hidden", "8", "--batch-size", "4", "--updates", "20",
         "--record-every", "5", "--evaluate-every", "10", "--evaluate-size", "50"]  # fmt: skip
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import temporal_order
-
-    return temporal_order
+script = fixture_of("temporal_order")
 
 
 @pytest.fixture
@@ -34,19 +22,9 @@ def demo(script: Any) -> Any:
     return demo
 
 
-def read(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
-
-
 @pytest.mark.parametrize("name", ["temporal_order.py", "demo.py"])
 def test_help_teaches_every_option(name: str) -> None:
-    done = subprocess.run([sys.executable, SCRIPTS / name, "--help"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    for words in ("Usage:", "--length", "--threshold", "Decides first weights and sequences"):
-        assert words in done.stdout
+    assert_help(name, "Usage:", "--length", "--threshold", "Decides first weights and sequences")
 
 
 def test_a_run_writes_table_picture_and_every_setting(
