@@ -11,6 +11,8 @@ For every task:
    examples, of groups, of back-propagated vectors, their entries, ratios of units. Of those that look at many things,
    it is the value above which lies half of the sum of squares. The thresholds to try are the 10, 50 and 90 % quantiles,
    which would clip the whole or the larger half in 90, 50 and 10 % of the unclipped updates, and a tenth of the lowest.
+   (A fourteenth way, random_rare, is a random step at the 95, 99 and 100 % quantiles of the joint norm, and at ten
+   times the last, with learning rates a step lower. It runs if it is named.)
 2. Tuning. Four learning rates times four thresholds times three seeds of their own: 48 runs for every way. One without
    a threshold to tune (none, normalize) gets sixteen learning rates. The best has most runs solved, then the least mean
    of updates until solved, unsolved ones counting as the budget; for music the least loss on the validation pieces.
@@ -293,7 +295,8 @@ def document(options: Options, studies: Sequence[Study], code: str) -> dict[str,
     found = {
         "options": asdict(options) | {"data": None if options.data is None else options.data.name}, "code": code,
         "margins": margins, "lrs": design.LRS, "least_lr": design.LEAST_LR, "levels": design.LEVELS,
-        "lower": design.LOWER, "machine": machine(), "tasks": tasks,
+        "lower": design.LOWER, "rare_levels": design.RARE_LEVELS, "upper": design.UPPER, "low_lrs": design.LOW_LRS,
+        "machine": machine(), "tasks": tasks,
     }  # fmt: skip
     return {key: plain(value) for key, value in found.items()}
 

@@ -151,8 +151,8 @@ VARIANTS = {
                           lambda v: {"clip_microbatch": (MICROBATCH, v), "clip": nf.Clip("norm", math.inf, BAD)}),
 }  # fmt: skip
 REFERENCE = "norm"
-# The thirteen that are compared unless others are named, and one that came after them: its gradients are clipped by
-# nothing but catastrophes.
+# The thirteen that are compared unless others are named, and one that came after them, which replaces few gradients or
+# none.
 DEFAULT = tuple(VARIANTS)
 VARIANTS["random_rare"] = Variant("random step, rarely", "norm_rare", _of_gradient("random"), lrs=LOW_LRS)
 

@@ -291,8 +291,9 @@ def said(options: Options, one: Escape) -> str:
 
 
 def report(options: Options, seen: Seen, console: Console) -> None:
-    """Print the tables, write the JSON and draw the picture."""
+    """Print the tables, write the JSON and draw the picture; of a run that was stopped, under a name of their own."""
     moments, found = seen.moments, seen.escapes
+    name = options.name if seen.whole else f"{options.name}.interrupted"
     if moments:
         console.print(steps_table(options, moments))
     if found:
@@ -306,8 +307,8 @@ def report(options: Options, seen: Seen, console: Console) -> None:
     }  # fmt: skip
     text = json.dumps(plain(document), allow_nan=False)
     files = {
-        "numbers": write(options.out / f"{options.name}.json", text),
-        "picture": plot.save(pictures.draw(options, moments, found), options.out / f"{options.name}.png"),
+        "numbers": write(options.out / f"{name}.json", text),
+        "picture": plot.save(pictures.draw(options, moments, found), options.out / f"{name}.png"),
     }
     for what, file in files.items():
         console.print(f"{what}: {file}", soft_wrap=True, highlight=False)

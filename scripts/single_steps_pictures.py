@@ -22,27 +22,39 @@ def draw(options: Any, moments: Sequence[Any], escapes: Sequence[Any]) -> Any:
         layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / HEIGHT), w_pad=0.15, h_pad=0.08)
         found = Figure(figsize=(WIDTH, HEIGHT), dpi=120, layout=layout)
         found.text(0.01, 1 - 0.1 / HEIGHT, "What a single clipped step does", fontsize=15, fontweight="bold", va="top")
-        words = (
-            f"Left and middle: {options.minibatches} minibatches after {', '.join(f'{m.updates:,}' for m in moments)} "
-            f"updates of a network that learns temporal order, thresholds that leave {100 * options.part:g} % of the "
-            f"mean norm.\nRight: {options.replicas} networks at each depth; lines: 95 % Wilson intervals, as in the "
-            f"middle."
+        words = []
+        if moments:
+            words.append(
+                f"Left and middle: {options.minibatches} minibatches after "
+                f"{', '.join(f'{m.updates:,}' for m in moments)} updates of a network that learns temporal order, "
+                f"thresholds that leave {100 * options.part:g} % of the mean norm."
+            )
+        if escapes:
+            words.append(f"Right: {options.replicas} networks at each depth.")
+        words.append("Lines in the middle and on the right: 95 % Wilson intervals.")
+        found.text(
+            0.01,
+            1 - 0.42 / HEIGHT,
+            "\n".join([words[0], " ".join(words[1:])]),
+            fontsize=10,
+            color=plot.FAINT,
+            va="top",
+            linespacing=1.4,
         )
-        found.text(0.01, 1 - 0.42 / HEIGHT, words, fontsize=10, color=plot.FAINT, va="top", linespacing=1.4)
         first, second, third = found.subplots(1, 3, width_ratios=(1.1, 1.1, 1))
-        for axes in found.axes:
-            axes.set_axis_off()  # what Ctrl-C has left out stays empty
         if moments:
             _cosines(first, moments)
             _descent(second, moments)
         if escapes:
             _escapes(third, options, escapes)
+        for axes in found.axes:
+            if not axes.has_data():  # Ctrl-C came before
+                axes.set_axis_off()
     return found
 
 
 def _cosines(axes: Any, moments: Sequence[Any]) -> None:
     """Draw the cosines of every rule: the middle 90 %, the median, the least and the greatest."""
-    axes.set_axis_on()
     for k, rule in enumerate(moments[0].rules):
         values = np.concatenate([m.rules[rule].cosine for m in moments])
         low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
@@ -56,7 +68,6 @@ def _cosines(axes: Any, moments: Sequence[Any]) -> None:
 
 def _descent(axes: Any, moments: Sequence[Any]) -> None:
     """Draw how often a step lowers the loss, with intervals."""
-    axes.set_axis_on()
     for k, rule in enumerate(moments[0].rules):
         values = np.concatenate([m.rules[rule].descends for m in moments])
         rate = statistics.success_rate(int(values.sum()), len(values))
@@ -76,7 +87,6 @@ def _rules(axes: Any, rules: list[str]) -> None:
 
 def _escapes(axes: Any, options: Any, escapes: Sequence[Any]) -> None:
     """Draw how many networks had a finite gradient in time, by depth."""
-    axes.set_axis_on()
     ways = list(dict.fromkeys(one.way for one in escapes))
     for k, way in enumerate(ways):
         seen = [one for one in escapes if one.way == way]

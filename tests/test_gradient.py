@@ -78,11 +78,12 @@ def test_gradient_is_the_references_where_rows_of_the_tape_collide_in_a_cache(ce
         assert_close(found.d_theta, groups[-1].d_theta, within("float64", 37, case.terms))
 
 
-@pytest.mark.parametrize("cell, B", [("tanh", 33), ("gru", 17)])
+@pytest.mark.parametrize("cell, B", [("tanh", 32), ("gru", 30)])
 def test_gradient_is_the_references_for_wide_networks(cell, B):
     """Whose shards are larger, and whose packing and summing are cut into pieces."""
     case = make_case(cell, "softmax", "dense", "last", T=3, B=B, N=5, H=520, M=3, dtype="float64")
-    assert shard_rows(case.net, B) == {33: [9, 8, 8, 8], 17: [9, 8]}[B]
+    assert shard_rows(case.net, B) == [B // 2] * 2
+    assert len(shard_rows(nf.Network(cell, 5, 200, 3, dtype="float64"), B)) == 4
     assert case.net.size > 2 * PIECE
     assert_gradient(case, within("float64", 3, case.terms))
 

@@ -93,22 +93,50 @@ def test_nonsense_is_refused_in_one_line_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interruption_keeps_what_was_seen(
-    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("part", "calls", "moments"), [("train", 0, 0), ("look_at", 0, 0), ("look_at", 1, 1)])
+def test_an_interruption_keeps_what_was_seen_and_what_was_there(
+    script: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    calls: int,
+    moments: int,
+) -> None:
+    (tmp_path / "single_steps.json").write_text("{}")
+    real, seen = getattr(script, part), []
+
+    def interrupt(*arguments: Any) -> Any:
+        if len(seen) == calls:
+            raise KeyboardInterrupt
+        seen.append(real(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(script, part, interrupt)
+    assert script.main([*TINY, "--out", str(tmp_path)]) == 130
+    assert "Stopped early" in capsys.readouterr().out
+    found = json.loads((tmp_path / "single_steps.interrupted.json").read_text())
+    assert found["interrupted"]
+    assert (len(found["escapes"]), len(found["moments"])) == (6, moments)
+    assert (tmp_path / "single_steps.interrupted.png").stat().st_size > 10_000
+    assert (tmp_path / "single_steps.json").read_text() == "{}"
+
+
+def test_an_interruption_before_anything_was_seen_writes_nothing(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    for part, seen in (("train", {"escapes": 6, "moments": 0}), ("look_at", {"escapes": 6, "moments": 0})):
-        with monkeypatch.context() as patch:
-            patch.setattr(script, part, interrupt)
-            assert script.main([*TINY, "--out", str(tmp_path)]) == 130
-        assert "Stopped early" in capsys.readouterr().out
-        found = json.loads((tmp_path / "single_steps.json").read_text())
-        assert {name: len(found[name]) for name in seen} == seen
-        assert found["interrupted"]
-        assert (tmp_path / "single_steps.png").stat().st_size > 10_000
-    with monkeypatch.context() as patch:
-        patch.setattr(script, "escape", interrupt)
-        assert script.main([*TINY, "--out", str(tmp_path / "none")]) == 130
+    monkeypatch.setattr(script, "escape", interrupt)
+    assert script.main([*TINY, "--out", str(tmp_path / "none")]) == 130
     assert not (tmp_path / "none").exists()
+
+
+def test_the_picture_of_an_interrupted_run_says_nothing_of_what_it_lacks(script: Any) -> None:
+    escapes = [script.Escape(1.0, way, [3, None]) for way in script.WAYS]
+    found = script.pictures.draw(script.Options(), [], escapes)
+    said = " ".join(text.get_text() for text in found.texts)
+    assert "networks at each depth" in said
+    assert "minibatches" not in said
+    assert [axes.axison for axes in found.axes] == [False, False, True]

@@ -1,6 +1,7 @@
 """What is done once for a replica: its weights are packed before its shards run, its gradient is summed after.
 
-Both are cut into the replica's `pieces`, which cores share: each piece takes its portion of the rows of every block.
+Both are cut into the replica's `pieces`, which cores share: each takes its portion of the rows of every block, and the
+first what has no rows.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call, view
 
 # A thread of GNU OpenMP that waits for work spins, by default almost for ever: beside four busy processes on two cores
-# an update at (50,20,6,50) takes 11.9 ms, where 0.6 will do. So it may spin for about as long as Python takes between
-# two updates, and sleeps then, for waking it up takes longer than Python. Medians on an EPYC (Zen 5), in ms:
+# an update at (50,20,6,50) takes 11.9 ms, where 0.6 will do. Waking it takes longer than what Python does between two
+# updates, so it spins for about as long as that, then sleeps. Medians on two cores of an EPYC (Zen 5), in ms:
 #
 #     GOMP_SPINCOUNT                               1000    2000    3000    5000
 #     nf.gradient, nf.clip and a step             0.121   0.097   0.096   0.095
 #     the same with a batch sampled each time     0.161   0.161   0.137   0.136
-#     two such processes at once                   0.21    0.26    0.30
+#     two of the first at once                     0.21    0.26    0.30       -
 #     beside four busy processes                   0.49    0.60    0.60    0.94
 #
 # Read when the threads start; the user's own choice comes first.
@@ -34,9 +34,9 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 @functools.cache
 def build_run():
-    """Build `run(pack, phases, combine, replicas, pieces, ..., stride)`: addresses and sizes.
+    """Build `run`, which takes addresses and sizes.
 
-    Packing and combining are called for each of the `pieces` of each of the `replica_count` replicas.
+    Packing and combining are called for each of the `pieces` of each replica, the phases for each shard.
     """
 
     @loop("run", parallel=True)

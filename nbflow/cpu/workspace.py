@@ -21,13 +21,14 @@ from nbflow.records import Floats, Flow
 
 ALIGNMENT = 64
 
-# Weights of so many bytes are read anew from the third-level cache by every shard at every step: shards of more rows do
-# it less often. (A whole update at (100, 128, 100, 1024), tanh, float32, two cores of an EPYC, Zen 5: 0.97 of the time
-# with 16 rows, 0.96 with 32, which leave half as many cores something to do.)
+# Weights of more bytes than these are read anew from the third-level cache by every shard at every step: shards of more
+# rows do it less often, and there are fewer of them for many cores to share. (A whole update at (100, 128, 100, 1024),
+# tanh, float32, two cores of an EPYC, Zen 5: 0.97 of the time with 8 shards of 16 rows instead of 12 of 11, 0.96 with
+# 4 of 32. From 12 cores on 8 shards will take longer than 12 did. At H = 512, 1 MiB, 16 rows take 0.98: left as it is.)
 WIDE = 2**21
 WIDE_ROWS = 16
 
-# Parameters of a piece of packing and of summing: some ten times the work that a team of threads costs to start.
+# Parameters of a piece of packing and of summing. (Packing so many takes 70 us there, starting an awake team 1.3 us.)
 PIECE = 65536
 
 
@@ -64,12 +65,10 @@ PLAIN = Purpose()
 
 
 def shard_rows(net: Network, batch: int, group_rows: int = 0) -> list[int]:
-    """Return how many sequences each shard takes: a function of B and the network, so bits depend on no thread, no R.
-
-    No shard cuts through a group of `group_rows`.
+    """Return how many sequences each shard takes: no function of threads or R, so that bits do not depend on them.
 
     About twelve, two tiles of the matrix product, or `WIDE_ROWS`; and an even number of shards, which two cores share
-    evenly.
+    evenly. No shard cuts through a group of `group_rows`.
     """
     unit = max(group_rows, 1)
     groups = batch // unit
@@ -217,7 +216,8 @@ class Workspace:
         self._row_offsets = np.repeat(np.arange(self.shape.replicas)[:, None] * row, 2, axis=1)
         self.pool["shards"] = self.jobs.ctypes.data + np.arange(self.shape.replicas) * shards * self.jobs.itemsize
         self.pool["shard_count"] = shards
-        self.pool["pieces"] = max(1, self.net.size // PIECE)
+        # Where one shard does all the work, a second thread would only be woken to copy.
+        self.pool["pieces"] = max(1, self.net.size // PIECE) if self.jobs.size > 1 else 1
 
     def _set_offsets(self) -> None:
         """Note where in the caller's arrays each shard begins, in bytes."""
