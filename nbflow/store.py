@@ -71,6 +71,8 @@ class Store:
         ------
         OSError
             If the file cannot be read.
+        ValueError
+            If it is another kind of file. It is left as it is.
         """
         with explained(f"store {self.path} could not be read"):
             if self._advance():
@@ -91,10 +93,11 @@ class Store:
         OSError
             If they cannot be written, and why; what was there before is still there.
         TypeError, ValueError
-            If a row is no such dict.
+            If a row is no such dict, or the file is of another kind.
         """
         given = {row["key"]: row for row in map(_checked, rows)}
         with explained(f"store {self.path} could not be written"):
+            self._advance()  # which refuses a file of another kind before anything is written beside it
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._heal()
@@ -109,7 +112,7 @@ class Store:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return False
-        return all(b'{"key":' + json.dumps(key).encode() in data for key in keys)
+        return all(_START + json.dumps(key).encode() in data for key in keys)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -128,10 +131,13 @@ class Store:
                 if about.st_ino != self._inode or about.st_size < self._seen:
                     self._rows, self._seen, self._inode = {}, 0, about.st_ino
                 file.seek(self._seen)
-                lines = split(file.read())
+                data = file.read()
         except FileNotFoundError:
             self._rows, self._seen, self._inode = {}, 0, -1
             return False
+        lines = split(data)
+        if not self._rows and not _is_store(data, lines):
+            raise ValueError(f"store {self.path} is a file of another kind: no line of it is a run. Name another file.")
         for text in lines:
             row = parse(text)
             if row is None:
@@ -199,6 +205,8 @@ def line(row: Row) -> bytes:
     return text.replace(_INFINITY, "1e999").replace(_MINUS_INFINITY, "-1e999").encode() + b"\n"
 
 
+_START = b'{"key":'  # of every line
+
 # Texts that stand for Inf until the line is written: private characters, which json.dumps escapes.
 _PLUS, _MINUS = "\ue000inf\ue000", "\ue000-inf\ue000"
 _INFINITY, _MINUS_INFINITY = json.dumps(_PLUS), json.dumps(_MINUS)
@@ -229,6 +237,11 @@ def parse(text: bytes) -> Row | None:
     except (ValueError, RecursionError):  # UnicodeDecodeError is one too
         return None
     return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None
+
+
+def _is_store(data: bytes, lines: list[bytes]) -> bool:
+    """Tell whether a file is empty, has a run, or begins like one that was cut off."""
+    return data.startswith(_START[: len(data)]) or any(parse(text) is not None for text in lines)
 
 
 def _checked(row: Any) -> Row:

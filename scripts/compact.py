@@ -38,6 +38,8 @@ class Options:
 
 def compact(store: Path, code: str | None, drop: Sequence[str]) -> tuple[Path, int]:
     """Write the copy of a store; return where it is and how many runs it has."""
+    if store.suffix == ".xz":
+        raise ValueError(f"store {store} is a copy; expected what it is a copy of. Give {store.with_suffix('')}.")
     if not store.exists():
         raise FileNotFoundError(f"store {store} is not there; expected a file that a script wrote. Look at the path.")
     rows = [row for row in nf.Store(store).read().values() if code is None or row.get("code") == code]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot, statistics
+from nbflow.experiment import key_of
 
 Method = Literal["sgd", "clip", "clip+omega", "omega"]
 TITLES: dict[str, str] = {"sgd": "plain SGD", "clip": "SGD + clipping", "clip+omega": "SGD + clipping + Omega",
@@ -244,17 +246,48 @@ def report(options: Options, swept: nf.Swept, console: Console) -> None:
     console.print(f"picture: {path}", soft_wrap=True, highlight=False)
 
 
+def check(options: Options) -> None:
+    """Refuse what would end in nonsense, or in runs that all fail; the rest is refused by nbflow."""
+    if not (options.inits and options.methods and options.lengths):
+        raise ValueError("lengths, inits or methods is empty; expected at least one of each. Leave it out.")
+    for name in options.inits:
+        if name not in nf.names("inits"):
+            raise ValueError(f"inits has {name!r}; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
+    for name, above in (("budget", 0), ("threshold", 0), ("lr", 0), ("confidence", 0), ("solved_below", 0)):
+        value = getattr(options, name)
+        if not (value > above and math.isfinite(value)):
+            raise ValueError(f"{name} is {value:g}; expected a number above {above}. Leave it out.")
+    if options.confidence >= 1:
+        raise ValueError(f"confidence is {options.confidence:g}; expected a number below 1. Leave it out.")
+    if not (options.alpha >= 0 and math.isfinite(options.alpha)):
+        raise ValueError(f"alpha is {options.alpha:g}; expected a number of at least 0. Leave it out.")
+    for length in options.lengths:  # which every task refuses in its own way
+        nf.load_task(options.task).sample(seed=0, index=0, batch_size=1, length=length)
+
+
+def check_code(options: Options, every: Sequence[nf.Experiment], store: Path) -> None:
+    """Refuse to train what another version of the code is said to have trained."""
+    if options.code is None:
+        return
+    there = nf.Store(store).read()
+    wanted = [key_of(one, seed, options.code) for one in every for seed in range(options.seeds)]
+    missing = sum(key not in there for key in wanted)
+    if missing:
+        raise ValueError(
+            f"code is {options.code!r}, and the store lacks {missing:,} of its {len(wanted):,} runs; expected a "
+            f"version whose runs are all there. Leave it out to train."
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, args=arguments, description=__doc__)
     console = console_here()
     try:
-        every = experiments(options)
-        if not every:
-            raise ValueError("lengths, inits or methods is empty; expected at least one of each. Leave it out.")
+        check(options)
+        every = list(experiments(options).values())
         store = begin_with_the_copy(options.out / f"{options.name}.jsonl")
-        swept = nf.sweep(
-            list(every.values()), options.seeds, store, executor=executor_of(options.executor), code=options.code
-        )
+        check_code(options, every, store)
+        swept = nf.sweep(every, options.seeds, store, executor=executor_of(options.executor), code=options.code)
     except (TypeError, ValueError, OSError) as error:
         return refused(console, error)
     report(options, swept, console)

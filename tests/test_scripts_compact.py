@@ -101,5 +101,14 @@ def test_git_keeps_compact_copies_and_nothing_else_of_what_scripts_write() -> No
     assert {f"results/{name}" for name in names} - set(ignored) == {"results/a.jsonl.xz", "results/README.md"}
 
 
+def test_a_copy_is_not_copied(script: Any, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([str(store)]) == 0
+    copy = store.with_name("runs.jsonl.xz")
+    before = copy.read_bytes()
+    assert script.main([str(copy)]) == 2
+    assert "is a copy; expected what it is a copy of" in capsys.readouterr().out
+    assert copy.read_bytes() == before
+
+
 def test_help_teaches() -> None:
     assert_help("compact.py", "pandas.read_json")

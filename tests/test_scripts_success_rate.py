@@ -52,7 +52,9 @@ def test_a_compact_copy_is_drawn_again_without_a_run(
 ) -> None:
     import compact
 
-    assert script.main([*TINY, "--out", str(tmp_path / "a"), "--code", "made long ago"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "check_code", lambda *_: None)
+        assert script.main([*TINY, "--out", str(tmp_path / "a"), "--code", "made long ago"]) == 0
     assert compact.main([str(tmp_path / "a" / "success_rate.jsonl")]) == 0
     (tmp_path / "b").mkdir()
     copy = (tmp_path / "a" / "success_rate.jsonl.xz").read_bytes()
@@ -100,3 +102,25 @@ def test_an_executor_that_is_none_is_refused(capsys: pytest.CaptureFixture[str],
 
     assert success_rate.main([*TINY, "--executor", "slurm", "--out", str(tmp_path)]) == 2
     assert "executor is 'slurm'; expected local or dask://HOST:PORT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--code", "unknown"], "code is 'unknown', and the store lacks"),
+        (["--inits", "foo"], "inits has 'foo'; expected some of"),
+        (["--lengths", "5"], "length is 5"),
+        (["--lengths"], "lengths, inits or methods is empty"),
+        (["--budget", "nan"], "budget is nan; expected a number above 0"),
+        (["--budget", "inf"], "budget is inf"),
+        (["--threshold", "0"], "threshold is 0"),
+        (["--alpha", "nan"], "alpha is nan"),
+        (["--confidence", "2"], "confidence is 2; expected a number below 1"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_one_clear_line_and_trains_nothing(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert script.main([*TINY, *arguments, "--out", str(tmp_path / "new")]) == 2
+    assert words in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()

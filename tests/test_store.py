@@ -113,6 +113,19 @@ def test_a_row_without_a_key_is_refused(path, row):
     assert read(path) == ROWS
 
 
+@pytest.mark.parametrize(
+    "data", [b"# Notes\n\nof mine\n", b'{"a": 1}\n', b"one word", b"\xfd7zXZ\x00\x01\n\x02", b"\n"]
+)
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(tmp_path, data):
+    file = tmp_path / "notes.md"
+    file.write_bytes(data)
+    for use in (lambda: Store(file).read(), lambda: Store(file).add(ROWS)):
+        with pytest.raises(ValueError, match=r"store .*notes.md is a file of another kind.*Name another file"):
+            use()
+    assert file.read_bytes() == data
+    assert list(tmp_path.iterdir()) == [file]
+
+
 # --- Damage.
 
 
