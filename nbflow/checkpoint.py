@@ -133,12 +133,17 @@ def load(path: pathlib.Path) -> Saved:
             warnings.warn(f"{' '.join(said)} Going on from {place}.", RuntimeWarning, stacklevel=2)
         return found
     if said:
-        raise DamagedError(f"{' '.join(said)} There is no other. Delete it to begin anew.")
+        raise DamagedError(
+            f"{' '.join(said)} There is no other. Name another file, or, if it was a checkpoint, delete it to begin "
+            f"anew."
+        )
     raise FileNotFoundError(f"checkpoint {path} is not there. Look at the path.")
 
 
 def read(path: pathlib.Path) -> Saved:
     """Read one file, which must be whole."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # some devices never end
+        raise OSError(f"checkpoint {path} is no regular file; expected one. Name another.")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             return _parse(archive, os.fstat(file.fileno()).st_size)

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,8 +104,8 @@ def grid(base: Experiment, changes: Mapping[str, Sequence[Any]]) -> list[Experim
 
     Raises
     ------
-    ValueError
-        If there is no such field.
+    TypeError, ValueError
+        If there is no such field, or no sequence of values for it.
 
     Examples
     --------
@@ -117,8 +117,17 @@ def grid(base: Experiment, changes: Mapping[str, Sequence[Any]]) -> list[Experim
     """
     if not isinstance(base, Experiment):
         raise TypeError(f"base is a {type(base).__name__}; expected an Experiment. Write nbflow.Experiment(...).")
+    if not isinstance(changes, Mapping):
+        raise TypeError(f"changes is a {type(changes).__name__}; expected a dict. Write {{'init': ['sigmoid']}}, say.")
+    for name, values in changes.items():
+        if not isinstance(name, str) or isinstance(values, str) or not isinstance(values, Iterable):
+            raise TypeError(f"changes has {name!r}: {values!r:.50}; expected a name and a list. Write [value].")
+    lists = {name: tuple(values) for name, values in changes.items()}
+    for name, values in lists.items():
+        if not values:
+            raise ValueError(f"changes has no value for {name!r}; expected at least one. Leave it out.")
     found = []
-    for values in itertools.product(*changes.values()):
+    for values in itertools.product(*lists.values()):
         one = base
         for name, value in zip(changes, values, strict=True):
             one = _changed(one, name, name.split("."), value)

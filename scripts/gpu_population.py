@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from reporting import console_here, machine, plain, refused, write
+from reporting import check_place, console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -348,12 +348,14 @@ def report(options: Options, lines: Sequence[Line], cells: Sequence[Cell], conso
 def main(arguments: Sequence[str] | None = None) -> int:
     options, console = tyro.cli(Options, args=arguments, description=__doc__), console_here()
     numbers = [*options.replicas, *(number for size in options.sizes for number in size)]
-    if not options.replicas or min(numbers) < 1 or options.seconds <= 0:
-        console.print("error: replicas, sizes and seconds must be above 0.", style="bold red")
-        return 2
     try:
+        check_place(options.out)
+        if not options.replicas or min(numbers) < 1:
+            raise ValueError("replicas or sizes has none, or one below 1; expected numbers above 0. Give 1 10, say.")
+        if not 0 < options.seconds < math.inf:
+            raise ValueError(f"seconds is {options.seconds:g}; expected a number above 0. Leave it out.")
         report(options, *experiment(options, console), console)
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         return refused(console, error)
     return 0
 

@@ -34,10 +34,22 @@ def console_here() -> Console:
 
 def begin(run: Callable[[Any, Console], int], options: Any) -> int:
     """Run a script and return its exit code: 130 after a Ctrl-C that it left to others."""
+    console = console_here()
     try:
-        return run(options, console_here())
+        check_place(options.out if hasattr(options, "name") else options.out.parent)
+        return run(options, console)
+    except OSError as error:
+        return refused(console, error)
     except KeyboardInterrupt:
         return 130
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or written to, before anything is computed for it."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        said = f"out is {str(folder)!r}; expected a folder, and {there} cannot hold one. Name another."
+        raise NotADirectoryError(said)
 
 
 def refused(console: Console, error: Exception) -> int:

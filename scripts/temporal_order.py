@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from reporting import QUIET_SECONDS, console_here, machine, plain, refused, write
+from reporting import QUIET_SECONDS, check_place, console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -396,8 +396,11 @@ def report(options: Options, results: Sequence[Result], compiling: float, consol
 def show(options: Options, console: Console) -> list[Result] | None:
     """Run the experiment and report it; None if a setting makes no sense."""
     try:
+        check_place(options.out)
+        if not options.methods:
+            raise ValueError("methods is empty; expected one at least. Leave it out.")
         results, compiling = experiment(options, console)
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (OSError, TypeError, ValueError, NotImplementedError) as error:
         refused(console, error)
         return None
     report(options, results, compiling, console)

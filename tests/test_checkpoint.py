@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import pathlib
 import pickle
 import zipfile
 
@@ -187,7 +188,7 @@ def test_a_file_that_is_none_is_refused(path, contents):
 def test_without_a_whole_one_it_says_of_each_what_is_wrong(path):
     path.write_bytes(b"x")
     checkpoint.before(path).write_bytes(b"y")
-    with pytest.raises(checkpoint.DamagedError, match=r"run.npz is damaged.*run.npz.before is damaged.*Delete it"):
+    with pytest.raises(checkpoint.DamagedError, match=r"run.npz is damaged.*run.npz.before is damaged.*delete it"):
         checkpoint.load(path)
     with pytest.raises(FileNotFoundError, match=r"other.npz is not there"):
         checkpoint.load(path.with_name("other.npz"))
@@ -257,3 +258,8 @@ def test_a_first_checkpoint_that_was_cut_off_is_none(tmp_path):
     assert not checkpoint.exists(path)
     with pytest.raises(FileNotFoundError):
         checkpoint.load(path)
+
+
+def test_a_device_is_no_checkpoint():
+    with pytest.raises(OSError, match=r"is no regular file; expected one. Name another"):
+        checkpoint.load(pathlib.Path(os.devnull))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import fixture_of
+from scripted import fixture_of, load
 
 reporting = fixture_of("reporting")
 
@@ -39,3 +39,15 @@ def test_progress_is_bars_in_a_terminal_and_seldom_lines_elsewhere(
         shown = console.file.getvalue()
         assert words in shown
         assert bool(words) == bool(shown)
+
+
+@pytest.mark.parametrize("name", ["temporal_order", "single_steps", "flow", "nonfinite", "clip_bias", "gpu_population"])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load(monkeypatch, name)
+    monkeypatch.setattr("nbflow.train", lambda *_, **__: pytest.fail("it trains"))
+    (tmp_path / "file").write_text("mine")
+    assert script.main(["--out", str(tmp_path / "file" / "folder")]) == 2
+    assert "cannot hold one. Name another." in capsys.readouterr().out
+    assert [place.name for place in tmp_path.iterdir()] == ["file"]

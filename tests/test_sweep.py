@@ -206,6 +206,21 @@ def test_a_grid_has_every_combination_and_refuses_what_is_no_field():
 
 
 @pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (None, "changes is a NoneType; expected a dict"),
+        ({"init": "glorot"}, "expected a name and a list"),
+        ({"recipe.lr": 0.1}, "expected a name and a list"),
+        ({3: [1]}, "expected a name and a list"),
+        ({"init": []}, "no value for 'init'; expected at least one"),
+    ],
+)
+def test_a_grid_of_no_lists_is_refused(changes, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        nf.grid(BASE, changes)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"experiments": []}, "experiments is"), ({"experiments": [3]}, "experiments is"), ({"seeds": 0}, "seeds is 0"),
