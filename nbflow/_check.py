@@ -1,4 +1,4 @@
-"""The public boundary: every argument is checked here, and nowhere else.
+"""The public boundary: what drivers check in the same way, before anything reaches a kernel.
 
 One grammar of messages: the name, what came, what is wanted, the remedy. What comes out is what kernels trust: the
 right dtype, C-ordered, with R in front, every index in range.

@@ -31,7 +31,7 @@ LOW_LRS = (0.015, *LRS[:-1])
 # Thresholds are these quantiles, over unclipped updates, of what the variant measures (`measures`), and a part of the
 # lowest: what explodes need not be what is largest, as with the ratios of units, and must be within reach as well.
 LEVELS, LOWER = (0.1, 0.5, 0.9), 0.1
-# The same for thresholds that few gradients pass, or none: higher quantiles, and a multiple of the greatest.
+# The same for thresholds that few gradients exceed, or none: higher quantiles, and a multiple of the greatest.
 RARE_LEVELS, UPPER = (0.95, 0.99, 1.0), 10.0
 # Unclipped training that is looked at for the quantiles: its learning rate, its updates, and the grain.
 LOOK_LR, LOOK_UPDATES, LOOK_EVERY = 0.1, 1_000, 10
