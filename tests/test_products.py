@@ -182,3 +182,16 @@ def test_exponents_of_a_linear_network_are_the_logarithms_of_its_eigenvalues(eve
     nf.unpack(case.net, case.theta).w_rec[:] = w_rec[:, None, :]
     seen = nf.lyapunov_exponents(case.net, case.theta, case.batch.inputs, k=4, every=every, discard=100)
     assert np.abs(seen.values[0] - np.log(eigenvalues)).max() < 1e-5
+
+
+@pytest.mark.parametrize("H", [5, 80])
+def test_a_jacobian_that_is_not_finite_has_singular_values_that_are_nan(H):
+    net = nf.Network("relu", n_in=2, n_hidden=H, n_out=2, dtype="float64")
+    theta = nf.init(net, "identity", rng=0)
+    inputs = np.ones((9, 2, 2))
+    whole = nf.jacobian_singular_values(net, theta, inputs, k=2).values
+    assert np.isfinite(whole).all()
+    for wrong in (np.nan, 1e200):
+        bad = theta.copy()
+        nf.unpack(net, bad).w_rec[...] = wrong
+        assert np.isnan(nf.jacobian_singular_values(net, bad, inputs, k=2).values).all()

@@ -77,7 +77,7 @@ def jacobian_singular_values(
     Returns
     -------
     Spectrum
-        Dimensionless.
+        Dimensionless. NaN for a sequence on whose way something was not finite.
 
     Raises
     ------
@@ -111,11 +111,14 @@ def jacobian_singular_values(
 def _largest(jacobian: LongJacobian, size: int, k: int) -> Any:
     """Return the k largest singular values, the largest first."""
     if size <= SMALL or 3 * k >= size:
-        return np.linalg.svd([jacobian.push(row) for row in np.eye(size)], compute_uv=False)[:k]
+        rows = np.array([jacobian.push(row) for row in np.eye(size)])
+        return np.linalg.svd(rows, compute_uv=False)[:k] if np.isfinite(rows).all() else np.full(k, np.nan)
     # The start is fixed, so that a rerun has the same bits; it lies where the Jacobian does not lose it.
     start = jacobian.pull(jacobian.push(np.random.default_rng(0).normal(size=size)))
     if not start.any():
         return np.zeros(k)
+    if not np.isfinite(start).all():
+        return np.full(k, np.nan)
     operator = LinearOperator((size, size), matvec=jacobian.push, rmatvec=jacobian.pull, dtype=np.float64)
     return np.sort(svds(operator, k, v0=start / np.linalg.norm(start), return_singular_vectors=False))[::-1]
 
