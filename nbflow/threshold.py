@@ -76,6 +76,8 @@ class Follower:
         settings = {name: _check_setting(found, name, value, replicas) for name, value in found.settings.items()}
         self.settings = np.ascontiguousarray(np.reshape(list(settings.values()), (-1, replicas)).T[..., None])
         self.memory = np.zeros((replicas, self._room(settings, replicas)))
+        if not found.value.__module__.startswith("nbflow.thresholds."):
+            _try_out(found, self.memory.shape[1], tuple(float(value[0]) for value in settings.values()))
         self.last = np.full(replicas, np.nan, d_theta.dtype)
         dtype: Any = d_theta.dtype.type
         self._follow = build_follow(found.value, found.learn, found.learns_first, len(settings), dtype)
@@ -96,6 +98,21 @@ class Follower:
                 f"Look at the `value` of {self.how}."
             )
         return self.last
+
+
+def _try_out(how: Threshold, room: int, settings: tuple[float, ...]) -> None:
+    """Run a user's own units twice as plain Python, where a number beyond the memory is an error and not a crash."""
+    memory = np.zeros(room)
+    for update in range(2):
+        for unit, arguments in ((how.value, (1.0, memory, settings, update)), (how.learn, (1.0, memory, settings))):
+            try:
+                if unit is not None:
+                    getattr(unit, "py_func", unit)(*arguments)
+            except IndexError as error:
+                raise ValueError(
+                    f"threshold has memory {room} and {len(settings)} settings, and its units look for more ({error}). "
+                    f"Write as many as they use."
+                ) from error
 
 
 def _check_setting(how: Threshold, name: str, value: Any, replicas: int) -> Floats:

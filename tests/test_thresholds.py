@@ -376,3 +376,9 @@ def test_the_gradient_that_is_measured_is_not_changed(dtype):
     got = Follower(made("percentile", percent=50), d).at(0)
     assert same_bits(d, before)
     assert_close(got, [naive.length(row) for row in d], 1e-6)
+
+
+def test_units_that_look_beyond_their_memory_are_refused_before_they_are_compiled():
+    for wrong in ({"memory": 0}, {"settings": {}}):
+        with pytest.raises(ValueError, match=r"threshold has memory \d and \d settings, and its units look for more"):
+            trained(nf.Clip("norm", dataclasses.replace(OWN, **wrong)), updates=3)
