@@ -98,7 +98,7 @@ def check_checkpoints(net: Network, checked: _check.Checked, every: Any) -> int:
     if every is None:
         return 0
     from nbflow.cpu.gradient import segment_steps
-    from nbflow.cpu.workspace import shard_rows
+    from nbflow.cpu.shards import shard_rows
 
     # The largest of the shards' segments is a multiple of the others, which are all powers of two times 64 or alike.
     segments = {segment_steps(rows) for rows in shard_rows(net, checked.weights.shape[2])}

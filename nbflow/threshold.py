@@ -101,13 +101,19 @@ class Follower:
 
 
 def _try_out(how: Threshold, room: int, settings: tuple[float, ...]) -> None:
-    """Run a user's own units twice as plain Python, where a number beyond the memory is an error and not a crash."""
+    """Run a user's own units twice as plain Python, where a number beyond the memory is an error and not a crash.
+
+    Where Python's arithmetic raises, that of the compiled unit gives Inf or NaN: no reason to refuse it.
+    """
     memory = np.zeros(room)
     for update in range(2):
         for unit, arguments in ((how.value, (1.0, memory, settings, update)), (how.learn, (1.0, memory, settings))):
             try:
                 if unit is not None:
-                    getattr(unit, "py_func", unit)(*arguments)
+                    with np.errstate(all="ignore"):
+                        getattr(unit, "py_func", unit)(*arguments)
+            except ArithmeticError:
+                continue
             except IndexError as error:
                 raise ValueError(
                     f"threshold has memory {room} and {len(settings)} settings, and its units look for more ({error}). "

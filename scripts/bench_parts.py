@@ -111,7 +111,7 @@ class Product(NamedTuple):
 def products_of(shape: peers.Shape) -> list[Product]:
     import nbflow as nf
     from nbflow.cpu.gradient import segment_steps
-    from nbflow.cpu.workspace import shard_rows
+    from nbflow.cpu.shards import shard_rows
 
     _, B, N, H = shape
     rows = shard_rows(nf.Network("tanh", N, H, peers.M), B)[0]

@@ -48,7 +48,7 @@ import compare_clipping_pictures as pictures
 import compare_clipping_verdicts as verdicts
 import tyro
 from compare_clipping_design import PLANS, REFERENCE, VARIANTS, Plan
-from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, refused, write
+from reporting import begin_with_the_copy, check_positive, console_here, executor_of, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -226,8 +226,7 @@ def check(options: Options) -> None:
         raise ValueError("tasks is empty; expected one at least. Leave it out.")
     if not 2 <= options.seeds <= design.MOST_SEEDS:
         raise ValueError(f"seeds is {options.seeds}; expected 2 to {design.MOST_SEEDS:,}. Give 40.")
-    if not (options.budget > 0 and math.isfinite(options.budget)):
-        raise ValueError(f"budget is {options.budget:g}; expected a number above 0. Leave it out.")
+    check_positive(options, "budget")
 
 
 def table(study: Study) -> Table:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from reporting import check_place, console_here, machine, plain, refused, write
+from reporting import check_place, check_positive, console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -352,8 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_place(options.out)
         if not options.replicas or min(numbers) < 1:
             raise ValueError("replicas or sizes has none, or one below 1; expected numbers above 0. Give 1 10, say.")
-        if not 0 < options.seconds < math.inf:
-            raise ValueError(f"seconds is {options.seconds:g}; expected a number above 0. Leave it out.")
+        check_positive(options, "seconds")
         report(options, *experiment(options, console), console)
     except (OSError, TypeError, ValueError) as error:
         return refused(console, error)

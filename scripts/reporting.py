@@ -52,6 +52,14 @@ def check_place(folder: Path) -> None:
         raise NotADirectoryError(said)
 
 
+def check_positive(options: Any, *names: str) -> None:
+    """Refuse numbers that are not above 0, or not finite."""
+    for name in names:
+        value = getattr(options, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name} is {value:g}; expected a number above 0. Leave it out.")
+
+
 def refused(console: Console, error: Exception) -> int:
     """Say in one line what is wrong with what was asked for; return the exit code."""
     console.print(f"error: {error}", style="bold red", soft_wrap=True, highlight=False, markup=False)

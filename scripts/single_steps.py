@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import single_steps_pictures as pictures
 import tyro
-from reporting import Show, begin, machine, plain, progress, refused, write
+from reporting import Show, begin, check_positive, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -328,9 +328,7 @@ def check(options: Options) -> None:
         raise ValueError(f"part is {options.part:g}; expected a number above 0 and below 1. The default is 0.5.")
     if not (options.alpha >= 0 and math.isfinite(options.alpha)):
         raise ValueError(f"alpha is {options.alpha:g}; expected a number of at least 0. Give 0 for no Omega.")
-    for name in ("lr", "threshold"):
-        if not (getattr(options, name) > 0 and math.isfinite(getattr(options, name))):
-            raise ValueError(f"{name} is {getattr(options, name):g}; expected a number above 0. Leave it out.")
+    check_positive(options, "lr", "threshold")
 
 
 def look(options: Options, console: Console, seen: Seen) -> None:
@@ -353,8 +351,9 @@ def run(options: Options, console: Console) -> int:
     except (TypeError, ValueError) as error:
         return refused(console, error)
     except KeyboardInterrupt:
-        console.print("Stopped early: what was seen so far is kept.", style="bold yellow")
-    if seen.escapes or seen.moments:
+        done = "what was seen so far is kept" if seen.escapes else "nothing was seen, and nothing is written"
+        console.print(f"Stopped early: {done}.", style="bold yellow")
+    if seen.escapes:  # which come first
         report(options, seen, console)
     return 0 if seen.whole else 130
 

@@ -32,15 +32,8 @@ def draw(options: Any, moments: Sequence[Any], escapes: Sequence[Any]) -> Any:
         if escapes:
             words.append(f"Right: {options.replicas} networks at each depth.")
         words.append("Lines in the middle and on the right: 95 % Wilson intervals.")
-        found.text(
-            0.01,
-            1 - 0.42 / HEIGHT,
-            "\n".join([words[0], " ".join(words[1:])]),
-            fontsize=10,
-            color=plot.FAINT,
-            va="top",
-            linespacing=1.4,
-        )
+        said = "\n".join([words[0], " ".join(words[1:])])
+        found.text(0.01, 1 - 0.42 / HEIGHT, said, fontsize=10, color=plot.FAINT, va="top", linespacing=1.4)
         first, second, third = found.subplots(1, 3, width_ratios=(1.1, 1.1, 1))
         if moments:
             _cosines(first, moments)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
-from reporting import begin_with_the_copy, console_here, executor_of, machine, plain, refused, write
+from reporting import begin_with_the_copy, check_positive, console_here, executor_of, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
@@ -253,10 +253,7 @@ def check(options: Options) -> None:
     for name in options.inits:
         if name not in nf.names("inits"):
             raise ValueError(f"inits has {name!r}; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
-    for name, above in (("budget", 0), ("threshold", 0), ("lr", 0), ("confidence", 0), ("solved_below", 0)):
-        value = getattr(options, name)
-        if not (value > above and math.isfinite(value)):
-            raise ValueError(f"{name} is {value:g}; expected a number above {above}. Leave it out.")
+    check_positive(options, "budget", "threshold", "lr", "confidence", "solved_below")
     if options.confidence >= 1:
         raise ValueError(f"confidence is {options.confidence:g}; expected a number below 1. Leave it out.")
     if not (options.alpha >= 0 and math.isfinite(options.alpha)):

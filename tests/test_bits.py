@@ -11,7 +11,7 @@ from cases import CELLS, DTYPES, KINDS, LOSSES, Case, make_case, make_replicas
 from tolerance import same_bits
 
 import nbflow as nf
-from nbflow.cpu.workspace import shard_rows
+from nbflow.cpu.shards import shard_rows
 
 FLOW = nf.Flow("norm", alpha=0.5, reduction="mean")
 BATCHES = (1, 7, 8, 9, 25)  # one shard, one, two, two and four

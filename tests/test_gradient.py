@@ -12,8 +12,9 @@ from cases import CELLS, DTYPES, KINDS, LOSSES, WHENS, Case, make_case, make_exp
 from tolerance import assert_close, within
 
 import nbflow as nf
+from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import COLLIDING
-from nbflow.cpu.workspace import PIECE, shard_rows
+from nbflow.cpu.workspace import PIECE
 
 # (T, B, N, H, M): 1 everywhere; below, at and above the lengths of vectors and the sizes of shards (they split at 8).
 SIZES = (

@@ -123,13 +123,14 @@ def test_an_interruption_keeps_what_was_seen_and_what_was_there(
 
 
 def test_an_interruption_before_anything_was_seen_writes_nothing(
-    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(script, "escape", interrupt)
     assert script.main([*TINY, "--out", str(tmp_path / "none")]) == 130
+    assert "nothing was seen, and nothing is written" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 

@@ -311,6 +311,11 @@ def nothing(norm, memory, settings, update):
 
 
 @exact_unit
+def endless_at_first(norm, memory, settings, update):
+    return 1.0 / update
+
+
+@exact_unit
 def fading(norm, memory, settings, update):
     return 1.0 / (1.0 + update)
 
@@ -382,3 +387,8 @@ def test_units_that_look_beyond_their_memory_are_refused_before_they_are_compile
     for wrong in ({"memory": 0}, {"settings": {}}):
         with pytest.raises(ValueError, match=r"threshold has memory \d and \d settings, and its units look for more"):
             trained(nf.Clip("norm", dataclasses.replace(OWN, **wrong)), updates=3)
+
+
+def test_units_may_divide_by_0_as_compiled_arithmetic_does():
+    run = trained(nf.Clip("norm", nf.Threshold(value=endless_at_first), nonfinite="skip"), updates=3)
+    assert run.history["threshold"] == [math.inf, 1.0, 0.5]
