@@ -16,7 +16,7 @@ import numpy as np
 from nbflow.records import Floats
 
 if TYPE_CHECKING:
-    from nbflow.network import Network
+    from nbflow.model.network import Network
 
 
 LARGEST = 2**63 - 1
@@ -40,7 +40,7 @@ class Checked(NamedTuple):
 
 @functools.cache
 def _network_type() -> type:
-    from nbflow.network import Network
+    from nbflow.model.network import Network
 
     return Network
 

@@ -34,7 +34,7 @@ from numba.core.types import intp, void
 
 # What machine code can depend on: edit any of these, and everything is compiled anew.
 SOURCES = ("_compile.py", "scalars.py", "counter.py", "cpu", "cells", "losses", "clips", "flows", "optimizers",
-           "thresholds", "task.py", "tasks")  # fmt: skip
+           "thresholds", "data/sampler.py", "tasks")  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 

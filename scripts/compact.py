@@ -21,7 +21,7 @@ import tyro
 from reporting import compact_of, console_here, refused, write
 
 import nbflow as nf
-from nbflow.store import line
+from nbflow.storage.store import line
 
 
 @dataclass(frozen=True)

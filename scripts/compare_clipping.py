@@ -54,9 +54,9 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
-from nbflow.code_version import code_version
-from nbflow.experiment import key_of
-from nbflow.pool import local_pool
+from nbflow.experiments._pool import local_pool
+from nbflow.experiments.code_version import code_version
+from nbflow.experiments.experiment import key_of
 
 if TYPE_CHECKING:
     TaskName: TypeAlias = str

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import stats
 
 import nbflow as nf
+from nbflow.diagnostics._interval import interval
 from nbflow.records import Floats
-from nbflow.trace.interval import interval
 
 DERIVATIVES = ("immediate", "detached", "exact")
 PAIRS = (("immediate", "exact"), ("detached", "exact"), ("immediate", "detached"))

@@ -38,12 +38,13 @@ from rich.table import Table
 from workers import Job, Watch, folder_of, run_all
 
 import nbflow as nf
-from nbflow import checkpoint, plot, statistics
-from nbflow.code_version import code_version
-from nbflow.experiment import key_of
+from nbflow import plot, statistics
+from nbflow.experiments.code_version import code_version
+from nbflow.experiments.experiment import key_of
 from nbflow.records import Floats
-from nbflow.store import Row, Store
-from nbflow.train import train
+from nbflow.storage import checkpoint
+from nbflow.storage.store import Row, Store
+from nbflow.training.train import train
 
 # Updates of a seed at budget 1, in all stages together, and between two measurements of its error.
 UPDATES, EVALUATE_EVERY, RECORD_EVERY = 500_000, 2_000, 500

@@ -37,14 +37,14 @@ from workers import Job, Watch, folder_of, run_all
 
 import nbflow as nf
 from nbflow import plot, statistics
-from nbflow.code_version import code_version
 from nbflow.data.tasks import TextTask
 from nbflow.data.text import Text, read_text
-from nbflow.experiment import key_of
+from nbflow.diagnostics._interval import interval
+from nbflow.experiments.code_version import code_version
+from nbflow.experiments.experiment import key_of
 from nbflow.records import Interval
-from nbflow.store import Row, Store
-from nbflow.trace.interval import interval
-from nbflow.train import train
+from nbflow.storage.store import Row, Store
+from nbflow.training.train import train
 
 TITLES = {"clip": "tanh + clipping", "clip+omega": "tanh + clipping + Omega", "lstm": "LSTM + clipping"}
 PARTS = ("train", "validation", "test")

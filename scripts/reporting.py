@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nbflow as nf
-from nbflow.store import parse, split
+from nbflow.storage.store import parse, split
 
 # Seconds between two lines where there is no terminal to draw bars in.
 QUIET_SECONDS = 10.0

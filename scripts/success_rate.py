@@ -33,7 +33,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot, statistics
-from nbflow.experiment import key_of
+from nbflow.experiments.experiment import key_of
 
 Method = Literal["sgd", "clip", "clip+omega", "omega"]
 TITLES: dict[str, str] = {"sgd": "plain SGD", "clip": "SGD + clipping", "clip+omega": "SGD + clipping + Omega",

@@ -32,7 +32,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
-from nbflow.task import Trivial
+from nbflow.data.sampler import Trivial
 
 Method = Literal["sgd", "clip", "omega", "clip+omega"]
 TITLES: dict[str, str] = {

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from reporting import Show, progress
 from rich.console import Console
 
-from nbflow.group import Watch as Watch
-from nbflow.group import clear, owned, progress_of
-from nbflow.pool import cores, local_pool
-from nbflow.store import Row, Store
+from nbflow.experiments._group import Watch as Watch
+from nbflow.experiments._group import clear, owned, progress_of
+from nbflow.experiments._pool import cores, local_pool
+from nbflow.storage.store import Row, Store
 
 # Seconds between two looks at what the workers do.
 GLANCE = 0.5

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tolerance import same_bits
 
-from nbflow import checkpoint
+from nbflow.storage import checkpoint
 
 pytestmark = pytest.mark.sim
 

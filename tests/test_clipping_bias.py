@@ -13,7 +13,7 @@ from tolerance import assert_close, same_bits, within
 
 import nbflow as nf
 from nbflow._compile import ONE, unit
-from nbflow.trace.bootstrap import distances, intervals
+from nbflow.diagnostics._bootstrap import distances, intervals
 
 N_BATCHES, B = 6, 4
 
@@ -485,7 +485,7 @@ def test_sizes_and_thresholds_that_make_no_sense_are_refused(change, words):
 
 
 def test_what_else_there_is_to_look_at_hangs_on_trace():
-    from nbflow.trace import clipping_bias
+    from nbflow.diagnostics import clipping_bias
 
     assert nf.trace.clipping_bias is nf.clipping_bias is clipping_bias
     assert nf.trace.average_of_clipped is nf.average_of_clipped

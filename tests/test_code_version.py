@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nbflow as nf
-from nbflow import code_version
+from nbflow.experiments import code_version
 
 PACKAGE = Path(nf.__file__).parent
 REACHED = sorted(path.relative_to(PACKAGE).as_posix() for path in code_version.reached(PACKAGE))

@@ -36,7 +36,7 @@ import nbflow as nf
 from nbflow import counter
 from nbflow._compile import exact_unit
 from nbflow._load import load
-from nbflow.clipping import POLICIES
+from nbflow.gradients.clipping import POLICIES
 
 pytestmark = pytest.mark.gpu
 sim = pytest.mark.sim
@@ -459,7 +459,7 @@ def test_a_threshold_is_the_references(name):
     from nbflow.cpu.report import FINITE, NORM, SCALE
     from nbflow.cpu.workspace import Shape
     from nbflow.cuda import threshold, workspace
-    from nbflow.threshold import Follower
+    from nbflow.training.threshold import Follower
 
     norms = drawn(2, n=24, size=(3,))
     norms[[4, 5, 20], [0, 1, 2]] = BAD

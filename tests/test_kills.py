@@ -24,8 +24,8 @@ from pathlib import Path
 import pytest
 
 import nbflow as nf
-from nbflow import checkpoint
-from nbflow.store import Store, parse, split
+from nbflow.storage import checkpoint
+from nbflow.storage.store import Store, parse, split
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -42,7 +42,9 @@ SEEDS = 6
 
 MARKED = """
 import mmap, os, pathlib, sys
-from nbflow import checkpoint, group, store
+from nbflow.storage import checkpoint
+from nbflow.experiments import _group as group
+from nbflow.storage import store
 
 place = pathlib.Path(os.environ["NBFLOW_MARKS"], str(os.getpid()))
 place.write_bytes(b"-")

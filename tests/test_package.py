@@ -126,7 +126,7 @@ print(json.dumps(wrong))
 
 
 def test_importing_a_file_as_a_module_still_works():
-    module = importlib.import_module("nbflow.gradient")
+    module = importlib.import_module("nbflow.gradients.gradient")
     assert inspect.ismodule(module)
     assert nf.gradient is module.gradient
 

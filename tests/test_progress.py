@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nbflow import progress
+from nbflow.experiments import _progress as progress
 
 ROOT = Path(__file__).parent.parent
 STEPS = """
 import time
-from nbflow import progress
+from nbflow.experiments import _progress as progress
 with progress.shown(40, wanted=True) as show:
     for done in range(41):
         show(done / 2, f"{done // 2} of 40 runs, 1 failed")

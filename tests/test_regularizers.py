@@ -12,7 +12,7 @@ from cases import CELLS, DTYPES, KINDS, REGULARIZERS, STATE_FLOWS, make_case, ma
 from tolerance import CLAIM, assert_close, same_bits, within
 
 import nbflow as nf
-from nbflow.flows import flossing, spectral_cap
+from nbflow.regularizers import flossing, spectral_cap
 
 NAMES = STATE_FLOWS + REGULARIZERS
 

@@ -20,8 +20,8 @@ from test_thresholds import SETTINGS, THRESHOLDS
 from tolerance import same_bits
 
 import nbflow as nf
-from nbflow import checkpoint
-from nbflow.interrupt import Guard
+from nbflow.storage import checkpoint
+from nbflow.training._interrupt import Guard
 
 TASK = nf.load_task("temporal_order")
 NET = nf.Network("tanh", TASK.n_in, 8, TASK.n_out)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from scripted import SCRIPTS, assert_help, fixture_of
 
-from nbflow.store import Store
+from nbflow.storage.store import Store
 
 ROOT = SCRIPTS.parent
 ROWS = [

@@ -46,7 +46,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = load(monkeypatch, name)
-    monkeypatch.setattr("nbflow.train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr("nbflow.training.train", lambda *_, **__: pytest.fail("it trains"))
     (tmp_path / "file").write_text("mine")
     assert script.main(["--out", str(tmp_path / "file" / "folder")]) == 2
     assert "cannot hold one. Name another." in capsys.readouterr().out

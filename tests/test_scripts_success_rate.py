@@ -59,7 +59,7 @@ def test_a_compact_copy_is_drawn_again_without_a_run(
     (tmp_path / "b").mkdir()
     copy = (tmp_path / "a" / "success_rate.jsonl.xz").read_bytes()
     (tmp_path / "b" / "success_rate.jsonl.xz").write_bytes(copy)
-    monkeypatch.setattr("nbflow.group.train", None)
+    monkeypatch.setattr("nbflow.experiments._group.train", None)
     assert script.main([*TINY, "--out", str(tmp_path / "b"), "--code", "made long ago"]) == 0
     cells = [json.loads((tmp_path / name / "success_rate.json").read_text())["cells"] for name in "ab"]
     assert cells[0] == cells[1]

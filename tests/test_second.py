@@ -173,7 +173,7 @@ def test_check_gradient_finds_these_derivatives_right(penalty, derivative):
 
 def test_check_gradient_tells_the_derivatives_apart(monkeypatch):
     """One that is checked against another's differences is found wrong."""
-    import nbflow.differences as differences
+    import nbflow.diagnostics.differences as differences
 
     case = make_case("tanh", "square", "dense", "all", T=4, B=3, N=2, H=3, M=2, seed=40)
     monkeypatch.setattr(differences, "_Omega", differences._DetachedOmega)

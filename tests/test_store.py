@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from disks import small_disk
 
-from nbflow import files
-from nbflow.store import Store, line, parse
+from nbflow.storage import _files as files
+from nbflow.storage.store import Store, line, parse
 
 pytestmark = pytest.mark.sim
 

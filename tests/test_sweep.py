@@ -26,15 +26,16 @@ import pytest
 from disks import small_disk
 
 import nbflow as nf
-from nbflow import checkpoint, group, store
-from nbflow.code_version import code_version
-from nbflow.experiment import key_of
-from nbflow.pool import local_pool
-from nbflow.store import Store
+from nbflow.experiments import _group as group
+from nbflow.experiments._pool import local_pool
+from nbflow.experiments.code_version import code_version
+from nbflow.experiments.experiment import key_of
+from nbflow.storage import checkpoint, store
+from nbflow.storage.store import Store
 
 ROOT = Path(__file__).parent.parent
 # `nf.sweep` is the function.
-SWEEP = importlib.import_module("nbflow.sweep")
+SWEEP = importlib.import_module("nbflow.experiments.sweep")
 RECIPE = nf.Recipe(
     lr=0.1, batch_size=3, lengths=(10, 14), max_updates=30, record_every=7, evaluate_every=10, evaluate_size=20,
     clip=nf.Clip("norm", 0.5),

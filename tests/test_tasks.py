@@ -11,7 +11,7 @@ from cases import DTYPES, TASKS
 from scipy import stats
 
 import nbflow as nf
-from nbflow.task import STREAMS
+from nbflow.data.sampler import STREAMS
 
 SEEDS = (0, 1, 123456789, 2**32 - 1, 2**32, 2**40 + 12345, 2**63 - 1)
 LENGTHS = (10, 11, 13, 19, 20, 29, 37, 50, 101)

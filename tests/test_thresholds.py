@@ -15,7 +15,7 @@ from tolerance import assert_close, same_bits
 
 import nbflow as nf
 from nbflow._compile import exact_unit
-from nbflow.threshold import Follower
+from nbflow.training.threshold import Follower
 
 THRESHOLDS = nf.names("thresholds")
 # Settings for those that cannot do without, and short memories for the others.

@@ -14,7 +14,7 @@ from tolerance import assert_close, same_bits, within
 
 import nbflow as nf
 from nbflow import records
-from nbflow.trace import spectrum
+from nbflow.diagnostics import spectrum
 
 # ------------------------------------------------------------------------------------------------------------ intervals
 

@@ -10,7 +10,7 @@ import pytest
 from cases import OPTIMIZERS
 
 import nbflow as nf
-from nbflow.evaluation import Evaluator
+from nbflow.training.evaluation import Evaluator
 
 TASK = nf.load_task("temporal_order")
 NET = nf.Network("tanh", TASK.n_in, 12, TASK.n_out)
@@ -272,7 +272,7 @@ class FakeEvaluator:
 def evaluated(monkeypatch, errors, **changes):
     """Train two replicas whose evaluations, one after every update, are these errors."""
     monkeypatch.setattr(FakeEvaluator, "errors", errors)
-    monkeypatch.setattr(importlib.import_module("nbflow.loop"), "Evaluator", FakeEvaluator)
+    monkeypatch.setattr(importlib.import_module("nbflow.training._loop"), "Evaluator", FakeEvaluator)
     changes = {"evaluate_every": 1, "max_updates": len(errors), "record_every": 1} | changes
     return nf.train(NET, theta_of(replicas=2), TASK, recipe(**changes))
 
@@ -311,7 +311,7 @@ def test_stop_when_solved_ends_at_the_first_passage_of_the_last_replica(monkeypa
 def test_stop_when_solved_stops_between_two_rows_of_the_history_and_calls_back(monkeypatch):
     calls = []
     monkeypatch.setattr(FakeEvaluator, "errors", [(0.5, 0.5), (0.0, 0.0), (0.0, 0.0)])
-    monkeypatch.setattr(importlib.import_module("nbflow.loop"), "Evaluator", FakeEvaluator)
+    monkeypatch.setattr(importlib.import_module("nbflow.training._loop"), "Evaluator", FakeEvaluator)
     how = recipe(max_updates=9, record_every=7, evaluate_every=2, stop_when_solved=True)
     run = nf.train(NET, theta_of(replicas=2), TASK, how, callbacks=[lambda run: calls.append(run.updates)])
     assert run.updates == 4
@@ -616,7 +616,7 @@ def test_random_steps_have_the_length_of_the_threshold_and_differ_between_update
         how = recipe(lr=1.0, clip=nf.Clip("norm", [0.5, 2.0]), max_updates=updates)
         runs.append(nf.train(NET64, theta, TASK, how))
     # theta is NaN, so the steps cannot be read off it; the direction is the one of seed, replica and update.
-    from nbflow.clipping import random_step
+    from nbflow.gradients.clipping import random_step
 
     steps = [random_step(NET64.size, length, 0, r, k) for r, length in enumerate((0.5, 2.0)) for k in (0, 1)]
     assert [np.linalg.norm(step) for step in steps] == pytest.approx([0.5, 0.5, 2.0, 2.0])

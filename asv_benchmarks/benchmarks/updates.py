@@ -5,7 +5,7 @@ import numpy as np
 import nbflow as nf
 from nbflow._load import load
 from nbflow.cpu.update import build_update
-from nbflow.threshold import Follower
+from nbflow.training.threshold import Follower
 
 from .common import DTYPES, RESEARCH, SHAPES, USUAL, Problem, Timed, network
 

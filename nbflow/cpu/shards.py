@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbflow.network import Network
+from nbflow.model.network import Network
 
 # Weights of more bytes than these are read anew from the third-level cache by every shard at every step: shards of more
 # rows do it less often, and there are fewer of them for many cores to share. (A whole update at (100, 128, 100, 1024),

@@ -17,7 +17,7 @@ from nbflow.cpu.job import BORROWED, DERIVATIVES, DIRECTION, GROUPED, PACKED, PA
 from nbflow.cpu.product import CHUNK, lanes, panel_vectors
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import COLLIDING
-from nbflow.network import Network
+from nbflow.model.network import Network
 from nbflow.records import Floats, Flow
 
 ALIGNMENT = 64

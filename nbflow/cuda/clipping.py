@@ -7,7 +7,7 @@ from typing import Any
 from nbflow.cpu.workspace import Shape
 from nbflow.cuda import program
 from nbflow.cuda.workspace import Purpose, Workspace
-from nbflow.network import Network
+from nbflow.model.network import Network
 from nbflow.records import Floats, Rule
 
 

@@ -8,9 +8,9 @@ from nbflow import _check
 from nbflow.cpu.workspace import Shape
 from nbflow.cuda import program
 from nbflow.cuda.workspace import Purpose, Workspace
-from nbflow.network import Network
+from nbflow.data.sampler import Task
+from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Flow
-from nbflow.task import Task
 
 
 def send(space: Workspace, checked: _check.Checked) -> None:

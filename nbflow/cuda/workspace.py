@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbflow import layout
 from nbflow.cpu.workspace import Shape
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
 from nbflow.cuda.device import SHARED_BYTES, allocate
 from nbflow.cuda.weights import FLOW, count_blocks, part_steps_of, parts_of
-from nbflow.network import Network
+from nbflow.model import _layout as layout
+from nbflow.model.network import Network
 from nbflow.records import Floats, Optimizer, Rule
 
 # Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:

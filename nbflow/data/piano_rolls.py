@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbflow.data import matlab
-from nbflow.data.files import FormatError, read_bytes
-from nbflow.data.roll_formats import Roll, read_json, read_matlab
+from nbflow.data import _matlab as matlab
+from nbflow.data._files import FormatError, read_bytes
+from nbflow.data._roll_formats import Roll, read_json, read_matlab
 
 if TYPE_CHECKING:
     from nbflow.data.tasks import PianoRollTask

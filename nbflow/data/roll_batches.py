@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nbflow.data.files import check_count, float_dtype
+from nbflow.data._files import check_count, float_dtype
 from nbflow.data.piano_rolls import PianoRolls
 from nbflow.records import Batch
 

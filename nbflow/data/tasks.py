@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from nbflow import counter
 from nbflow.data.roll_batches import checked_pieces, evaluation_batches, spans_of, write_spans
+from nbflow.data.sampler import Sampler, Trivial
 from nbflow.data.text import Text, text_batches
 from nbflow.records import Batch
-from nbflow.task import Sampler, Trivial
 
 # Streams in which a held-out text is read side by side, fewer if each would be shorter than some steps; and the steps
 # between two looks at the state, which is carried over.

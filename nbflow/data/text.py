@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nbflow.data.files import FormatError, check_count, decode_utf8, float_dtype, read_bytes
+from nbflow.data._files import FormatError, check_count, decode_utf8, float_dtype, read_bytes
 from nbflow.records import Batch
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbflow.network import Network
+from nbflow.model.network import Network
 from nbflow.records import Params
 
 DEVIATION = 0.1

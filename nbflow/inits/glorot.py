@@ -3,7 +3,7 @@
 import numpy as np
 
 from nbflow.inits import orthogonal
-from nbflow.network import Network
+from nbflow.model.network import Network
 from nbflow.records import Params
 
 

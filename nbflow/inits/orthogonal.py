@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import ortho_group
 
-from nbflow.network import Network
+from nbflow.model.network import Network
 from nbflow.records import Floats, Params
 
 

@@ -8,7 +8,7 @@ Differs from the source in nothing else; a unit cannot have more connections tha
 import numpy as np
 
 from nbflow import _check
-from nbflow.network import Network
+from nbflow.model.network import Network
 from nbflow.records import Floats, Params
 
 DEVIATION = 0.01

@@ -11,7 +11,7 @@ import numpy as np
 
 from nbflow import counter
 from nbflow._compile import exact_unit
-from nbflow.task import Task, Trivial
+from nbflow.data.sampler import Task, Trivial
 
 TOLERANCE = 0.04
 

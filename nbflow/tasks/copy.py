@@ -8,7 +8,7 @@ It is `memorization` with more symbols, and the answer begins a step after the c
 """
 
 from nbflow._compile import exact_unit
-from nbflow.task import Task, Trivial
+from nbflow.data.sampler import Task, Trivial
 from nbflow.tasks.memorization import SYMBOLS, counted, counts, inputs, steps, target
 
 VALUES = 8

@@ -9,7 +9,7 @@ task of Henaff, Szlam and LeCun 2016, where 1 to T blanks come before the delimi
 
 from nbflow import counter
 from nbflow._compile import exact_unit
-from nbflow.task import Task
+from nbflow.data.sampler import Task
 from nbflow.tasks.copy import VALUES, trivial
 from nbflow.tasks.memorization import SYMBOLS, counted, counts, inputs, steps, target
 

@@ -12,7 +12,7 @@ Every task of this kind has this form; `memorization_5bit`, `copy` and `delayed_
 
 from nbflow import counter
 from nbflow._compile import exact_unit
-from nbflow.task import Task, Trivial
+from nbflow.data.sampler import Task, Trivial
 
 SYMBOLS, VALUES = 10, 5
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from nbflow._compile import exact_unit
-from nbflow.task import Task, Trivial
+from nbflow.data.sampler import Task, Trivial
 from nbflow.tasks.addition import TOLERANCE, counts, inputs, places, steps, target, value_at
 
 

@@ -7,7 +7,7 @@ and 1 can follow is wrong half of the time.
 
 from nbflow import counter
 from nbflow._compile import exact_unit
-from nbflow.task import Task, Trivial
+from nbflow.data.sampler import Task, Trivial
 
 
 @exact_unit

@@ -6,7 +6,7 @@ class, asked for at the last step, is v0 + 2 v1. A network that knows nothing is
 
 from nbflow import counter
 from nbflow._compile import exact_unit
-from nbflow.task import Task, Trivial
+from nbflow.data.sampler import Task, Trivial
 
 
 @exact_unit

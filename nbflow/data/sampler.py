@@ -1,0 +1,280 @@
+"""Task: an endless supply of sequences, and what counts as a wrong answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nbflow import _check, counter
+from nbflow._compile import exact_unit
+from nbflow._load import load
+from nbflow.records import Batch, Floats, Unit
+
+if TYPE_CHECKING:
+    from nbflow.data.tasks import DataTask
+    from nbflow.model.network import Network
+
+STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
+
+
+class Trivial(NamedTuple):
+    """What whoever remembers nothing reaches, each number by the guess that is best for it.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> nf.load_task("addition").trivial(100)
+    Trivial(error=0.36, loss=0.041666666666666664)
+    """
+
+    error: float  #: the part of sequences that are wrong
+    loss: float  #: of a batch; nats (softmax) or squared units (square)
+
+    @classmethod
+    def guessing(cls, values: int, symbols: int = 1, steps: int = 1) -> Trivial:
+        """Return it for so many symbols, of so many equally likely values each, among `steps` steps that count.
+
+        Examples
+        --------
+        >>> Trivial.guessing(4).error, Trivial.guessing(2, symbols=5).error
+        (0.75, 0.96875)
+        """
+        return cls(1 - 1 / values**symbols, symbols * math.log(values) / steps)
+
+
+@exact_unit
+def once(length: int) -> int:
+    """Return how many steps count where only one does."""
+    return 1
+
+
+def _as_long(length: int) -> int:
+    return length
+
+
+class Sampler:
+    """What training draws batches from, as pure functions of (seed, replica, index): a `Task`, or a user's data."""
+
+    n_in: int
+    n_out: int
+    loss: str
+    tokens: bool
+    shortest: int
+    steps: Unit
+
+    @property
+    def classes(self) -> bool:
+        """Whether a target is a class."""
+        return bool(load("losses", self.loss).classes)
+
+    def sample(
+        self,
+        *,
+        seed: int,
+        index: int,
+        batch_size: int,
+        length: int,
+        replicas: int | None = None,
+        stream: str = "train",
+        dtype: str = "float32",
+    ) -> Batch:
+        """Draw a batch; the same arguments give the same batch, on every machine.
+
+        Parameters
+        ----------
+        seed : int
+            0 to 2**63 - 1.
+        index : int
+            Which batch, 0 to 2**32 - 1.
+        batch_size : int
+            B.
+        length : int
+            L, at least `shortest`.
+        replicas : int, optional
+            R; replica r is the same for every R, and without R it is replica 0.
+        stream : str
+            "train", or "evaluation" for sequences that no training has seen.
+        dtype : str
+            "float32" or "float64".
+
+        Returns
+        -------
+        Batch
+            Weights are equal where a sequence has its loss, and add up to 1: the loss of a batch is a mean over
+            sequences, and over their steps where more than one counts.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument makes no sense, or the length is too short.
+
+        Examples
+        --------
+        >>> import nbflow as nf
+        >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=100)
+        >>> batch.inputs.shape, batch.targets[-1, :3], batch.weights.sum().round(3)
+        ((100, 20), array([3, 0, 3], dtype=int32), np.float32(1.0))
+        """
+        for name, value, most in (("seed", seed, 2**63), ("index", index, 2**32)):
+            if _check.count(name, value, 0) >= most:
+                raise ValueError(f"{name} is {value}; expected less than {most}. Give a smaller one.")
+        batch_size = _check.count("batch_size", batch_size)
+        length = _check.count("length", length, self.shortest)
+        dtype = _check.float_dtype("dtype", dtype)
+        purpose = STREAMS[_check.choice("stream", stream, tuple(STREAMS))]
+        count = 1 if replicas is None else _check.count("replicas", replicas)
+        batch = self.empty(count, self.steps(length), batch_size, dtype)
+        self.fill(batch, seed, purpose, np.arange(count), index, length)
+        return batch if replicas is not None else Batch(*(part[0] for part in batch))
+
+    def empty(self, replicas: int, steps: int, batch_size: int, dtype: str) -> Batch:
+        """Return room for a batch, with R in front."""
+        lead = (replicas, steps, batch_size)
+        inputs = np.empty(lead, np.int32) if self.tokens else np.empty((*lead, self.n_in), dtype)
+        targets = np.empty(lead, np.int32) if self.classes else np.empty((*lead, self.n_out), dtype)
+        return Batch(inputs, targets, np.empty(lead, dtype))
+
+    def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
+        """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Task(Sampler):
+    """A synthetic task: sequences as pure functions of (seed, replica, index), by counter.
+
+    Attributes
+    ----------
+    n_in, n_out : int
+        Input channels or symbols, and outputs or classes.
+    loss : str
+        The loss that goes with it.
+    tokens : bool
+        Whether inputs are symbols (T, B) or channels (T, B, N).
+    shortest : int
+        The smallest length.
+    plan : unit
+        `(stream, length) -> plan`: what is drawn once for a sequence, a tuple of numbers. `stream` is (seed, purpose,
+        replica, index, sequence); `nbflow.counter.draw(*stream, n)` gives four words; n = 0 and n >= 2**31 are free.
+    inputs : unit
+        `(word, plan, t) -> symbol`, or a tuple of N channels; `word` is 32 random bits of step t's own.
+    target : unit
+        `(plan, t) -> class`, or a tuple of M numbers.
+    counts : unit
+        `(plan, t) -> bool`, whether step t has a loss.
+    steps : function of length
+        T, the number of steps that the longest sequence takes; by default the length.
+    tolerance : float
+        A squared error above it is wrong (loss "square").
+    counted : unit
+        `(length) -> how many steps of every sequence have a loss`; by default one.
+    trivial : function of length, optional
+        What whoever remembers nothing reaches: a `Trivial`.
+    """
+
+    n_in: int
+    n_out: int
+    loss: str
+    tokens: bool
+    plan: Unit
+    inputs: Unit
+    target: Unit
+    counts: Unit
+    shortest: int = 10
+    steps: Unit = _as_long
+    tolerance: float = 0.04
+    counted: Unit = once
+    trivial: Callable[[int], Trivial] | None = None
+
+    def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
+        """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""
+        from nbflow.cpu.sample import build_sample
+
+        build_sample(self)(*batch, seed, purpose, replicas, index, length)
+
+    def wrong(self, y: Floats, batch: Batch) -> Any:
+        """Tell which sequences a network got wrong.
+
+        A sequence is wrong if, at any step with weight, the largest output is not the class, or the squared error is
+        above `tolerance`, or an output is NaN.
+
+        Parameters
+        ----------
+        y : array of shape (T, B, M)
+            Outputs, as from `nbflow.predict`; R in front if the batch has it.
+        batch : Batch
+
+        Returns
+        -------
+        bool array of shape (B,), or (R, B)
+
+        Examples
+        --------
+        >>> import nbflow as nf, numpy as np
+        >>> task = nf.load_task("temporal_order")
+        >>> batch = task.sample(seed=0, index=0, batch_size=20, length=10)
+        >>> y = np.eye(4)[batch.targets]
+        >>> task.wrong(y, batch).any()
+        np.False_
+        """
+        _check.triple(batch)
+        batch = Batch(*batch)
+        if _check.array("y", y).dtype.kind not in "iuf":
+            raise TypeError(f"y has dtype {y.dtype}; expected real numbers. Pass the outputs of nbflow.predict.")
+        if np.shape(y) != (*np.shape(batch.weights), self.n_out):
+            raise ValueError(
+                f"y has shape {np.shape(y)}; expected {(*np.shape(batch.weights), self.n_out)}. "
+                f"Pass the outputs of nbflow.predict for batch.inputs."
+            )
+        if self.classes:
+            right = y.argmax(axis=-1) == batch.targets
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # an error of Inf or NaN is one
+                right = ((y - batch.targets) ** 2).sum(axis=-1) <= self.tolerance
+        right &= np.isfinite(y).all(axis=-1)
+        return (~right & (batch.weights != 0)).any(axis=-2)
+
+
+def load_task(name: str) -> Task:
+    """Return the task of this name.
+
+    Parameters
+    ----------
+    name : str
+        One of `nbflow.names("tasks")`.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+
+    Examples
+    --------
+    >>> load_task("addition").loss
+    'square'
+    """
+    found: Task = load("tasks", name, "task")
+    return found
+
+
+def check_task(net: Network, task: Any) -> Task | DataTask:
+    """Return the task, which must fit the network."""
+    found: Task | DataTask = load("tasks", task, "task")
+    if not isinstance(found, Sampler):
+        raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")
+    got = (net.n_in, net.n_out, net.loss_object)
+    wanted = (found.n_in, found.n_out, load("losses", found.loss))
+    if got != wanted:
+        raise ValueError(
+            f"net has n_in={net.n_in}, n_out={net.n_out}, loss={net.loss!r}; expected {found.n_in}, {found.n_out}, "
+            f"{found.loss!r} for this task. Make the network with task.n_in, task.n_out and task.loss."
+        )
+    return found

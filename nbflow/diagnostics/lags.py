@@ -1,0 +1,98 @@
+"""The size of the gradient, and its gain, by the number of steps that it has come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow.diagnostics._interval import check_confidence, interval
+from nbflow.diagnostics.trace import trace
+from nbflow.gradients.workspace import Buffers
+from nbflow.model.network import Network
+from nbflow.records import Batch, Floats, LagProfile, SequenceMean
+
+
+def gains_by_lag(
+    net: Network,
+    theta: Floats,
+    batch: Batch,
+    *,
+    confidence: float = 0.95,
+    backend: str = "cpu",
+    workspace: Buffers | None = None,
+) -> LagProfile:
+    """Compute the norm of delta and the gain by lag, the steps before a sequence's last one with weight.
+
+    What `nbflow.trace` gives for every step and sequence, aligned where the sequences end and averaged over them. Both
+    span orders of magnitude, so means are geometric, and so are their intervals: Student's t of the logarithms. A delta
+    that is exactly 0 has no logarithm; it is counted instead.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+    batch : Batch
+        With R in front of every shape if theta has it.
+    confidence : float
+        Of the intervals.
+    backend : str
+        "cpu".
+    workspace : Buffers, optional
+
+    Returns
+    -------
+    LagProfile
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="linear", n_in=6, n_hidden=5, n_out=4, dtype="float64")
+    >>> theta = nf.init(net, "orthogonal", rng=0)
+    >>> nf.unpack(net, theta).w_rec[:] *= 0.5
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=9, length=10, dtype="float64")
+    >>> seen = nf.gains_by_lag(net, theta, batch)
+    >>> seen.gain.mean.round(6)
+    array([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    >>> round(float(seen.delta_norm.mean[0] / seen.delta_norm.mean[10]), 6)
+    1024.0
+    """
+    confidence = check_confidence(confidence)
+    seen = trace(net, theta, batch, backend=backend, workspace=workspace)
+    last = last_step(batch.weights)
+    norms = _aligned(seen.delta_norm, np.where(last > 0, last, -1))
+    gains = _aligned(seen.gain, last - 1)  # the gain of J_t stands at t - 1
+    return LagProfile(
+        delta_norm=_geometric(norms, confidence),
+        gain=_geometric(gains, confidence),
+        zeros=(norms == 0).sum(axis=-1),
+        norms=norms,
+        gains=gains,
+    )
+
+
+def last_step(weights: Any) -> Any:
+    """Return the last step with weight of every sequence, 1 to T, or 0: (B,), or (R, B)."""
+    steps = weights.shape[-2]
+    backwards = np.flip(weights != 0, axis=-2)
+    return np.where(backwards.any(axis=-2), steps - backwards.argmax(axis=-2), 0)
+
+
+def _aligned(values: Floats, start: Any) -> Floats:
+    """Return values (..., T, B) read backwards in time from each sequence's `start` (..., B), NaN before the first."""
+    at = start[..., None, :] - np.arange(values.shape[-2])[:, None]
+    found = np.take_along_axis(values.astype(np.float64), np.maximum(at, 0), axis=-2)
+    return np.where(at >= 0, found, np.nan)
+
+
+def _geometric(values: Floats, confidence: float) -> SequenceMean:
+    """Return the geometric mean over sequences, of values that are not 0, with its interval."""
+    with np.errstate(divide="ignore", over="ignore"):
+        logs = np.log(np.where(values == 0, np.nan, values))
+        mean, low, high, count = interval(logs, confidence)
+        return SequenceMean(np.exp(mean), np.exp(low), np.exp(high), count)

@@ -1,0 +1,1 @@
+"""Experiments: many runs, over settings and seeds."""

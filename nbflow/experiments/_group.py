@@ -1,0 +1,208 @@
+"""Groups: runs of a sweep that are trained side by side, in whatever process an executor has."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbflow.experiments.experiment import Experiment, joined, structure
+from nbflow.storage import checkpoint
+from nbflow.storage._files import lock
+from nbflow.storage.store import Row, Store
+from nbflow.training.run import Run
+from nbflow.training.train import train
+
+# What is the machine's fault and not the setting's: it is not recorded, and the run is tried again.
+MACHINE = (OSError, MemoryError, ImportError)
+# Seconds between two looks at the clock of a run.
+GLANCE = 0.5
+
+
+class Member(NamedTuple):
+    """A run: what it is known by, and what it is."""
+
+    key: str
+    experiment: Experiment
+    seed: int
+
+    def row(self, code: str) -> Row:
+        """Return the columns of the store that are known before it is run."""
+        return {"key": self.key, "code": code, "seed": self.seed, **self.experiment.flat}
+
+
+class Job(NamedTuple):
+    """A group, and where its files are."""
+
+    members: tuple[Member, ...]
+    folder: pathlib.Path
+    store: pathlib.Path
+    sign: pathlib.Path  #: a file that is there while the sweep is; every group stops when it is gone
+    code: str
+    seconds: float  #: between two checkpoints
+
+    @property
+    def path(self) -> pathlib.Path:
+        """Its checkpoint, named by its runs."""
+        text = " ".join(member.key for member in self.members)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+
+class Outcome(NamedTuple):
+    """How a group ended: "done", "failed", "stopped", or "busy" where another sweep has it or had it."""
+
+    state: str
+    rows: list[Row]
+    words: str = ""
+
+
+def cut(members: Sequence[Member], size: int) -> list[tuple[Member, ...]]:
+    """Return groups of runs that can be trained side by side, at most `size` each.
+
+    One that stops when it is solved is alone, for a training of many ends when all are.
+    """
+    alike: dict[str, list[Member]] = {}
+    for member in members:
+        alike.setdefault(structure(member.experiment), []).append(member)
+    found = []
+    for group in alike.values():
+        most = 1 if group[0].experiment.recipe.stop_when_solved else size
+        found += [tuple(group[k : k + most]) for k in range(0, len(group), most)]
+    return found
+
+
+def progress_of(path: pathlib.Path) -> pathlib.Path:
+    """Return where a group writes how many updates it has done."""
+    return path.with_suffix(".progress")
+
+
+def lock_of(path: pathlib.Path) -> pathlib.Path:
+    """Return the file whose lock whoever trains a group holds."""
+    return path.with_suffix(".lock")
+
+
+@contextlib.contextmanager
+def owned(path: pathlib.Path) -> Iterator[bool]:
+    """Give whether the group of this checkpoint is ours, until the end or until the process dies."""
+    place = lock_of(path)
+    with open(place, "ab") as file:
+        # One that was deleted after it had been opened is nobody's.
+        yield lock(file.fileno(), wait=False) and place.exists() and os.path.samefile(place, file.fileno())
+
+
+def delete_checkpoints(path: pathlib.Path) -> None:
+    """Delete all checkpoints of a group."""
+    for place in (path, checkpoint.before(path), checkpoint.beside(path)):
+        place.unlink(missing_ok=True)
+
+
+def clear(path: pathlib.Path) -> None:
+    """Delete what a group left, unless another sweep has it now."""
+    with owned(path) as ours:
+        if ours:
+            delete_checkpoints(path)
+            progress_of(path).unlink(missing_ok=True)
+            lock_of(path).unlink(missing_ok=True)
+
+
+def run_group(job: Job) -> Outcome:
+    """Train a group, or go on with it; called in a worker.
+
+    Raises
+    ------
+    OSError, MemoryError, ImportError
+        What is not the fault of a setting.
+    """
+    if not job.sign.exists():  # before a lock is made that nobody would delete
+        return Outcome("stopped", [])
+    with owned(job.path) as ours:
+        if not ours or Store(job.store).has([member.key for member in job.members]):
+            return Outcome("busy", [])
+        watch = Watch(job.path, lambda: not job.sign.exists())
+        try:
+            run = _train_anew_if_damaged(job, watch)
+        except MACHINE:
+            raise
+        except Exception as error:  # whatever a setting can do
+            return Outcome("failed", [], f"{type(error).__name__}: {error}")
+        if run.interrupted or (watch.stopped and run.updates < job.members[0].experiment.recipe.max_updates):
+            return Outcome("stopped", [])
+        return Outcome("done", rows_of(job, run))
+
+
+class Watch:
+    """A callback that says how far a run is, and ends it when it is asked to."""
+
+    def __init__(self, path: pathlib.Path, asked: Callable[[], bool]) -> None:
+        self.asked, self.place, self.last, self.stopped = asked, progress_of(path), 0.0, False
+
+    def __call__(self, run: Run) -> bool:
+        """Look, and be looked at, not at every row but now and then."""
+        now = time.monotonic()
+        if now - self.last < GLANCE:
+            return False
+        self.last = now
+        with contextlib.suppress(OSError):  # it is only to be looked at
+            self.place.write_text(str(run.updates))
+        self.stopped = self.asked()
+        return self.stopped
+
+
+def _train_anew_if_damaged(job: Job, watch: Watch) -> Run:
+    """Train; where not one of its checkpoints is whole, which is not the fault of a setting, from the beginning."""
+    try:
+        return _train(job, watch)
+    except checkpoint.DamagedError as error:
+        warnings.warn(f"{error} The group begins anew.", RuntimeWarning, stacklevel=2)
+        delete_checkpoints(job.path)
+        return _train(job, watch)
+
+
+def _train(job: Job, watch: Watch) -> Run:
+    experiments = [member.experiment for member in job.members]
+    seeds = [member.seed for member in job.members]
+    net, task = experiments[0].net, experiments[0].task
+    theta = np.stack([member.experiment.theta(member.seed) for member in job.members])
+    return train(
+        net, theta, task, joined(experiments), replica_ids=seeds, callbacks=[watch], checkpoint=job.path,
+        checkpoint_seconds=job.seconds,
+    )  # fmt: skip
+
+
+def rows_of(job: Job, run: Run) -> list[Row]:
+    """Return the lines of the store."""
+    found = []
+    for r, member in enumerate(job.members):
+        history = {name: _of(column, r) for name, column in run.history.items() if name != "seconds"}
+        evaluations = {name: _of(column, r) for name, column in run.evaluations.items()}
+        found.append({
+            **member.row(job.code), "failure": None, "updates": run.updates,
+            "seconds": run.seconds / len(job.members), "first_passage": run.first_passage[r],
+            "stays_below": run.stays_below[r], "loss": history["loss"][-1],
+            "error": evaluations["error"][-1] if evaluations["error"] else None,
+            "theta_sha256": hashlib.sha256(run.theta[r].tobytes()).hexdigest(), "evaluations": evaluations,
+            "history": history,
+        })  # fmt: skip
+    return found
+
+
+def _of(column: Sequence[Any], r: int) -> list[Any]:
+    """Return replica r's part of a column."""
+    return [row[r] if isinstance(row, list) else row for row in column]
+
+
+def warm(jobs: Sequence[Job]) -> None:
+    """Compile, once, what these groups need, so that workers find it on the disk."""
+    for job in jobs:
+        experiment, seed = job.members[0].experiment, job.members[0].seed
+        with contextlib.suppress(Exception):  # it will fail again where it is recorded
+            short = dataclasses.replace(joined([experiment]), max_updates=1, evaluate_size=1)
+            train(experiment.net, experiment.theta(seed)[None], experiment.task, short)

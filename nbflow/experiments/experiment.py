@@ -1,0 +1,240 @@
+"""Experiment: all that makes a training run what it is, but its seed; grids of them; what a run is known by."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.data.sampler import Task, load_task
+from nbflow.model.network import Network, init
+from nbflow.records import Cell, Floats
+from nbflow.training.recipe import Recipe, check_recipe, describe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that makes a training run what it is, but its seed.
+
+    The run of seed s is replica s of `nbflow.init(net, init, rng=0)`, trained on replica s of the task's sequences of
+    seed 0, whichever runs are trained beside it. The lengths of drawn batches are the same for all seeds.
+
+    Parameters
+    ----------
+    task : str or Task
+    recipe : Recipe
+        With numbers, not arrays, for what may differ between replicas.
+    cell : str or Cell
+    n_hidden : int
+    init : str
+        One of `nbflow.names("inits")`.
+    init_options : dict
+        Options of the initialisation.
+    dtype : str
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something in it has no name by which its runs could be known again: a lambda, a function inside another one.
+        (A schedule with numbers of its own is best a frozen dataclass with `__call__`.)
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> one = nf.Experiment("temporal_order", nf.Recipe(lengths=50, max_updates=1000), init="basic_tanh")
+    >>> one.net.n_in, one.net.loss
+    (6, 'softmax')
+    """
+
+    task: str | Task
+    recipe: Recipe
+    cell: str | Cell = "tanh"
+    n_hidden: int = 50
+    init: str = "smart_tanh"
+    init_options: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be told apart later."""
+        check_recipe(self.recipe)
+        _refuse(self.described)
+
+    @property
+    def net(self) -> Network:
+        """The network, made for the task."""
+        task = load_task(self.task) if isinstance(self.task, str) else self.task
+        return Network(self.cell, task.n_in, self.n_hidden, task.n_out, task.loss, self.dtype)
+
+    def theta(self, seed: int) -> Floats:
+        """Return the first weights (P,) of a seed."""
+        return init(self.net, self.init, 0, replica_ids=[seed], **self.init_options)
+
+    @functools.cached_property
+    def described(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        found: dict[str, Any] = describe(self)
+        return found
+
+    @functools.cached_property
+    def flat(self) -> dict[str, Any]:
+        """All of it in one table: {"task": ..., "recipe.lr": ..., "recipe.clip.rule": ...}."""
+        return dict(_flattened(self.described, ""))
+
+
+def grid(base: Experiment, changes: Mapping[str, Sequence[Any]]) -> list[Experiment]:
+    """Return one experiment for each combination of changes.
+
+    Parameters
+    ----------
+    base : Experiment
+    changes : dict of sequences
+        By field, "init", or by field of a field, "recipe.clip.threshold". The last one varies fastest.
+
+    Returns
+    -------
+    list of Experiment
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such field, or no sequence of values for it.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> base = nf.Experiment("temporal_order", nf.Recipe(clip=nf.Clip("norm", 1.0)))
+    >>> both = nf.grid(base, {"init": ["sigmoid", "smart_tanh"], "recipe.clip.threshold": [0.1, 1.0, 10.0]})
+    >>> len(both), both[-1].init, both[-1].recipe.clip.threshold
+    (6, 'smart_tanh', 10.0)
+    """
+    if not isinstance(base, Experiment):
+        raise TypeError(f"base is a {type(base).__name__}; expected an Experiment. Write nbflow.Experiment(...).")
+    if not isinstance(changes, Mapping):
+        raise TypeError(f"changes is a {type(changes).__name__}; expected a dict. Write {{'init': ['sigmoid']}}, say.")
+    for name, values in changes.items():
+        if not isinstance(name, str) or isinstance(values, str) or not isinstance(values, Iterable):
+            raise TypeError(f"changes has {name!r}: {values!r:.50}; expected a name and a list. Write [value].")
+    lists = {name: tuple(values) for name, values in changes.items()}
+    for name, values in lists.items():
+        if not values:
+            raise ValueError(f"changes has no value for {name!r}; expected at least one. Leave it out.")
+    found = []
+    for values in itertools.product(*lists.values()):
+        one = base
+        for name, value in zip(changes, values, strict=True):
+            one = _changed(one, name, name.split("."), value)
+        found.append(one)
+    return found
+
+
+def _changed(thing: Any, name: str, path: list[str], value: Any) -> Any:
+    """Return a copy of a record, or of a dict, with another value at the end of a path."""
+    head, *rest = path
+    if isinstance(thing, dict):
+        return {**thing, head: _changed(thing.get(head), name, rest, value) if rest else value}
+    names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
+    if head not in names:
+        said = f"one of {', '.join(names)}" if names else f"a record there, and it is {thing!r}"
+        raise ValueError(f"changes has {name!r}; expected {said}. Name a field, as in 'recipe.lr'.")
+    new = _changed(getattr(thing, head), name, rest, value) if rest else value
+    return dataclasses.replace(thing, **{head: new})
+
+
+def _flattened(thing: dict[str, Any], prefix: str) -> Any:
+    for name, value in thing.items():
+        if isinstance(value, dict) and value:
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _refuse(thing: Any, name: str = "") -> None:
+    """Refuse what describes two different things alike."""
+    if isinstance(thing, dict):
+        for key, value in thing.items():
+            _refuse(value, f"{name}.{key}" if name else key)
+    elif isinstance(thing, list):
+        for value in thing:
+            _refuse(value, name)
+    elif isinstance(thing, str) and any(mark in thing for mark in ("<lambda>", "<locals>", " at 0x")):
+        raise ValueError(
+            f"{name} is {thing}, which has no name of its own to know its runs by; expected a function at the top of a "
+            f"file. Write it there, or as a frozen dataclass with __call__."
+        )
+
+
+def key_of(experiment: Experiment, seed: int, code: str) -> str:
+    """Return what a run is known by."""
+    text = json.dumps([experiment.described, seed, code], sort_keys=True)
+    # A letter in front, so that no reader takes it for a number.
+    return "r" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+# Fields of a recipe that may differ between replicas of one training.
+OWN = (("lr",), ("clip", "threshold"), ("flow", "alpha"), ("clip_hidden", "threshold"), ("clip_example",))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def structure(experiment: Experiment) -> str:
+    """Return what runs must share to be replicas of one training."""
+    found = json.loads(json.dumps(experiment.described))
+    for name in ("init", "init_options"):  # which only make the first weights
+        del found[name]
+    for path in OWN:
+        if _is_number(_own(experiment, path)):
+            *before, last = path
+            functools.reduce(lambda part, name: part[name], before, found["recipe"])[last] = "of its own"
+    return json.dumps(found, sort_keys=True)
+
+
+def _own(experiment: Experiment, path: Sequence[str]) -> Any:
+    """Return what stands in a recipe at a path, None where it ends before."""
+    found: Any = experiment.recipe
+    for name in path:
+        found = getattr(found, name, None)
+    return found
+
+
+def joined(experiments: Sequence[Experiment]) -> Recipe:
+    """Return one recipe for experiments of one structure, with an array (R,) where they may differ."""
+    recipe = experiments[0].recipe
+    for path in OWN:
+        values = [_own(one, path) for one in experiments]
+        if all(map(_is_number, values)):
+            recipe = _changed(recipe, ".".join(path), list(path), np.array(values, np.float64))
+    return recipe
+
+
+def check_experiments(value: Any) -> list[Experiment]:
+    """Return a list of experiments, of numbers alone."""
+    found = [value] if isinstance(value, Experiment) else list(value) if isinstance(value, list | tuple) else []
+    if not found or not all(isinstance(one, Experiment) for one in found):
+        raise TypeError("experiments is no list of Experiment. Write nbflow.grid(nbflow.Experiment(...), {...}).")
+    for one in found:
+        for path in OWN:
+            own = _own(one, path)
+            if isinstance(own, np.ndarray | list | tuple):
+                raise TypeError(
+                    f"{'.'.join(path)} is {own!r:.60}; expected a number, for each run has its own. Use nbflow.grid."
+                )
+    return found
+
+
+def check_seeds(value: Any) -> list[int]:
+    """Return the seeds of runs, each once."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return list(range(_check.count("seeds", value)))
+    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or not len(value):
+        raise TypeError(f"seeds is {value!r:.60}; expected how many, or a list of integers. Write seeds=10.")
+    return [int(one) for one in _check.replica_ids(list(dict.fromkeys(value)), len(set(value)))]

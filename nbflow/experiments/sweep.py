@@ -1,0 +1,329 @@
+"""Sweeps: experiments times seeds, on whatever runs them, kept in a store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbflow import _check
+from nbflow.experiments._group import Job, Member, Outcome, clear, cut, lock_of, owned, progress_of, run_group, warm
+from nbflow.experiments._pool import cores, end_processes, local_pool
+from nbflow.experiments._progress import Show, shown
+from nbflow.experiments.code_version import code_version
+from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, key_of, structure
+from nbflow.storage._files import explained
+from nbflow.storage.store import Row, Store
+
+# Seconds between two looks at what the workers do.
+GLANCE = 0.5
+# How often in a row a pool may break before anything is done.
+BREAKS = 3
+# How the file of a sweep begins, which its groups look for.
+SWEEP = "sweep-"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep has: the line of each run, as the store keeps it.
+
+    Attributes
+    ----------
+    runs : list of dict
+        In the order of the experiments, and of the seeds in each; `pandas.DataFrame(runs)` is a table. "task", "cell",
+        "recipe.lr" and so on are the setting, "seed" the seed, "code" the version; "updates", "first_passage",
+        "stays_below", the last "loss" and "error", "evaluations", "history" and the sha256 of theta are what came out
+        (see `nbflow.Run`), "seconds" the run's share of its group's time. "failure" is None, or the error of a setting
+        that failed; then the results are missing.
+    missing : int
+        How many runs are not done.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    """
+
+    runs: list[Row]
+    missing: int = 0
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> list[Row]:
+        """The runs whose setting failed."""
+        return [row for row in self.runs if row["failure"] is not None]
+
+
+def sweep(
+    experiments: Experiment | Sequence[Experiment],
+    seeds: int | Sequence[int],
+    store: str | os.PathLike[str],
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    group_size: int = 4,
+    checkpoint_seconds: float = 60.0,
+    code: str | None = None,
+    progress: bool = True,
+) -> Swept:
+    """Train every experiment with every seed, and keep what comes out.
+
+    Runs that differ in numbers only (seed, first weights, learning rate, threshold, alpha) are trained side by side in
+    groups, and groups go to the executor. What comes out of a run does not depend on its group. A run that is in the
+    store is not run again; one that was interrupted goes on where it was, from the checkpoint of its group in the
+    folder beside the store. Sweeps that run at once on one store share the work; where their groups differ, as their
+    experiments or seeds do, a run may be trained by both, and its first line stays.
+
+    Parameters
+    ----------
+    experiments : Experiment or sequence of them
+        See `nbflow.grid`.
+    seeds : int or sequence of ints
+        How many, from 0, or which; each below 2**24.
+    store : path
+        A file of JSON lines, and beside it a folder with the same name and ".runs", which workers must be able to
+        write too.
+    executor : concurrent.futures.Executor, optional
+        Any one, as `dask.distributed.Client(address).get_executor()`. By default processes on this machine, one for
+        each core, with one thread each; a script then needs `if __name__ == "__main__":`.
+    workers : int, optional
+        How many processes, without an executor.
+    group_size : int
+        Most runs in a group. Ones with `stop_when_solved` are alone.
+    checkpoint_seconds : float
+        As in `nbflow.train`.
+    code : str, optional
+        Names the code that runs belong to; runs of another code are run again. By default the version, and a hash of
+        all of nbflow that a training depends on, and of numba's version. It knows nothing of units of your own: name
+        the code when you change one.
+    progress : bool
+        Whether to show runs, failures and time left on the error stream.
+
+    Returns
+    -------
+    Swept
+        Ctrl-C stops the workers, which save what they have; a second one does not wait for them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense. What is wrong with a setting is recorded with its runs instead.
+    OSError, MemoryError, ImportError
+        If store, checkpoints or workers fail for reasons that are not a setting's, after all else is done.
+    RuntimeError
+        If workers die again and again.
+
+    Examples
+    --------
+    >>> import os, tempfile, nbflow as nf
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> base = nf.Experiment("temporal_order", nf.Recipe(lengths=10, max_updates=20, evaluate_every=0), n_hidden=8)
+    >>> grid = nf.grid(base, {"init": ["basic_tanh", "smart_tanh"], "recipe.lr": [0.01, 0.1]})
+    >>> with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
+    ...     done = nf.sweep(grid, 3, os.path.join(folder, "runs.jsonl"), executor=executor, progress=False)
+    >>> len(done.runs), done.missing, done.runs[-1]["recipe.lr"], done.runs[-1]["seed"]
+    (12, 0, 0.1, 2)
+    """
+    found, numbers = check_experiments(experiments), check_seeds(seeds)
+    group_size = _check.count("group_size", group_size)
+    seconds = float(_check.per_replica("checkpoint_seconds", checkpoint_seconds, 1, least=0.0)[0])
+    if executor is not None and (workers is not None or not callable(getattr(executor, "submit", None))):
+        raise TypeError("executor has no submit, or comes with workers; expected one of the two. Leave one out.")
+    workers = cores() if workers is None else _check.count("workers", workers)
+    if code is not None and not isinstance(code, str):
+        raise TypeError(f"code is {code!r}; expected a string that names the code. Leave it out.")
+    code = code_version() if code is None else code
+    keys = {(e, s): key_of(one, s, code) for e, one in enumerate(found) for s in numbers}
+    # Seed by seed, so that a group has the same runs when more seeds are asked for.
+    members = {keys[e, s]: Member(keys[e, s], one, s) for s in numbers for e, one in enumerate(found)}
+    driver = Driver(Store(store), list(members.values()), group_size, seconds, code)
+    with shown(len(members), wanted=progress) as show:
+        interrupted = driver.drive(_given(executor) if executor else _local(workers), show)
+    rows = Store(store).read()
+    wanted = dict.fromkeys(keys.values())
+    runs = [rows[key] for key in wanted if key in rows]
+    return Swept(runs, len(wanted) - len(runs), interrupted)
+
+
+Pool = Callable[[list[Job]], contextlib.AbstractContextManager[Executor]]
+
+
+def _given(executor: Executor) -> Pool:
+    return lambda jobs: contextlib.nullcontext(executor)
+
+
+def _local(workers: int) -> Pool:
+    @contextlib.contextmanager
+    def pool(jobs: list[Job]) -> Iterator[Executor]:
+        executor = local_pool(min(workers, len(jobs)))
+        try:
+            if min(workers, len(jobs)) > 1:  # or each of them would compile the same
+                kinds = {structure(job.members[0].experiment): job for job in jobs}
+                executor.submit(warm, list(kinds.values())).result()
+            yield executor
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+    return pool
+
+
+class Driver:
+    """Gives groups to an executor until all their runs are in the store."""
+
+    def __init__(self, store: Store, members: Sequence[Member], size: int, seconds: float, code: str) -> None:
+        self.store, self.code, self.total = store, code, len(members)
+        self.folder = store.path.with_name(store.path.name + ".runs")
+        # It has a lock, like a group, which tells the file of a sweep that goes on from one that a killed sweep left.
+        self.name = self.folder / f"{SWEEP}{uuid.uuid4().hex}"
+        self.seconds = seconds
+        there = store.read()
+        self.failures = sum(there[m.key]["failure"] is not None for m in members if m.key in there)
+        # Cut before those that are there are left out: a group that was interrupted is the same group again.
+        groups = cut(members, size)
+        left = [[m for m in group if m.key not in there] for group in groups]
+        self.left = {job.path: job for job in (self._job(tuple(group)) for group in left if group)}
+        # Whose files may lie there: also those of a sweep that was killed between a line and its tidying.
+        self.seen = {self._job(group).path for group in groups} | self.left.keys()
+        self.error: Exception | None = None
+
+    def _job(self, members: tuple[Member, ...]) -> Job:
+        return Job(members, self.folder.absolute(), self.store.path.absolute(), lock_of(self.name).absolute(),
+                   self.code, self.seconds)  # fmt: skip
+
+    def drive(self, pool: Pool, show: Show) -> bool:
+        """Run everything; return whether it was interrupted."""
+        breaks = 0
+        try:
+            while self.left:
+                with explained(f"folder {self.folder} for the checkpoints of a sweep could not be made"):
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                before = len(self.left)
+                with owned(self.name):
+                    try:
+                        with pool(list(self.left.values())) as executor:
+                            self._round(executor, show)
+                    except BrokenExecutor as error:
+                        breaks = 0 if len(self.left) < before else breaks + 1
+                        if breaks == BREAKS:
+                            raise RuntimeError(
+                                f"workers ended {BREAKS} times before any run did ({error}). Is memory short? A script "
+                                f"needs `if __name__ == '__main__':`. What was done is kept: call again to go on."
+                            ) from error
+                    self._leave_out_what_is_there()
+                    self._wait_for_others(show)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            with contextlib.suppress(OSError, KeyboardInterrupt):  # it is done, or the next sweep will do it
+                self._tidy()
+        if self.error is not None:
+            raise self.error
+        return False
+
+    def _tidy(self) -> None:
+        """Delete what this sweep, killed ones and finished groups left, and the folder if it is empty then."""
+        for place in self.folder.glob(f"{SWEEP}*"):
+            clear(place)
+        for path in self.seen - self.left.keys():
+            if lock_of(path).exists():
+                clear(path)
+        self.folder.rmdir()
+
+    def _wait_for_others(self, show: Show) -> None:
+        """Wait while every group that is left is another sweep's."""
+        while self.left and not any(map(_is_free, self.left)):
+            time.sleep(GLANCE)
+            self._leave_out_what_is_there()
+            show(*self._state())
+
+    def _leave_out_what_is_there(self) -> None:
+        there = self.store.read()
+        for path, job in list(self.left.items()):
+            if all(member.key in there for member in job.members):
+                del self.left[path]
+
+    def _round(self, executor: Executor, show: Show) -> None:
+        """Submit every group once, and take in what comes back; on an exception, stop those that run."""
+        waiting: dict[Future[Outcome], Job] = {}
+        try:
+            for job in list(self.left.values()):
+                waiting[executor.submit(run_group, job)] = job
+            while waiting:
+                ended, _ = wait(waiting, timeout=GLANCE, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    self._take(waiting.pop(future), future)
+                show(*self._state())
+        except BaseException:
+            self._halt(waiting)
+            raise
+
+    def _halt(self, waiting: dict[Future[Outcome], Job]) -> None:
+        """Have what runs save itself and stop, and wait for that."""
+        with contextlib.suppress(OSError):
+            lock_of(self.name).unlink()
+        for future in waiting:
+            future.cancel()
+        try:
+            wait(waiting)
+        except KeyboardInterrupt:
+            end_processes()
+            raise
+        with contextlib.suppress(Exception):
+            for future, job in waiting.items():
+                if not future.cancelled():
+                    self._take(job, future)
+
+    def _take(self, job: Job, future: Future[Outcome]) -> None:
+        """Keep what a group has done."""
+        try:
+            outcome = future.result()
+        except BrokenExecutor:
+            raise
+        except Exception as error:  # the machine's fault: the others go on, and it is raised at the end
+            self.error = self.error or error
+            del self.left[job.path]
+            return
+        if outcome.state == "failed" and len(job.members) > 1:
+            # One of them: each on its own says which.
+            clear(job.path)
+            del self.left[job.path]
+            alone = [self._job((member,)) for member in job.members]
+            self.left |= {one.path: one for one in alone}
+            self.seen |= self.left.keys()
+            return
+        rows = outcome.rows
+        if outcome.state == "failed":
+            rows = [{**member.row(self.code), "failure": outcome.words} for member in job.members]
+            self.failures += len(rows)
+        if rows:
+            self.store.add(rows)
+            clear(job.path)
+            del self.left[job.path]
+
+    def _state(self) -> tuple[float, str]:
+        """Return how many runs are done, a part of one counting as such, and the same in words."""
+        jobs = self.left.values()
+        done = self.total - sum(len(job.members) for job in jobs)
+        parts = sum(len(job.members) * _part(job) for job in jobs)
+        failed = f", {self.failures} failed" if self.failures else ""
+        return done + parts, f"{done} of {self.total} runs{failed}"
+
+
+def _is_free(path: Path) -> bool:
+    """Tell whether no sweep has a group now."""
+    try:
+        with owned(path) as ours:
+            return ours
+    except FileNotFoundError:  # the folder is gone, which another sweep deletes when it was the last
+        return True
+
+
+def _part(job: Job) -> float:
+    """Return how far a group is, from 0 to 1."""
+    try:
+        updates = int(progress_of(job.path).read_text())
+    except (OSError, ValueError):
+        return 0.0
+    return min(updates / job.members[0].experiment.recipe.max_updates, 1.0)

@@ -1,0 +1,1 @@
+"""Gradients, products with derivatives, objectives and clips: one call, one computation."""

@@ -1,0 +1,242 @@
+"""The gradient of a batch: forward, loss, backward, weights, flow, in that order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.gradients._choices import (
+    backend_there,
+    check_checkpoints,
+    check_detach,
+    check_flow,
+    check_groups,
+    check_hidden,
+    derivative_of,
+    refuse_combinations,
+    refuse_on_card,
+)
+from nbflow.gradients._regularize import regularize
+from nbflow.gradients.workspace import Buffers, buffers_for
+from nbflow.model.network import Network
+from nbflow.records import Batch, Floats, Flow, Gradient, HDetach, HiddenClip, Regularizer
+
+
+def gradient(
+    net: Network,
+    theta: Floats,
+    batch: Batch,
+    *,
+    flow: Flow | None = None,
+    state: Floats | None = None,
+    clip_hidden: HiddenClip | None = None,
+    clip_example: float | Floats | None = None,
+    clip_microbatch: tuple[int, float | Floats] | None = None,
+    h_detach: HDetach | None = None,
+    checkpoint_every: int | None = None,
+    backend: str = "cpu",
+    workspace: Buffers | None = None,
+) -> Gradient:
+    """Compute the loss of a batch and its gradient by back-propagation through time.
+
+    `L = sum_{t,b} weights[t,b] * l(y[t,b], target[t,b])` (Goodfellow et al. 2016, eq. 10.17-10.28). Steps after the
+    last one with weight are not computed.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+    batch : Batch
+        With R in front of every shape if theta has it.
+    flow : Flow, optional
+        Add alpha * Omega to the objective (eq. 10.52), or alpha times another regularizer. Clips inside the gradient
+        see the part of a state penalty as they see the loss, and nothing of a `Regularizer`, which is added after them.
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default. It is a constant: truncated BPTT.
+        With it, all T steps are computed and the last state is returned.
+    clip_hidden : HiddenClip, optional
+        Clip the back-propagated vector at every step; what comes back is then no gradient of anything.
+    clip_example : float or array of shape (R,), optional
+        Return the mean of norm-clipped gradients of single examples: g_b, the gradient of B times example b's share of
+        the loss, is scaled to this norm if it is larger (Goodfellow et al. 2016, section 10.11.1).
+    clip_microbatch : tuple (size, threshold), optional
+        The same for groups of `size` neighbouring examples, each the gradient of B / size times its share. `size` must
+        divide B.
+    h_detach : HDetach, optional
+        Let no gradient back through h at some steps; what comes back is no gradient of anything.
+    checkpoint_every : int, optional
+        Keep the state only at about every so many steps and compute those between twice: memory grows as
+        T / checkpoint_every + checkpoint_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
+        multiple of 64 or, for fewer than 10 sequences in a shard, up to 640.
+    backend : str
+        "cpu", or "cuda" for a GPU.
+    workspace : Buffers, optional
+        Memory from `nbflow.workspace`, for calls in a loop.
+
+    Returns
+    -------
+    Gradient
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense. Arguments are never changed.
+    NotImplementedError
+        If backend "cuda" lacks what is asked for.
+    RuntimeError, MemoryError
+        If there is no GPU, or no room on it.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
+    >>> theta = nf.init(net, "smart_tanh", rng=0)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=50)
+    >>> out = nf.gradient(net, theta, batch, flow=nf.Flow("norm", alpha=2.0))
+    >>> out.d_theta.shape
+    (3054,)
+    >>> abs(out.loss - 1.386) < 0.05  # log 4: it knows nothing yet
+    True
+    """
+    backend_there(backend)
+    checked = _check.computation(net, theta, batch)
+    penalty, alpha = (None, None) if flow is None else check_flow(flow, checked.theta.shape[0], net.dtype)
+    first = None if state is None else _check.state(net, state, checked)
+    replicas, _, batch_size = checked.weights.shape
+    hidden = check_hidden(clip_hidden, replicas, net.dtype)
+    groups = check_groups((replicas, batch_size), net.dtype, clip_example, clip_microbatch)
+    every = check_checkpoints(net, checked, checkpoint_every)
+    detach = check_detach(h_detach, net, replicas)
+    derivative = derivative_of(flow, penalty)
+    refuse_combinations(derivative, state, groups, every, hidden, h_detach)
+    if backend == "cuda":
+        refuse_on_card(penalty, flow, checkpoint_every=checkpoint_every, h_detach=h_detach)
+        return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first, hidden, groups)
+    space = buffers_for(net, checked, workspace).of(
+        checked, derivative=derivative, every=every, group_rows=groups[0] if groups else 0
+    )
+    d_theta = np.empty_like(checked.theta)
+    space.set_hidden_clip(*hidden)
+    space.set_detach(*detach)
+    if groups:
+        space.set_group_threshold(groups[1])
+    run_gradient(space, checked, d_theta, penalty, alpha, flow, first)
+    loss, omega, counted = space.report.T
+    one = checked.single
+    counts = flow is not None and not isinstance(penalty, Regularizer)
+    return Gradient(
+        loss=per_network(loss, one),
+        d_theta=d_theta[0] if one else d_theta,
+        omega=None if flow is None else per_network(omega, one),
+        counted=per_network(counted.astype(np.int64), one) if counts else None,
+        state=None if state is None else space.gather_state("end")[0 if one else slice(None)],
+        example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
+    )
+
+
+def _on_card(
+    buffers: Buffers, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any, hidden: Any,
+    groups: Any,
+) -> Gradient:  # fmt: skip
+    """Compute the gradient of checked arguments by backend "cuda"."""
+    from nbflow.cuda.gradient import last_state, run_gradient
+
+    flowing, one = flow is not None, checked.single
+    space = buffers.on_card(
+        checked, backward=True, keeps_delta=flowing, flowing=flowing, group_rows=groups[0] if groups else 0
+    )
+    space.set_hidden_clip(*hidden)
+    if groups:
+        space.set_group_threshold(groups[1])
+    run_gradient(space, checked, penalty, alpha, flow, state)
+    report, d_theta = space.read("REPORT", 3), space.read("D_THETA", buffers.net.size)
+    return Gradient(
+        loss=per_network(report[:, 0], one),
+        d_theta=d_theta[0] if one else d_theta,
+        omega=per_network(report[:, 1], one) if flowing else None,
+        counted=per_network(report[:, 2].astype(np.int64), one) if flowing else None,
+        state=None if state is None else last_state(space)[0 if one else slice(None)],
+        example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
+    )
+
+
+def program_for(purpose: Any) -> str:
+    """Return the name of the program that computes a gradient for a purpose."""
+    if purpose.second:
+        return "flow"
+    return "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
+
+
+def run_gradient(
+    space: Any, checked: _check.Checked, d_theta: Floats, penalty: Any, alpha: Any, flow: Flow | None, state: Any
+) -> None:
+    """Run the gradient of checked arguments into `d_theta` and the report of the workspace."""
+    from nbflow.cpu.program import execute, set_program
+
+    set_program(space, program_for(space.purpose), penalty=penalty, whole=state is not None)
+    if flow is not None:
+        space.set_flow(alpha, flow)
+    space.set_state(state)
+    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta)
+    execute(space)
+    if isinstance(penalty, Regularizer):
+        batch = (checked.inputs, checked.targets, checked.weights)
+        regularize(penalty, space.net, checked.theta, batch, alpha, d_theta, space.report)
+
+
+def per_network(values: Any, single: bool) -> Any:
+    """Return a plain number for one network, a new array for replicas."""
+    return values.item(0) if single else values.copy()
+
+
+def predict(
+    net: Network, theta: Floats, inputs: Any, *, backend: str = "cpu", workspace: Buffers | None = None
+) -> Floats:
+    """Compute the outputs of a network at every step.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+    inputs : array of shape (T, B, N), or (T, B) of integer tokens
+    backend : str
+        "cpu", or "cuda" for a GPU.
+    workspace : Buffers, optional
+
+    Returns
+    -------
+    array of shape (T, B, M)
+        Logits (softmax, bernoulli) or values (square), with R in front if theta has it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
+    >>> theta = nf.init(net, "smart_tanh", rng=0)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=50)
+    >>> nf.predict(net, theta, batch.inputs).shape
+    (50, 20, 4)
+    """
+    from nbflow.cpu.program import execute, set_program
+
+    backend_there(backend)
+    checked = _check.inputs_only(net, theta, inputs)
+    if backend == "cuda":
+        from nbflow.cuda.gradient import run_predict
+
+        found = run_predict(buffers_for(net, checked, workspace).on_card(checked), checked)
+        return found[0] if checked.single else found
+    space = buffers_for(net, checked, workspace).of(checked)
+    set_program(space, "predict", whole=True)
+    space.set_state(None)
+    space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
+    execute(space)
+    y: Floats = space.gather("y", space.steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
+    return y[0] if checked.single else y

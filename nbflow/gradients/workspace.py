@@ -1,0 +1,110 @@
+"""Memory that calls in a loop share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.model.network import Network
+from nbflow.records import Batch
+
+
+class Buffers:
+    """Memory that calls with the same network and shape can share; made by `nbflow.workspace`.
+
+    It holds no results, so it may be passed to any call in any order, by one thread at a time.
+    """
+
+    def __init__(self, net: Network, shape: Any) -> None:
+        self.net, self.shape = net, shape
+        self._cut: dict[Any, Any] = {}
+
+    def of(self, checked: _check.Checked, **purpose: Any) -> Any:
+        """Return the CPU workspace for a purpose, cut at its first use."""
+        from nbflow.cpu.workspace import Purpose, Workspace
+
+        return self._cut_for(checked, Purpose(**purpose), Workspace)
+
+    def on_card(self, checked: _check.Checked, **purpose: Any) -> Any:
+        """Return the workspace on the card for a purpose, cut at its first use."""
+        from nbflow.cuda.workspace import Purpose, Workspace
+
+        return self._cut_for(checked, Purpose(**purpose), Workspace)
+
+    def _cut_for(self, checked: _check.Checked, wanted: Any, make: Any) -> Any:
+        room = self.shape
+        replicas, steps, batch = checked.weights.shape
+        tokens = checked.inputs.dtype.kind == "i"
+        if (replicas, batch, tokens) != (room.replicas, room.batch, room.tokens) or steps > room.steps:
+            raise ValueError(
+                f"workspace was made for {_said(room)}; got {_said(shape_of(checked))}. Make one by nbflow.workspace("
+                f"net, batch) for each batch size; one for the longest batch serves shorter ones."
+            )
+        # Purposes of the two backends may be equal tuples.
+        found = self._cut.get((make, wanted))
+        if found is None:
+            found = self._cut[make, wanted] = make(self.net, room, wanted)
+        if found.steps != steps:
+            found.fit(steps)
+        return found
+
+
+def _said(shape: Any) -> str:
+    kind = "tokens" if shape.tokens else "dense inputs"
+    return f"R={shape.replicas}, T={shape.steps}, B={shape.batch}, {kind}"
+
+
+def shape_of(checked: _check.Checked) -> Any:
+    """Return the sizes of checked arguments."""
+    from nbflow.cpu.workspace import Shape
+
+    replicas, steps, batch = checked.weights.shape
+    return Shape(replicas, steps, batch, tokens=checked.inputs.dtype.kind == "i")
+
+
+def workspace(net: Network, batch: Batch) -> Buffers:
+    """Allocate the memory that `gradient`, `trace` and `predict` need for batches like this one.
+
+    A call without a workspace allocates its own, which a loop over small networks should not pay for every time.
+
+    Parameters
+    ----------
+    net : Network
+    batch : Batch
+        Its shapes count, its values do not: R, B and the kind of inputs must be those of later calls, T their largest.
+
+    Returns
+    -------
+    Buffers
+        To be passed on as `workspace=`.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=50)
+    >>> theta, space = nf.init(net, "smart_tanh", rng=0), nf.workspace(net, batch)
+    >>> out = nf.gradient(net, theta, batch, workspace=space)
+    """
+    _check.network(net)
+    _check.triple(batch)
+    lead = np.shape(_check.array("weights", batch[2]))[:-2]
+    if len(lead) > 1 or 0 in lead:
+        raise ValueError(f"weights has shape {batch[2].shape}; expected (T, B) or (R, T, B). Leave empty batches out.")
+    theta = np.zeros((*lead, net.size), net.dtype)
+    return Buffers(net, shape_of(_check.computation(net, theta, batch)))
+
+
+def buffers_for(net: Network, checked: _check.Checked, given: Any) -> Buffers:
+    """Return the caller's workspace, or a new one."""
+    if given is None:
+        return Buffers(net, shape_of(checked))
+    if not isinstance(given, Buffers):
+        raise TypeError(
+            f"workspace is a {type(given).__name__}; expected what nbflow.workspace(net, batch) returns. Make one so."
+        )
+    if given.net is not net and given.net != net:
+        raise ValueError(f"workspace was made for {given.net}; got {net}. Make one by nbflow.workspace(net, batch).")
+    return given

@@ -1,0 +1,1 @@
+"""A network: what it is made of, where its parameters lie, what may be passed with it."""

@@ -1,0 +1,226 @@
+"""Weights to and from PyTorch's recurrent modules, as plain dictionaries of arrays; no torch needed.
+
+`nn.RNN`, `nn.LSTM` and `nn.GRU` keep `weight_ih_l0 (G*H, N)` and `weight_hh_l0 (G*H, H)`, each the transpose of ours
+with the gates one below the other in the same order, and two biases; `nn.Linear` keeps `weight (M, H)` and `bias`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow._load import load
+from nbflow.model import _layout as layout
+from nbflow.model.network import Network
+from nbflow.records import Floats, Loss, Params
+
+# Cells that PyTorch has, by their gates. A state dict does not tell tanh from relu.
+CELLS = {1: ("tanh", "relu"), 3: ("gru",), 4: ("lstm",)}
+RECURRENT = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+LINEAR = ("weight", "bias")
+# What a key says that stands for something that nbflow has not, and what to do about it.
+ABSENT = (
+    (r"_reverse$", "one direction", "Make the module with bidirectional=False."),
+    (r"_l[1-9]\d*$", "one layer", "Make the module with num_layers=1."),
+    (r"weight_hr_l0$", "states without projection", "Make the module with proj_size=0."),
+)
+
+
+def from_torch(
+    state_dict: Mapping[str, Any], *, cell: str | None = None, loss: str | Loss = "softmax"
+) -> tuple[Network, Floats]:
+    """Make a network of the weights of `nn.RNN`, `nn.LSTM` or `nn.GRU` and an `nn.Linear` on top.
+
+    Parameters
+    ----------
+    state_dict : dict of str to array or tensor
+        What `state_dict()` of a module with these two in it returns, or of both, joined: `{**rnn.state_dict(),
+        **linear.state_dict()}`. Names may stand before the keys ("encoder.rnn.weight_ih_l0"). Missing biases are 0.
+        With R in front of every shape, as `torch.func.stack_module_state` makes them, R networks.
+    cell : str, optional
+        "relu" for `nn.RNN(nonlinearity="relu")`, which its weights do not tell from "tanh", the default; any other cell
+        is known by its shapes.
+    loss : str or Loss
+        The loss on the outputs; weights do not tell that either.
+
+    Returns
+    -------
+    net : Network
+        In the dtype of the weights.
+    theta : array of shape (P,) or (R, P)
+        A new array. Of cells with one bias (all but gru) it holds the sum of torch's two.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the weights are those of something else: two directions, more layers, a projection.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weights = {"weight_ih_l0": np.ones((20, 3)), "weight_hh_l0": np.ones((20, 5)), "weight": np.ones((2, 5))}
+    >>> net, theta = from_torch(weights)
+    >>> net.cell, net.n_in, net.n_hidden, net.n_out, net.dtype
+    ('lstm', 3, 5, 2, 'float64')
+    """
+    found = _arrays(state_dict)
+    for name in ("weight_ih_l0", "weight_hh_l0", "weight"):
+        if name not in found:
+            raise ValueError(f"state_dict has no {name!r}; expected {_wanted()}. It has: {_keys(state_dict)}.")
+    dtype = _dtype(found)
+    lead, gates, (n, h, m) = _sizes(found)
+    net = Network(_cell(gates, cell), n, h, m, loss, dtype)
+    biases = [found.get(name, np.zeros((*lead, gates * h), dtype)) for name in ("bias_ih_l0", "bias_hh_l0")]
+    if not net.cell_object.bias_rec:
+        first, second = biases
+        # 0 is not added: -0.0 + 0.0 has another bit pattern.
+        biases = [np.where(second == 0, first, first + second), np.zeros((*lead, 0), dtype)]
+    shapes = layout.shapes(net)
+    parts = Params(
+        w_in=_transposed(found["weight_ih_l0"]),
+        w_rec=_transposed(found["weight_hh_l0"]),
+        bias=biases[0],
+        bias_rec=biases[1],
+        w_out=_transposed(found["weight"]),
+        b_out=found.get("bias", np.zeros((*lead, m), dtype)),
+    )
+    blocks = (part.reshape(*lead, *shapes[name]) for name, part in parts._asdict().items())
+    return net, layout.pack(net, Params(*blocks))
+
+
+def to_torch(net: Network, theta: Floats, *, rnn: str = "", linear: str = "") -> dict[str, Floats]:
+    """Return the weights of a network as PyTorch's modules take them: the inverse of `from_torch`.
+
+    Parameters
+    ----------
+    net : Network
+        With a cell that PyTorch has: tanh, relu, lstm or gru.
+    theta : array of shape (P,) or (R, P)
+        A gradient is taken as well; that of `bias_hh_l0` is the one of `bias_ih_l0` then, where 0 stands.
+    rnn, linear : str
+        What stands before the keys of either: "rnn." and "head.", say.
+
+    Returns
+    -------
+    dict of str to array
+        New arrays, in the order of the module's own keys. Where the cell has one bias it is `bias_ih_l0`, and
+        `bias_hh_l0` is 0. `module.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})` loads them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If theta is not one of this network, or PyTorch has no such cell.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="gru", n_in=3, n_hidden=5, n_out=2)
+    >>> weights = to_torch(net, nf.init(net, "orthogonal", rng=0), rnn="rnn.", linear="head.")
+    >>> {name: array.shape for name, array in weights.items()}  # doctest: +NORMALIZE_WHITESPACE
+    {'rnn.weight_ih_l0': (15, 3), 'rnn.weight_hh_l0': (15, 5), 'rnn.bias_ih_l0': (15,), 'rnn.bias_hh_l0': (15,),
+     'head.weight': (2, 5), 'head.bias': (2,)}
+    """
+    _check.network(net)
+    known = [name for names in CELLS.values() for name in names]
+    if not any(load("cells", name) is net.cell_object for name in known):
+        raise ValueError(f"cell is {net.cell!r}; expected one of {', '.join(known)}. PyTorch has no other module.")
+    for name, prefix in (("rnn", rnn), ("linear", linear)):
+        if not isinstance(prefix, str):
+            raise TypeError(f"{name} is {prefix!r}; expected what stands before its keys. Write {name}='{name}.'.")
+    params = layout.unpack(net, theta)
+    lead = theta.shape[:-1]
+    bias = params.bias.reshape(*lead, -1).copy()
+    bias_rec = params.bias_rec.reshape(*lead, -1).copy() if net.cell_object.bias_rec else np.zeros_like(bias)
+    return {
+        f"{rnn}weight_ih_l0": _transposed(params.w_in.reshape(*lead, net.n_in, -1)),
+        f"{rnn}weight_hh_l0": _transposed(params.w_rec.reshape(*lead, net.n_hidden, -1)),
+        f"{rnn}bias_ih_l0": bias,
+        f"{rnn}bias_hh_l0": bias_rec,
+        f"{linear}weight": _transposed(params.w_out),
+        f"{linear}bias": params.b_out.copy(),
+    }
+
+
+def _transposed(matrix: Floats) -> Floats:
+    return np.swapaxes(matrix, -1, -2).copy()
+
+
+def _wanted() -> str:
+    return f"{', '.join(RECURRENT)} of one recurrent module and {', '.join(LINEAR)} of one nn.Linear"
+
+
+def _keys(state_dict: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, state_dict)) or "nothing"
+
+
+def _arrays(state_dict: Any) -> dict[str, Floats]:
+    """Return the arrays by PyTorch's own names, without what stands before them."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"state_dict is a {type(state_dict).__name__}; expected a dict of arrays. Write module.state_dict()."
+        )
+    found: dict[str, Floats] = {}
+    came_from: dict[str, str] = {}
+    for key, value in state_dict.items():
+        name = str(key).rpartition(".")[2]
+        for pattern, wanted, remedy in ABSENT:
+            if re.search(pattern, name):
+                raise ValueError(f"state_dict has {key!r}; expected {wanted}. {remedy}")
+        if name not in RECURRENT + LINEAR:
+            raise ValueError(f"state_dict has {key!r}; expected {_wanted()}. Leave it out.")
+        if name in found:
+            raise ValueError(
+                f"state_dict has {came_from[name]!r} and {key!r}; expected {_wanted()}. Leave one of them out."
+            )
+        found[name], came_from[name] = _array(key, value), str(key)
+    return found
+
+
+def _array(key: Any, value: Any) -> Floats:
+    """Return an array of floats, or a tensor's numbers."""
+    dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
+    if dtype not in ("float32", "float64"):
+        raise TypeError(
+            f"state_dict[{key!r}] has dtype {dtype}; expected float32 or float64. Write module.float().state_dict()."
+        )
+    found: Floats = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    return found
+
+
+def _dtype(found: dict[str, Floats]) -> str:
+    dtypes = sorted({str(array.dtype) for array in found.values()})
+    if len(dtypes) > 1:
+        raise TypeError(
+            f"state_dict has dtypes {', '.join(dtypes)}; expected one of them. Write module.float().state_dict()."
+        )
+    return dtypes[0]
+
+
+def _sizes(found: dict[str, Floats]) -> tuple[tuple[int, ...], int, tuple[int, int, int]]:
+    """Return () or (R,), G, and (N, H, M), after a look at every shape."""
+    w_in, w_rec, w_out = (found[name] for name in ("weight_ih_l0", "weight_hh_l0", "weight"))
+    if w_rec.ndim not in (2, 3) or w_rec.size == 0 or w_rec.shape[-2] % w_rec.shape[-1]:
+        raise ValueError(f"weight_hh_l0 has shape {w_rec.shape}; expected (G * H, H). Look where it comes from.")
+    lead, (rows, h) = w_rec.shape[:-2], w_rec.shape[-2:]
+    n, m = w_in.shape[-1] if w_in.ndim else 0, w_out.shape[-2] if w_out.ndim > 1 else 0
+    wanted = {
+        "weight_ih_l0": (rows, n), "bias_ih_l0": (rows,), "bias_hh_l0": (rows,), "weight": (m, h), "bias": (m,),
+    }  # fmt: skip
+    for name, shape in wanted.items():
+        if name in found and found[name].shape != (*lead, *shape):
+            raise ValueError(
+                f"{name} has shape {found[name].shape}; expected {(*lead, *shape)} beside weight_hh_l0 of shape "
+                f"{w_rec.shape}. Look where it comes from."
+            )
+    return lead, rows // h, (n, h, m)
+
+
+def _cell(gates: int, cell: Any) -> str:
+    """Return the cell's name, the caller's if it fits."""
+    if gates not in CELLS:
+        raise ValueError(f"weight_hh_l0 has {gates} times as many rows as columns; expected 1, 3 or 4. Look at it.")
+    return CELLS[gates][0] if cell is None else _check.choice("cell", cell, CELLS[gates])

@@ -1,0 +1,1 @@
+"""Regularizers in NumPy, added to a gradient once an update; one file each."""

@@ -1,0 +1,262 @@
+"""Store: finished runs in one file, a JSON line each, whole or not there.
+
+A line is appended under a lock, flushed and synced before `add` returns; one with a key that is there already is left
+out, so sweeps may share a store. What a cut-off writer left at the end is moved away by the next one, and so is a line
+that is no JSON: both are kept beside, in `PATH.garbled`, with their numbers.
+
+The lock is `flock` on a file of its own, `PATH.lock`, which is never deleted: the system frees it when a process dies,
+however that happens. On a local disk it holds for all processes of the machine. On NFS Linux turns it into a lock of
+the server's, which holds for all machines if the mount has locks; mounted with `nolock` or `local_lock` it holds for
+one machine only, and then the machines need stores of their own. A file system without locks is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from nbflow.storage._files import explained, flush_directory, lock, unlock
+
+Row = dict[str, Any]
+
+
+class Store:
+    """Finished runs by their keys, in a file of JSON lines.
+
+    `pandas.read_json(path, lines=True)` reads it: Inf is written as 1e999, NaN as null.
+
+    Parameters
+    ----------
+    path : path
+        A file, made by the first `add`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `path` is none.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Store(os.path.join(folder, "runs.jsonl"))
+    ...     store.add([{"key": "a", "loss": 0.5}, {"key": "b", "loss": float("inf")}])
+    ...     store.add([{"key": "a", "loss": 9.0}])
+    ...     store.read()
+    2
+    0
+    {'a': {'key': 'a', 'loss': 0.5}, 'b': {'key': 'b', 'loss': inf}}
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"store is a {type(path).__name__}; expected a path. Write store='results/runs.jsonl'.")
+        self.path = pathlib.Path(path)
+        if self.path.is_dir() or not self.path.name:
+            raise ValueError(f"store is {str(path)!r}, a directory; expected a file. Name one in it.")
+        self._rows: dict[str, Row] = {}
+        self._seen = 0  # bytes that stand in _rows
+        self._inode = -1
+
+    def read(self) -> dict[str, Row]:
+        """Return every run by its key, in the order of the file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is another kind of file. It is left as it is.
+        """
+        with explained(f"store {self.path} could not be read"):
+            if self._advance():
+                with self._locked():
+                    self._heal()
+        return dict(self._rows)
+
+    def add(self, rows: Iterable[Row]) -> int:
+        """Append the rows whose keys are not there yet, all or none of them; return how many.
+
+        Parameters
+        ----------
+        rows : iterable of dict
+            What `json.dumps` takes; each has a "key", a string.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written, and why; what was there before is still there.
+        TypeError, ValueError
+            If a row is no such dict, or the file is of another kind.
+        """
+        given = {row["key"]: row for row in map(_checked, rows)}
+        with explained(f"store {self.path} could not be written"):
+            self._advance()  # which refuses a file of another kind before anything is written beside it
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                self._heal()
+                new = {key: row for key, row in given.items() if key not in self._rows}
+                self._append(b"".join(map(line, new.values())))
+                self._advance()
+        return len(new)
+
+    def has(self, keys: Sequence[str]) -> bool:
+        """Tell whether all these runs are there, without parsing what they are."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return False
+        return all(_START + json.dumps(key).encode() in data for key in keys)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(_beside(self.path, ".lock"), "ab") as file:
+            lock(file.fileno())
+            try:
+                yield
+            finally:
+                unlock(file.fileno())
+
+    def _advance(self) -> bool:
+        """Take in the lines that are new; return whether there is something to heal."""
+        try:
+            with open(self.path, "rb") as file:
+                about = os.fstat(file.fileno())
+                if about.st_ino != self._inode or about.st_size < self._seen:
+                    self._rows, self._seen, self._inode = {}, 0, about.st_ino
+                file.seek(self._seen)
+                data = file.read()
+        except FileNotFoundError:
+            self._rows, self._seen, self._inode = {}, 0, -1
+            return False
+        lines = split(data)
+        if not self._rows and not _is_store(data, lines):
+            raise ValueError(f"store {self.path} is a file of another kind: no line of it is a run. Name another file.")
+        for text in lines:
+            row = parse(text)
+            if row is None:
+                return True
+            self._rows.setdefault(row["key"], row)
+            self._seen += len(text)
+        return False
+
+    def _heal(self) -> None:
+        """Take in what is new, and move what is no line away; under the lock."""
+        if not self._advance():
+            return
+        good, bad = [], {}
+        for number, text in enumerate(split(self.path.read_bytes()), 1):
+            whole = text if text.endswith(b"\n") else text + b"\n"  # all but its end may be there
+            if parse(whole) is not None:
+                good.append(whole)
+            else:
+                bad[number] = text
+        if bad:
+            _keep_aside(_beside(self.path, ".garbled"), bad)
+            where = ", ".join(map(str, bad))
+            warnings.warn(
+                f"store {self.path}: no run stands in line {where}, cut off or garbled; moved to "
+                f"{_beside(self.path, '.garbled').name}. The {len(good)} others are whole.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        # Written beside and renamed: a reader sees the old file or the new one.
+        beside = _beside(self.path, ".new")
+        with open(beside, "wb") as file:
+            file.writelines(good)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self.path)
+        flush_directory(self.path.parent)
+        self._advance()
+
+    def _append(self, data: bytes) -> None:
+        """Append all of it, or nothing; under the lock."""
+        if not data:
+            return
+        is_new = not self.path.exists()
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(handle, left) :]
+                os.fsync(handle)
+            except BaseException:
+                os.ftruncate(handle, size)
+                raise
+        finally:
+            os.close(handle)
+        if is_new:
+            flush_directory(self.path.parent)
+
+
+def line(row: Row) -> bytes:
+    """Return a row as a line of strict JSON, its key first."""
+    text = json.dumps(_strict({"key": row["key"], **row}), allow_nan=False, separators=(",", ":"))
+    # json has no way to write 1e999, which every reader takes for Inf.
+    return text.replace(_INFINITY, "1e999").replace(_MINUS_INFINITY, "-1e999").encode() + b"\n"
+
+
+_START = b'{"key":'  # of every line
+
+# Texts that stand for Inf until the line is written: private characters, which json.dumps escapes.
+_PLUS, _MINUS = "\ue000inf\ue000", "\ue000-inf\ue000"
+_INFINITY, _MINUS_INFINITY = json.dumps(_PLUS), json.dumps(_MINUS)
+
+
+def _strict(thing: Any) -> Any:
+    if isinstance(thing, dict):
+        return {str(key): _strict(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [_strict(value) for value in thing]
+    if isinstance(thing, float) and not math.isfinite(thing):
+        return None if math.isnan(thing) else _PLUS if thing > 0 else _MINUS
+    return thing
+
+
+def split(data: bytes) -> list[bytes]:
+    """Return lines with their ends; the last one may have none."""
+    *whole, tail = data.split(b"\n")
+    return [text + b"\n" for text in whole] + ([tail] if tail else [])
+
+
+def parse(text: bytes) -> Row | None:
+    """Return the row of a whole line, None if it is none."""
+    if not text.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is one too
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None
+
+
+def _is_store(data: bytes, lines: list[bytes]) -> bool:
+    """Tell whether a file is empty, has a run, or begins like one that was cut off."""
+    return data.startswith(_START[: len(data)]) or any(parse(text) is not None for text in lines)
+
+
+def _checked(row: Any) -> Row:
+    if not isinstance(row, dict) or not isinstance(row.get("key"), str):
+        raise TypeError(f"row is {row!r:.80}; expected a dict with a key, a string. Write {{'key': ..., ...}}.")
+    return row
+
+
+def _beside(path: pathlib.Path, end: str) -> pathlib.Path:
+    return path.with_name(path.name + end)
+
+
+def _keep_aside(path: pathlib.Path, lines: dict[int, bytes]) -> None:
+    with open(path, "ab") as file:
+        for number, text in lines.items():
+            file.write(f"line {number}: ".encode() + text.rstrip(b"\n") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

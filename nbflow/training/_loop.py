@@ -1,0 +1,233 @@
+"""Loop: one training run, update by update."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow._load import load
+from nbflow.data.sampler import Sampler, Task, check_task
+from nbflow.gradients._choices import check_detach, check_flow
+from nbflow.gradients._regularize import regularize
+from nbflow.gradients.clipping import Clipper, check_clip
+from nbflow.model.network import Network
+from nbflow.records import Clip, Floats, Flow, Optimizer, Regularizer
+from nbflow.training._batches import SourceBatches, Spaces, TaskBatches
+from nbflow.training._interrupt import Guard
+from nbflow.training._setting import Setting, at_zero
+from nbflow.training._window import Window
+from nbflow.training.evaluation import Evaluator, HeldOut
+from nbflow.training.recipe import Recipe, check_recipe, describe
+from nbflow.training.resume import fill
+from nbflow.training.run import Callback, Run
+from nbflow.training.threshold import Follower, follows
+
+
+class Loop:
+    """The state of a training run: everything is checked and allocated before the first update."""
+
+    def __init__(
+        self, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int, replica_ids: Any = None
+    ) -> None:
+        rows, self.single = _check.parameters(net, theta)
+        self.net, self.recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
+        self.theta, self.replicas = rows.copy(), rows.shape[0]
+        self.replica_ids = _check.replica_ids(replica_ids, self.replicas)
+        # Two arrays, so that the report of a clip can compare them.
+        self.d_theta, self.applied = np.empty_like(self.theta), np.empty_like(self.theta)
+        self.dtype = net.scalar
+        source = task if callable(task) and not isinstance(task, Sampler) else None
+        self.task = None if source else check_task(net, task)
+        self._prepare_optimizer()
+        self._prepare_flow()
+        self._prepare_clip()
+        self._prepare_batches(source)
+        self._prepare_evaluation()
+        self.window = Window(self.replicas, recipe)
+        self.run = Run(theta=self._stripped(self.theta), recipe=describe(recipe))
+        self.run.first_passage = self._plain([None] * self.replicas)
+        self.run.stays_below = self._plain([False] * self.replicas)
+        self.solved_at: list[int | None] = [None] * self.replicas
+        self.stays = [False] * self.replicas
+        self.length = 0
+        self.guard = Guard()
+        self.started = time.perf_counter()
+
+    def _prepare_optimizer(self) -> None:
+        from nbflow.cpu.update import build_update
+
+        optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
+        settings = _check.settings(optimizer.settings, self.recipe.settings)
+        self.slots = np.zeros((self.replicas, len(optimizer.slots), self.net.size), self.dtype)
+        self.settings = np.array(list(settings.values()), self.dtype).reshape(1, -1, 1)
+        self.update = build_update(optimizer.update, len(optimizer.slots), len(settings))
+        self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
+
+    def _prepare_flow(self) -> None:
+        flow = self.recipe.flow
+        self.detach, _, _ = check_detach(self.recipe.h_detach, self.net, self.replicas)
+        self.penalty = self.alpha = None
+        if flow is not None:
+            if not isinstance(flow, Flow):
+                check_flow(flow, self.replicas, self.net.dtype)
+            first = dataclasses.replace(flow, alpha=at_zero(flow.alpha))
+            self.penalty, _ = check_flow(first, self.replicas, self.net.dtype)
+            self.alpha = Setting("alpha", flow.alpha, self.replicas, self.dtype, least=0.0, finite=True)
+
+    def _prepare_clip(self) -> None:
+        # Without a clip the same code measures the norm, and changes nothing.
+        clip = Clip("norm", math.inf, nonfinite="keep") if self.recipe.clip is None else self.recipe.clip
+        if not isinstance(clip, Clip):
+            check_clip(clip, self.replicas, self.net.dtype)
+        first = 1.0 if follows(clip.threshold) else at_zero(clip.threshold)
+        check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net.dtype)
+        self.clipper = Clipper(self.net, clip, self.replicas, self.replica_ids)
+        self.threshold: Setting | Follower
+        if follows(clip.threshold):
+            self.threshold = Follower(clip.threshold, self.d_theta)
+        else:
+            self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
+
+    def _prepare_batches(self, source: Any) -> None:
+        from nbflow.cpu.program import execute
+
+        self.execute = execute
+        spaces = Spaces(self.net, self.recipe, self.replicas, self.penalty, self.alpha)
+        self.batches: TaskBatches | SourceBatches
+        if self.task is None:
+            self.batches = SourceBatches(source, self.theta, self.single, self.d_theta, spaces)
+        else:
+            self.batches = TaskBatches(
+                self.task, self.recipe, self.seed, self.replica_ids, self.theta, self.d_theta, spaces
+            )
+
+    def _prepare_evaluation(self) -> None:
+        recipe = self.recipe
+        self.evaluator: Evaluator | HeldOut | None = None
+        if self.task is None or not recipe.evaluate_every:
+            return
+        if not isinstance(self.task, Task):
+            self.evaluator = HeldOut(self.net, self.task)
+        else:
+            self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replica_ids, recipe.evaluate_size)
+
+    def go(self, callbacks: Sequence[Callback], keep: Callable[[], None]) -> None:
+        """Update until the end, a stopping rule, or an exception; `keep` is called where all is settled."""
+        while not self._pause(callbacks) and self.run.updates < self.recipe.max_updates:
+            keep()
+            self._one_update(self.run.updates)
+
+    def _pause(self, callbacks: Sequence[Callback]) -> bool:
+        """Do what is due after so many updates and has not been done; return whether to end."""
+        recipe, run = self.recipe, self.run
+        update, last = run.updates, run.updates == recipe.max_updates
+        evaluated = run.evaluations["update"][-1:] == [update] or not update
+        if self.evaluator is not None and not evaluated and (last or update % recipe.evaluate_every == 0):
+            self._evaluate(self.evaluator)
+        solved = self._solved()
+        if self.window.count and (last or solved or update % recipe.record_every == 0):
+            self._record()
+            run.seconds = self.elapsed()
+            answers = [callback(run) for callback in callbacks]
+            return solved or any(answer is True for answer in answers)
+        return solved
+
+    def _one_update(self, update: int) -> None:
+        space = self.batches.next(update)
+        if self.alpha is not None:
+            space.set_alpha(self.alpha.at(update))
+        if self.recipe.h_detach is not None:
+            space.set_detach(self.detach, self.seed, update, self.replica_ids)
+        self.execute(space)
+        if self.alpha is not None and isinstance(self.penalty, Regularizer):
+            batch, alpha = self.batches.arrays, self.alpha.at(update)
+            regularize(self.penalty, self.net, self.theta, batch, alpha, self.d_theta, space.report)
+        lr = self.lr.at(update)
+        with self.guard:
+            threshold = self.threshold.at(update)
+            self.clipper.apply(self.d_theta, self.applied, threshold, self.theta)
+            if self.clipper.needs_mending():
+                self.clipper.mend(self.d_theta, self.applied, threshold, self.theta, self.seed, update)
+            self.update(self.theta, self.applied, self.slots, lr, self.settings, self.dtype(update + 1))
+            self.window.add(space.report, self.clipper.report)
+            self.run.updates += 1
+            self.length = self.batches.length
+
+    def state(self) -> dict[str, Any]:
+        """Return all that an update depends on or changes, by name: views, into which a saved state may be copied."""
+        memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
+        return {"theta": self.theta, "slots": self.slots, **memory, **self.window.state()}
+
+    def restore(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Go back to where a saved run was."""
+        self.window.resize(facts["count"], len(arrays["window/reports"]))
+        fill(self.state(), arrays)
+        self.solved_at, self.stays = (
+            [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
+        )
+        self.lr.last, self.threshold.last = (self._of_replicas(facts["last"][name]) for name in ("lr", "threshold"))
+        self.length = facts["last"]["length"]
+        self.started -= facts["seconds"]
+
+    def last(self) -> dict[str, Any]:
+        """Return what the next row of the history says of the last update alone."""
+        return {"length": self.length, "lr": self.lr.last.tolist(),
+                "threshold": self.threshold.last.tolist()}  # fmt: skip
+
+    def _of_replicas(self, values: Any) -> Floats:
+        found = np.array(values, self.dtype)
+        if found.shape != (self.replicas,):
+            raise ValueError(
+                f"checkpoint: {values} are not one number for each of {self.replicas} replicas. Delete it."
+            )
+        return found
+
+    def elapsed(self) -> float:
+        """Return the seconds that the run has taken, in this process and in those before."""
+        return time.perf_counter() - self.started
+
+    def _record(self) -> None:
+        run, last = self.run, self.last()
+        row = {"update": run.updates, "seconds": self.elapsed(), "length": last["length"],
+               "lr": self._plain(last["lr"])}  # fmt: skip
+        if self.recipe.clip is not None:
+            row["threshold"] = self._plain(last["threshold"])
+        with self.guard:
+            row |= {name: self._plain(values) for name, values in self.window.means().items()}
+            for name, value in row.items():
+                run.history.setdefault(name, []).append(value)
+
+    def _evaluate(self, evaluator: Evaluator | HeldOut) -> None:
+        error = evaluator.error(self.theta, self.seed, self.run.updates)
+        with self.guard:
+            self.run.evaluations["update"].append(self.run.updates)
+            self.run.evaluations["error"].append(self._plain(error.tolist()))
+            for r in range(self.replicas):
+                below = bool(error[r] < self.recipe.solved_below)
+                if below and self.solved_at[r] is None:
+                    self.solved_at[r], self.stays[r] = self.run.updates, True
+                elif not below:
+                    self.stays[r] = False
+            self.run.first_passage = self._plain(list(self.solved_at))
+            self.run.stays_below = self._plain(list(self.stays))
+
+    def _solved(self) -> bool:
+        return self.recipe.stop_when_solved and all(at is not None for at in self.solved_at)
+
+    def finish(self) -> None:
+        """Write what is left: the last rows, the time, the parameters."""
+        if self.window.count:
+            self._record()
+        self.run.seconds = self.elapsed()
+
+    def _plain(self, values: Any) -> Any:
+        return values[0] if self.single else values
+
+    def _stripped(self, rows: Floats) -> Floats:
+        return rows[0] if self.single else rows

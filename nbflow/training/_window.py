@@ -1,0 +1,88 @@
+"""Window: sums over the updates since the last row of the history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE
+from nbflow.records import Floats
+from nbflow.training.recipe import Recipe
+
+# Rows that a window keeps before it sums them.
+KEPT = 256
+# What is summed; a clip is `compared` where the gradient before and after it has a direction.
+SUMS = ("loss", "omega", "norm", "clipped norm", "finite", "changed", "cosine", "compared")
+
+
+class Window:
+    """Sums since the last row of the history."""
+
+    def __init__(self, replicas: int, recipe: Recipe) -> None:
+        self.flowing, self.clipping = recipe.flow is not None, recipe.clip is not None
+        # Kept as they come and summed now and then: sums at every update would be overhead of the loop.
+        size = min(recipe.record_every, KEPT)
+        self.reports = np.zeros((size, replicas, 3))
+        self.clips = np.zeros((size, replicas, len(COLUMNS)))
+        self.sums = np.zeros((len(SUMS), replicas))
+        self.count = self.summed = 0
+
+    def add(self, report: Floats, clip: Floats) -> None:
+        """Keep the reports of an update: of its gradient (R, 3), and of its clip (R, columns of a report)."""
+        place = self.count - self.summed
+        self.reports[place] = report
+        self.clips[place] = clip
+        self.count += 1
+        if place + 1 == len(self.reports):
+            self._sum()
+
+    def state(self) -> dict[str, Floats]:
+        """Return what it holds, by name: views, into which a saved state may be copied."""
+        kept = self.count - self.summed
+        return {"window/sums": self.sums, "window/reports": self.reports[:kept], "window/clips": self.clips[:kept]}
+
+    def resize(self, count: int, kept: int) -> None:
+        """Make room for a saved state: so many updates, of which so many are not yet summed."""
+        if not 0 <= kept <= min(count, len(self.reports) - 1):
+            raise ValueError(f"checkpoint: {kept} of {count} updates of a window; expected fewer. Delete it.")
+        self.count, self.summed = count, count - kept
+
+    def _sum(self) -> None:
+        """Add what was kept to the sums."""
+        kept = self.count - self.summed
+        if not kept:
+            return
+        reports, clips = self.reports[:kept], self.clips[:kept]
+        finite = clips[:, :, FINITE] != 0
+        changed = np.where(finite, clips[:, :, ENTRIES] > 0, True)
+        norms, clipped = clips[:, :, NORM], clips[:, :, CLIPPED_NORM]
+        product = norms * clipped
+        compared = finite & (product > 0)
+        parts = (reports[:, :, 0], reports[:, :, 1], _quotient(norms, clips[:, :, SCALE], finite),
+                 _quotient(clipped, clips[:, :, CLIPPED_SCALE], finite), finite, changed,
+                 _quotient(clips[:, :, INNER], product, compared), compared)  # fmt: skip
+        # Added in their order: `sum` would add one replica's in another order than several replicas'.
+        self.sums += [np.cumsum(part, axis=0)[-1] for part in parts]
+        self.summed = self.count
+
+    def means(self) -> dict[str, list[float]]:
+        """Return the means, and begin anew."""
+        self._sum()
+        loss, omega, norm, clipped_norm, finite, clipped, cosine, compared = self.sums
+        found = {"loss": loss / self.count}
+        if self.flowing:
+            found["omega"] = omega / self.count
+        found["norm"] = norm / np.maximum(finite, 1)
+        if self.clipping:
+            found["clipped_norm"] = clipped_norm / np.maximum(finite, 1)
+            found["cosine"] = cosine / np.maximum(compared, 1)
+        found["clipped"] = clipped / self.count
+        found["nonfinite"] = (self.count - finite).astype(int)
+        self.sums = np.zeros_like(self.sums)
+        self.count = self.summed = 0
+        return {name: values.tolist() for name, values in found.items()}
+
+
+def _quotient(a: Any, b: Any, where: Any) -> Any:
+    return np.divide(a, b, out=np.zeros(a.shape), where=where)

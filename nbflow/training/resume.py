@@ -1,0 +1,215 @@
+"""Training runs that outlive their process: what is saved of a run, and how it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbflow import __version__, _check
+from nbflow.storage import checkpoint
+from nbflow.training.recipe import describe
+from nbflow.training.run import Run
+
+if TYPE_CHECKING:
+    from nbflow.training._loop import Loop
+
+KIND = "training run"
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Read what a training run had done when `nbflow.train(..., checkpoint=path)` last saved it.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no checkpoint.
+    ValueError
+        If it is damaged, and so is the one before it; or if it holds something else.
+
+    Examples
+    --------
+    >>> import os, tempfile, nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=20, n_out=4)
+    >>> theta, recipe = nf.init(net, "smart_tanh", rng=0), nf.Recipe(lengths=10, max_updates=50, evaluate_every=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "run.npz")
+    ...     run = nf.train(net, theta, "temporal_order", recipe, checkpoint=path)
+    ...     again = nf.load_run(path)
+    >>> again.updates, bool((again.theta == run.theta).all()), again.history == run.history
+    (50, True, True)
+    """
+    arrays, facts = _of_a_run(_path(path))
+    run = Run(theta=arrays["theta"][0] if facts["single"] else arrays["theta"])
+    _restore_run(run, arrays, facts)
+    run.recipe = {**facts["setting"]["recipe"], "max_updates": facts["max_updates"]}
+    return run
+
+
+def _path(path: Any) -> pathlib.Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"checkpoint is a {type(path).__name__}; expected a path. Write checkpoint='run.npz'.")
+    found = pathlib.Path(path)
+    if found.is_dir() or not found.name:
+        raise ValueError(f"checkpoint is {str(path)!r}, a directory; expected a file. Name one in it.")
+    return found
+
+
+def _of_a_run(path: pathlib.Path) -> checkpoint.Saved:
+    saved = checkpoint.load(path)
+    if saved.facts.get("kind") != KIND:
+        raise ValueError(f"checkpoint {path} holds no training run. Name another file.")
+    return saved
+
+
+def setting_of(loop: Loop, task: Any) -> dict[str, Any]:
+    """Return all that makes a run what it is, as plain data: functions by their names only, without `max_updates`."""
+    recipe = describe(loop.recipe)
+    del recipe["max_updates"]
+    return {
+        "net": describe(loop.net), "task": describe(loop.task or task), "seed": loop.seed,
+        "replica_ids": loop.replica_ids.tolist(), "recipe": recipe,
+        "single": loop.single, "theta": hashlib.sha256(loop.theta.tobytes()).hexdigest(),
+    }  # fmt: skip
+
+
+class Keeper:
+    """Saves a loop now and then, and puts a new one where the saved one was; made before the first update."""
+
+    def __init__(self, path: Any, seconds: Any, loop: Loop, task: Any) -> None:
+        self.path, self.loop = _path(path), loop
+        self.seconds = float(_check.per_replica("checkpoint_seconds", seconds, 1, least=0.0)[0])
+        self.setting = setting_of(loop, task)
+        if checkpoint.exists(self.path):
+            self._resume()
+            self.kept = self._place()
+        else:
+            # Now, and not after an hour, is when to learn that nothing can be written there.
+            self._write()
+        self.last = time.perf_counter()
+
+    def _place(self) -> tuple[int, ...]:
+        """Return how far the run is, all that tells two states of it apart."""
+        run = self.loop.run
+        return run.updates, self.loop.window.count, len(run.evaluations["update"])
+
+    def keep(self, *, now: bool = False) -> None:
+        """Save if it is time, or if there is something new and it must be now; a failure is a warning."""
+        if not now and time.perf_counter() - self.last < self.seconds:
+            return
+        if self._place() == self.kept:
+            return
+        try:
+            self._write()
+        except OSError as error:
+            warnings.warn(f"{error.strerror} Training goes on.", RuntimeWarning, stacklevel=2)
+        self.last = time.perf_counter()
+
+    def _write(self) -> None:
+        loop = self.loop
+        arrays, facts = _saved_run(loop.run)
+        arrays |= loop.state()
+        facts |= {
+            "kind": KIND, "nbflow": __version__, "setting": self.setting, "single": loop.single,
+            "max_updates": loop.recipe.max_updates, "seconds": loop.elapsed(), "count": loop.window.count,
+            "last": loop.last(),
+        }  # fmt: skip
+        checkpoint.save(self.path, arrays, facts)
+        self.kept = self._place()
+
+    def _resume(self) -> None:
+        arrays, facts = _of_a_run(self.path)
+        other = difference(facts["setting"], self.setting)
+        if other:
+            raise ValueError(
+                f"checkpoint {self.path} belongs to another training: {other}. Name another file, or delete it to "
+                f"begin anew; to go on from its parameters, take nbflow.load_run(path).theta."
+            )
+        most = self.loop.recipe.max_updates
+        if facts["updates"] > most:
+            raise ValueError(
+                f"max_updates is {most}; expected at least {facts['updates']}, which checkpoint {self.path} has done. "
+                f"Give more, or read it with nbflow.load_run(path)."
+            )
+        self.loop.restore(arrays, facts)
+        _restore_run(self.loop.run, arrays, facts)
+
+
+def fill(rooms: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) -> None:
+    """Copy saved arrays into those that stand in their places; all must fit."""
+    for name, room in rooms.items():
+        found = arrays.get(name)
+        if found is None or found.shape != room.shape or found.dtype != room.dtype:
+            said = "is missing" if found is None else f"has shape {found.shape} and dtype {found.dtype}"
+            raise ValueError(
+                f"checkpoint: {name} {said}; expected {room.shape}, {room.dtype}. Delete it to begin anew."
+            )
+        room[...] = found
+
+
+def difference(saved: Any, given: Any, name: str = "") -> str:
+    """Say where two settings first differ, or nothing."""
+    if isinstance(saved, dict) and isinstance(given, dict):
+        for key in [*saved, *(key for key in given if key not in saved)]:
+            found = difference(saved.get(key), given.get(key), f"{name}.{key}" if name else key)
+            if found:
+                return found
+        return ""
+    if saved == given:
+        return ""
+    if name == "theta":
+        return "theta, where it began, is another"
+    return f"{name.removeprefix('recipe.')} is {saved!r} there and {given!r} here"
+
+
+TABLES = ("history", "evaluations")
+
+
+def _saved_run(run: Run) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return the columns of a run as arrays, and the rest of it as plain data."""
+    arrays: dict[str, NDArray[Any]] = {}
+    facts: dict[str, Any] = {name: getattr(run, name) for name in ("updates", "first_passage", "stays_below")}
+    for table in TABLES:
+        others = facts[table] = {}
+        for name, column in getattr(run, table).items():
+            array = _numbers(column)
+            if array is None:
+                others[name] = column
+            else:
+                arrays[f"{table}/{name}"] = array
+    return arrays, facts
+
+
+def _numbers(column: list[Any]) -> NDArray[Any] | None:
+    """Return a column as an array if that gives the same column again."""
+    try:
+        array = np.asarray(column)
+    except ValueError:  # rows of different lengths
+        return None
+    return array if array.size and array.dtype.kind in checkpoint.KINDS else None
+
+
+def _restore_run(run: Run, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+    for name in ("updates", "seconds", "first_passage", "stays_below"):
+        setattr(run, name, facts[name])
+    for table in TABLES:
+        columns = {
+            key.removeprefix(f"{table}/"): array.tolist()
+            for key, array in arrays.items()
+            if key.startswith(f"{table}/")
+        }
+        setattr(run, table, {**facts[table], **columns})

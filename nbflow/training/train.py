@@ -1,0 +1,121 @@
+"""The training loop: sample, gradient, clip, update; its schedules, evaluations, stopping rules and callbacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from nbflow import _check
+from nbflow.data.sampler import Sampler
+from nbflow.gradients._choices import backend_there
+from nbflow.model.network import Network
+from nbflow.records import Floats
+from nbflow.training._batches import Source
+from nbflow.training._loop import Loop
+from nbflow.training.recipe import Recipe
+from nbflow.training.resume import Keeper
+from nbflow.training.run import Callback, Run
+
+
+def train(
+    net: Network,
+    theta: Floats,
+    task: str | Sampler | Source,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    replica_ids: Sequence[int] | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 60.0,
+    backend: str = "cpu",
+) -> Run:
+    """Train a network, or R of them side by side.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+        Where to begin; it is not changed.
+    task : str, Task, task of a user's data (see `nbflow.data`), or function of the update that returns a Batch
+        A task's sequences come from the counter stream of `seed`; replica r's are the same for every R. A function's
+        batches must have R in front if theta has it; such a run is not evaluated.
+    recipe : Recipe
+    seed : int
+        0 to 2**63 - 1.
+    replica_ids : sequence of R ints, optional
+        The numbers under which replicas draw sequences and random steps, each below 2**24; by default 0 to R - 1. A
+        network trained alone under number r is bit for bit replica r of a training of many.
+    callbacks : sequence of functions
+        Each is called with the `Run` after every row of the history; one that returns True ends the training.
+    checkpoint : path, optional
+        A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
+        evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
+        the same backend; by the other, to rounding). One of another net, task, seed, theta or recipe is refused; only
+        `max_updates` may be larger than it was. Functions (a schedule, a source) are known by their names alone;
+        callbacks are not called again for rows that are there, and a run that one of them ended goes on.
+        The checkpoint before the last is kept beside it (".before"), and taken where the last is damaged. What is there
+        can be read with `nbflow.load_run`.
+    checkpoint_seconds : float
+        Seconds between two checkpoints; 0 for one after every update. There is one at the end too, at Ctrl-C, and when
+        a callback raises. One that cannot be written is a RuntimeWarning, and training goes on; only the first one,
+        before the first update, is an error.
+    backend : str
+        "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it.
+        Schedules, a user's data, and policy "raise" wait for the card at every update. A threshold that is none, or an
+        infinite one with policy "random", is noticed there only when the history needs a row.
+
+    Returns
+    -------
+    Run
+        Ctrl-C ends the training and returns what was done.
+
+    Raises
+    ------
+    FloatingPointError
+        If a gradient is not finite and the clip's policy is "raise".
+    TypeError, ValueError
+        If an argument makes no sense, or the checkpoint is of another training, or damaged; before the first update.
+    OSError
+        If the checkpoint cannot be read, or none can be written; before the first update.
+    NotImplementedError
+        If backend "cuda" lacks what is asked for.
+    RuntimeError, MemoryError
+        If there is no GPU, or no room on it.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=20, n_out=4)
+    >>> theta = nf.init(net, "smart_tanh", rng=0, replicas=2)
+    >>> recipe = nf.Recipe(lengths=10, max_updates=50, evaluate_every=50, evaluate_size=100, clip=nf.Clip("norm", 1.0))
+    >>> run = nf.train(net, theta, "temporal_order", recipe)
+    >>> run.updates, len(run.evaluations["error"][0])
+    (50, 2)
+    """
+    backend_there(backend)
+    callbacks = _check.functions("callbacks", callbacks)
+    loop = _kind_of_loop(backend)(net, theta, task, recipe, seed, replica_ids)
+    keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_seconds, loop, task)
+    try:
+        with loop.guard.installed():
+            loop.go(callbacks, keeper.keep if keeper else _nothing)
+    except KeyboardInterrupt:
+        loop.run.interrupted = True
+    finally:
+        if keeper and not loop.guard.torn:
+            keeper.keep(now=True)
+    loop.finish()
+    return loop.run
+
+
+def _nothing() -> None:
+    """Keep no checkpoints."""
+
+
+def _kind_of_loop(backend: str) -> type[Loop]:
+    if backend == "cpu":
+        return Loop
+    from nbflow.training._cuda_loop import CudaLoop
+
+    return CudaLoop
