@@ -11,13 +11,131 @@ Importing it compiles nothing; every name is loaded when it is first used.
 from __future__ import annotations
 
 import importlib
-import sys
-import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what a type checker reads; what Python does is below
+    from nbflow import (
+        cells as cells,
+        clips as clips,
+        counter as counter,
+        data as data,
+        flows as flows,
+        inits as inits,
+        losses as losses,
+        optimizers as optimizers,
+        plot as plot,
+        records as records,
+        regularizers as regularizers,
+        scalars as scalars,
+        statistics as statistics,
+        tasks as tasks,
+        thresholds as thresholds,
+    )
+    from nbflow._compile import (
+        exact_unit as exact_unit,
+        unit as unit,
+    )
+    from nbflow._load import names as names
+    from nbflow.data.sampler import (
+        Task as Task,
+        load_task as load_task,
+    )
+    from nbflow.diagnostics._tracing import trace as trace
+    from nbflow.diagnostics.average_of_clipped import average_of_clipped as average_of_clipped
+    from nbflow.diagnostics.clipping_bias import clipping_bias as clipping_bias
+    from nbflow.diagnostics.differences import check_gradient as check_gradient
+    from nbflow.diagnostics.jacobians import step_jacobians as step_jacobians
+    from nbflow.diagnostics.lags import gains_by_lag as gains_by_lag
+    from nbflow.diagnostics.lyapunov import lyapunov_exponents as lyapunov_exponents
+    from nbflow.diagnostics.saturation import saturation as saturation
+    from nbflow.diagnostics.singular_values import jacobian_singular_values as jacobian_singular_values
+    from nbflow.diagnostics.spectrum import recurrent_spectrum as recurrent_spectrum
+    from nbflow.diagnostics.thresholds import (
+        matched_threshold as matched_threshold,
+        norm_quantiles as norm_quantiles,
+    )
+    from nbflow.experiments.experiment import (
+        Experiment as Experiment,
+        grid as grid,
+    )
+    from nbflow.experiments.sweep import (
+        Swept as Swept,
+        sweep as sweep,
+    )
+    from nbflow.gradients.clipping import clip as clip
+    from nbflow.gradients.gradient import (
+        gradient as gradient,
+        predict as predict,
+    )
+    from nbflow.gradients.objective import objective as objective
+    from nbflow.gradients.vector_products import (
+        hvp as hvp,
+        jvp as jvp,
+        vjp as vjp,
+    )
+    from nbflow.gradients.workspace import workspace as workspace
+    from nbflow.model._layout import (
+        pack as pack,
+        unpack as unpack,
+    )
+    from nbflow.model.network import (
+        Network as Network,
+        init as init,
+    )
+    from nbflow.model.torch_weights import (
+        from_torch as from_torch,
+        to_torch as to_torch,
+    )
+    from nbflow.records import (
+        AverageOfClipped as AverageOfClipped,
+        Batch as Batch,
+        Calibration as Calibration,
+        Cell as Cell,
+        Clip as Clip,
+        Clipped as Clipped,
+        ClippingBias as ClippingBias,
+        Cotangent as Cotangent,
+        Distances as Distances,
+        ExampleClip as ExampleClip,
+        Flow as Flow,
+        Gradient as Gradient,
+        GradientCheck as GradientCheck,
+        HDetach as HDetach,
+        HiddenClip as HiddenClip,
+        Interval as Interval,
+        Kinds as Kinds,
+        LagProfile as LagProfile,
+        Loss as Loss,
+        MicrobatchClip as MicrobatchClip,
+        Optimizer as Optimizer,
+        Params as Params,
+        Penalty as Penalty,
+        RecurrentSpectrum as RecurrentSpectrum,
+        Regularizer as Regularizer,
+        Rule as Rule,
+        RuleBias as RuleBias,
+        Saturation as Saturation,
+        SequenceMean as SequenceMean,
+        Spectrum as Spectrum,
+        StatePenalty as StatePenalty,
+        Tangent as Tangent,
+        Threshold as Threshold,
+        Trace as Trace,
+    )
+    from nbflow.storage.store import Store as Store
+    from nbflow.training.calibration import calibrate_threshold as calibrate_threshold
+    from nbflow.training.evaluation import evaluate as evaluate
+    from nbflow.training.recipe import Recipe as Recipe
+    from nbflow.training.resume import load_run as load_run
+    from nbflow.training.run import Run as Run
+    from nbflow.training.threshold import load_threshold as load_threshold
+    from nbflow.training.train import train as train
 
 __version__ = "0.1.0"
 
+# The module of every public name, and the modules that are public as a whole. A test holds both against the above.
 _HOMES = {
+    "_compile": ("exact_unit", "unit"),
     "_load": ("names",),
     "records": ("AverageOfClipped", "Batch", "Calibration", "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent",
                 "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval",
@@ -26,53 +144,57 @@ _HOMES = {
                 "Threshold", "Trace"),
     "model.network": ("Network", "init"),
     "model._layout": ("pack", "unpack"),
-    "gradients.workspace": ("workspace",),
+    "model.torch_weights": ("from_torch", "to_torch"),
+    "data.sampler": ("Task", "load_task"),
     "gradients.gradient": ("gradient", "predict"),
+    "gradients.workspace": ("workspace",),
     "gradients.vector_products": ("hvp", "jvp", "vjp"),
     "gradients.objective": ("objective",),
     "gradients.clipping": ("clip",),
-    "training.calibration": ("calibrate_threshold",),
-    "training.evaluation": ("evaluate",),
-    "experiments.experiment": ("Experiment", "grid"),
-    "diagnostics.differences": ("check_gradient",),
-    "training.threshold": ("load_threshold",),
-    "data.sampler": ("Task", "load_task"),
     "training.recipe": ("Recipe",),
-    "training.resume": ("load_run",),
-    "training.run": ("Run",),
-    "storage.store": ("Store",),
-    "experiments.sweep": ("Swept", "sweep"),
     "training.train": ("train",),
-    "model.torch_weights": ("from_torch", "to_torch"),
-    "diagnostics": ("average_of_clipped", "clipping_bias", "gains_by_lag", "matched_threshold", "norm_quantiles",
-              "recurrent_spectrum", "saturation", "step_jacobians", "trace"),
+    "training.run": ("Run",),
+    "training.resume": ("load_run",),
+    "training.evaluation": ("evaluate",),
+    "training.threshold": ("load_threshold",),
+    "training.calibration": ("calibrate_threshold",),
+    "diagnostics.average_of_clipped": ("average_of_clipped",),
+    "diagnostics.clipping_bias": ("clipping_bias",),
+    "diagnostics.jacobians": ("step_jacobians",),
+    "diagnostics.lags": ("gains_by_lag",),
     "diagnostics.lyapunov": ("lyapunov_exponents",),
+    "diagnostics.saturation": ("saturation",),
     "diagnostics.singular_values": ("jacobian_singular_values",),
+    "diagnostics.spectrum": ("recurrent_spectrum",),
+    "diagnostics.thresholds": ("matched_threshold", "norm_quantiles"),
+    "diagnostics._tracing": ("trace",),
+    "diagnostics.differences": ("check_gradient",),
+    "experiments.experiment": ("Experiment", "grid"),
+    "experiments.sweep": ("Swept", "sweep"),
+    "storage.store": ("Store",),
 }  # fmt: skip
+
+_MODULES = (
+    "cells", "clips", "counter", "data", "flows", "inits", "losses", "optimizers", "plot", "records",
+    "regularizers", "scalars", "statistics", "tasks", "thresholds",
+)  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
 
 
-class _Package(types.ModuleType):
-    """The package itself: `nbflow.gradient` stays the function when the file gradient.py is imported after it."""
+if not TYPE_CHECKING:  # a checker that saw it would take any name for one of ours
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _HOME_OF and isinstance(value, types.ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'nbflow' has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"nbflow.{_HOME_OF[name]}"), name)
-    setattr(sys.modules[__name__], name, found)
-    return found
+    def __getattr__(name: str) -> Any:
+        if name in _HOME_OF:
+            found = getattr(importlib.import_module(f"nbflow.{_HOME_OF[name]}"), name)
+        elif name in _MODULES:
+            found = importlib.import_module(f"nbflow.{name}")
+        else:
+            raise AttributeError(f"module 'nbflow' has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

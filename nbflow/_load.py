@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from types import ModuleType
 from typing import Any
 
 from nbflow import _check
 from nbflow.records import AnyPenalty, Cell, Loss, Optimizer, Rule, Threshold
+
+# Packages whose names stand in two folders: a regularizer goes where a penalty goes.
+FOLDERS = {"flows": ("flows", "regularizers")}
 
 # What a package's files declare: the name of the constant, and its type where nbflow has one for it.
 DECLARED: dict[str, tuple[str, Any]] = {
@@ -46,13 +50,31 @@ def names(package: str) -> tuple[str, ...]:
     >>> names("losses")
     ('bernoulli', 'softmax', 'square')
     """
-    return _files(_check.choice("package", package, tuple(DECLARED)))
+    return tuple(sorted(_modules(_check.choice("package", package, tuple(DECLARED)))))
 
 
 @functools.cache
-def _files(package: str) -> tuple[str, ...]:
-    module = importlib.import_module(f"nbflow.{package}")
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(module.__path__)))
+def _modules(package: str) -> dict[str, str]:
+    """Return the module behind each name that a package offers."""
+    found: dict[str, str] = {}
+    for folder in FOLDERS.get(package, (package,)):
+        path = importlib.import_module(f"nbflow.{folder}").__path__
+        found |= {file.name: f"nbflow.{folder}.{file.name}" for file in pkgutil.iter_modules(path)}
+    return found
+
+
+def module(package: str, name: str) -> ModuleType:
+    """Return the module of a name: what `nbflow.cells.lstm` is after nothing but `import nbflow`.
+
+    Raises
+    ------
+    AttributeError
+        If the package has no such file.
+    """
+    package = package.removeprefix("nbflow.")
+    if name not in _modules(package):
+        raise AttributeError(f"module 'nbflow.{package}' has no attribute {name!r}")
+    return importlib.import_module(_modules(package)[name])
 
 
 def load(package: str, name: Any, argument: str = "name") -> Any:
@@ -76,7 +98,7 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
         raise TypeError(f"{argument} is {name!r}; expected {wanted}. Names: {', '.join(names(package))}.")
     if name not in names(package):
         raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(names(package))}. Choose one of these.")
-    return _KNOWN.setdefault((package, name), getattr(importlib.import_module(f"nbflow.{package}.{name}"), constant))
+    return _KNOWN.setdefault((package, name), getattr(module(package, name), constant))
 
 
 # What was loaded before.

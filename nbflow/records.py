@@ -439,7 +439,7 @@ class Flow:
     """
 
     penalty: str | AnyPenalty
-    alpha: float | Floats
+    alpha: float | Floats | Callable[[int], float | Floats]
     derivative: str = "immediate"
     reduction: str = "sum"
     bound: float = 1e-20

@@ -30,7 +30,7 @@ import numpy as np
 from numba import extending
 from numba.core import types
 
-from nbflow._compile import ONE, TWO, ZERO
+from nbflow._compile import HALF as HALF, ONE as ONE, TWO as TWO, ZERO as ZERO
 
 X = TypeVar("X")
 

@@ -103,7 +103,7 @@ class Training:
             clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
         flow = None
         if options.penalty != "none":
-            reduced = {"reduction": options.reduction} if options.penalty in GAINS else {}
+            reduced: dict[str, Any] = {"reduction": options.reduction} if options.penalty in GAINS else {}
             flow = nf.Flow(options.penalty, alpha=self.alpha, **reduced)
         return nf.Recipe(
             optimizer=options.optimizer, lr=lambda update: self.lr, clip=clip, flow=flow,

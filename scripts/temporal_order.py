@@ -163,7 +163,7 @@ def recipe(options: Options, method: str) -> nf.Recipe:
     if "clip" in method:
         clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
     if "omega" in method:
-        reduced = {"reduction": options.reduction} if options.penalty in GAINS else {}
+        reduced: dict[str, Any] = {"reduction": options.reduction} if options.penalty in GAINS else {}
         flow = nf.Flow(options.penalty, alpha=options.alpha, **reduced)
     return nf.Recipe(
         lr=options.lr, batch_size=options.batch_size, lengths=options.length, clip=clip, flow=flow,

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from reporting import Show, progress
 from rich.console import Console
 
-from nbflow.experiments._group import Watch as Watch
-from nbflow.experiments._group import clear, owned, progress_of
+from nbflow.experiments._group import Watch as Watch, clear, owned, progress_of
 from nbflow.experiments._pool import cores, local_pool
 from nbflow.storage.store import Row, Store
 

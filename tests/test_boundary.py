@@ -6,8 +6,7 @@ import re
 import numpy as np
 import pytest
 from cases import DTYPES, KINDS, LOSSES, make_case, make_replicas
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import nbflow as nf
 from nbflow._compile import JIT

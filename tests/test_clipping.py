@@ -9,8 +9,7 @@ import naive
 import numpy as np
 import pytest
 from cases import CLIPS, DTYPES
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tolerance import assert_close, same_bits, within
 
 import nbflow as nf

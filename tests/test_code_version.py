@@ -23,7 +23,7 @@ REACHED = sorted(path.relative_to(PACKAGE).as_posix() for path in code_version.r
 def root(tmp_path, monkeypatch):
     """A copy of the package, which `version` reads."""
     shutil.copytree(PACKAGE, tmp_path / "nbflow", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_version, "__file__", str(tmp_path / "nbflow" / "code_version.py"))
+    monkeypatch.setattr(code_version, "__file__", str(tmp_path / "nbflow" / "experiments" / "code_version.py"))
     return tmp_path / "nbflow"
 
 
@@ -46,7 +46,7 @@ def test_an_edit_of_any_file_that_a_training_can_reach_is_another_version(root):
 
 
 def test_a_number_a_name_or_an_order_that_changes_is_another_version(root):
-    place, seen = root / "window.py", {version()}
+    place, seen = root / "training" / "_window.py", {version()}
     for text in ("a = 1", "a = 1.0", "a = 2", "b = 2", "a = 1; b = 2", "b = 2; a = 1", "def f(): pass", "f = None",
                  "a = [[], 1]", "a = [1, []]", "a = 'x'", "a = b'x'", "'x'\na = b'x'\n'y'"):  # fmt: skip
         place.write_text(text)
@@ -110,7 +110,10 @@ files = [module.__file__ for name, module in sorted(sys.modules.items()) if name
 print(json.dumps([files, len(done.runs), [row["failure"] for row in done.failed]]))
 """
 # What the sweep around the runs needs.
-SWEEP = {"__init__.py", "code_version.py", "files.py", "pool.py", "progress.py", "store.py", "sweep.py"}
+SWEEP = {
+    *(f"experiments/{name}.py" for name in ("code_version", "_pool", "_progress", "sweep")),
+    *(f"storage/{name}.py" for name in ("_files", "store")),
+}
 
 
 def test_every_file_that_trainings_load_is_one_of_those(tmp_path):

@@ -290,7 +290,7 @@ def test_all_units_that_are_bound_have_names_of_their_own():
 
 def sources(root):
     """Return every file in which something is compiled for the CPU; grids are not kept on disk."""
-    use = re.compile(r"^from nbflow\._compile import .*\b(?:unit|exact_unit|part|loop|kernel)\b", re.MULTILINE)
+    use = re.compile(r"^from nbflow(?:\._compile)? import .*\b(?:unit|exact_unit|part|loop|kernel)\b", re.MULTILINE)
     files = [path for path in sorted(root.rglob("*.py")) if path.parent != root / "cuda"]
     return [path for path in files if use.search(path.read_text()) or path.name == "_compile.py"]
 

@@ -1,11 +1,11 @@
 """The public names: loaded when they are first used, documented, and what they are whatever is imported when."""
 
+import ast
 import importlib
 import inspect
-import itertools
 import json
+import pickle
 import pkgutil
-import random
 import re
 import subprocess
 import sys
@@ -96,39 +96,44 @@ print(json.dumps(len(seen.buffer)))
     assert fresh(script) == 0
 
 
-def test_functions_stay_functions_in_whatever_order_their_files_are_imported():
-    clashes = sorted(name for name in nf.__all__ if importlib.util.find_spec(f"nbflow.{name}"))
-    assert {"gradient", "train", "trace"} <= set(clashes)
-    orders = (
-        list(itertools.permutations(clashes))
-        if len(clashes) < 4
-        else [random.Random(k).sample(clashes, len(clashes)) for k in range(6)]
-    )
+def test_what_a_type_checker_reads_is_what_python_does():
+    block = next(node for node in ast.parse(inspect.getsource(nf)).body if isinstance(node, ast.If))
+    read = {(node.module, alias.name, alias.asname) for node in block.body for alias in node.names}
+    done = {(f"nbflow.{home}", name, name) for name, home in nf._HOME_OF.items()}
+    assert read == done | {("nbflow", name, name) for name in nf._MODULES}
+
+
+def test_public_modules_are_there_after_nothing_but_an_import():
     script = """
-import importlib, inspect, json, sys
-orders, names = json.loads(sys.argv[1]) if len(sys.argv) > 1 else ORDERS
-import nbflow
-wrong = []
-for order in orders:
-    for module in [m for m in sys.modules if m.startswith("nbflow.")]:
-        del sys.modules[module]
-    for name in names:
-        vars(nbflow).pop(name, None)
-    for k, name in enumerate(order):
-        if k % 2:
-            getattr(nbflow, name)
-        importlib.import_module("nbflow." + name)
-        wrong += [other for other in order[: k + 1] if inspect.ismodule(getattr(nbflow, other))]
-    wrong += [name for name in names if inspect.ismodule(getattr(nbflow, name))]
-print(json.dumps(wrong))
-""".replace("json.loads(sys.argv[1]) if len(sys.argv) > 1 else ORDERS", repr((orders, list(nf.__all__))))
+import json, nbflow
+wanted = ["cells.lstm", "flows.flossing", "regularizers.flossing", "data.read_text", "data.TextTask",
+          "statistics.passages", "scalars.ONE", "counter.draw", "trace.lyapunov_exponents", "trace.saturation"]
+def found(name):
+    here = nbflow
+    for part in name.split("."):
+        here = getattr(here, part)
+    return here
+print(json.dumps([name for name in wanted if found(name) is None]))
+"""
     assert fresh(script) == []
+    assert {"data", "plot", "scalars", "statistics"} <= set(dir(nf))
+    for name in ("cells", "data"):
+        with pytest.raises(AttributeError, match=f"module 'nbflow.{name}' has no attribute 'nope'"):
+            getattr(nf, name).nope
 
 
-def test_importing_a_file_as_a_module_still_works():
-    module = importlib.import_module("nbflow.gradients.gradient")
-    assert inspect.ismodule(module)
-    assert nf.gradient is module.gradient
+def test_a_public_function_is_that_of_its_module_whatever_is_imported_before():
+    for name, home in nf._HOME_OF.items():
+        assert getattr(importlib.import_module(f"nbflow.{home}"), name) is getattr(nf, name)
+        assert not inspect.ismodule(getattr(nf, name))
+
+
+def test_the_other_ways_to_look_hang_on_trace():
+    others = [name for name in dir(nf.trace) if not name.startswith("_")]
+    assert len(others) == 10
+    assert all(getattr(nf.trace, name) is getattr(nf, name) for name in others)
+    assert pickle.loads(pickle.dumps(nf.trace)) is nf.trace
+    assert nf.trace.__doc__ == inspect.unwrap(nf.trace).__doc__
 
 
 @pytest.mark.parametrize("package", sorted(DECLARED))
@@ -136,12 +141,13 @@ def test_names_are_the_files_of_a_package_and_each_one_loads(package):
     module = importlib.import_module(f"nbflow.{package}")
     found = nf.names(package)
     assert isinstance(found, tuple)
-    assert found == tuple(sorted(name for _, name, _ in pkgutil.iter_modules(module.__path__)))
+    paths = [*module.__path__, *(nf.regularizers.__path__ if package == "flows" else ())]
+    assert found == tuple(sorted(name for _, name, _ in pkgutil.iter_modules(paths)))
     assert len(found) > 1
     constant, kind = DECLARED[package]
     for name in found:
         declared = load(package, name)
-        assert declared is getattr(importlib.import_module(f"nbflow.{package}.{name}"), constant)
+        assert declared is getattr(getattr(module, name), constant)
         assert kind is None or isinstance(declared, kind)
         assert load(package, declared) is declared
 
@@ -149,7 +155,7 @@ def test_names_are_the_files_of_a_package_and_each_one_loads(package):
 @pytest.mark.parametrize("package", sorted(DECLARED))
 def test_every_file_of_a_package_says_in_one_line_what_it_is(package):
     for name in nf.names(package):
-        said = importlib.import_module(f"nbflow.{package}.{name}").__doc__
+        said = getattr(getattr(nf, package), name).__doc__
         assert said, name
         first = said.strip().splitlines()[0]
         assert len(first) > 20, name

@@ -4,9 +4,9 @@ n = tanh(a_in_n + r a_rec_n), h = (1 - z) n + z h. Differs from Cho et al. in th
 product with w_rec, not what goes in; hence the bias of its own.
 """
 
-from nbflow import scalars
-from nbflow._compile import ONE, TWO, unit
+from nbflow import scalars, unit
 from nbflow.records import Cell
+from nbflow.scalars import ONE, TWO
 
 
 @unit

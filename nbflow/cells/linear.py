@@ -2,7 +2,7 @@
 
 import math
 
-from nbflow._compile import unit
+from nbflow import unit
 from nbflow.records import Cell
 
 

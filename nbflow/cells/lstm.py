@@ -3,9 +3,9 @@
 c = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c). Gates in PyTorch's order, i f g o.
 """
 
-from nbflow import scalars
-from nbflow._compile import ONE, TWO, unit
+from nbflow import scalars, unit
 from nbflow.records import Cell
+from nbflow.scalars import ONE, TWO
 
 
 @unit

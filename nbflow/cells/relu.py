@@ -2,8 +2,7 @@
 
 import math
 
-from nbflow import scalars
-from nbflow._compile import unit
+from nbflow import scalars, unit
 from nbflow.records import Cell
 
 

@@ -1,8 +1,8 @@
 """h = sigmoid(a_in + a_rec): the plain recurrent network (Goodfellow et al. 2016, eq. 10.8-10.9)."""
 
-from nbflow import scalars
-from nbflow._compile import ONE, TWO, unit
+from nbflow import scalars, unit
 from nbflow.records import Cell
+from nbflow.scalars import ONE, TWO
 
 
 @unit

@@ -3,7 +3,7 @@
 Pascanu, Mikolov, Bengio 2013, algorithm 1; Goodfellow et al. 2016, eq. 10.48-10.49.
 """
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.records import Rule
 
 

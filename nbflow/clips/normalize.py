@@ -1,7 +1,8 @@
 """g * v / ||g||, always: the normalized gradient. A gradient of 0 stays 0."""
 
-from nbflow._compile import ZERO, exact_unit
+from nbflow import exact_unit
 from nbflow.records import Rule
+from nbflow.scalars import ZERO
 
 
 @exact_unit

@@ -4,7 +4,7 @@ Goodfellow et al. 2016, section 10.11.1, after Mikolov 2012. Differs from Mikolo
 back-propagated errors of neurons, not the gradient of the parameters.
 """
 
-from nbflow._compile import unit
+from nbflow import unit
 from nbflow.records import Rule
 
 

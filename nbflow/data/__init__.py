@@ -37,10 +37,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # The readers need no compiler, and do not load it.
-    if name not in ("PianoRollTask", "TextTask"):
-        raise AttributeError(f"module 'nbflow.data' has no attribute {name!r}")
-    from nbflow.data import tasks
+if not TYPE_CHECKING:
 
-    return getattr(tasks, name)
+    def __getattr__(name: str) -> Any:
+        # The readers need no compiler, and do not load it.
+        if name not in ("PianoRollTask", "TextTask"):
+            raise AttributeError(f"module 'nbflow.data' has no attribute {name!r}")
+        from nbflow.data import tasks
+
+        return getattr(tasks, name)

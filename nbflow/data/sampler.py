@@ -56,6 +56,10 @@ def _as_long(length: int) -> int:
     return length
 
 
+def _unknown(length: int) -> Trivial:
+    return Trivial(math.nan, math.nan)
+
+
 class Sampler:
     """What training draws batches from, as pure functions of (seed, replica, index): a `Task`, or a user's data."""
 
@@ -172,8 +176,8 @@ class Task(Sampler):
         A squared error above it is wrong (loss "square").
     counted : unit
         `(length) -> how many steps of every sequence have a loss`; by default one.
-    trivial : function of length, optional
-        What whoever remembers nothing reaches: a `Trivial`.
+    trivial : function of length
+        What whoever remembers nothing reaches: a `Trivial`, by default of NaN, for nobody has worked it out.
     """
 
     n_in: int
@@ -188,7 +192,7 @@ class Task(Sampler):
     steps: Unit = _as_long
     tolerance: float = 0.04
     counted: Unit = once
-    trivial: Callable[[int], Trivial] | None = None
+    trivial: Callable[[int], Trivial] = _unknown
 
     def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
         """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""

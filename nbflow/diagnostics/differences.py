@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.diagnostics import trace
+from nbflow.diagnostics.trace import trace
 from nbflow.gradients._choices import check_flow
 from nbflow.gradients.gradient import gradient
 from nbflow.gradients.vector_products import vjp
@@ -77,7 +77,8 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
     loss = _Forward(precise, batch)
     complex_step, central = _complex_step(loss, point), _central(loss, point)
     if flow is not None:
-        alpha, (block, omega, analytic) = float(np.ravel(flow.alpha)[0]), _omega(precise, point, batch, flow)
+        strength: Any = flow.alpha  # a number: schedules are refused above
+        alpha, (block, omega, analytic) = float(np.ravel(strength)[0]), _omega(precise, point, batch, flow)
         slope = _central(omega, point[block])
         central[block] += alpha * slope
         complex_step[block] += alpha * (_complex_step(omega, point[block]) if analytic else slope)

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, svds
 
 from nbflow import _check
 from nbflow.diagnostics._interval import interval
@@ -113,6 +112,8 @@ def _largest(jacobian: LongJacobian, size: int, k: int) -> Any:
     if size <= SMALL or 3 * k >= size:
         rows = np.array([jacobian.push(row) for row in np.eye(size)])
         return np.linalg.svd(rows, compute_uv=False)[:k] if np.isfinite(rows).all() else np.full(k, np.nan)
+    from scipy.sparse.linalg import LinearOperator, svds  # a tenth of a second that `nbflow.trace` alone does not need
+
     # The start is fixed, so that a rerun has the same bits; it lies where the Jacobian does not lose it.
     start = jacobian.pull(jacobian.push(np.random.default_rng(0).normal(size=size)))
     if not start.any():

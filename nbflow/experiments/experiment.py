@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.data.sampler import Task, load_task
+from nbflow.data.sampler import Sampler, load_task
 from nbflow.model.network import Network, init
 from nbflow.records import Cell, Floats
 from nbflow.training.recipe import Recipe, check_recipe, describe
@@ -54,7 +54,7 @@ class Experiment:
     (6, 'softmax')
     """
 
-    task: str | Task
+    task: str | Sampler
     recipe: Recipe
     cell: str | Cell = "tanh"
     n_hidden: int = 50

@@ -1,1 +1,9 @@
-"""Penalties of the gain, one a file; the file's name is the public name."""
+"""Penalties of the gain or of the states, one a file; the file's name is the public name, as in regularizers/."""
+
+from types import ModuleType
+
+from nbflow import _load
+
+
+def __getattr__(name: str) -> ModuleType:
+    return _load.module(__name__, name)

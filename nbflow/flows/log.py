@@ -5,9 +5,9 @@ Differs from the definition where r < 1e-10: there the penalty is held at its va
 
 import numpy as np
 
-from nbflow import scalars
-from nbflow._compile import HALF, ZERO, unit
+from nbflow import scalars, unit
 from nbflow.records import Penalty
+from nbflow.scalars import HALF, ZERO
 
 FLOOR = np.float32(1e-20)
 

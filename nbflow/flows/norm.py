@@ -1,8 +1,8 @@
 """(r - 1)^2: Goodfellow et al. 2016, eq. 10.52; Pascanu, Mikolov, Bengio 2013, eq. 9."""
 
-from nbflow import scalars
-from nbflow._compile import ONE, ZERO, unit
+from nbflow import scalars, unit
 from nbflow.records import Penalty
+from nbflow.scalars import ONE, ZERO
 
 
 @unit

@@ -3,8 +3,9 @@
 A mean over steps, and over sequences. The first step counts from the first state, whose norm is 0 as a rule.
 """
 
-from nbflow._compile import TWO, unit
+from nbflow import unit
 from nbflow.records import StatePenalty
+from nbflow.scalars import TWO
 
 
 @unit

@@ -1,7 +1,8 @@
 """(q - 1)^2, q = r^2: Pascanu, Mikolov, Bengio 2013, eq. 10, and the authors' code; near r = 1 four times `norm`."""
 
-from nbflow._compile import ONE, TWO, unit
+from nbflow import unit
 from nbflow.records import Penalty
+from nbflow.scalars import ONE, TWO
 
 
 @unit

@@ -1,8 +1,8 @@
 """sum_m softplus(y) - t y, in nats: binary cross-entropy of independent outputs, from logits."""
 
-from nbflow import scalars
-from nbflow._compile import TWO, ZERO, unit
+from nbflow import scalars, unit
 from nbflow.records import Loss
+from nbflow.scalars import TWO, ZERO
 
 
 @unit

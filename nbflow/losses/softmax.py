@@ -1,8 +1,8 @@
 """-log softmax(y)[target], in nats: the negative log-likelihood of a class."""
 
-from nbflow import scalars
-from nbflow._compile import ONE, unit
+from nbflow import scalars, unit
 from nbflow.records import Loss
+from nbflow.scalars import ONE
 
 
 @unit

@@ -1,7 +1,8 @@
 """sum_m (y - t)^2, in squared units of the target."""
 
-from nbflow._compile import TWO, ZERO, unit
+from nbflow import unit
 from nbflow.records import Loss
+from nbflow.scalars import TWO, ZERO
 
 
 @unit

@@ -1,8 +1,8 @@
 """Adam, with bias correction: Kingma and Ba 2015, algorithm 1; Goodfellow et al. 2016, algorithm 8.7."""
 
-from nbflow import scalars
-from nbflow._compile import ONE, unit
+from nbflow import scalars, unit
 from nbflow.records import Optimizer
+from nbflow.scalars import ONE
 
 
 @unit

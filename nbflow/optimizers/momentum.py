@@ -4,7 +4,7 @@ Differs from the source in that lr multiplies the velocity, not the gradient tha
 lr, and what PyTorch does.
 """
 
-from nbflow._compile import unit
+from nbflow import unit
 from nbflow.records import Optimizer
 
 

@@ -3,9 +3,9 @@
 Differs from Goodfellow et al. 2016, algorithm 8.5, which has epsilon inside the root; outside is what PyTorch does.
 """
 
-from nbflow import scalars
-from nbflow._compile import ONE, unit
+from nbflow import scalars, unit
 from nbflow.records import Optimizer
+from nbflow.scalars import ONE
 
 
 @unit

@@ -1,6 +1,6 @@
 """theta - lr * d: gradient descent (Goodfellow et al. 2016, algorithm 8.1)."""
 
-from nbflow._compile import unit
+from nbflow import unit
 from nbflow.records import Optimizer
 
 

@@ -137,7 +137,7 @@ def _collect(params: Params, d: Params, x, s, e_in, e_rec, e_s):
     return e_s
 
 
-def flossing(k=5, target=0.0):
+def flossing(k: int = 5, target: float = 0.0) -> Regularizer:
     """Return the penalty of another number of exponents, or with another target."""
     return Regularizer(functools.partial(value_and_gradient, k=k, target=target))
 

@@ -26,7 +26,7 @@ def value_and_gradient(net, theta, batch, cap):
     return total, d_theta
 
 
-def capped(cap):
+def capped(cap: float) -> Regularizer:
     """Return the penalty with another cap."""
     return Regularizer(functools.partial(value_and_gradient, cap=cap))
 

@@ -189,3 +189,15 @@ def _array(name: str, data: bytes, about: dict[str, Any]) -> NDArray[Any]:
     if _hash(body) != about["sha256"]:
         raise ValueError(f"the sha256 of {name} is another")
     return np.frombuffer(body, dtype).reshape(shape).copy()
+
+
+def fill(rooms: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) -> None:
+    """Copy saved arrays into those that stand in their places; all must fit."""
+    for name, room in rooms.items():
+        found = arrays.get(name)
+        if found is None or found.shape != room.shape or found.dtype != room.dtype:
+            said = "is missing" if found is None else f"has shape {found.shape} and dtype {found.dtype}"
+            raise ValueError(
+                f"checkpoint: {name} {said}; expected {room.shape}, {room.dtype}. Delete it to begin anew."
+            )
+        room[...] = found

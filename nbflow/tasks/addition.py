@@ -9,8 +9,7 @@ import math
 
 import numpy as np
 
-from nbflow import counter
-from nbflow._compile import exact_unit
+from nbflow import counter, exact_unit
 from nbflow.data.sampler import Task, Trivial
 
 TOLERANCE = 0.04

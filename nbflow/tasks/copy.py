@@ -7,7 +7,7 @@ any step is. Their baseline, which knows all but the symbols, has a loss of 10 l
 It is `memorization` with more symbols, and the answer begins a step after the cue and not with it.
 """
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.data.sampler import Task, Trivial
 from nbflow.tasks.memorization import SYMBOLS, counted, counts, inputs, steps, target
 

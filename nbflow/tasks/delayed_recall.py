@@ -7,8 +7,7 @@ task of Henaff, Szlam and LeCun 2016, where 1 to T blanks come before the delimi
 0 to L - 1 do, and the name is ours. Guessing does as in `copy`.
 """
 
-from nbflow import counter
-from nbflow._compile import exact_unit
+from nbflow import counter, exact_unit
 from nbflow.data.sampler import Task
 from nbflow.tasks.copy import VALUES, trivial
 from nbflow.tasks.memorization import SYMBOLS, counted, counts, inputs, steps, target

@@ -10,8 +10,7 @@ knows all but the symbols is right once in 5^10 times, with a loss of 10 log(5) 
 Every task of this kind has this form; `memorization_5bit`, `copy` and `delayed_recall` differ in their plans.
 """
 
-from nbflow import counter
-from nbflow._compile import exact_unit
+from nbflow import counter, exact_unit
 from nbflow.data.sampler import Task, Trivial
 
 SYMBOLS, VALUES = 10, 5

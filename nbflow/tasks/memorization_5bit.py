@@ -5,7 +5,7 @@ from that of Pascanu et al. 2013, where a batch may hold each of the 32 sequence
 everywhere. Who knows all but the symbols is wrong 31 of 32 times, with a loss of 5 log(2) / (L + 10) nats.
 """
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.data.sampler import Task, Trivial
 from nbflow.tasks.memorization import counts, inputs, target
 

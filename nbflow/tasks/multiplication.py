@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.data.sampler import Task, Trivial
 from nbflow.tasks.addition import TOLERANCE, counts, inputs, places, steps, target, value_at
 

@@ -5,8 +5,7 @@ of 2 .. 99. Asked for, at the last step, is the symbol that follows, among all h
 and 1 can follow is wrong half of the time.
 """
 
-from nbflow import counter
-from nbflow._compile import exact_unit
+from nbflow import counter, exact_unit
 from nbflow.data.sampler import Task, Trivial
 
 

@@ -4,8 +4,7 @@ Six symbols: A = 0, B = 1 and four distractors. One of A, B stands at a position
 class, asked for at the last step, is v0 + 2 v1. A network that knows nothing is wrong 75 % of the time.
 """
 
-from nbflow import counter
-from nbflow._compile import exact_unit
+from nbflow import counter, exact_unit
 from nbflow.data.sampler import Task, Trivial
 
 

@@ -5,8 +5,7 @@ in [.6L, .7L); the class, asked for at the last step, is v0 + 2 v1 + 4 v2. A net
 of the time.
 """
 
-from nbflow import counter
-from nbflow._compile import exact_unit
+from nbflow import counter, exact_unit
 from nbflow.data.sampler import Task, Trivial
 
 

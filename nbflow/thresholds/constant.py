@@ -1,6 +1,6 @@
 """v at every update: what a number in its place does (Pascanu, Mikolov, Bengio 2013, algorithm 1)."""
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.records import Threshold
 
 

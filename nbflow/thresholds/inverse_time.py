@@ -4,7 +4,7 @@ The decay of the steps of stochastic approximation (Robbins and Monro 1951, sect
 the threshold moves so: it is the longest step that plain descent can take, up to the learning rate.
 """
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.records import Threshold
 
 

@@ -3,7 +3,7 @@
 Goodfellow et al. 2016, eq. 8.14. Differs from the source in that the threshold moves so, not the learning rate.
 """
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.records import Threshold
 
 

@@ -6,7 +6,7 @@ source, whose memory grows for ever, in the window (the same until it is full), 
 there is no finite norm, which only a gradient that is not finite can meet.
 """
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.records import Threshold
 
 # The memory: how many norms there were, the last `window` of them in a ring, and the same in order of size.

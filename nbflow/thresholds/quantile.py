@@ -7,7 +7,7 @@ users to which noise was added.
 
 import math
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.records import Threshold
 
 # Where v stops: a product that became 0 or Inf could never come back.

@@ -12,7 +12,7 @@ is 0; `most` is not 1 by default; and a gradient that is not finite has threshol
 
 import math
 
-from nbflow._compile import exact_unit
+from nbflow import exact_unit
 from nbflow.records import Threshold
 
 # What stands where in the memory.

@@ -18,13 +18,13 @@ from nbflow.gradients._regularize import regularize
 from nbflow.gradients.clipping import Clipper, check_clip
 from nbflow.model.network import Network
 from nbflow.records import Clip, Floats, Flow, Optimizer, Regularizer
+from nbflow.storage import checkpoint
 from nbflow.training._batches import SourceBatches, Spaces, TaskBatches
 from nbflow.training._interrupt import Guard
 from nbflow.training._setting import Setting, at_zero
 from nbflow.training._window import Window
 from nbflow.training.evaluation import Evaluator, HeldOut
 from nbflow.training.recipe import Recipe, check_recipe, describe
-from nbflow.training.resume import fill
 from nbflow.training.run import Callback, Run
 from nbflow.training.threshold import Follower, follows
 
@@ -167,7 +167,7 @@ class Loop:
     def restore(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
         """Go back to where a saved run was."""
         self.window.resize(facts["count"], len(arrays["window/reports"]))
-        fill(self.state(), arrays)
+        checkpoint.fill(self.state(), arrays)
         self.solved_at, self.stays = (
             [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
         )

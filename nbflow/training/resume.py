@@ -149,18 +149,6 @@ class Keeper:
         _restore_run(self.loop.run, arrays, facts)
 
 
-def fill(rooms: dict[str, NDArray[Any]], arrays: dict[str, NDArray[Any]]) -> None:
-    """Copy saved arrays into those that stand in their places; all must fit."""
-    for name, room in rooms.items():
-        found = arrays.get(name)
-        if found is None or found.shape != room.shape or found.dtype != room.dtype:
-            said = "is missing" if found is None else f"has shape {found.shape} and dtype {found.dtype}"
-            raise ValueError(
-                f"checkpoint: {name} {said}; expected {room.shape}, {room.dtype}. Delete it to begin anew."
-            )
-        room[...] = found
-
-
 def difference(saved: Any, given: Any, name: str = "") -> str:
     """Say where two settings first differ, or nothing."""
     if isinstance(saved, dict) and isinstance(given, dict):

@@ -1,0 +1,111 @@
+"""Claims about the structure: imports run one way, and what is private is so."""
+
+import ast
+import graphlib
+import re
+from pathlib import Path
+
+import pytest
+
+import nbflow as nf
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(nf.__file__).parent
+# From the ground up, a line a floor: written once, in ARCHITECTURE.md.
+FLOORS = [
+    line.split()
+    for line in re.search(r"```floors\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)[1].splitlines()
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# Engines, of which nothing is public, and packages of which all is, by the names of their files.
+ENGINES = {"cpu", "cuda"}
+UNITS = {"cells", "clips", "flows", "inits", "losses", "optimizers", "regularizers", "tasks", "thresholds"}
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(path):
+    """Return all modules of nbflow that a file imports: at the top, in functions and for types alike."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("nbflow.") for alias in node.names if alias.name.startswith("nbflow.")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nbflow":
+            package = node.module.removeprefix("nbflow").removeprefix(".")
+            for alias in node.names:
+                name = f"{package}.{alias.name}".removeprefix(".")
+                found.add(name if name in MODULES else package or nf._HOME_OF.get(alias.name, ""))
+    return found - {""}
+
+
+# The package itself imports nothing when it is imported: its arrows are for type checkers.
+ARROWS = {name: imported(path) for name, path in MODULES.items() if name}
+
+
+def room(module):
+    return module.split(".")[0]
+
+
+def test_every_room_stands_on_a_floor():
+    assert {room(name) for name in ARROWS} == set(FLOOR_OF)
+    assert sum(map(len, FLOORS)) == len(FLOOR_OF)
+
+
+@pytest.mark.parametrize("name", sorted(ARROWS))
+def test_a_module_imports_from_its_own_room_or_from_floors_below(name):
+    assert ARROWS[name] <= set(MODULES)
+    up = {
+        other for other in ARROWS[name] if room(other) != room(name) and FLOOR_OF[room(other)] >= FLOOR_OF[room(name)]
+    }
+    assert not up
+
+
+def test_no_imports_run_in_a_circle():
+    graphlib.TopologicalSorter(ARROWS).prepare()
+
+
+def test_the_cpu_knows_nothing_of_the_card():
+    assert not [name for name in ARROWS if room(name) == "cpu" and "cuda" in map(room, ARROWS[name])]
+
+
+def outside():
+    """All files that use nbflow as anyone would."""
+    for folder in ("scripts", "asv_benchmarks"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def private(module):
+    return any(part.startswith("_") for part in module.split("."))
+
+
+@pytest.mark.parametrize("path", list(outside()), ids=lambda path: path.name)
+def test_nothing_outside_imports_what_is_private(path):
+    assert not [name for name in imported(path) if private(name) and name not in nf._HOME_OF.values()]
+    assert not re.search(r"nbflow\.[\w.]*\b_[a-z]", path.read_text())
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
+def test_no_page_shows_an_import_of_what_is_private(page):
+    assert not re.search(r"(?:from|import) nbflow\S*\b_|from nbflow\S* import .*\b_[a-z]", page.read_text())
+
+
+def test_modules_carry_an_underscore_exactly_if_nobody_outside_needs_them():
+    homes = set(nf._HOME_OF.values()) | set(nf._MODULES)
+    used = {name for path in outside() for name in imported(path)}
+    for name in ARROWS:
+        if name.count(".") == 0 or room(name) in ENGINES | UNITS or room(name) == "data":
+            continue
+        public = name in homes or name in used
+        assert public or private(name), f"{name} has nothing public: give it an underscore"
+
+
+def test_no_module_beside_the_public_names_has_the_name_of_one():
+    assert not {name for name in ARROWS if "." not in name} & set(nf.__all__)
