@@ -85,12 +85,56 @@ class _Closed(Compiler):
 
 
 def unit(function: F) -> F:
-    """Compile a pure function of numbers, inlined into whatever loop or grid calls it."""
+    """Compile a pure function of numbers, inlined into whatever loop or grid calls it.
+
+    What a cell, a loss, a penalty or a rule is made of, nbflow's own and a user's. A unit takes numbers and tuples of
+    numbers and returns such: no arrays, no memory, no exceptions. It may call other units and `nbflow.scalars`, whose
+    functions of float32 are float32; so are its constants `ZERO`, `ONE`, `HALF` and `TWO`, where a literal `1.0` makes
+    float64 of all that it touches. Sums and products may be regrouped; `exact_unit` keeps their order.
+
+    Parameters
+    ----------
+    function : function of numbers
+
+    Returns
+    -------
+    unit
+        To be called like the function, also with NumPy's and complex numbers.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> from nbflow.scalars import HALF
+    >>> @nf.unit
+    ... def leaky(a, h):
+    ...     return HALF * h + HALF * nf.scalars.tanh(a)
+    >>> leaky(0.0, 1.0)
+    0.5
+    """
     return numba.njit(error_model="numpy", forceinline=True, fastmath=ON_CPU)(function)
 
 
 def exact_unit(function: F) -> F:
-    """Compile a unit whose operations stay in the order written (range reduction, finiteness tests)."""
+    """Compile a unit whose operations stay in the order written, as range reductions and finiteness tests need.
+
+    Parameters
+    ----------
+    function : function of numbers
+
+    Returns
+    -------
+    unit
+        As `unit` returns it.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> @nf.exact_unit
+    ... def rounded(x):
+    ...     return (x + 2.0**52) - 2.0**52
+    >>> rounded(2.7)
+    3.0
+    """
     return numba.njit(error_model="numpy", forceinline=True, fastmath=False)(function)
 
 

@@ -119,7 +119,7 @@ print(json.dumps([name for name in wanted if found(name) is None]))
     assert {"data", "plot", "scalars", "statistics"} <= set(dir(nf))
     for name in ("cells", "data"):
         with pytest.raises(AttributeError, match=f"module 'nbflow.{name}' has no attribute 'nope'"):
-            getattr(nf, name).nope
+            getattr(nf, name).nope  # noqa: B018
 
 
 def test_a_public_function_is_that_of_its_module_whatever_is_imported_before():

@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
-
-mypy = pytest.importorskip("mypy.api")
+from mypy import api as mypy
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -24,7 +22,7 @@ nf.clip(net, theta, nf.Clip("norm", threshold={}))              # threshold
 nf.train(net, theta, task, nf.Recipe(lr="high"))                # lr
 nf.statistics.passagess                                         # passagess
 nf.trace.saturated                                              # saturated
-nf.trace(net, theta)                                            # batch
+nf.trace(net, theta)                                            # few
 nbflow.data.read_text(7).task()                                 # read_text
 """
 
