@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow.network import Network, init
 from nbflow.recipe import Recipe, check_recipe, describe
 from nbflow.records import Cell, Floats
 from nbflow.task import Task, load_task
 
 
+@legible
 @dataclass(frozen=True)
 class Experiment:
     """All that makes a training run what it is, but its seed.

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow.records import Clip, Floats, Flow, HDetach, HiddenClip, Optimizer
 
 Schedule = Callable[[int], Any]
 
 
+@legible
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained.

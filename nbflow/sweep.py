@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow.code_version import code_version
 from nbflow.experiment import Experiment, check_experiments, check_seeds, key_of, structure
 from nbflow.files import explained
@@ -28,6 +29,7 @@ BREAKS = 3
 SWEEP = "sweep-"
 
 
+@legible
 @dataclass(frozen=True)
 class Swept:
     """What a sweep has: the line of each run, as the store keeps it.
