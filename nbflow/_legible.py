@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import html
 import inspect
 from collections.abc import Iterable, Sequence, Set
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-Record = TypeVar("Record", bound=type[Any])
+Record = TypeVar("Record", bound=type[object])
 
 # A screen, in characters and lines; and how many of the lines the columns of one field may take.
 WIDTH, LINES, COLUMNS = 100, 25, 10
@@ -35,18 +34,18 @@ def legible(record: Record) -> Record:
     for name, words in said(record).items():
         if name in getattr(record, "_fields", ()):
             vars(record)[name].__doc__ = words  # instead of "Alias for field number 0"
-    record.__repr__ = as_text
-    record._repr_html_ = as_html
+    for name, show in (("__repr__", as_text), ("_repr_html_", as_html)):
+        setattr(record, name, show)
     return record
 
 
 @functools.cache
-def said(record: type[Any]) -> dict[str, str]:
+def said(record: type[object]) -> dict[str, str]:
     """Return what the docstring of a class says of each field: its type, an empty line, what it means."""
     found: dict[str, list[str]] = {}
     lines = inspect.cleandoc(record.__doc__ or "").splitlines()
     inside, names = False, list[str]()
-    for line, under in zip(lines, [*lines[1:], ""], strict=True):
+    for line, under in zip(lines, [*lines, ""][1:], strict=True):
         if under and not under.strip("-"):
             inside, names = line in ("Attributes", "Parameters"), []
         elif inside and line and line[0] not in " -":
@@ -74,6 +73,8 @@ def as_text(record: Any) -> str:
 
 def as_html(record: Any) -> str:
     """Return a record as a table, for a notebook; what a field means is shown where the mouse rests on its name."""
+    import html  # seldom needed, and 2,000 names of characters
+
     meaning, rows = said(type(record)), []
     for line in _lines_of(record):
         rows.append((line.name, line.value, meaning.get(line.name, "")))
@@ -207,13 +208,18 @@ def _ends(values: Any, count: int, room: int) -> str:
 
 def _joined(opening: str, parts: Iterable[tuple[str, Any]], closing: str, room: int, exact: bool) -> str:
     """Return as many of the parts, each behind its label, as there is room for."""
-    shown, used = list[str](), len(opening) + len(closing)
-    for label, part in parts:
-        piece = label + _brief(part, room - used - len(label), exact)
-        if used + len(piece) > room:
-            return f"{opening}{''.join(f'{one}, ' for one in shown)}...{closing}"
+    left, shown, more = iter(parts), list[str](), ", ..."
+    room -= len(opening) + len(closing)
+    part = next(left, None)
+    while part is not None:
+        (label, value), part = part, next(left, None)
+        here = room if part is None else room - len(more)
+        piece = label + _brief(value, here - len(label), exact)
+        if len(piece) > here:
+            shown.append("...")
+            break
         shown.append(piece)
-        used += len(piece) + 2
+        room -= len(piece) + len(", ")
     return f"{opening}{', '.join(shown)}{closing}"
 
 

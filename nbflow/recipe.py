@@ -29,7 +29,7 @@ class Recipe:
     ----------
     optimizer : str or Optimizer
         One of `nbflow.names("optimizers")`.
-    lr : float, array of shape (R,) or function
+    lr : float, float array of shape (R,) or function
         The learning rate.
     batch_size : int
         B.

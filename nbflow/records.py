@@ -527,9 +527,9 @@ class RuleBias(NamedTuple):
 class ClippingBias(NamedTuple):
     """What `nbflow.clipping_bias` returns: n minibatches of N examples in all, and each way of clipping by name.
 
-    Norms are in units of the gradient, which has the scale of the weights of its minibatch: where these make a mean over
-    B sequences, `example_norms` are those of the gradient of each example by itself; where they make a sum, both `norms`
-    and `example_norms` are B times as large.
+    Norms are in units of the gradient, which has the scale of the weights of its minibatch: where these make a mean
+    over B sequences, `example_norms` are those of the gradient of each example by itself; where they make a sum, both
+    `norms` and `example_norms` are B times as large.
 
     Attributes
     ----------
@@ -839,7 +839,7 @@ class Flow:
         "norm" (r-1)^2, "squared" (q-1)^2 or "log" (log r)^2, r being the gain and q its square. Of the others,
         "norm_stabilizer" is one of the states, "orthogonality" and "spectral_cap" of w_rec, "flossing" of the Lyapunov
         exponents: their derivative is the exact one, and the fields below alpha are left as they are.
-    alpha : float or array of shape (R,)
+    alpha : float, or float array of shape (R,)
         The weight of Omega in the objective.
     derivative : str
         "immediate": everything is constant but the explicit w_rec in J_t (Pascanu, Mikolov, Bengio 2013, and their
@@ -865,7 +865,7 @@ class HiddenClip:
 
     Parameters
     ----------
-    threshold : float or array of shape (R,)
+    threshold : float, or float array of shape (R,)
         In units of the loss over those of a pre-activation or a state.
     site : str
         "preactivation", the gradients at a_in and a_rec of every gate (Graves 2013), or "state", delta_t before it goes
@@ -890,7 +890,7 @@ class HDetach:
 
     Parameters
     ----------
-    probability : float or array of shape (R,)
+    probability : float, or float array of shape (R,)
         Of each step, 0 to 1.
     seed, index : int
         Which draws: the same ones for the same two. `nbflow.train` puts its own seed and the update in their place.
@@ -941,7 +941,7 @@ class Clip:
     ----------
     rule : str or Rule
         One of `nbflow.names("clips")`, or a rule of your own.
-    threshold : float or array of shape (R,)
+    threshold : float, or float array of shape (R,)
         In units of the gradient; a gradient is clipped strictly above it. In a recipe also a function of the update
         that returns either, one of `nbflow.names("thresholds")`, or a `Threshold`.
     nonfinite : str
