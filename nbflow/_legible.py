@@ -8,14 +8,13 @@ figures from both ends: nothing is computed, so that a billion numbers are shown
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Iterable, Sequence, Set
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-Record = TypeVar("Record", bound=type[object])
+Record = TypeVar("Record", bound=type[Any])
 
 # A screen, in characters and lines; and how many of the lines the columns of one field may take.
 WIDTH, LINES, COLUMNS = 100, 25, 10
@@ -39,8 +38,7 @@ def legible(record: Record) -> Record:
     return record
 
 
-@functools.cache
-def said(record: type[object]) -> dict[str, str]:
+def said(record: type[Any]) -> dict[str, str]:
     """Return what the docstring of a class says of each field: its type, an empty line, what it means."""
     found: dict[str, list[str]] = {}
     lines = inspect.cleandoc(record.__doc__ or "").splitlines()
