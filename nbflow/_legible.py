@@ -129,12 +129,16 @@ def _columns(value: Any, most: int) -> list[tuple[str, str]]:
         names = _differing(value)
     else:
         return []
-    shown, found = names if len(names) <= most else names[: most - 1], []
-    for name in shown:
+    # Of too many those of both ends: settings come first, and results last.
+    left_out = len(names) - most + 1 if len(names) > most else 0
+    first, found = (most - 1) // 2 if left_out else len(names), []
+    for name in names[:first] + names[first + left_out :]:
         label = _brief(name, WIDTH // 3)
         cell = value[name] if isinstance(value, dict) else _Column(value, name)
         found.append((label, _brief(cell, WIDTH - len(f"{2 * INDENT}{label}: ,"), exact=False)))
-    return found if len(shown) == len(names) else [*found, ("...", f"{len(names) - len(shown)} more")]
+    if left_out:
+        found.insert(first, ("...", f"{left_out} more"))
+    return found
 
 
 def _differing(rows: list[Any]) -> list[Any]:

@@ -245,6 +245,17 @@ Swept(
 
 
 @pytest.mark.sim
+def test_of_many_columns_those_of_both_ends_are_shown_settings_and_results():
+    rows = [{f"column {k}": k + row for k in range(30)} for row in range(9)]
+    lines = repr(nf.Swept(rows)).splitlines()
+    assert lines[2:12] == [
+        *(f"        'column {k}': [{k}, {k + 1}, ..., {k + 8}]," for k in range(4)),
+        "        ...: 21 more,",
+        *(f"        'column {k}': [{k}, {k + 1}, ..., {k + 8}]," for k in range(25, 30)),
+    ]
+
+
+@pytest.mark.sim
 def test_a_run_is_shown_by_the_columns_of_its_history():
     history = {"update": list(range(100, 20_001, 100)), "loss": [1.3863] * 199 + [0.25]}
     run = nf.Run(np.zeros(3054, np.float32), 20_000, 31.5, history, {"update": [1000], "error": [0.75]})
