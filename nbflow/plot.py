@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nbflow._legible import legible
 from nbflow.records import Floats
 
 # Okabe and Ito 2008: told apart by colour-blind readers too, and in this order also by their lightness.
@@ -32,14 +33,24 @@ STYLE: Any = {
 }
 
 
+@legible
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line that means something, and the words beside it."""
+    """A horizontal line that means something, and the words beside it.
+
+    Attributes
+    ----------
+    at : float
+        Where it lies, in units of the row.
+    text : str
+        What it means.
+    """
 
     at: float
     text: str
 
 
+@legible
 @dataclass(frozen=True)
 class Row:
     """One quantity over updates, for every method.

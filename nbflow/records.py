@@ -1,7 +1,8 @@
 """The records that cross the seams of nbflow; every shape is documented here, once.
 
 Letters: T steps, B sequences in a batch, N inputs, H hidden units, M outputs, G gates, S state lines, R replicas,
-P parameters. Arrays are time-major. A call with replicas has R in front of every shape.
+P parameters. Arrays are time-major. A call with replicas has R in front of every shape. A "net.dtype array" has the
+dtype of the network, float32 or float64.
 """
 
 from __future__ import annotations
@@ -13,221 +14,600 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbflow._legible import legible
+
 Floats = NDArray[np.floating[Any]]
 Unit = Callable[..., Any]
 
 
+@legible
 class Params(NamedTuple):
-    """The parameters of a network by name: zero-copy views of a flat `theta`, in the order in which they lie there."""
+    """The parameters of a network by name: zero-copy views of a flat `theta`, in the order in which they lie there.
 
-    w_in: Floats  #: (N, G, H)
-    w_rec: Floats  #: (H, G, H)
-    bias: Floats  #: (G, H)
-    bias_rec: Floats  #: (G, H), or size 0 for a cell without it
-    w_out: Floats  #: (H, M)
-    b_out: Floats  #: (M,)
+    What each does: `a_in = x_t @ w_in + bias`, `a_rec = h_{t-1} @ w_rec + bias_rec`, `y_t = h_t @ w_out + b_out`. With
+    replicas R stands in front of every shape.
+
+    Attributes
+    ----------
+    w_in : net.dtype array of shape (N, G, H)
+        From inputs, or tokens, to the pre-activations of every gate. `w_in[n, g, j]` leads from input n to unit j.
+    w_rec : net.dtype array of shape (H, G, H)
+        From h_{t-1} to the pre-activations of every gate. `w_rec[i, g, j]` leads from unit i to unit j.
+    bias : net.dtype array of shape (G, H)
+        Added to a_in.
+    bias_rec : net.dtype array of shape (G, H)
+        Added to a_rec, in a cell where that is not the same thing (gru); in others its shape is (0,).
+    w_out : net.dtype array of shape (H, M)
+        From h_t to the outputs.
+    b_out : net.dtype array of shape (M,)
+        Added to the outputs.
+    """
+
+    w_in: Floats
+    w_rec: Floats
+    bias: Floats
+    bias_rec: Floats
+    w_out: Floats
+    b_out: Floats
 
 
+@legible
 class Batch(NamedTuple):
-    """Sequences, what the network should say of them, and how much each step counts."""
+    """Sequences, what the network should say of them, and how much each step counts.
 
-    inputs: NDArray[Any]  #: (T, B, N) floats, or (T, B) integer tokens
-    targets: NDArray[Any]  #: (T, B) integer classes, or (T, B, M) floats
-    weights: Floats  #: (T, B); masks, lengths and the reduction at once
+    T steps, B sequences, N inputs, M outputs; a batch for R replicas has R in front of every shape. The weights are
+    mask, lengths and reduction at once: the loss of a batch is `sum(weights * l)` over all (t, b), l being the loss of
+    a step, and nothing divides it by B or T. Steps of a sequence after its last one with weight change neither loss nor
+    gradient.
+
+    Attributes
+    ----------
+    inputs : net.dtype array of shape (T, B, N), or integer array of shape (T, B)
+        Numbers, or tokens from 0 to N - 1.
+    targets : integer array of shape (T, B), or net.dtype array of shape (T, B, M)
+        Classes from 0 to M - 1 for the loss softmax, numbers for square and bernoulli (those from 0 to 1). Where the
+        weight is 0 they count for nothing.
+    weights : net.dtype array of shape (T, B)
+        What the loss of each step is multiplied by; 0 for a step that does not count.
+
+    Examples
+    --------
+    A network that says 0 whatever it sees, so that the loss of a step is the square of its target:
+
+    >>> import numpy as np, nbflow as nf
+    >>> net = nf.Network("tanh", n_in=1, n_hidden=1, n_out=1, loss="square", dtype="float64")
+    >>> targets = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 5.0]])  # T = 3 steps of B = 2 sequences
+    >>> def loss(weights):
+    ...     batch = nf.Batch(np.zeros((3, 2, 1)), targets[..., None], weights)
+    ...     return round(nf.gradient(net, np.zeros(net.size), batch).loss, 3)
+
+    A mean over all steps, and a sum:
+
+    >>> loss(np.full((3, 2), 1 / 6)), loss(np.ones((3, 2)))
+    (7.333, 44.0)
+
+    A mask, for a mean over what it lets through:
+
+    >>> mask = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    >>> loss(mask / mask.sum())
+    3.0
+
+    Lengths, for a mean over all steps that there are, or over sequences and the steps of each:
+
+    >>> lengths = np.array([3, 2])
+    >>> there = np.arange(3)[:, None] < lengths
+    >>> loss(there / there.sum()), loss(there / lengths / 2)
+    (3.8, 3.583)
+
+    A loss at the last step of each sequence alone, as a mean over sequences:
+
+    >>> last = np.arange(3)[:, None] == lengths - 1
+    >>> loss(last / 2.0)
+    6.5
+    """
+
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
+    weights: Floats
 
 
+@legible
 class Gradient(NamedTuple):
-    """What `nbflow.gradient` returns."""
+    """What `nbflow.gradient` returns. With replicas R stands in front of every shape, and numbers are arrays (R,).
 
-    loss: Any  #: nats (softmax, bernoulli) or squared units (square), summed with the weights; float, or (R,)
-    d_theta: Floats  #: (P,); of loss + alpha * Omega
-    omega: Any  #: Omega, or the regularizer; None without a flow; float, or (R,)
-    counted: Any  #: how many (t, b) Omega counted; None without a flow or for a Regularizer; int, or (R,)
-    state: Floats | None = None  #: (B, S, H), the last state; None unless a first one was given
-    example_norms: Floats | None = None  #: (B,), norms before clip_example or (B / size,) before clip_microbatch
+    Attributes
+    ----------
+    loss : float, or net.dtype array of shape (R,)
+        `sum(weights * l)`, without Omega: nats (softmax, bernoulli) or squared units of the output (square).
+    d_theta : net.dtype array of shape (P,)
+        The gradient of loss + alpha * Omega, in units of the loss over those of a parameter; `nbflow.unpack` names its
+        parts. It has the scale of the weights: where they make a mean over B sequences its size does not grow with B,
+        where they make a sum it is B times as large, and so are the thresholds that fit it.
+    omega : float, or net.dtype array of shape (R,), or None
+        Omega, or the value of another regularizer, not multiplied by alpha; None without a flow.
+    counted : int, or int64 array of shape (R,), or None
+        How many (t, b) Omega counted; None without a flow or for a `Regularizer`.
+    state : net.dtype array of shape (B, S, H), or None
+        The last state, to go on from; None unless a first one was given.
+    example_norms : net.dtype array of shape (B,), or of shape (B / size,), or None
+        Norms before `clip_example`, or `clip_microbatch` of groups of `size`: of the gradient of B, or B / size, times
+        the share that each has in the loss, so that weights for a mean over B give the norm of the gradient of each by
+        itself, whatever B is. None without either.
+    """
+
+    loss: Any
+    d_theta: Floats
+    omega: Any
+    counted: Any
+    state: Floats | None = None
+    example_norms: Floats | None = None
 
 
+@legible
 class Trace(NamedTuple):
-    """What `nbflow.trace` returns: the states, and how the gradient flows back through them."""
+    """What `nbflow.trace` returns: the states, and how the gradient flows back through them.
 
-    loss: Any  #: as in `Gradient`
-    states: Floats  #: (T+1, B, S, H)
-    delta: Floats  #: (T+1, B, S, H); the total derivative dL/ds_t
-    delta_norm: Floats  #: (T+1, B)
-    gain: Floats  #: (T, B); ||J_t^T delta_t|| / ||delta_t||, t = 1..T, NaN where delta_t = 0
+    With replicas R stands in front of every shape. The gradient at a sequence is that of its share of the loss, and has
+    the scale of its weights: where they make a mean over B sequences, delta and delta_norm are 1/B of what they are in
+    a sum, and times B they can be compared between batches of different sizes. The gain, a ratio, knows nothing of it.
+
+    Attributes
+    ----------
+    loss : float, or net.dtype array of shape (R,)
+        `sum(weights * l)`: nats (softmax, bernoulli) or squared units of the output (square).
+    states : net.dtype array of shape (T+1, B, S, H)
+        `states[t]` is s_t, the state after t steps; of the lstm `states[t, :, 0]` is h_t and `states[t, :, 1]` is c_t.
+    delta : net.dtype array of shape (T+1, B, S, H)
+        `delta[t]` is dL/ds_t, in units of the loss over those of a state: the total derivative, through all later steps
+        and the loss of step t, with the other lines of s_t held fixed. So an lstm's h_t and c_t are moved one at a
+        time. PyTorch's `c.grad` lets h_t = o_t * tanh(c_t) move along with c_t, and is
+        `delta_c + delta_h * o * (1 - tanh(c)**2)`; its `h.grad` is delta_h. 0 after the last step with weight.
+    delta_norm : net.dtype array of shape (T+1, B)
+        ||delta_t||, the Euclidean norm over all lines and units of a sequence.
+    gain : net.dtype array of shape (T, B)
+        ||J_t^T delta_t|| / ||delta_t||; `gain[t - 1]` is that of step t, on the way back from s_t to s_{t-1}. Below 1
+        the gradient shrinks there, above 1 it grows; NaN where delta_t = 0.
+    """
+
+    loss: Any
+    states: Floats
+    delta: Floats
+    delta_norm: Floats
+    gain: Floats
 
 
+@legible
 class Tangent(NamedTuple):
-    """What `nbflow.jvp` returns: by how much outputs and the last state move."""
+    """What `nbflow.jvp` returns: by how much outputs and the last state move. With replicas R stands in front.
 
-    outputs: Floats  #: (T, B, M)
-    state: Floats  #: (B, S, H)
+    Attributes
+    ----------
+    outputs : net.dtype array of shape (T, B, M)
+        In units of the outputs over those of the direction.
+    state : net.dtype array of shape (B, S, H)
+        Of s_T, likewise.
+    """
+
+    outputs: Floats
+    state: Floats
 
 
+@legible
 class Cotangent(NamedTuple):
-    """What `nbflow.vjp` returns: how a sum of outputs and of the last state depends on where it came from."""
+    """What `nbflow.vjp` returns: the gradient of <d_outputs, outputs> + <d_state, last state>.
 
-    d_theta: Floats  #: (P,)
-    d_state: Floats  #: (B, S, H), with respect to the first state
+    With replicas R stands in front of every shape.
+
+    Attributes
+    ----------
+    d_theta : net.dtype array of shape (P,)
+        With respect to the parameters; a sum over the sequences.
+    d_state : net.dtype array of shape (B, S, H)
+        With respect to the first state, s_0.
+    """
+
+    d_theta: Floats
+    d_state: Floats
 
 
+@legible
 class Spectrum(NamedTuple):
-    """Singular values or Lyapunov exponents, the largest first."""
+    """The k largest singular values (dimensionless) or Lyapunov exponents (nats a step), the largest first.
 
-    values: Floats  #: (B, k), for every sequence
-    mean: Floats  #: (k,), over sequences; of singular values the geometric mean
-    low: Floats  #: (k,), of an interval that holds the mean with 95 % confidence (t); NaN for one sequence
-    high: Floats  #: (k,)
+    Attributes
+    ----------
+    values : float64 array of shape (B, k)
+        For every sequence.
+    mean : float64 array of shape (k,)
+        Over sequences: the geometric mean of singular values, the arithmetic mean of exponents.
+    low, high : float64 array of shape (k,)
+        The ends of an interval that holds the mean with 95 % confidence (Student's t); NaN for one sequence.
+    """
+
+    values: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
 
 
+@legible
 class SequenceMean(NamedTuple):
-    """A mean over sequences, and Student's t interval of it; NaN where there are too few."""
+    """A mean over sequences, and Student's t interval of it.
+
+    All four have one shape, that of what is averaged, which whoever returns it says; unit and range are those of what
+    is averaged too.
+
+    Attributes
+    ----------
+    mean : float64 array
+        NaN where there is no sequence.
+    low, high : float64 array
+        The ends of the interval; NaN where there are fewer than two sequences.
+    count : int64 array
+        How many sequences it is the mean of.
+    """
 
     mean: Any
     low: Any
     high: Any
-    count: Any  #: how many sequences it is the mean of
+    count: Any
 
 
+@legible
 class LagProfile(NamedTuple):
-    """What `nbflow.gains_by_lag` returns; lag k is k steps before the last step of a sequence that has weight."""
+    """What `nbflow.gains_by_lag` returns; lag k is k steps before the last step of a sequence that has weight.
 
-    delta_norm: SequenceMean  #: (T+1,); geometric mean over sequences of ||delta|| at lag 0 .. T
-    gain: SequenceMean  #: (T,); likewise of the gain from lag k to lag k+1
-    zeros: Any  #: (T+1,); how many sequences reach this lag with a delta that is exactly 0, and are in no mean
-    norms: Floats  #: (T+1, B); of each sequence, NaN before its first step
-    gains: Floats  #: (T, B); likewise, and NaN where delta is 0
+    With replicas R stands in front of every shape. Norms are in units of the loss over those of a state, and scale with
+    the weights as those of `nbflow.Trace` do: by 1/B where these make a mean over B sequences.
+
+    Attributes
+    ----------
+    delta_norm : SequenceMean of shape (T+1,)
+        The geometric mean over sequences of ||delta|| at lag 0 .. T.
+    gain : SequenceMean of shape (T,)
+        Likewise of the gain from lag k to lag k+1, a ratio.
+    zeros : int64 array of shape (T+1,)
+        How many sequences reach this lag with a delta that is exactly 0, and are in no mean.
+    norms : float64 array of shape (T+1, B)
+        ||delta|| of each sequence, NaN before its first step.
+    gains : float64 array of shape (T, B)
+        Likewise, and NaN where delta is 0.
+    """
+
+    delta_norm: SequenceMean
+    gain: SequenceMean
+    zeros: Any
+    norms: Floats
+    gains: Floats
 
 
+@legible
 class Saturation(NamedTuple):
-    """What `nbflow.saturation` returns: at which part of the steps, 0 to 1, a gate is near an end of its range."""
+    """What `nbflow.saturation` returns: at which part of the steps, 0 to 1, a gate is near an end of its range.
 
-    gates: tuple[str, ...]  #: as the cell names them
-    low: Floats  #: (G, H); near the lower end, over all steps of all sequences
-    high: Floats  #: (G, H); near the upper end
-    by_step: Floats  #: (T, G); near either, over sequences and units; NaN where no sequence goes so far
-    part: SequenceMean  #: (G,); near either, over steps and units, as a mean over sequences
+    With replicas R stands in front of every shape. NaN where a gate was NaN, or nothing counts.
+
+    Attributes
+    ----------
+    gates : tuple of G str
+        As the cell names them.
+    low, high : float64 array of shape (G, H)
+        Near the lower end, and near the upper end, over all steps of all sequences.
+    by_step : float64 array of shape (T, G)
+        Near either, over sequences and units; NaN where no sequence goes so far.
+    part : SequenceMean of shape (G,)
+        Near either, over steps and units, as a mean over sequences.
+    """
+
+    gates: tuple[str, ...]
+    low: Floats
+    high: Floats
+    by_step: Floats
+    part: SequenceMean
 
 
+@legible
 class RecurrentSpectrum(NamedTuple):
-    """What `nbflow.recurrent_spectrum` returns."""
+    """What `nbflow.recurrent_spectrum` returns. With replicas R stands in front; NaN where a weight is not finite.
 
-    gates: tuple[str, ...]  #: as the cell names them
-    radius: Floats  #: (G,); the largest modulus of an eigenvalue of w_rec[:, g]
-    norm: Floats  #: (G,); its largest singular value
+    Attributes
+    ----------
+    gates : tuple of G str
+        As the cell names them.
+    radius : float64 array of shape (G,)
+        The spectral radius: the largest modulus of an eigenvalue of w_rec[:, g].
+    norm : float64 array of shape (G,)
+        The spectral norm: its largest singular value.
+    """
+
+    gates: tuple[str, ...]
+    radius: Floats
+    norm: Floats
 
 
+@legible
 class Clipped(NamedTuple):
-    """What `nbflow.clip` returns."""
+    """What `nbflow.clip` returns. With replicas R stands in front of d_theta, and numbers are arrays (R,).
 
-    d_theta: Floats  #: (P,); a new array
-    norm: Any  #: Euclidean norm before; float, or (R,)
-    clipped_norm: Any  #: and after
-    fraction: Any  #: part of the entries (value) or of the gradients (norm: 0 or 1) that were clipped
-    cosine: Any  #: between the gradient before and after; NaN where one of them is 0 or not finite
-    finite: Any  #: whether every entry was finite before; bool, or (R,)
+    Attributes
+    ----------
+    d_theta : net.dtype array of shape (P,)
+        The gradient after the clip, a new array.
+    norm : float, or float64 array of shape (R,)
+        Euclidean norm of the whole gradient before; NaN where that is not finite. It is in units of the gradient, as
+        the threshold is: where the weights make a mean over B sequences it does not grow with B, where they make a sum
+        it is B times as large.
+    clipped_norm : float, or float64 array of shape (R,)
+        And after.
+    fraction : float, or float64 array of shape (R,)
+        Which part of the entries was clipped, 0 to 1; 0 or 1 for a rule with one norm over all of them.
+    cosine : float, or float64 array of shape (R,)
+        Between the gradient before and after; NaN where one of them is 0 or not finite.
+    finite : bool, or bool array of shape (R,)
+        Whether every entry was finite before.
+    """
+
+    d_theta: Floats
+    norm: Any
+    clipped_norm: Any
+    fraction: Any
+    cosine: Any
+    finite: Any
 
 
+@legible
 class Calibration(NamedTuple):
-    """What `nbflow.calibrate_threshold` returns: norms of gradients that were not clipped, in units of the gradient."""
+    """What `nbflow.calibrate_threshold` returns: norms of n gradients that were not clipped, in units of the gradient.
 
-    norms: Floats  #: (n,), or (n, R); NaN where the gradient was not finite
-    mean: Any  #: of the finite ones, as all below; float, or (R,); NaN if there is none
+    Norms and the thresholds that fit them scale with the weights of the batches: a task's make a mean over B sequences,
+    so they do not grow with B; with weights for a sum they do. With replicas numbers are arrays (R,).
+
+    Attributes
+    ----------
+    norms : float64 array of shape (n,), or of shape (n, R)
+        One for each update; NaN where the gradient was not finite.
+    mean, median : float, or float64 array of shape (R,)
+        Of the finite ones; NaN if there is none.
+    quantiles : float64 array of shape (Q,), or of shape (Q, R)
+        Of the finite ones, at `levels`.
+    levels : tuple of Q float
+        Parts of the norms that lie below, 0 to 1.
+    nonfinite : int, or int64 array of shape (R,)
+        How many gradients were not finite.
+    low, high : float, or float64 array of shape (R,)
+        Half the mean and ten times the mean: between them Pascanu, Mikolov, Bengio 2013 found thresholds that work.
+    """
+
+    norms: Floats
+    mean: Any
     median: Any
-    quantiles: Floats  #: (Q,), or (Q, R), at `levels`
-    levels: tuple[float, ...]  #: parts of the norms that lie below
-    nonfinite: Any  #: how many gradients were not finite; int, or (R,)
-    low: Any  #: half the mean
-    high: Any  #: ten times the mean
+    quantiles: Floats
+    levels: tuple[float, ...]
+    nonfinite: Any
+    low: Any
+    high: Any
 
 
+@legible
 class GradientCheck(NamedTuple):
-    """What `nbflow.check_gradient` returns: relative errors of the whole vector, and where the worst entry lies."""
+    """What `nbflow.check_gradient` returns: relative errors of the whole vector, and where the worst entry lies.
+
+    Attributes
+    ----------
+    error_central, error_complex : float
+        ||d_theta - differences|| / ||differences||, for central and for complex-step differences.
+    worst : str
+        The parameter with the largest complex-step difference, as in "w_rec[3, 0, 2]".
+    d_theta : net.dtype array of shape (P,)
+        The gradient that was checked.
+    central, complex_step : float64 array of shape (P,)
+        The differences that it was compared with.
+    """
 
     error_central: float
     error_complex: float
-    worst: str  #: the parameter with the largest complex-step difference, as in "w_rec[3, 0, 2]"
+    worst: str
     d_theta: Floats
     central: Floats
     complex_step: Floats
 
 
+@legible
 class Interval(NamedTuple):
-    """A number estimated from a sample, and its bootstrap interval."""
+    """A number estimated from a sample, and a confidence interval of it, in the same unit.
+
+    Attributes
+    ----------
+    value : float
+        The estimate.
+    low, high : float
+        The ends of the interval.
+    """
 
     value: float
     low: float
     high: float
 
 
+@legible
 class Distances(NamedTuple):
-    """How far a mean clipped gradient is from the true one: numbers, or an Interval each."""
+    """How far a mean clipped gradient is from the true one, without a unit.
 
-    cosine: Any  #: between the two
-    relative_norm: Any  #: ||mean clipped|| / ||true||
-    sign_agreement: Any  #: part of the entries that have the same sign in both
-    bias: Any  #: ||mean clipped - true|| / ||true||
+    Attributes
+    ----------
+    cosine : float or Interval
+        Between the two, -1 to 1.
+    relative_norm : float or Interval
+        ||mean clipped|| / ||true||.
+    sign_agreement : float or Interval
+        Part of the entries that have the same sign in both, 0 to 1.
+    bias : float or Interval
+        ||mean clipped - true|| / ||true||.
+    """
+
+    cosine: Any
+    relative_norm: Any
+    sign_agreement: Any
+    bias: Any
 
 
+@legible
 class Kinds(NamedTuple):
-    """A number for each kind of example, NaN for a kind that does not occur."""
+    """A number for each kind of example, NaN for a kind that does not occur.
 
-    large: float  #: the examples with the largest gradients
-    companion: float  #: those that share their minibatch with a large one
-    other: float  #: and the rest
+    Attributes
+    ----------
+    large : float
+        Of the examples with the largest gradients.
+    companion : float
+        Of those that share their minibatch with a large one.
+    other : float
+        And of the rest.
+    """
+
+    large: float
+    companion: float
+    other: float
 
 
+@legible
 class RuleBias(NamedTuple):
     """What a way of clipping does to the gradient on average.
 
     The first four are estimates of what it is in the long run, over ever more minibatches, NaN where noise is all that
-    there is; `in_set` is what it is over the minibatches given, where both means share their noise.
+    there is; `in_set` is what it is over the minibatches given, where both means share their noise. All are ratios, and
+    have no unit, but `mean`. N is the number of examples.
+
+    Attributes
+    ----------
+    cosine : Interval
+        Between the mean clipped gradient and the true one.
+    relative_norm : Interval
+        ||mean clipped|| / ||true||.
+    sign_agreement : Interval
+        Part of the entries that have the same sign, of those whose true sign is known.
+    bias : Interval
+        ||mean clipped - true|| / ||true||.
+    in_set : Distances
+        The same four, as plain numbers; signs of all entries where the true one is not 0.
+    noise : float
+        Standard error of the mean clipped gradient / ||true||: a relative_norm no larger may be chance.
+    changed : float
+        Part of the minibatches whose gradient is not what it was.
+    strength : float
+        Mean norm of the clipped minibatch gradients over that of the unclipped.
+    mean : net.dtype array of shape (P,)
+        The mean clipped gradient, in units of the gradient.
+    kept : float64 array of shape (N,)
+        What is left of each example's own gradient: 1 is all of it, NaN where it is 0.
+    contribution : float64 array of shape (N,)
+        <what is left of an example, true> / ||true||^2, and 1/N.
+    kept_by_kind : Kinds
+        Means of `kept`.
+    share_by_kind : Kinds
+        Sums of `contribution`.
     """
 
-    cosine: Interval  #: between the mean clipped gradient and the true one
-    relative_norm: Interval  #: ||mean clipped|| / ||true||
-    sign_agreement: Interval  #: part of the entries that have the same sign, of those whose true sign is known
-    bias: Interval  #: ||mean clipped - true|| / ||true||
-    in_set: Distances  #: the same four, as plain numbers; signs of all entries where the true one is not 0
-    noise: float  #: standard error of the mean clipped gradient / ||true||: a relative_norm no larger may be chance
-    changed: float  #: part of the minibatches whose gradient is not what it was
-    strength: float  #: mean norm of the clipped minibatch gradients over that of the unclipped
-    mean: Floats  #: (P,); the mean clipped gradient
-    kept: Floats  #: (N,); what is left of each example's own gradient: 1 is all of it, NaN where it is 0
-    contribution: Floats  #: (N,); <what is left of an example, true> / ||true||^2, and 1/N
-    kept_by_kind: Kinds  #: means of `kept`
-    share_by_kind: Kinds  #: sums of `contribution`
+    cosine: Interval
+    relative_norm: Interval
+    sign_agreement: Interval
+    bias: Interval
+    in_set: Distances
+    noise: float
+    changed: float
+    strength: float
+    mean: Floats
+    kept: Floats
+    contribution: Floats
+    kept_by_kind: Kinds
+    share_by_kind: Kinds
 
 
+@legible
 class ClippingBias(NamedTuple):
-    """What `nbflow.clipping_bias` returns: n minibatches of N examples in all, and each way of clipping by name."""
+    """What `nbflow.clipping_bias` returns: n minibatches of N examples in all, and each way of clipping by name.
 
-    loss: float  #: mean over the minibatches
-    true: Floats  #: (P,); the mean of the unclipped minibatch gradients
-    noise: float  #: its standard error / its norm: how far it is from the gradient of ever more data
-    known_signs: float  #: part of the entries whose mean is more than two standard errors from 0
-    norms: Floats  #: (n,); of the unclipped minibatch gradients
-    example_norms: Floats  #: (N,); of the gradient of B times each example's share of the loss
-    minibatch: Any  #: (N,) ints, where each example stands
-    large: Any  #: (N,) bools
-    companion: Any  #: (N,) bools
-    contribution: Floats  #: (N,); before clipping: <example, true> / ||true||^2 and its weight 1/N; adds up to 1
-    share_by_kind: Kinds  #: sums of `contribution`
+    Norms are in units of the gradient, which has the scale of the weights of its minibatch: where these make a mean
+    over B sequences, `example_norms` are those of the gradient of each example by itself; where they make a sum, both
+    `norms` and `example_norms` are B times as large.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over the minibatches; nats or squared units.
+    true : net.dtype array of shape (P,)
+        The mean of the unclipped minibatch gradients.
+    noise : float
+        Its standard error / its norm: how far it is from the gradient of ever more data.
+    known_signs : float
+        Part of the entries whose mean is more than two standard errors from 0.
+    norms : float64 array of shape (n,)
+        Of the unclipped minibatch gradients.
+    example_norms : float64 array of shape (N,)
+        Of the gradient of B times each example's share of the loss.
+    minibatch : int64 array of shape (N,)
+        In which minibatch each example stands, 0 to n - 1.
+    large : bool array of shape (N,)
+        Whether it is one of those with the largest gradients.
+    companion : bool array of shape (N,)
+        Whether it is not, but shares its minibatch with one.
+    contribution : float64 array of shape (N,)
+        Before clipping: <example, true> / ||true||^2 and its weight 1/N; adds up to 1.
+    share_by_kind : Kinds
+        Sums of `contribution`.
+    rules : dict of str to RuleBias
+        Each way of clipping.
+    """
+
+    loss: float
+    true: Floats
+    noise: float
+    known_signs: float
+    norms: Floats
+    example_norms: Floats
+    minibatch: Any
+    large: Any
+    companion: Any
+    contribution: Floats
+    share_by_kind: Kinds
     rules: dict[str, RuleBias]
 
 
+@legible
 class AverageOfClipped(NamedTuple):
-    """What `nbflow.average_of_clipped` returns, for m sizes of minibatches and v thresholds."""
+    """What `nbflow.average_of_clipped` returns, for m sizes of minibatches and v thresholds.
 
-    sizes: Any  #: (m,) ints, examples in a minibatch
-    thresholds: Floats  #: (v,)
-    true_norm: float  #: of the mean over all examples
-    mean_norm: Floats  #: (m,); mean norm of the unclipped minibatch gradients
-    changed: Floats  #: (m, v); part of the minibatches that are clipped
-    cosine: Floats  #: (m, v); between the average of the clipped and the clipped average
-    norm_ratio: Floats  #: (m, v); norm of the average of the clipped / norm of the clipped average
+    Norms are in units of the gradient; the weights of the batches should make a mean over sequences, so that those of
+    minibatches of different sizes can be compared.
+
+    Attributes
+    ----------
+    sizes : int64 array of shape (m,)
+        Examples in a minibatch, ascending.
+    thresholds : float64 array of shape (v,)
+        In units of the gradient, ascending.
+    true_norm : float
+        Of the mean over all examples.
+    mean_norm : float64 array of shape (m,)
+        Mean norm of the unclipped minibatch gradients.
+    changed : float64 array of shape (m, v)
+        Part of the minibatches that are clipped.
+    cosine : float64 array of shape (m, v)
+        Between the average of the clipped and the clipped average.
+    norm_ratio : float64 array of shape (m, v)
+        Norm of the average of the clipped / norm of the clipped average.
+    """
+
+    sizes: Any
+    thresholds: Floats
+    true_norm: float
+    mean_norm: Floats
+    changed: Floats
+    cosine: Floats
+    norm_ratio: Floats
 
 
+@legible
 @dataclass(frozen=True)
 class Cell:
     """A recurrent cell: one pointwise map of two matrix products, as units.
@@ -274,6 +654,7 @@ class Cell:
     ranges: tuple[tuple[float, float], ...] = ()
 
 
+@legible
 @dataclass(frozen=True)
 class Loss:
     """A loss: a fold over the M outputs of one step of one sequence, as units.
@@ -313,32 +694,52 @@ class Loss:
     slope_jvp: Unit | None = None
 
 
+@legible
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty of the gain, as units of q = r^2: `value(q)`, and `slope(q)` = d value / d q."""
+    """A penalty of the gain r, as units of its square q = r^2.
 
-    value: Unit
-    slope: Unit
-
-
-@dataclass(frozen=True)
-class StatePenalty:
-    """A penalty of the size of two neighbouring states, as units of n = ||h_t|| and before = ||h_{t-1}||.
-
-    `value(n, before)`, and `slope(n, before)`, its derivatives with respect to both, a tuple. Omega is its mean over
-    the steps of a sequence, up to the last one with weight, and then over the B sequences.
+    Attributes
+    ----------
+    value : unit
+        `(q) -> number`: 0 at least, and without a unit.
+    slope : unit
+        `(q) -> number`: d value / d q.
     """
 
     value: Unit
     slope: Unit
 
 
+@legible
+@dataclass(frozen=True)
+class StatePenalty:
+    """A penalty of the size of two neighbouring states, as units of n = ||h_t|| and before = ||h_{t-1}||.
+
+    Omega is its mean over the steps of a sequence, up to the last one with weight, and then over the B sequences.
+
+    Attributes
+    ----------
+    value : unit
+        `(n, before) -> number`.
+    slope : unit
+        `(n, before) -> (number, number)`: the derivatives of `value` with respect to both.
+    """
+
+    value: Unit
+    slope: Unit
+
+
+@legible
 @dataclass(frozen=True)
 class Regularizer:
-    """A penalty of the network as a whole, in NumPy: `value_and_gradient(net, theta, batch) -> (value, d_theta)`.
+    """A penalty of the network as a whole, in NumPy.
 
-    It sees one network at a time, in float64: theta and d_theta (P,), a plain `Batch`. It is called once an update and
-    replica, and is as fast as it is written.
+    Attributes
+    ----------
+    value_and_gradient : function
+        `(net, theta, batch) -> (value, d_theta)`. It sees one network at a time, in float64: theta and d_theta (P,), a
+        plain `Batch`. It is called once an update and replica, and is as fast as it is written.
     """
 
     value_and_gradient: Callable[..., tuple[float, Floats]]
@@ -348,6 +749,7 @@ class Regularizer:
 AnyPenalty = Penalty | StatePenalty | Regularizer
 
 
+@legible
 @dataclass(frozen=True)
 class Rule:
     """A rule of clipping: `clip(g, norm, threshold) -> g`, a unit, for one entry g.
@@ -372,11 +774,20 @@ class Rule:
     random: bool = False
 
 
+@legible
 @dataclass(frozen=True)
 class Optimizer:
     """An optimizer: `update(theta, d, slots, lr, settings, n) -> (theta, slots)`, a unit, for one parameter.
 
-    `slots` names the numbers that it keeps for each parameter, `settings` its constants; n counts updates from 1.
+    Attributes
+    ----------
+    slots : tuple of str
+        Names of the numbers that it keeps for each parameter, 0 at first.
+    update : unit
+        For one parameter: theta and d, its gradient, are numbers; `slots` and `settings` are tuples of them, in the
+        order of the names here; lr is the learning rate; n counts updates from 1.
+    settings : dict of str to float
+        Its constants by name, with their usual values.
     """
 
     slots: tuple[str, ...]
@@ -384,6 +795,7 @@ class Optimizer:
     settings: dict[str, float] = field(default_factory=dict)
 
 
+@legible
 @dataclass(frozen=True)
 class Threshold:
     """A threshold that follows the norms of the gradients, or the update, in a training run: units, for one network.
@@ -414,6 +826,7 @@ class Threshold:
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
+@legible
 @dataclass(frozen=True)
 class Flow:
     """Omega, the regularizer of gradient flow (Pascanu, Mikolov, Bengio 2013, eq. 9-10; Goodfellow et al., eq. 10.52).
@@ -426,7 +839,7 @@ class Flow:
         "norm" (r-1)^2, "squared" (q-1)^2 or "log" (log r)^2, r being the gain and q its square. Of the others,
         "norm_stabilizer" is one of the states, "orthogonality" and "spectral_cap" of w_rec, "flossing" of the Lyapunov
         exponents: their derivative is the exact one, and the fields below alpha are left as they are.
-    alpha : float or array of shape (R,)
+    alpha : float, or float array of shape (R,)
         The weight of Omega in the objective.
     derivative : str
         "immediate": everything is constant but the explicit w_rec in J_t (Pascanu, Mikolov, Bengio 2013, and their
@@ -445,13 +858,14 @@ class Flow:
     bound: float = 1e-20
 
 
+@legible
 @dataclass(frozen=True)
 class HiddenClip:
     """How the back-propagated vector is clipped at every step, inside back-propagation through time.
 
     Parameters
     ----------
-    threshold : float or array of shape (R,)
+    threshold : float, or float array of shape (R,)
         In units of the loss over those of a pre-activation or a state.
     site : str
         "preactivation", the gradients at a_in and a_rec of every gate (Graves 2013), or "state", delta_t before it goes
@@ -465,6 +879,7 @@ class HiddenClip:
     by: str = "value"
 
 
+@legible
 @dataclass(frozen=True)
 class HDetach:
     """How often no gradient goes back through h: h-detach (Arpit et al. 2018, for the lstm).
@@ -475,7 +890,7 @@ class HDetach:
 
     Parameters
     ----------
-    probability : float or array of shape (R,)
+    probability : float, or float array of shape (R,)
         Of each step, 0 to 1.
     seed, index : int
         Which draws: the same ones for the same two. `nbflow.train` puts its own seed and the update in their place.
@@ -486,6 +901,7 @@ class HDetach:
     index: int = 0
 
 
+@legible
 @dataclass(frozen=True)
 class ExampleClip:
     """The mean of norm-clipped gradients of single examples, for `nbflow.clipping_bias`: `clip_example` by a name.
@@ -499,6 +915,7 @@ class ExampleClip:
     threshold: float
 
 
+@legible
 @dataclass(frozen=True)
 class MicrobatchClip:
     """The mean of norm-clipped gradients of groups of examples: `clip_microbatch` by a name.
@@ -515,6 +932,7 @@ class MicrobatchClip:
     threshold: float
 
 
+@legible
 @dataclass(frozen=True)
 class Clip:
     """How a gradient is clipped before it is applied.
@@ -523,7 +941,7 @@ class Clip:
     ----------
     rule : str or Rule
         One of `nbflow.names("clips")`, or a rule of your own.
-    threshold : float or array of shape (R,)
+    threshold : float, or float array of shape (R,)
         In units of the gradient; a gradient is clipped strictly above it. In a recipe also a function of the update
         that returns either, one of `nbflow.names("thresholds")`, or a `Threshold`.
     nonfinite : str

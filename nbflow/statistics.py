@@ -24,25 +24,52 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow.records import Floats, Interval
 
 
+@legible
 class Survival(NamedTuple):
-    """The part of runs that are not yet solved, by the Kaplan-Meier estimate, with a pointwise interval."""
+    """The part of runs that are not yet solved, by the Kaplan-Meier estimate, with a pointwise interval.
 
-    updates: Floats  #: (n,), ascending: from here on
-    unsolved: Floats  #: (n,)
-    low: Floats  #: (n,)
-    high: Floats  #: (n,)
-    median: float  #: the first update by which half are solved, infinite if that was not seen
+    Attributes
+    ----------
+    updates : float64 array of shape (n,)
+        Ascending: a part of the runs stays the same from one of these to the next.
+    unsolved : float64 array of shape (n,)
+        The part from that update on, 1 to 0.
+    low, high : float64 array of shape (n,)
+        The ends of its interval; NaN where it has none.
+    median : float
+        The first update by which half are solved, infinite if that was not seen.
+    """
+
+    updates: Floats
+    unsolved: Floats
+    low: Floats
+    high: Floats
+    median: float
 
 
+@legible
 class Equivalence(NamedTuple):
-    """A difference, and whether it is within a margin."""
+    """A difference, and whether it is within a margin.
 
-    difference: Interval  #: with confidence 1 - 2 alpha, as two one-sided tests at alpha ask
+    Attributes
+    ----------
+    difference : Interval
+        With confidence 1 - 2 alpha, as two one-sided tests at alpha ask, in units of the values.
+    margin : float
+        What was named beforehand, in the same units.
+    p : float
+        Of the two one-sided tests, 0 to 1; NaN for rates, which are judged by their interval.
+    equivalent : bool
+        Whether the difference is smaller than the margin.
+    """
+
+    difference: Interval
     margin: float
-    p: float  #: of the two one-sided tests; NaN for rates, which are judged by their interval
+    p: float
     equivalent: bool
 
 

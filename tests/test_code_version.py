@@ -110,8 +110,9 @@ with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
 files = [module.__file__ for name, module in sorted(sys.modules.items()) if name.startswith("nbflow.")]
 print(json.dumps([files, len(done.runs), [row["failure"] for row in done.failed]]))
 """
-# What the sweep around the runs needs.
+# What the sweep around the runs needs, and whoever looks at them.
 SWEEP = {
+    "_legible.py",
     *(f"experiments/{name}.py" for name in ("code_version", "_pool", "_progress", "sweep")),
     *(f"storage/{name}.py" for name in ("_files", "store")),
 }

@@ -84,6 +84,72 @@ def test_delta_is_the_difference_of_the_loss_at_the_state(cell):
     assert_close((at[:n] - at[n:]) / (2 * h), delta.ravel(), 1e-8)
 
 
+def total_of_c(case, t):
+    """Return dL/dc_t as h_t = o_t tanh(c_t) moves along with it, and with h_t fixed, by complex steps; and dL/dh_t."""
+    p, (inputs, targets, weights) = case.params, case.plain
+    states = naive.forward(p, "lstm", inputs, case.state)
+    h, c = states[t, :, 0], states[t, :, 1]
+
+    def loss(h, c):
+        after = naive.forward(p, "lstm", inputs[t:], np.stack([h, c], axis=1))
+        return naive.loss(
+            case.net.loss, naive.outputs(p, np.stack([0 * after[0], *after])), targets[t - 1 :], weights[t - 1 :]
+        )
+
+    return (
+        naive.complex_step(lambda moved: loss(h / np.tanh(c) * np.tanh(moved), moved), c),
+        naive.complex_step(lambda moved: loss(h, moved), c),
+        naive.complex_step(lambda moved: loss(moved, c), h),
+    )
+
+
+def pytorchs_c_grad(states, delta):
+    """Return c.grad as the docstring of `Trace.delta` has it: delta_c + delta_h * o * (1 - tanh(c)**2)."""
+    squashed = np.tanh(states[:, :, 1])
+    o = states[:, :, 0] / squashed
+    return delta[:, :, 1] + delta[:, :, 0] * o * (1 - squashed**2)
+
+
+def test_delta_of_c_holds_h_fixed_and_the_formula_lets_it_move_along():
+    case = make_case("lstm", "softmax", "dense", "all", T=4, B=2, N=3, H=3, M=3, seed=38)
+    case = case._replace(state=0 * case.state)
+    seen = nf.trace(case.net, case.theta, case.batch)
+    with np.errstate(invalid="ignore"):  # 0 / 0 at the first state
+        moving = pytorchs_c_grad(seen.states, seen.delta)
+    for t in range(1, 5):
+        wanted_moving, wanted_c, wanted_h = total_of_c(case, t)
+        assert_close(seen.delta[t, :, 1], wanted_c, 1e-12)
+        assert_close(seen.delta[t, :, 0], wanted_h, 1e-12)
+        assert_close(moving[t], wanted_moving, 1e-12)
+        assert np.abs(wanted_moving - wanted_c).max() > 1e-3
+
+
+def test_the_formula_is_the_c_grad_of_pytorchs_own_lstm(torch):
+    T, B, H = 5, 3, 4
+    case = make_case("lstm", "softmax", "dense", "all", T=T, B=B, N=3, H=H, M=3, seed=39)
+    seen = nf.trace(case.net, case.theta, case.batch)
+    cell, head = torch.nn.LSTMCell(3, H).double(), torch.nn.Linear(H, 3).double()
+    weights = {name: torch.from_numpy(part) for name, part in nf.to_torch(case.net, case.theta).items()}
+    cell.load_state_dict({name.removesuffix("_l0"): part for name, part in weights.items() if name.endswith("_l0")})
+    head.load_state_dict({name: part for name, part in weights.items() if not name.endswith("_l0")})
+    inputs, targets, shares = (torch.from_numpy(part) for part in case.batch)
+    h = c = torch.zeros(B, H, dtype=torch.float64)
+    total, kept = 0.0, []
+    for t in range(T):
+        h, c = cell(inputs[t], (h, c))
+        h.retain_grad()
+        c.retain_grad()
+        kept.append((h, c))
+        total = total + (shares[t] * torch.nn.functional.cross_entropy(head(h), targets[t], reduction="none")).sum()
+    total.backward()
+    formula = pytorchs_c_grad(seen.states[1:], seen.delta[1:])
+    assert_close(seen.loss, total.item(), 1e-13)
+    for t, (h, c) in enumerate(kept):
+        assert_close(seen.delta[t + 1, :, 0], h.grad.numpy(), 1e-12)
+        assert_close(formula[t], c.grad.numpy(), 1e-12)
+        assert np.abs(seen.delta[t + 1, :, 1] - c.grad.numpy()).max() > 1e-4
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_orthogonal_linear_network_has_gain_1(dtype):
     case = make_case("linear", "square", T=20, B=9, H=17, when="last", dtype=dtype, seed=34)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbflow._legible import legible
 from nbflow.data._files import FormatError
 
 DAMAGED = "expected a whole MATLAB 5 file. It was cut or damaged: fetch it again."
@@ -34,6 +35,7 @@ _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8
 _COMPLEX = 0x800
 
 
+@legible
 class Matrix(NamedTuple):
     """A MATLAB value: its header, and what follows it, not yet read.
 
@@ -42,7 +44,9 @@ class Matrix(NamedTuple):
     kind : int
         MATLAB's number of its class.
     is_complex : bool
+        Whether its numbers have imaginary parts.
     shape : tuple of int
+        Rows and columns, at least.
     name : str
         Of the variable; empty inside a cell.
     order : str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from nbflow._legible import legible
 from nbflow.data import _matlab as matlab
 from nbflow.data._files import FormatError, read_bytes
 from nbflow.data._roll_formats import Roll, read_json, read_matlab
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 MAX_ROLL_BYTES = 128 * 2**20
 
 
+@legible
 class PianoRolls(NamedTuple):
     """The three parts of a set of music.
 
     Attributes
     ----------
-    train, valid, test : tuple of (T, 88) uint8
+    train, valid, test : tuple of uint8 arrays of shape (T, 88)
         One array a piece: ``piece[t, note - 21]`` is 1 where the MIDI note sounds in frame t, else 0. Every piece has
         at least one frame; a frame without a note is a rest.
 

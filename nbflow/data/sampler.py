@@ -11,6 +11,7 @@ import numpy as np
 
 from nbflow import _check, counter
 from nbflow._compile import exact_unit
+from nbflow._legible import legible
 from nbflow._load import load
 from nbflow.records import Batch, Floats, Unit
 
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
 
 
+@legible
 class Trivial(NamedTuple):
     """What whoever remembers nothing reaches, each number by the guess that is best for it.
+
+    Attributes
+    ----------
+    error : float
+        The part of sequences that are wrong, 0 to 1; of a user's data what is held out, in the task's `unit`.
+    loss : float
+        Of a batch: nats (softmax, bernoulli) or squared units (square).
 
     Examples
     --------
@@ -31,8 +40,8 @@ class Trivial(NamedTuple):
     Trivial(error=0.36, loss=0.041666666666666664)
     """
 
-    error: float  #: the part of sequences that are wrong
-    loss: float  #: of a batch; nats (softmax) or squared units (square)
+    error: float
+    loss: float
 
     @classmethod
     def guessing(cls, values: int, symbols: int = 1, steps: int = 1) -> Trivial:
@@ -147,6 +156,7 @@ class Sampler:
         raise NotImplementedError
 
 
+@legible
 @dataclass(frozen=True)
 class Task(Sampler):
     """A synthetic task: sequences as pure functions of (seed, replica, index), by counter.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nbflow._legible import legible
 from nbflow.data._files import FormatError, check_count, decode_utf8, float_dtype, read_bytes
 from nbflow.records import Batch
 
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 MAX_TEXT_BYTES = 256 * 2**20
 
 
+@legible
 class Text(NamedTuple):
     """A text as tokens, and the characters that they stand for.
 
     Attributes
     ----------
-    tokens : (n,) int32
+    tokens : int32 array of shape (n,)
         ``vocabulary[tokens[i]]`` is character i.
     vocabulary : tuple of str
         The different characters, sorted by code point, one character each.

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbflow._legible import legible
 from nbflow.experiments.experiment import Experiment, joined, structure
 from nbflow.storage import checkpoint
 from nbflow.storage._files import lock
@@ -27,8 +28,19 @@ MACHINE = (OSError, MemoryError, ImportError)
 GLANCE = 0.5
 
 
+@legible
 class Member(NamedTuple):
-    """A run: what it is known by, and what it is."""
+    """A run: what it is known by, and what it is.
+
+    Attributes
+    ----------
+    key : str
+        A hash of experiment, seed and code.
+    experiment : Experiment
+        What is trained.
+    seed : int
+        And with which seed.
+    """
 
     key: str
     experiment: Experiment
@@ -39,15 +51,32 @@ class Member(NamedTuple):
         return {"key": self.key, "code": code, "seed": self.seed, **self.experiment.flat}
 
 
+@legible
 class Job(NamedTuple):
-    """A group, and where its files are."""
+    """A group, and where its files are.
+
+    Attributes
+    ----------
+    members : tuple of Member
+        The runs that are trained side by side.
+    folder : pathlib.Path
+        Where its checkpoint lies.
+    store : pathlib.Path
+        Where what comes out is kept.
+    sign : pathlib.Path
+        A file that is there while the sweep is; every group stops when it is gone.
+    code : str
+        The version of the code, as a line of the store says it.
+    seconds : float
+        Between two checkpoints.
+    """
 
     members: tuple[Member, ...]
     folder: pathlib.Path
     store: pathlib.Path
-    sign: pathlib.Path  #: a file that is there while the sweep is; every group stops when it is gone
+    sign: pathlib.Path
     code: str
-    seconds: float  #: between two checkpoints
+    seconds: float
 
     @property
     def path(self) -> pathlib.Path:
@@ -56,8 +85,19 @@ class Job(NamedTuple):
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
 
+@legible
 class Outcome(NamedTuple):
-    """How a group ended: "done", "failed", "stopped", or "busy" where another sweep has it or had it."""
+    """How a group ended.
+
+    Attributes
+    ----------
+    state : str
+        "done", "failed", "stopped", or "busy" where another sweep has it or had it.
+    rows : list of dict
+        Lines for the store, one for each run; none but for "done".
+    words : str
+        The error of one that failed.
+    """
 
     state: str
     rows: list[Row]

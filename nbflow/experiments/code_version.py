@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numba
 
 from nbflow import __version__
+from nbflow._legible import legible
 from nbflow._load import DECLARED
 
 # Where to begin: what a run does, and what is loaded by name or given by the user.
 ROOTS = ("experiments._group", "data", "regularizers", *DECLARED)
-# What is reached too and makes no result: a sweep trains on the CPU, and a line of the store says what it is given.
-OUTSIDE = ("cuda", "training._cuda_loop", "storage.store", "storage._files")
+# What is reached too and makes no result: a sweep trains on the CPU, a line of the store says what it is given, and
+# how a record shows itself is for whoever looks at it.
+OUTSIDE = ("cuda", "training._cuda_loop", "storage.store", "storage._files", "_legible")
 
 
 @functools.cache
@@ -33,11 +35,20 @@ def code_version() -> str:
     return f"{__version__}+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+@legible
 class File(NamedTuple):
-    """A file of nbflow."""
+    """A file of nbflow.
 
-    digest: str  #: a hash of what it does
-    imports: tuple[str, ...]  #: modules of nbflow, without "nbflow.", and names that are none
+    Attributes
+    ----------
+    digest : str
+        A hash of what it does.
+    imports : tuple of str
+        Modules of nbflow, without "nbflow.", and names that are none.
+    """
+
+    digest: str
+    imports: tuple[str, ...]
 
 
 def reached(root: pathlib.Path) -> dict[pathlib.Path, File]:

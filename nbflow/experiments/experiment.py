@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow.data.sampler import Sampler, load_task
 from nbflow.model.network import Network, init
 from nbflow.records import Cell, Floats
 from nbflow.training.recipe import Recipe, check_recipe, describe
 
 
+@legible
 @dataclass(frozen=True)
 class Experiment:
     """All that makes a training run what it is, but its seed.

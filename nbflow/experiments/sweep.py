@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow.experiments._group import Job, Member, Outcome, clear, cut, lock_of, owned, progress_of, run_group, warm
 from nbflow.experiments._pool import cores, end_processes, local_pool
 from nbflow.experiments._progress import Show, shown
@@ -28,6 +29,7 @@ BREAKS = 3
 SWEEP = "sweep-"
 
 
+@legible
 @dataclass(frozen=True)
 class Swept:
     """What a sweep has: the line of each run, as the store keeps it.

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow._load import load
 from nbflow.model import _layout as layout
 from nbflow.records import Cell, Floats, Loss
 
 
+@legible
 @dataclass(frozen=True)
 class Network:
     """A recurrent network: a cell, sizes, and a loss on a linear output layer.

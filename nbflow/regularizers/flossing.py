@@ -16,12 +16,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nbflow._legible import legible
 from nbflow.model import _layout as layout
 from nbflow.records import Params, Regularizer
 
 
+@legible
 class Orbit(NamedTuple):
-    """The states of a batch and the tangents along them: s (T+1, B, S, H), q (T+1, B, S, H, k), r (T, B, k, k)."""
+    """The states of a batch, and the tangents along them: Q_t R_t = J_t Q_{t-1}.
+
+    Attributes
+    ----------
+    s : float64 array of shape (T+1, B, S, H)
+        The states.
+    q : float64 array of shape (T+1, B, S, H, k)
+        Q_t, k orthonormal columns.
+    r : float64 array of shape (T, B, k, k)
+        R_t, upper triangular.
+    """
 
     s: np.ndarray
     q: np.ndarray

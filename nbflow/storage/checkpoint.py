@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbflow._legible import legible
 from nbflow.storage._files import explained, flush_directory
 
 FORMAT = 1
@@ -31,8 +32,17 @@ class DamagedError(ValueError):
     """A file that is no checkpoint, or not a whole one."""
 
 
+@legible
 class Saved(NamedTuple):
-    """What was saved."""
+    """What was saved.
+
+    Attributes
+    ----------
+    arrays : dict of str to array
+        Of numbers, each with the shape and dtype that it was saved with.
+    facts : dict
+        Plain data, as `json.loads` gives it.
+    """
 
     arrays: dict[str, NDArray[Any]]
     facts: dict[str, Any]

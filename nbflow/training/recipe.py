@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
+from nbflow._legible import legible
 from nbflow.records import Clip, Floats, Flow, HDetach, HiddenClip, Optimizer
 
 Schedule = Callable[[int], Any]
 
 
+@legible
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
@@ -27,7 +29,7 @@ class Recipe:
     ----------
     optimizer : str or Optimizer
         One of `nbflow.names("optimizers")`.
-    lr : float, array of shape (R,) or function
+    lr : float, float array of shape (R,) or function
         The learning rate.
     batch_size : int
         B.

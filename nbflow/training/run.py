@@ -7,17 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbflow._legible import legible
 from nbflow.records import Floats
 
 
+@legible
 @dataclass
 class Run:
     """What a training run has done so far; callbacks see it, and `nbflow.train` returns it.
 
     Attributes
     ----------
-    theta : array like the one that training began with
+    theta : net.dtype array of shape (P,), or of shape (R, P)
+        The parameters now, shaped as those that training began with.
     updates : int
+        How many were done.
     seconds : float
         Wall time, evaluations included.
     history : dict of lists
@@ -36,6 +40,8 @@ class Run:
         Whether all evaluations since then were below it.
     interrupted : bool
         Whether Ctrl-C ended it.
+    recipe : dict
+        The recipe as plain data, with which `nbflow.train` was called.
     """
 
     theta: Floats
