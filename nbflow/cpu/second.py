@@ -2,10 +2,10 @@
 
     delta_dot_t = J_t+1^T delta_dot_{t+1} + (the tangent of J_t+1^T) delta_{t+1} + (the tangent of dL/ds_t at step t)
 
-`step_vjp_jvp` holds the last but one of these, w_rec_dot what a direction of the parameters adds. A weight gradient
-sum h e becomes sum h e_dot + w e (`nbflow.cpu.tangent` tells u, w and what is pushed). For Omega both are added to the
-gradient of the loss, weighted by alpha from the start, so that h (e + e_dot) is one product; for a Hessian-vector
-product they stand alone.
+`step_vjp_jvp` computes the first two terms, but for what goes through w_rec: that is a product. A direction of the
+parameters adds products with w_rec_dot and w_out_dot. A weight gradient sum h e becomes sum h e_dot + w e
+(`nbflow.cpu.tangent` tells u, w and what is pushed). For Omega both are added to the gradient of the loss, weighted by
+alpha from the start, so that h (e + e_dot) is one product; for a Hessian-vector product they stand alone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,27 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.backward import build_products_back
-from nbflow.cpu.job import DETACHED, job_dtype
+from nbflow.cpu.backward import add_loss, recur_back
+from nbflow.cpu.gradient import segment_start
 from nbflow.cpu.lines import build_lines
-from nbflow.cpu.memory import call, call_product, clear, view
-from nbflow.cpu.product import lanes, panel_vectors
-from nbflow.cpu.tangent import build_listen_dot, build_move
-from nbflow.cpu.weights import Span, build_weights, place_of
+from nbflow.cpu.memory import address_of, call, clear
+from nbflow.cpu.product import outer
+from nbflow.cpu.record import DETACHED, DIRECTION, PARAMETERS, TOTAL
+from nbflow.cpu.replica import build_add_up, build_omega_scale, build_shard_of
+from nbflow.cpu.tangent import find_slopes_dot, move
+from nbflow.cpu.views import at, of, place, replicas, row, shards
+from nbflow.cpu.weights import build_weights, every_sequence
+
+state_at, saved_at, entering_at, delta_at = at("states"), at("saved"), at("entering"), at("delta")
+pre_dot_at, rec_dot_at, delta_dot_at, delta_dot_rows = at("pre_dot"), at("rec_dot"), at("delta_dot"), at("delta_dot", 2)
+pre_dot_row, rec_dot_row, delta_dot_row = row("pre_dot"), row("rec_dot"), row("delta_dot")
+pre_numbers, rec_numbers, y_numbers = at("pre", 1), at("rec", 1), at("y", 1)
+pre_dot_numbers, rec_dot_numbers, y_dot_numbers = at("pre_dot", 1), at("rec_dot", 1), at("y_dot", 1)
+delta_dot_numbers, u_numbers = at("delta_dot", 1), at("states_dot", 1)
+y_place, y_dot_place, rec_place, rec_dot_place = place("y"), place("y_dot"), place("rec", 3), place("rec_dot", 3)
+entering_place, u_place, partial_at = place("entering"), place("states_dot"), at("partial")
+d_rec_of, d_out_of = at("d_rec", 1), at("d_out", 1)
+active_of, last_weight_of, sums_of = of("active"), of("last_weight"), of("sums")
 
 
 @functools.cache
@@ -36,23 +50,15 @@ def build_step_vjp_jvp(cell, dtype):
     (load_pre, store_pre), (load_rec, store_rec) = lines["pre_dot"], lines["rec_dot"]
     _, store_before = lines["before"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    shard_at = shards(dtype)
 
     @kernel(step_vjp_jvp, additive, carries, kept, dtype)
     def step_vjp_jvp_rows(address, t):
-        job = view(address, (1,), record)[0]
-        rows, width = job.rows, job.width
-        block, columns = rows * job.lines * width * size, rows * job.gates * width * size
-        pre_dot = view(job.pre_dot + t * columns, (rows, job.gates, width), dtype)
-        rec_dot = view(job.rec_dot + t * columns, (rows, job.gates, width), dtype)
-        old = view(job.states + t * block, (rows, job.lines, width), dtype)
-        new = view(job.states + (t + 1) * block, (rows, job.lines, width), dtype)
-        saved = view(job.saved + t * rows * kept * width * size, (rows, kept, width), dtype)
-        entering = view(job.entering + t * block, (rows, job.lines, width), dtype)
-        delta = view(job.delta + (t + 1) % job.slots * block, (rows, job.lines, width), dtype)
-        delta_dot = view(job.delta_dot + (t + 1) % 2 * block, (rows, job.lines, width), dtype)
-        before = view(job.delta_dot + t % 2 * block, (rows, job.lines, width), dtype)
+        shard = shard_at(address)
+        rows, width = shard.rows, shard.width
+        pre_dot, rec_dot, saved = pre_dot_at(shard, t), rec_dot_at(shard, t), saved_at(shard, t)
+        old, new, entering = state_at(shard, t), state_at(shard, t + 1), entering_at(shard, t)
+        delta, delta_dot, before = delta_at(shard, t + 1), delta_dot_at(shard, t + 1), delta_dot_at(shard, t)
         for b in range(rows):
             for j in range(width):
                 a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
@@ -69,156 +75,134 @@ def build_step_vjp_jvp(cell, dtype):
     return step_vjp_jvp_rows
 
 
-@functools.cache
-def build_sweep_dot(dtype):
-    """Build `sweep_dot(job, address, start, stop)`: from delta_dot_stop to delta_dot_start, e to e + e_dot."""
-    add_loss, recur_back = build_products_back(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def slot(job, t):
-        """The address of delta_dot_t."""
-        return job.delta_dot + t % 2 * job.rows * job.lines * job.width * size
-
-    @part
-    def silence_dot(job, t):
-        """Set the tangents at step t-1 to 0 for sequences that nobody listens to from there on."""
-        row, columns = job.lines * job.width, job.gates * job.width
-        heard = view(job.heard, (job.rows,), np.int64)
-        for b in range(job.rows):
-            if heard[b] < t:
-                place = (t - 1) * job.rows + b
-                clear(job.pre_dot + place * columns * size, columns, dtype)
-                clear(job.rec_dot + place * columns * size, columns, dtype)
-                clear(slot(job, t - 1) + b * row * size, row, dtype)
-
-    @part
-    def merge(to, source, count, alone):
-        """Add numbers to those at `to`, or put them there."""
-        place, numbers = view(to, (count,), dtype), view(source, (count,), dtype)
-        if alone:
-            for i in range(count):
-                place[i] = numbers[i]
-        else:
-            for i in range(count):
-                place[i] += numbers[i]
-
-    @part
-    def sweep_dot(job, address, start, stop):
-        row, columns = job.lines * job.width, job.rows * job.gates * job.width
-        active = view(job.active, (job.steps,), np.int64)
-        if stop == job.reach:
-            clear(slot(job, stop), job.rows * row, dtype)
-        for t in range(stop, start, -1):
-            place = (t - 1) * columns * size
-            if active[t - 1] and job.derivative != DETACHED:
-                add_loss(job, t, slot(job, t), job.y_dot, job.p_out_back)
-                if job.directed:
-                    add_loss(job, t, slot(job, t), job.y, job.q_out_back)
-            call(job.step_vjp_jvp, address, t - 1)
-            if t > job.quiet:
-                silence_dot(job, t)
-            if t > 1:
-                recur_back(job, t, slot(job, t - 1), job.rec_dot, job.p_rec_back, job.carries)
-                if job.directed:
-                    recur_back(job, t, slot(job, t - 1), job.rec, job.q_rec_back, 1)
-            merge(job.pre + place, job.pre_dot + place, columns, job.directed)
-            if not job.additive:
-                merge(job.rec + place, job.rec_dot + place, columns, job.directed)
-
-    @part
-    def merge_outputs(job, start, stop):
-        """Let the tangent of dL/dy join it at the active steps: last of all, for dL/dy itself is needed before."""
-        active = view(job.active, (job.steps,), np.int64)
-        count = job.rows * job.out_width
-        for t in range(start, stop):
-            if active[t]:
-                merge(job.y + t * count * size, job.y_dot + t * count * size, count, job.directed)
-
-    return sweep_dot, merge_outputs
+@part
+def silence_dot(shard, t):
+    """Set the tangents at step t-1 to 0 for sequences that have no weight from step t on."""
+    last_weight = last_weight_of(shard)
+    for b in range(shard.rows):
+        if last_weight[b] < t:
+            clear(pre_dot_row(shard, t - 1, b))
+            clear(rec_dot_row(shard, t - 1, b))
+            clear(delta_dot_row(shard, t - 1, b))
 
 
-@functools.cache
-def build_cross(dtype):
-    """Build `cross(job, start, stop)`: d_rec += sum w e, and d_out += sum u dL/dy, of the steps start .. stop-1."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
+@part
+def merge(place, numbers, alone):
+    """Add numbers to those in place, or put them there."""
+    if alone:
+        for i in range(place.size):
+            place[i] = numbers[i]
+    else:
+        for i in range(place.size):
+            place[i] += numbers[i]
 
-    @part
-    def cross(job, start, stop):
-        columns, line, row = job.gates * job.width, job.lines * job.width, start * job.rows
-        call_product(
-            job.product, job.d_rec, columns, job.entering + row * line * size, 1, line,
-            job.rec + row * columns * size, width_of_panel, columns,
-            job.hidden, (stop - start) * job.rows, columns, 1,
-        )  # fmt: skip
-        if job.derivative == DETACHED:
-            return
-        active = view(job.active, (job.steps,), np.int64)
-        for t in range(start, stop):
-            if active[t]:
-                call_product(
-                    job.product, job.d_out, job.out_width, job.states_dot + (t + 1) * job.rows * line * size, 1, line,
-                    job.y + t * job.rows * job.out_width * size, width_of_panel, job.out_width,
-                    job.hidden, job.rows, job.out_width, 1,
-                )  # fmt: skip
 
-    return cross
+@part
+def add_loss_dot(shard, t):
+    """Add to delta_dot_t what comes from the loss of its own step."""
+    add_loss(shard, delta_dot_rows(shard, t), y_dot_place(shard, t - 1, 0), PARAMETERS)
+    if shard.directed:
+        add_loss(shard, delta_dot_rows(shard, t), y_place(shard, t - 1, 0), DIRECTION)
+
+
+@part
+def recur_back_dot(shard, t):
+    """Add to delta_dot_{t-1} what comes through w_rec."""
+    before = delta_dot_rows(shard, t - 1)
+    recur_back(shard, before, rec_dot_place, t - 1, PARAMETERS, shard.carries)
+    if shard.directed:
+        recur_back(shard, before, rec_place, t - 1, DIRECTION, 1)
+
+
+@part
+def sweep_dot(shard, address, start, stop):
+    """From delta_dot_stop to delta_dot_start, e to e + e_dot."""
+    active = active_of(shard)
+    if stop == shard.reach:
+        clear(delta_dot_numbers(shard, stop))
+    for t in range(stop, start, -1):
+        if active[t - 1] and shard.derivative != DETACHED:
+            add_loss_dot(shard, t)
+        call(shard.step_vjp_jvp, address, t - 1)
+        if t > shard.silent_after:
+            silence_dot(shard, t)
+        if t > 1:
+            recur_back_dot(shard, t)
+        merge(pre_numbers(shard, t - 1), pre_dot_numbers(shard, t - 1), shard.directed)
+        if not shard.additive:
+            merge(rec_numbers(shard, t - 1), rec_dot_numbers(shard, t - 1), shard.directed)
+
+
+@part
+def merge_outputs(shard, start, stop):
+    """Let the tangent of dL/dy join it at the active steps: last of all, for dL/dy itself is needed before."""
+    active = active_of(shard)
+    for t in range(start, stop):
+        if active[t]:
+            merge(y_numbers(shard, t), y_dot_numbers(shard, t), shard.directed)
+
+
+@part
+def cross(shard, start, stop):
+    """d_rec += sum w e, and d_out += sum u dL/dy, of the steps start .. stop-1."""
+    outer(
+        shard, address_of(d_rec_of(shard, TOTAL)), entering_place(shard, start, 0), shard.line,
+        rec_place(shard, start, 0, 0), shard.columns, shard.hidden, (stop - start) * shard.rows, shard.columns, 1,
+    )  # fmt: skip
+    if shard.derivative == DETACHED:
+        return
+    active = active_of(shard)
+    for t in range(start, stop):
+        if active[t]:
+            outer(
+                shard, address_of(d_out_of(shard, TOTAL)), u_place(shard, t + 1, 0), shard.line,
+                y_place(shard, t, 0), shard.out_width, shard.hidden, shard.rows, shard.out_width, 1,
+            )  # fmt: skip
+
+
+@part
+def forward_dot(shard, address):
+    """The tangents of all steps, and those of dL/dy."""
+    if shard.derivative and shard.derivative != DETACHED:
+        clear(u_numbers(shard, 0))
+    for t in range(shard.reach):
+        move(shard, address, t)
+    if shard.derivative != DETACHED:
+        find_slopes_dot(shard, address)
 
 
 @functools.cache
 def build_second(dtype):
     """Build the phase that follows a swept tape: tangents forward, tangents back, weight gradients by segments."""
-    move, listen_dot = build_move(dtype), build_listen_dot(dtype)
-    (sweep_dot, merge_outputs), cross, weights = build_sweep_dot(dtype), build_cross(dtype), build_weights(dtype)
-    record = job_dtype(dtype)
+    weights, shard_at = build_weights(dtype), shards(dtype)
 
     @part
-    def forward_dot(job, address):
-        if job.derivative:
-            clear(job.states_dot, job.rows * job.lines * job.width * int(job.derivative != DETACHED), dtype)
-        for t in range(job.reach):
-            move(job, address, t)
-        if job.derivative != DETACHED:
-            listen_dot(job, address)
-
-    @part
-    def clear_sums(job):
-        columns = job.gates * job.width
-        clear(job.d_in, (job.n_in + 1) * columns, dtype)
-        clear(job.d_rec, job.hidden * columns, dtype)
-        if job.bias_rec:
-            clear(job.d_bias_rec, columns, dtype)
-        clear(job.d_out, job.hidden * job.out_width, dtype)
-        clear(job.d_b_out, job.out_width, dtype)
-
-    @part
-    def plain(job):
+    def plain(shard):
         """The weight gradients of the loss alone, added in the order of `nbflow.cpu.gradient`."""
-        stop = job.reach
+        stop = shard.reach
         while True:
-            begin = max(0, (stop - 1) // job.segment * job.segment)
-            weights(job, Span(begin, stop, 0, job.rows, 1), place_of(job), 0 if stop == job.reach else 1)
+            begin = segment_start(shard, 0, stop)
+            weights(shard, every_sequence(shard, begin, stop), TOTAL, 0 if stop == shard.reach else 1)
             if begin == 0:
                 return
             stop = begin
 
     @kernel(dtype)
     def second(address, _):
-        job = view(address, (1,), record)[0]
-        if job.derivative and job.flow_weight == 0:  # alpha = 0: the bits of a gradient without a flow
-            plain(job)
+        shard = shard_at(address)
+        if shard.derivative and shard.flow_weight == 0:  # alpha = 0: the bits of a gradient without a flow
+            plain(shard)
             return
-        forward_dot(job, address)
-        clear_sums(job)
-        stop = job.reach
+        forward_dot(shard, address)
+        clear(partial_at(shard, TOTAL))
+        stop = shard.reach
         while True:
-            begin = max(0, (stop - 1) // job.segment * job.segment)
-            cross(job, begin, stop)
-            sweep_dot(job, address, begin, stop)
-            if job.derivative != DETACHED:
-                merge_outputs(job, begin, stop)
-            weights(job, Span(begin, stop, 0, job.rows, 1), place_of(job), 1)
+            begin = segment_start(shard, 0, stop)
+            cross(shard, begin, stop)
+            sweep_dot(shard, address, begin, stop)
+            if shard.derivative != DETACHED:
+                merge_outputs(shard, begin, stop)
+            weights(shard, every_sequence(shard, begin, stop), TOTAL, 1)
             if begin == 0:
                 return
             stop = begin
@@ -229,22 +213,18 @@ def build_second(dtype):
 @functools.cache
 def build_weigh(dtype):
     """Build the kernel that gives the shards of a replica alpha over the count of Omega, or over B."""
-    record = job_dtype(dtype)
+    replica_at, shard_of = replicas(dtype), build_shard_of(dtype)
+    add_up, omega_scale = build_add_up(dtype), build_omega_scale(dtype)
 
     @kernel(dtype)
     def weigh(address, piece):
         if piece > 0:
             return
-        job = view(address, (1,), record)[0]
-        shards = view(job.shards, (job.shard_count,), record)
-        count = dtype(0)
-        for k in range(job.shard_count):
-            count += view(shards[k].sums, (3,), dtype)[2]
-        scale = dtype(1) / dtype(job.batch)
-        if job.mean_flow:
-            scale = dtype(1) / max(count, dtype(1))
-        for k in range(job.shard_count):
-            shards[k].flow_weight = job.alpha * scale
+        replica = replica_at(address)
+        _, _, count = add_up(replica)
+        weight = replica.alpha * omega_scale(replica, count)
+        for k in range(replica.shard_count):
+            shard_of(replica, k).flow_weight = weight
 
     return weigh
 

@@ -22,11 +22,22 @@ import functools
 import numpy as np
 
 from nbflow._compile import exact_part, kernel, part
-from nbflow.cpu.job import DETACHED, EXACT, job_dtype
 from nbflow.cpu.lines import build_lines
-from nbflow.cpu.loss import build_outputs
-from nbflow.cpu.memory import call, call_product, clear, view
-from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.loss import outputs
+from nbflow.cpu.memory import address_of, call, clear
+from nbflow.cpu.product import times
+from nbflow.cpu.record import DETACHED, DIRECTION, EXACT, PARAMETERS
+from nbflow.cpu.views import at, of, place, row, shards
+
+state_at, saved_at, entering_at, moved_at = at("states"), at("saved"), at("entering"), at("states_dot")
+pre_dot_at, rec_dot_at, pre_dot_rows, rec_dot_rows = at("pre_dot"), at("rec_dot"), at("pre_dot", 2), at("rec_dot", 2)
+pre_dot_numbers, pre_dot_row, y_dot_at = at("pre_dot", 1), row("pre_dot"), at("y_dot")
+v_rows, u_rows, u_row, delta_rows = at("v", 2), at("states_dot", 2), row("states_dot"), at("delta", 2)
+delta_norm_at, v_norm_at, flow_slope_at = at("delta_norm"), at("v_norm"), at("flow_slope")
+tokens_at, x_at, active_of, length_of, y_again = at("tokens"), at("x"), of("active"), of("length"), of("y_again")
+in_place, in_rows, rec_place, out_place = place("p_in"), at("p_rows", 2), place("p_rec"), place("p_out")
+bias_rec_row, bias_row = at("p_bias_rec", 1), at("p_b_out")
+state_place, entering_place, u_place = place("states"), place("entering"), place("states_dot")
 
 
 @functools.cache
@@ -39,21 +50,19 @@ def build_step_jvp(cell, dtype):
     load_saved, load_old, load_new, load_pre, load_rec, load_entering, _ = (load for load, _ in lines.values())
     _, store_moved = lines["moved"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    shard_at = shards(dtype)
 
     @kernel(step_jvp, additive, kept, dtype)
     def step_jvp_rows(address, t):
-        job = view(address, (1,), record)[0]
-        rows, width = job.rows, job.width
-        block = rows * job.lines * width * size
-        pre_dot = view(job.pre_dot + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
-        rec_dot = view(job.rec_dot + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
-        old = view(job.states + t * block, (rows, job.lines, width), dtype)
-        new = view(job.states + (t + 1) * block, (rows, job.lines, width), dtype)
-        saved = view(job.saved + t * rows * kept * width * size, (rows, kept, width), dtype)
-        entering = view(job.entering + t * block, (rows, job.lines, width), dtype)
-        moved = view(job.states_dot + (t + 1) * block, (rows, job.lines, width), dtype)
+        shard = shard_at(address)
+        rows, width = shard.rows, shard.width
+        pre_dot, rec_dot, saved = pre_dot_at(shard, t), rec_dot_at(shard, t), saved_at(shard, t)
+        old, new, entering, moved = (
+            state_at(shard, t),
+            state_at(shard, t + 1),
+            entering_at(shard, t),
+            moved_at(shard, t + 1),
+        )
         for b in range(rows):
             for j in range(width):
                 a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
@@ -66,158 +75,130 @@ def build_step_jvp(cell, dtype):
     return step_jvp_rows
 
 
-@functools.cache
-def build_move(dtype):
-    """Build `move(job, address, t)`: the tangents of step t, from s_t to s_{t+1}."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
+@part
+def add_rows(rows, added):
+    """Add the same row to each of an array's."""
+    for b in range(rows.shape[0]):
+        for j in range(added.size):
+            rows[b, j] += added[j]
 
-    @part
-    def add_row(to, row, rows, columns):
-        added = view(row, (columns,), dtype)
-        for b in range(rows):
-            place = view(to + b * columns * size, (columns,), dtype)
-            for j in range(columns):
-                place[j] += added[j]
 
-    @part
-    def push_inputs(job, t):
-        """pre_dot[t] = x_t w_in_dot + bias_dot; 0 without a direction."""
-        columns, n = job.gates * job.width, job.n_in
-        to = job.pre_dot + t * job.rows * columns * size
-        if not job.directed:
-            clear(to, job.rows * columns, dtype)
-        elif job.tokens:
-            clear(to, job.rows * columns, dtype)
-            tokens = view(job.inputs + t * job.batch * 4, (job.rows,), np.int32)
-            for b in range(job.rows):
-                add_row(to + b * columns * size, job.q_in + tokens[b] * columns * size, 1, columns)
-            add_row(to, job.q_in + n * columns * size, job.rows, columns)
-        else:
-            call_product(
-                job.product, to, columns, job.x + t * job.rows * (n + 1) * size, n + 1, 1,
-                job.q_in, (n + 1) * width_of_panel, width_of_panel, job.rows, n + 1, columns, 0,
-            )  # fmt: skip
+@part
+def push_tokens(shard, t):
+    """pre_dot[t] = w_in_dot[token] + bias_dot."""
+    tokens, table, pre_dot = tokens_at(shard, t), in_rows(shard, DIRECTION), pre_dot_rows(shard, t)
+    for b in range(shard.rows):
+        token = tokens[b]
+        for j in range(shard.columns):
+            pre_dot[b, j] += table[token, j]
+    add_rows(pre_dot, table[shard.n_in])
 
-    @part
-    def push_recurrence(job, t):
-        """rec_dot[t] (+)= w_t w_rec + h_t w_rec_dot + bias_rec_dot."""
-        columns, row = job.gates * job.width, job.lines * job.width
-        to = job.rec_dot + t * job.rows * columns * size
-        panel = job.hidden * width_of_panel
-        call_product(
-            job.product, to, columns, job.entering + t * job.rows * row * size, row, 1,
-            job.p_rec, panel, width_of_panel, job.rows, job.hidden, columns, job.additive * job.directed,
+
+@part
+def push_inputs(shard, t):
+    """pre_dot[t] = x_t w_in_dot + bias_dot; 0 without a direction."""
+    if shard.directed and not shard.takes_tokens:
+        inputs = shard.n_in + 1
+        times(
+            shard, pre_dot_rows(shard, t), address_of(x_at(shard, t)), inputs,
+            in_place(shard, DIRECTION, 0), inputs, shard.columns, 0,
         )  # fmt: skip
-        if job.directed:
-            call_product(
-                job.product, to, columns, job.states + t * job.rows * row * size, row, 1,
-                job.q_rec, panel, width_of_panel, job.rows, job.hidden, columns, 1,
-            )  # fmt: skip
-            if job.bias_rec:
-                add_row(to, job.q_bias_rec, job.rows, columns)
-
-    @exact_part
-    def enter(job, t):
-        """Make g_{t+1}, and with "exact" u_t + g_{t+1}, of v_{t+1}; 0 where Omega does not count.
-
-        The factors one after the other, as written: their product may overflow where v is small.
-        """
-        row = job.lines * job.width
-        norms = view(job.delta_norm + (t + 1) * job.rows * size, (job.rows,), dtype)
-        slopes = view(job.flow_slope + t * job.rows * size, (job.rows,), dtype)
-        v = view(job.v + t * job.rows * row * size, (job.rows, row), dtype)
-        u = view(job.states_dot + t * job.rows * row * size, (job.rows, row), dtype)
-        for b in range(job.rows):
-            for j in range(row):
-                pushed = v[b, j] / norms[b] * slopes[b] * job.flow_weight if slopes[b] != 0 else dtype(0)
-                v[b, j] = pushed + u[b, j] if job.derivative == EXACT else pushed
-
-    @exact_part
-    def push_state(job, t):
-        """u_t += c_t = -q flow_slope delta / ||delta||."""
-        row = job.lines * job.width
-        norms = view(job.delta_norm + t * job.rows * size, (job.rows,), dtype)
-        v_norms = view(job.v_norm + (t - 1) * job.rows * size, (job.rows,), dtype)
-        slopes = view(job.flow_slope + (t - 1) * job.rows * size, (job.rows,), dtype)
-        delta = view(job.delta + t * job.rows * row * size, (job.rows, row), dtype)
-        u = view(job.states_dot + t * job.rows * row * size, (job.rows, row), dtype)
-        for b in range(job.rows):
-            if slopes[b] != 0:
-                gain = v_norms[b] / norms[b]
-                factor = gain * slopes[b] * gain * job.flow_weight
-                for j in range(row):
-                    u[b, j] -= delta[b, j] / norms[b] * factor
-
-    @part
-    def rest(job, t):
-        """Set the tangent of sequences that have ended to 0."""
-        row = job.lines * job.width
-        u = view(job.states_dot + t * job.rows * row * size, (job.rows, row), dtype)
-        last = view(job.last, (job.rows,), np.int64)
-        for b in range(job.rows):
-            if last[b] < t:
-                for j in range(row):
-                    u[b, j] = 0
-
-    @part
-    def move(job, address, t):
-        if job.derivative:
-            enter(job, t)
-        if job.directed or not job.additive:
-            push_inputs(job, t)
-        push_recurrence(job, t)
-        if job.derivative == DETACHED:
-            return
-        call(job.step_jvp, address, t)
-        if job.derivative:
-            push_state(job, t + 1)
-        if t >= job.shortest:
-            rest(job, t + 1)
-
-    return move
+        return
+    clear(pre_dot_numbers(shard, t))
+    if shard.directed:
+        push_tokens(shard, t)
 
 
-@functools.cache
-def build_outputs_dot(dtype):
-    """Build `outputs_dot(job, t)`: y_dot = u w_out + h w_out_dot + b_out_dot for the state after step t."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
+@part
+def push_recurrence(shard, t):
+    """rec_dot[t] (+)= w_t w_rec + h_t w_rec_dot + bias_rec_dot."""
+    rec_dot, h, columns = rec_dot_rows(shard, t), shard.hidden, shard.columns
+    w_rec, w_rec_dot = rec_place(shard, PARAMETERS, 0), rec_place(shard, DIRECTION, 0)
+    add = shard.additive * shard.directed
+    times(shard, rec_dot, entering_place(shard, t, 0), shard.line, w_rec, h, columns, add)
+    if shard.directed:
+        times(shard, rec_dot, state_place(shard, t, 0), shard.line, w_rec_dot, h, columns, 1)
+        if shard.bias_rec:
+            add_rows(rec_dot, bias_rec_row(shard, DIRECTION))
 
-    @part
-    def outputs_dot(job, t):
-        row, place = job.lines * job.width, (t + 1) * job.rows * job.lines * job.width * size
-        to = job.y_dot + t * job.rows * job.out_width * size
-        panel = job.hidden * width_of_panel
-        call_product(
-            job.product, to, job.out_width, job.states_dot + place, row, 1,
-            job.p_out, panel, width_of_panel, job.rows, job.hidden, job.out_width, 0,
-        )  # fmt: skip
-        if job.directed:
-            call_product(
-                job.product, to, job.out_width, job.states + place, row, 1,
-                job.q_out, panel, width_of_panel, job.rows, job.hidden, job.out_width, 1,
-            )  # fmt: skip
-            y_dot = view(to, (job.rows, job.out_width), dtype)
-            bias = view(job.q_b_out, (job.out_width,), dtype)
-            for b in range(job.rows):
-                for m in range(job.out_width):
-                    y_dot[b, m] += bias[m]
 
-    return outputs_dot
+@exact_part
+def enter(shard, t):
+    """Make g_{t+1}, and with "exact" u_t + g_{t+1}, of v_{t+1}; 0 where Omega does not count.
+
+    The factors one after the other, as written: their product may overflow where v is small.
+    """
+    norms, slopes, v, weight = delta_norm_at(shard, t + 1), flow_slope_at(shard, t), v_rows(shard, t), shard.flow_weight
+    for b in range(shard.rows):
+        for j in range(shard.line):
+            v[b, j] = v[b, j] / norms[b] * slopes[b] * weight if slopes[b] != 0 else norms.dtype.type(0)
+    if shard.derivative == EXACT:
+        u = u_rows(shard, t)
+        for b in range(shard.rows):
+            for j in range(shard.line):
+                v[b, j] += u[b, j]
+
+
+@exact_part
+def push_state(shard, t):
+    """u_t += c_t = -q flow_slope delta / ||delta||."""
+    norms, v_norms, slopes = delta_norm_at(shard, t), v_norm_at(shard, t - 1), flow_slope_at(shard, t - 1)
+    delta, u = delta_rows(shard, t), u_rows(shard, t)
+    for b in range(shard.rows):
+        if slopes[b] != 0:
+            gain = v_norms[b] / norms[b]
+            factor = gain * slopes[b] * gain * shard.flow_weight
+            for j in range(shard.line):
+                u[b, j] -= delta[b, j] / norms[b] * factor
+
+
+@part
+def clear_ended_dot(shard, t):
+    """Set u_t of sequences that have ended to 0."""
+    length = length_of(shard)
+    for b in range(shard.rows):
+        if length[b] < t:
+            clear(u_row(shard, t, b))
+
+
+@part
+def move(shard, address, t):
+    """The tangents of step t, from s_t to s_{t+1}."""
+    if shard.derivative:
+        enter(shard, t)
+    if shard.directed or not shard.additive:
+        push_inputs(shard, t)
+    push_recurrence(shard, t)
+    if shard.derivative == DETACHED:
+        return
+    call(shard.step_jvp, address, t)
+    if shard.derivative:
+        push_state(shard, t + 1)
+    if t >= shard.shortest:
+        clear_ended_dot(shard, t + 1)
+
+
+@part
+def outputs_dot(shard, t):
+    """y_dot = u w_out + h w_out_dot + b_out_dot for the state after step t."""
+    y_dot, h, columns = y_dot_at(shard, t), shard.hidden, shard.out_width
+    w_out, w_out_dot = out_place(shard, PARAMETERS, 0), out_place(shard, DIRECTION, 0)
+    times(shard, y_dot, u_place(shard, t + 1, 0), shard.line, w_out, h, columns, 0)
+    if shard.directed:
+        times(shard, y_dot, state_place(shard, t + 1, 0), shard.line, w_out_dot, h, columns, 1)
+        add_rows(y_dot, bias_row(shard, DIRECTION))
 
 
 @functools.cache
 def build_tangent(dtype):
     """Build the phase that moves the states of a shard, from u_0 on."""
-    move = build_move(dtype)
-    record = job_dtype(dtype)
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def tangent(address, _):
-        job = view(address, (1,), record)[0]
-        for t in range(job.reach):
-            move(job, address, t)
+        shard = shard_at(address)
+        for t in range(shard.reach):
+            move(shard, address, t)
 
     return tangent
 
@@ -225,33 +206,26 @@ def build_tangent(dtype):
 @functools.cache
 def build_predictions_dot(dtype):
     """Build the phase of y_dot at every step."""
-    outputs_dot = build_outputs_dot(dtype)
-    record = job_dtype(dtype)
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def predictions_dot(address, _):
-        job = view(address, (1,), record)[0]
-        for t in range(job.reach):
-            outputs_dot(job, t)
+        shard = shard_at(address)
+        for t in range(shard.reach):
+            outputs_dot(shard, t)
 
     return predictions_dot
 
 
-@functools.cache
-def build_listen_dot(dtype):
-    """Build `listen_dot(job, address)`: at every active step, from y_dot to the tangent of dL/dy.
+@part
+def find_slopes_dot(shard, address):
+    """At every active step, from y_dot to the tangent of dL/dy.
 
     dL/dy has taken the place of y, so y is computed once more, into `y_again`.
     """
-    outputs, outputs_dot = build_outputs(dtype), build_outputs_dot(dtype)
-
-    @part
-    def listen_dot(job, address):
-        active = view(job.active, (job.steps,), np.int64)
-        for t in range(job.reach):
-            if active[t]:
-                outputs(job, t, job.y_again)
-                outputs_dot(job, t)
-                call(job.loss_jvp, address, t)
-
-    return listen_dot
+    active = active_of(shard)
+    for t in range(shard.reach):
+        if active[t]:
+            outputs(shard, t, y_again(shard))
+            outputs_dot(shard, t)
+            call(shard.loss_jvp, address, t)

@@ -1,11 +1,13 @@
-"""The memory of a computation, and the jobs that point into it.
+"""The memory of a computation, and the records that point into it.
 
 Everything that the kernels read and write beside the caller's own arrays is one aligned allocation, cut once for a
-network, a shape and a purpose. A workspace may be used again and again, by one thread at a time.
+network, a shape and a purpose, as `nbflow.cpu.record` declares. A workspace may be used again and again, by one thread
+at a time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,8 +15,8 @@ import numpy as np
 
 from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
-from nbflow.cpu.job import BORROWED, DERIVATIVES, DIRECTION, GROUPED, PACKED, PARTIAL, TAPE, job_dtype
 from nbflow.cpu.product import CHUNK, lanes, panel_vectors
+from nbflow.cpu.record import ARRAYS, BORROWED, DERIVATIVES, PACKED, PARTIAL, TAPE, replica_dtype, shard_dtype
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import COLLIDING
 from nbflow.network import Network
@@ -63,16 +65,16 @@ def _padded(size: int, multiple: int) -> int:
 
 
 class Workspace:
-    """Buffers and jobs for one network and one shape of batch.
+    """Buffers and records for one network and one shape of batch.
 
     Attributes
     ----------
     shape : Shape
         What it was cut for; `steps` may be fewer.
-    jobs : structured array (R * shards,)
-        One job a shard, replicas first.
-    pool : structured array (R,)
-        One job a replica.
+    shards : structured array (R * shards of a replica,)
+        One record a shard, replicas first.
+    replicas : structured array (R,)
+        One record a replica.
     report : array (R, 3)
         Loss, Omega and count of the last run.
     cell : Cell
@@ -89,243 +91,303 @@ class Workspace:
         self.cell = (second_order if purpose.second else first_order)(net.cell_object)
         self.entries: list[tuple[int, ...]] = []
         self.program: tuple[Any, ...] = ()
-        self._hidden_site, self._detaching, self._rested = 0, False, False
+        self._hidden_site, self._detaching, self._starts_at_zero = 0, False, False
         self.rows = shard_rows(net, shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
-        shards = len(self.rows)
-        self.jobs = _records(shape.replicas * shards, self.dtype)
-        self.pool = _records(shape.replicas, self.dtype)
-        for jobs in (self.jobs, self.pool):
-            self._set_sizes(jobs)
-        self.jobs["rows"] = np.tile(self.rows, shape.replicas)
-        self.jobs["replica"] = np.repeat(np.arange(shape.replicas), shards)
-        self.jobs["segment"] = [segment_steps(rows) for rows in self.rows] * shape.replicas
-        self._cut()
+        self.shards = np.zeros(shape.replicas * len(self.rows), shard_dtype(self.dtype))
+        self.replicas = np.zeros(shape.replicas, replica_dtype(self.dtype))
+        self._conditions = self._find_conditions()
+        self._set_sizes()
+        self._set_shard_sizes()
+        self._allocate()
+        self._point()
         self.fit(shape.steps)
+
+    # ------------------------------------------------------------------------- what the records say
+
+    def _find_conditions(self) -> dict[str, bool]:
+        """Return which of `nbflow.cpu.record.CONDITIONS` hold."""
+        purpose, cell = self.purpose, self.cell
+        row = len(cell.gates) * self._width(self.net.n_hidden) * np.dtype(self.dtype).itemsize
+        return {
+            "dense": not self.shape.tokens, "tokens": self.shape.tokens,
+            "values": not self.net.loss_object.classes, "classes": self.net.loss_object.classes,
+            "apart": not cell.additive, "bias_rec": cell.bias_rec, "flow": bool(purpose.derivative),
+            "immediate": purpose.derivative == "immediate", "measured": bool(purpose.derivative) or purpose.keep_delta,
+            "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
+            "colliding": row % COLLIDING == 0,
+        }  # fmt: skip
+
+    def _width(self, size: int) -> int:
+        """Return a size rounded up to whole vectors."""
+        return _padded(size, lanes(self.dtype))
+
+    def _set_sizes(self) -> None:
+        """Write what shards and replicas have in common, and what replicas have alone."""
+        net, cell, panel = self.net, self.cell, panel_vectors() * lanes(self.dtype)
+        width, out_width = self._width(net.n_hidden), self._width(net.n_out)
+        values = {
+            "batch": self.shape.batch, "n_in": net.n_in, "gates": len(cell.gates), "hidden": net.n_hidden,
+            "width": width, "n_out": net.n_out, "out_width": out_width,
+            "gate_panels": _padded(len(cell.gates) * width, panel), "width_panels": _padded(width, panel),
+            "out_panels": _padded(out_width, panel), "takes_tokens": self.shape.tokens, "bias_rec": cell.bias_rec,
+            "derivative": DERIVATIVES.get(self.purpose.derivative, 0),
+        }  # fmt: skip
+        for records in (self.shards, self.replicas):
+            _set(records, values)
+            records["packed_size"] = self._block_size(records[0], PACKED)
+        # Where one shard does all the work, a second thread would only be woken to copy.
+        pieces = max(1, net.size // PIECE) if self.shards.size > 1 else 1
+        _set(self.replicas, {"parameters": net.size, "shard_count": len(self.rows), "pieces": pieces})
+
+    def _set_shard_sizes(self) -> None:
+        cell, purpose, (replicas, steps, batch, _) = self.cell, self.purpose, self.shape
+        width, gates, lines = int(self.shards["width"][0]), len(cell.gates), len(cell.states)
+        keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
+        values = {
+            "lines": lines, "kept": len(cell.saved), "columns": gates * width, "line": lines * width,
+            "slots": steps + 1 if keep_delta else 2, "v_lines": 1 if purpose.derivative == "immediate" else lines,
+            "marks": steps // purpose.every + 1 if purpose.every else 0, "chunk": CHUNK,
+            "panel_width": panel_vectors() * lanes(self.dtype), "additive": cell.additive, "carries": cell.carries,
+            "tracing": purpose.keep_delta, "measured": self._conditions["measured"], "every": purpose.every,
+            "group_rows": purpose.group_rows, "group_scale": batch / max(purpose.group_rows, 1),
+            "rows": np.tile(self.rows, replicas), "replica": np.repeat(np.arange(replicas), len(self.rows)),
+            "segment": [segment_steps(rows) for rows in self.rows] * replicas,
+        }  # fmt: skip
+        _set(self.shards, values)
+        self.shards["partial_size"] = self._block_size(self.shards[0], PARTIAL)
+        self._set_steps(steps)
 
     def fit(self, steps: int) -> None:
         """Use the first `steps` steps of the buffers: shorter batches need no workspace of their own."""
-        self.steps = steps
-        self.jobs["steps"] = steps
-        self.pool["steps"] = steps
+        self._set_steps(steps)
         self._set_offsets()
 
-    def _set_sizes(self, jobs: Any) -> None:
-        net, cell, vector, purpose = self.net, self.cell, lanes(self.dtype), self.purpose
-        keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
-        values = {
-            "steps": self.steps, "batch": self.shape.batch, "n_in": net.n_in, "gates": len(cell.gates),
-            "hidden": net.n_hidden, "width": _padded(net.n_hidden, vector), "lines": len(cell.states),
-            "kept": len(cell.saved), "n_out": net.n_out, "out_width": _padded(net.n_out, vector),
-            "slots": self.shape.steps + 1 if keep_delta else 2, "tokens": self.shape.tokens,
-            "classes": net.loss_object.classes, "additive": cell.additive, "carries": cell.carries,
-            "bias_rec": cell.bias_rec, "derivative": DERIVATIVES.get(purpose.derivative, 0),
-            "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
-            "every": purpose.every, "group_rows": purpose.group_rows,
-            "group_scale": self.shape.batch / max(purpose.group_rows, 1),
-        }  # fmt: skip
-        for name, value in values.items():
-            jobs[name] = value
+    def _set_steps(self, steps: int) -> None:
+        self.steps = self.shards["steps"] = steps
+        self.shards["held"] = min(self.purpose.every or steps, steps)
 
-    def _sizes_of(self, job: Any) -> dict[str, int]:
-        """Return the number of numbers in each buffer of a job."""
-        panel = panel_vectors() * lanes(self.dtype)
-        steps, rows, g, h, n, m = (int(job[k]) for k in ("steps", "rows", "gates", "hidden", "n_in", "n_out"))
-        purpose, every = self.purpose, self.purpose.every
-        T = min(every, steps) if every else steps
-        width, out, lines = int(job["width"]), int(job["out_width"]), int(job["lines"])
-        columns, flowing, measured = g * width, bool(purpose.derivative), int(job["measured"])
-        immediate, row, moving = purpose.derivative == "immediate", lines * width, purpose.moving
-        packed = {
-            "p_in": (n + 1) * _padded(columns, panel), "p_rec": h * _padded(columns, panel),
-            "p_rec_back": g * h * _padded(width, panel), "p_bias_rec": columns * int(job["bias_rec"]),
-            "p_out": h * _padded(out, panel), "p_out_back": m * _padded(width, panel), "p_b_out": out,
-        }  # fmt: skip
-        tape = {
-            "x": 0 if job["tokens"] else T * rows * (n + 1), "pre": T * rows * columns,
-            "rec": 0 if job["additive"] else T * rows * columns, "states": (T + 1) * rows * lines * width,
-            "saved": T * rows * int(job["kept"]) * width, "delta": int(job["slots"]) * rows * lines * width,
-            "v": flowing * T * rows * (width if immediate else row),
-            "delta_norm": measured * (T + 1) * rows, "v_norm": measured * T * rows,
-            "flow_slope": flowing * T * rows, "y": T * rows * out, "active": steps, "last": rows,
-            "heard": rows, "end": rows * row, "seed": rows * row, "carry": 2 * rows,
-            "checkpoints": (steps // every + 1) * rows * lines * width if every else 0, "group_norms": rows,
-            "states_dot": moving * (T + 1) * rows * row, "pre_dot": purpose.second * T * rows * columns,
-            "rec_dot": (purpose.second and not job["additive"]) * T * rows * columns, "y_dot": moving * T * rows * out,
-            "y_again": moving * rows * out, "delta_dot": purpose.second * 2 * rows * row,
-            "panel": 0 if columns * np.dtype(self.dtype).itemsize % COLLIDING else CHUNK * panel,
-        }  # fmt: skip
-        partial = {
-            "d_in": (n + 1) * columns, "d_rec": h * columns, "d_flow": immediate * h * columns,
-            "d_bias_rec": columns * int(job["bias_rec"]), "d_out": h * out, "d_b_out": out, "sums": 3,
-        }  # fmt: skip
-        packed |= {q: packed[p] if purpose.tangent else 0 for q, p in zip(DIRECTION, PACKED, strict=True)}
-        return packed | tape | partial | {"group": self._room(partial, GROUPED) if job["group_rows"] else 0}
+    # ------------------------------------------------------------------------- memory
 
-    def _room(self, sizes: dict[str, int], names: tuple[str, ...]) -> int:
-        """Return how many numbers these buffers take, one behind the other."""
-        number = np.dtype(self.dtype).itemsize
-        return sum(_padded(sizes[name] * number, ALIGNMENT) for name in names) // number
+    def _count(self, record: Any, name: str) -> int:
+        """Return how many numbers an array of a record has: 0 where there is none."""
+        if not all(self._conditions[word] for word in ARRAYS[name].when.split()):
+            return 0
+        return math.prod(_size(record, axis.of) + axis.more for axis in ARRAYS[name].axes)
 
-    def _cut(self) -> None:
+    def _bytes(self, record: Any, name: str) -> int:
+        return self._count(record, name) * np.dtype(ARRAYS[name].dtype or self.dtype).itemsize
+
+    def _room(self, record: Any, name: str) -> int:
+        """Return the bytes from an array to the next one; a whole block takes none beside its parts."""
+        return 0 if name == "partial" else _padded(self._bytes(record, name), ALIGNMENT)
+
+    def _block_size(self, record: Any, names: Any) -> int:
+        """Return how many numbers one copy of a block takes: its arrays one behind the other, each aligned."""
+        return sum(self._room(record, name) for name in names) // np.dtype(self.dtype).itemsize
+
+    def _allocate(self) -> None:
         """Allocate everything at once and hand out the addresses."""
-        shards = len(self.rows)
-        places: list[tuple[Any, int, str, int]] = []
-        total = 0
-        for jobs, names in ((self.pool, PACKED + DIRECTION), (self.jobs, TAPE + PARTIAL)):
-            for k in range(jobs.size):
-                sizes = self._sizes_of(jobs[k])
-                jobs["group_size"][k] = sizes["group"]
-                for name in names:
-                    places.append((jobs, k, name, total))
-                    number = 8 if name in ("active", "last", "heard") else np.dtype(self.dtype).itemsize
-                    total += _padded(sizes[name] * number, ALIGNMENT)
+        second_copies = {"packed": bool(self.purpose.tangent), "partial": bool(self.purpose.group_rows), "": False}
+        total, places = 0, []
+        for records, arrays in ((self.replicas, PACKED), (self.shards, PARTIAL), (self.shards, TAPE)):
+            block = next(iter(arrays.values())).block
+            first = records[: records.size // self.shape.replicas]  # the others are like those of the first replica
+            sizes = np.array([[self._room(record, name) for name in arrays] for record in first])
+            behind = sizes.sum(axis=1, keepdims=True) * second_copies[block]
+            sizes = np.tile(np.hstack([sizes, behind]), (self.shape.replicas, 1))
+            ends = total + np.cumsum(sizes).reshape(sizes.shape)
+            places += [(records, name, (ends - sizes)[:, k]) for k, name in enumerate(arrays)]
+            total = int(ends[-1, -1])
         self._memory = np.zeros(total + ALIGNMENT, np.uint8)
         base = _padded(self._memory.ctypes.data, ALIGNMENT)
-        for jobs, k, name, offset in places:
-            jobs[name][k] = base + offset
-        for name in PACKED + DIRECTION:
-            self.jobs[name] = np.repeat(self.pool[name], shards)
-        if self.cell.additive:
-            self.jobs["rec"], self.jobs["rec_dot"] = self.jobs["pre"], self.jobs["pre_dot"]
-        self.jobs["entering"] = self.jobs["states_dot" if self.purpose.tangent else "v"]
+        for records, name, offsets in places:
+            records[name] = base + offsets
+
+    def _point(self) -> None:
+        """Point the records at each other's arrays, and at each other."""
+        shards = len(self.rows)
+        for name in PACKED:
+            self.shards[name] = np.repeat(self.replicas[name], shards)
+        for name, source in self._aliases().items():
+            self.shards[name] = self.shards[source]
         self.report = np.zeros((self.shape.replicas, 3), self.dtype)
-        self.pool["report"] = self.report.ctypes.data + np.arange(self.shape.replicas) * self.report.strides[0]
-        self._borrowed, self._parameters = _words(self.jobs, BORROWED), _words(self.pool, ("theta", "d_theta"))
-        row = self.net.size * np.dtype(self.dtype).itemsize
-        self._row_offsets = np.repeat(np.arange(self.shape.replicas)[:, None] * row, 2, axis=1)
-        self.pool["shards"] = self.jobs.ctypes.data + np.arange(self.shape.replicas) * shards * self.jobs.itemsize
-        self.pool["shard_count"] = shards
-        # Where one shard does all the work, a second thread would only be woken to copy.
-        self.pool["pieces"] = max(1, self.net.size // PIECE) if self.jobs.size > 1 else 1
+        each = np.arange(self.shape.replicas)
+        self.replicas["report"] = self.report.ctypes.data + each * self.report.strides[0]
+        self.replicas["shards"] = self.shards.ctypes.data + each * shards * self.shards.itemsize
+        self._borrowed, self._parameters = _words(self.shards, BORROWED), _words(self.replicas, ("theta", "d_theta"))
+        self._row_offsets = np.repeat(each[:, None] * self.net.size * np.dtype(self.dtype).itemsize, 2, axis=1)
+
+    def _aliases(self) -> dict[str, str]:
+        """Return which arrays of a shard are others by another name."""
+        found = {"entering": "states_dot" if self.purpose.tangent else "v"}
+        return found | ({"rec": "pre", "rec_dot": "pre_dot"} if self.cell.additive else {})
+
+    # ------------------------------------------------------------------------- the caller's arrays
 
     def _set_offsets(self) -> None:
         """Note where in the caller's arrays each shard begins, in bytes."""
-        net, steps, (replicas, _, batch, tokens) = self.net, self.steps, self.shape
+        net, steps, (replicas, _, batch, _) = self.net, self.steps, self.shape
         size = np.dtype(self.dtype).itemsize
         sequence = np.add.outer(np.arange(replicas) * steps * batch, self.first_row).ravel()
-        of_targets = 4 if net.loss_object.classes else net.n_out * size
-        self._offsets = np.multiply.outer(sequence, [4 if tokens else net.n_in * size, of_targets, size])
+        self._offsets = np.multiply.outer(sequence, [net.n_in * size, 4, net.n_out * size, 4, size])
 
     def point_to(self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None) -> None:
-        """Point the jobs to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
-        of_targets = 0 if targets is None else targets.ctypes.data
-        np.add(self._offsets, (inputs.ctypes.data, of_targets, weights.ctypes.data), out=self._borrowed)
+        """Point the records to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
+        of_inputs, of_targets = inputs.ctypes.data, 0 if targets is None else targets.ctypes.data
+        np.add(self._offsets, (of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data), out=self._borrowed)
         of_gradient = 0 if d_theta is None else d_theta.ctypes.data
         np.add(self._row_offsets, (theta.ctypes.data, of_gradient), out=self._parameters)
         if d_theta is None:
-            self.pool["d_theta"] = 0
+            self.replicas["d_theta"] = 0
 
     def set_direction(self, direction: Floats | None) -> None:
         """Set a direction of the parameters, (R, P) and alive until the run is over, or None for none."""
-        for jobs in (self.pool, self.jobs):
-            jobs["directed"] = direction is not None
-        self.pool["direction"] = 0 if direction is None else direction.ctypes.data + self._row_offsets[:, 0]
+        self.replicas["directed"] = self.shards["directed"] = direction is not None
+        self.replicas["direction"] = 0 if direction is None else direction.ctypes.data + self._row_offsets[:, 0]
+
+    def bounds(self) -> dict[tuple[int, str], list[tuple[int, int]]]:
+        """Return the first byte of each array, or of its copies, and the byte behind the last, by record and name.
+
+        For the interpreted mode, which looks whether a view lies within them (`nbflow.cpu.memory.watched`).
+        """
+        number, aliases, found = np.dtype(self.dtype).itemsize, self._aliases(), {}
+        copies = {"packed": 1 + bool(self.purpose.tangent), "partial": 1 + bool(self.purpose.group_rows), "": 1}
+        for records in (self.replicas, self.shards):
+            for k, record in enumerate(records):
+                for name in (name for name in records.dtype.names if name in ARRAYS):
+                    source, block = aliases.get(name, name), ARRAYS[name].block
+                    # The caller's arrays hold the sequences of all shards of a replica.
+                    owner = records[k // len(self.rows) * len(self.rows)] if name in BORROWED else record
+                    start, size = int(owner[source]), self._bytes(record, source)
+                    apart = int(record[f"{block}_size"]) * number if block else 0
+                    starts = [start + copy * apart for copy in range(copies[block])]
+                    found[records.ctypes.data + k * records.itemsize, name] = [(at, at + size) for at in starts]
+        return found
+
+    # ------------------------------------------------------------------------- settings
 
     def set_flow(self, alpha: Any, flow: Flow) -> None:
         """Set the weight of Omega (R,), how it is reduced and what it counts."""
         self.set_alpha(alpha)
-        self.pool["mean_flow"] = flow.reduction == "mean"
-        self.jobs["bound"] = flow.bound
+        self.replicas["mean_flow"] = flow.reduction == "mean"
+        self.shards["bound"] = flow.bound
 
     def set_alpha(self, alpha: Any) -> None:
         """Set the weight of Omega (R,)."""
-        self.pool["alpha"] = alpha
-        self.jobs["alpha"] = np.repeat(alpha, len(self.rows))
+        self.replicas["alpha"] = alpha
+        self.shards["alpha"] = np.repeat(alpha, len(self.rows))
 
     def set_group_threshold(self, threshold: Any) -> None:
         """Set the threshold above which a group's gradient is clipped, (R,)."""
-        self.jobs["group_threshold"] = np.repeat(threshold, len(self.rows))
+        self.shards["group_threshold"] = np.repeat(threshold, len(self.rows))
 
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
         """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""
         if site == self._hidden_site == 0:
             return
         self._hidden_site = site
-        self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
-        self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
+        self.shards["hidden_site"], self.shards["hidden_norm"] = site, by_norm
+        self.shards["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 
-    def set_detach(self, probability: Any, seed: int, index: int, replicas: Any = None) -> None:
+    def set_detach(self, probability: Any, seed: int, index: int, replica_ids: Any = None) -> None:
         """Set how likely h is detached at a step, (R,) or None for never, and which draws decide.
 
-        `replicas` (R,) are the numbers under which each draws, 0 to R - 1 for None.
+        `replica_ids` (R,) are the numbers under which each draws, 0 to R - 1 for None.
         """
         if probability is None and not self._detaching:
             return
         self._detaching = probability is not None
         if probability is None:
-            self.jobs["detach"] = 0
+            self.shards["detach"] = 0
             return
-        numbers = np.arange(self.shape.replicas) if replicas is None else replicas
-        self.jobs["replica"] = np.repeat(numbers, len(self.rows))
-        self.jobs["detach"] = np.repeat(probability, len(self.rows))
-        self.jobs["detach_seed"], self.jobs["detach_index"] = seed, index
+        numbers = np.arange(self.shape.replicas) if replica_ids is None else replica_ids
+        self.shards["replica"] = np.repeat(numbers, len(self.rows))
+        self.shards["detach"] = np.repeat(probability, len(self.rows))
+        self.shards["detach_seed"], self.shards["detach_index"] = seed, index
 
-    def group_norms(self) -> Floats:
-        """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""
-        per_group = self.purpose.group_rows
-        norms = [self.tape("group_norms", k, rows // per_group) for k, _, _, rows in self._shards()]
-        return np.concatenate(norms).reshape(self.shape.replicas, -1)
-
-    def tape(self, name: str, k: int, *shape: int) -> Any:
-        """Return the buffer `name` of shard k as an array of `shape`: a view, good until the next run."""
-        start = int(self.jobs[name][k]) - self._memory.ctypes.data
-        count = int(np.prod(shape))
-        return self._memory[start : start + count * np.dtype(self.dtype).itemsize].view(self.dtype).reshape(shape)
-
-    def _shards(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield index, replica, first sequence and number of sequences of every shard."""
-        for k in range(self.jobs.size):
-            r, shard = divmod(k, len(self.rows))
-            yield k, r, int(self.first_row[shard]), self.rows[shard]
-
-    def gather(self, name: str, steps: int, *inner: int, keep: tuple[int, ...] = ()) -> Floats:
-        """Return a tape of all shards as one array (R, steps, B, *keep), cut down from rows of shape `inner`."""
-        replicas, _, batch, _ = self.shape
-        whole = np.empty((replicas, steps, batch, *keep), self.dtype)
-        cut = tuple(slice(n) for n in keep)
-        for k, r, first, rows in self._shards():
-            tape = self.tape(name, k, steps, rows, *inner)
-            whole[r, :, first : first + rows] = tape[(slice(None), slice(None), *cut)]
-        return whole
+    # ------------------------------------------------------------------------- what to begin with
 
     def set_state(self, state: Floats | None) -> None:
         """Set the state before the first step, (R, B, S, H) or None for zeros."""
-        if state is None and self._rested:
+        if state is None and self._starts_at_zero:
             return
         # The tape of a stretch between two checkpoints begins with another state than the first.
-        self._rested = state is None and not self.purpose.every
+        self._starts_at_zero = state is None and not self.purpose.every
         self._set_rows("states", state)
 
     def set_state_dot(self, state_dot: Floats | None) -> None:
         """Set the tangent of the state before the first step, (R, B, S, H) or None for zeros."""
         self._set_rows("states_dot", state_dot)
 
-    def set_seed(self, d_state: Floats | None) -> None:
+    def set_end_cotangent(self, d_state: Floats | None) -> None:
         """Set what a way back begins with at the last state, (R, B, S, H) or None for nothing."""
-        self.jobs["seeded"] = d_state is not None
+        self.shards["ends_given"] = d_state is not None
         if d_state is not None:
-            self._set_rows("seed", d_state)
+            self._set_rows("end_cotangent", d_state)
 
     def _set_rows(self, name: str, rows_of: Floats | None) -> None:
-        """Write (R, B, S, H) to the front of the buffers `name`."""
-        lines, width, hidden = (int(self.jobs[name][0]) for name in ("lines", "width", "hidden"))
-        for k, r, first, rows in self._shards():
-            here = self.tape(name, k, rows, lines, width)
-            here[..., :hidden] = 0 if rows_of is None else rows_of[r, first : first + rows]
+        """Write (R, B, S, H) to an array of states, or to the first ones of a tape."""
+        for k, r, first, rows in self._each_shard():
+            tape = self.tape(name, k)
+            here = tape.reshape(-1, *tape.shape[-3:])[0]  # a view: the first step, or all there is
+            here[..., : self.net.n_hidden] = 0 if rows_of is None else rows_of[r, first : first + rows]
+
+    # ------------------------------------------------------------------------- what came out
+
+    def tape(self, name: str, k: int) -> Any:
+        """Return an array of shard k in its declared shape, padding and all: a view, good until the next run."""
+        record = self.shards[k]
+        shape = [_size(record, axis.size) + axis.more for axis in ARRAYS[name].axes]
+        start = int(record[name]) - self._memory.ctypes.data
+        size = math.prod(shape) * np.dtype(self.dtype).itemsize
+        return self._memory[start : start + size].view(self.dtype).reshape(shape)
+
+    def _each_shard(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield index, replica, first sequence and number of sequences of every shard."""
+        for k in range(self.shards.size):
+            r, shard = divmod(k, len(self.rows))
+            yield k, r, int(self.first_row[shard]), self.rows[shard]
+
+    def gather(self, name: str) -> Floats:
+        """Return a tape of all shards as one array (R, steps, B, ...), without padding."""
+        time, _, *inner = ARRAYS[name].axes
+        steps, record = self.steps + max(time.more, int(time.ring)), self.shards[0]
+        unpadded = {"width": self.net.n_hidden, "out_width": self.net.n_out}
+        keep = [unpadded.get(axis.size, _size(record, axis.size)) for axis in inner]
+        cut = tuple(slice(n) for n in keep)
+        whole = np.empty((self.shape.replicas, steps, self.shape.batch, *keep), self.dtype)
+        for k, r, first, rows in self._each_shard():
+            whole[r, :, first : first + rows] = self.tape(name, k)[(slice(steps), slice(None), *cut)]
+        return whole
 
     def gather_state(self, name: str, step: int = 0) -> Floats:
-        """Return one step of a tape of states as (R, B, S, H)."""
-        lines, width = int(self.jobs["lines"][0]), int(self.jobs["width"][0])
-        return self.gather(name, step + 1, lines, width, keep=(lines, self.net.n_hidden))[:, step]
+        """Return one step of a tape of states, or states of one step, as (R, B, S, H)."""
+        whole = np.empty((self.shape.replicas, self.shape.batch, len(self.cell.states), self.net.n_hidden), self.dtype)
+        for k, r, first, rows in self._each_shard():
+            tape = self.tape(name, k)
+            whole[r, first : first + rows] = tape.reshape(-1, *tape.shape[-3:])[step, :, :, : self.net.n_hidden]
+        return whole
+
+    def group_norms(self) -> Floats:
+        """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""
+        per_group = self.purpose.group_rows
+        norms = [self.tape("group_norms", k)[: rows // per_group] for k, _, _, rows in self._each_shard()]
+        return np.concatenate(norms).reshape(self.shape.replicas, -1)
 
 
-def _records(count: int, dtype: Any) -> Any:
-    return np.zeros(count, job_dtype(dtype))
+def _size(record: Any, name: str) -> int:
+    """Return a size that a shape names."""
+    return int(name) if name.isdigit() else int(record[name])
 
 
-def _words(jobs: Any, names: tuple[str, ...]) -> Any:
-    """Return neighbouring integers of jobs as one array (jobs, names): one assignment for all."""
-    first = jobs.dtype.fields[names[0]][1] // 8
-    assert [jobs.dtype.fields[name][1] // 8 for name in names] == list(range(first, first + len(names)))
-    return jobs.view(np.int64).reshape(jobs.size, -1)[:, first : first + len(names)]
+def _set(records: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        records[name] = value
+
+
+def _words(records: Any, names: Any) -> Any:
+    """Return neighbouring integers of records as one array (records, names): one assignment for all."""
+    first, *_ = columns = [records.dtype.fields[name][1] // 8 for name in names]
+    assert columns == list(range(first, first + len(columns)))
+    return records.view(np.int64).reshape(records.size, -1)[:, first : first + len(columns)]

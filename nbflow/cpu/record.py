@@ -1,0 +1,265 @@
+"""The records that kernels are given: each of their fields is declared here, once.
+
+A kernel takes the address of a record: a `Shard` is a few sequences of one replica, a `Replica` one network with its
+batch. A record holds integers (sizes, flags, addresses of kernels), numbers in the dtype of the network, and addresses
+of arrays. From what stands here come the records (`shard_dtype`, `replica_dtype`), all memory and what is gathered from
+it (`nbflow.cpu.workspace`), the views of the kernels, their checks and the slides of checkpoints (`nbflow.cpu.views`).
+
+Arrays are C-ordered. A shape names integers of the same record, the outermost axis first:
+
+- "n_in+1" is one more, and "3" is 3;
+- "rows|batch" are `rows` of the `batch` items that lie there: the arrays of the caller hold all sequences;
+- "%slots" is a ring, whose item t lies in slot t % slots.
+
+Widths are sizes rounded up to whole vectors. What lies in the rounding adds nothing: its gradient is 0. Parameters and
+gradients stand in blocks, which have two copies; the first index of their arrays says which.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Copies of the packed parameters, and of a shard's gradients.
+PARAMETERS, DIRECTION = 0, 1
+TOTAL, GROUP = 0, 1
+# Values of `derivative`, by the name of a Flow's.
+DERIVATIVES = {"immediate": 1, "detached": 2, "exact": 3}
+IMMEDIATE, DETACHED, EXACT = DERIVATIVES.values()
+
+
+class Axis(NamedTuple):
+    """An axis of an array: `size` + `more` items, of `of` that lie there; a ring's index is taken modulo `size`."""
+
+    size: str
+    more: int
+    of: str
+    ring: bool
+
+
+@functools.cache
+def _axes(shape: str) -> tuple[Axis, ...]:
+    return tuple(_axis(text) for text in shape.split())
+
+
+def _axis(text: str) -> Axis:
+    size, _, of = text.lstrip("%").partition("|")
+    size, _, more = size.partition("+")
+    return Axis(size, int(more or 0), of or size, text.startswith("%"))
+
+
+class Array(NamedTuple):
+    """An array behind an address."""
+
+    shape: str
+    what: str
+    when: str = ""  #: what must be the case for it to exist, words of `CONDITIONS`
+    dtype: Any = None  #: None for that of the network
+    block: str = ""  #: "packed" or "partial", if it is part of one
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes that the shape names."""
+        return _axes(self.shape)
+
+    @property
+    def slides(self) -> bool:
+        """Whether it is the tape of some steps, and moves from one checkpoint to the next."""
+        return self.axes[0].size == "held"
+
+
+CONDITIONS = {
+    "dense": "the inputs are vectors",
+    "tokens": "the inputs are tokens",
+    "values": "the targets are numbers",
+    "classes": "the targets are classes",
+    "apart": "the cell is not additive: a_in and a_rec stand in two arrays",
+    "bias_rec": "a_rec has a bias of its own",
+    "flow": "Omega is asked for",
+    "immediate": "and its immediate derivative",
+    "measured": "norms of delta_t and v_t are asked for",
+    "checkpoints": "the tape holds a stretch between two checkpoints",
+    "second": "there is a tangent",
+    "moving": "the tangents of states are handed on from step to step",
+    "colliding": "rows of a weight gradient fall into the same few places of a cache",
+}
+
+# ------------------------------------------------------------------------- integers
+
+SIZES = {
+    "batch": "B, sequences of the whole batch",
+    "n_in": "N",
+    "gates": "G",
+    "hidden": "H",
+    "width": "H, rounded up to whole vectors",
+    "n_out": "M",
+    "out_width": "M, rounded up to whole vectors",
+    "gate_panels": "gates * width, rounded up to whole panels of the matrix product",
+    "width_panels": "width, likewise",
+    "out_panels": "out_width, likewise",
+    "packed_size": "numbers of one copy of the packed parameters",
+    "takes_tokens": "1 where inputs are tokens",
+    "bias_rec": "1 where a_rec has a bias of its own",
+    "directed": "1 where a direction of the parameters is given",
+    "derivative": "of Omega, one of `DERIVATIVES`; 0 without a flow",
+}
+SHARD_SIZES = {
+    "steps": "T",
+    "held": "steps that the tape holds: T, or those between two checkpoints",
+    "rows": "sequences of this shard",
+    "lines": "S",
+    "kept": "K, numbers that the cell keeps for its way back",
+    "columns": "gates * width",
+    "line": "lines * width",
+    "slots": "how many delta_t are kept: 2, or T+1 for all",
+    "v_lines": "lines that are kept of v_t: that of h for an immediate derivative of Omega, else all",
+    "marks": "checkpoints",
+    "chunk": "rows of a panel of the matrix product",
+    "panel_width": "columns of one",
+    "partial_size": "numbers of one copy of the gradients",
+    "segment": "steps of a segment of the way back",
+    "every": "steps between checkpoints; 0 for none",
+    "group_rows": "sequences that are clipped together; 0 for none",
+    "reach": "steps that the shard takes: the largest `length`; found by the forward pass, as the next two",
+    "shortest": "the smallest `length`",
+    "silent_after": "the smallest `last_weight`: up to this step every sequence has weight to come",
+}
+SHARD_FLAGS = {
+    "additive": "the cell's",
+    "carries": "the cell's",
+    "whole": "1 where every sequence takes all steps, also those after its last weight",
+    "tracing": "1 where states are looked at after the way back",
+    "measured": "1 where `delta_norm` and `v_norm` are written",
+    "ends_given": "1 where the way back begins with `end_cotangent`, else 0",
+    "hidden_site": "what is clipped inside BPTT (`nbflow.cpu.hidden_clip`); 0 for nothing",
+    "hidden_norm": "1 where that is clipped by its norm, 0 by value",
+    "replica": "the number under which it draws",
+    "detach_seed": "with `detach_index` and `replica`: which draws of `nbflow.cpu.h_detach`",
+    "detach_index": "likewise",
+}
+KERNELS = {
+    "phase_0": "kernels to run in this order; 0 ends the list",
+    "phase_1": "likewise",
+    "phase_2": "likewise",
+    "phase_3": "likewise",
+    "phase_4": "likewise",
+    "late": "the kernel to run once all shards have run their phases",
+    "product": "the matrix product",
+    "step": "the pointwise passes of the cell, of one step each",
+    "step_vjp": "likewise",
+    "step_jvp": "likewise",
+    "step_vjp_jvp": "likewise",
+    "loss": "loss and dL/dy of one step",
+    "loss_jvp": "the tangent of dL/dy of one step",
+    "penalty": "a penalty of the gain, of one step",
+    "state_penalty": "a penalty of states, of one step; 0 for none",
+}
+REPLICA_SIZES = {
+    "parameters": "P",
+    "shards": "the address of the first of its shards, which lie one behind the other",
+    "shard_count": "how many there are",
+    "pieces": "what packing and summing are cut into",
+    "mean_flow": "1 where Omega is a mean over what it counts, 0 for a sum over T and a mean over B",
+}
+
+# ------------------------------------------------------------------------- numbers
+
+REALS = {"alpha": "weight of Omega"}
+SHARD_REALS = {
+    "bound": "Omega counts where ||delta_t||^2 is not below it",
+    "flow_weight": "alpha over what Omega is divided by",
+    "group_scale": "B / group_rows, by which a group's share of the gradient is multiplied",
+    "group_threshold": "above which norm a group is clipped",
+    "hidden_threshold": "of the clip inside BPTT",
+    "detach": "the probability that h is detached at a step; 0 for never",
+}
+
+# ------------------------------------------------------------------------- arrays
+
+BORROWED = {
+    "inputs": Array("steps rows|batch n_in", "the caller's, from this shard's first sequence on", "dense"),
+    "tokens": Array("steps rows|batch", "likewise, where inputs are tokens", "tokens", np.int32),
+    "targets": Array("steps rows|batch n_out", "likewise", "values"),
+    "classes": Array("steps rows|batch", "likewise, where targets are classes", "classes", np.int32),
+    "weights": Array("steps rows|batch", "likewise"),
+}
+PACKED = {
+    "p_in": Array("n_in+1 gate_panels", "panels of w_in, and bias as its last row", "dense"),
+    "p_rows": Array("n_in+1 gates width", "the same as plain rows, to be looked up", "tokens"),
+    "p_rec": Array("hidden gate_panels", "panels of w_rec"),
+    "p_rec_back": Array("gates hidden width_panels", "panels of each gate of it, transposed"),
+    "p_bias_rec": Array("gates width", "bias_rec", "bias_rec"),
+    "p_out": Array("hidden out_panels", "panels of w_out"),
+    "p_out_back": Array("n_out width_panels", "panels of it, transposed"),
+    "p_b_out": Array("out_width", "b_out"),
+}
+TAPE = {
+    "x": Array("held rows n_in+1", "inputs, and a column of ones", "dense"),
+    "pre": Array("held rows gates width", "a_in, overwritten by its gradient"),
+    "rec": Array("held rows gates width", "a_rec, likewise; `pre` itself where they are not apart", "apart"),
+    "states": Array("held+1 rows lines width", "s_t"),
+    "saved": Array("held rows kept width", "what the cell keeps for its way back"),
+    "delta": Array("%slots rows lines width", "delta_t"),
+    "v": Array("held rows v_lines width", "v_t, its h-line or all; then w_t (`nbflow.cpu.tangent`)", "flow"),
+    "delta_norm": Array("held+1 rows", "||delta_t||", "measured"),
+    "v_norm": Array("held rows", "||v_t||, t = 1..T", "measured"),
+    "flow_slope": Array("held rows", "2 penalty'(q) / ||delta||, 0 where not counted", "flow"),
+    "y": Array("held rows out_width", "outputs, overwritten by dL/dy, at steps with weight"),
+    "states_dot": Array("held+1 rows lines width", "u_t, tangents of the states", "moving"),
+    "pre_dot": Array("held rows gates width", "tangents of a_in, then those of its gradient", "second"),
+    "rec_dot": Array("held rows gates width", "of a_rec, likewise; or `pre_dot` itself", "second apart"),
+    "y_dot": Array("held rows out_width", "tangents of y, then those of dL/dy", "moving"),
+    "active": Array("steps", "1 where any sequence has weight", "", np.int64),
+    "length": Array("rows", "steps that a sequence takes", "", np.int64),
+    "last_weight": Array("rows", "its last step with weight, 1..T; 0 for none", "", np.int64),
+    "end": Array("rows lines width", "the state after all steps, where they are taken as a whole"),
+    "end_cotangent": Array("rows lines width", "delta_T from outside, of the last state"),
+    "carry": Array("rows 2", "of the step after: slope of its state penalty, ||h||"),
+    "checkpoints": Array("marks rows lines width", "the states there", "checkpoints"),
+    "group_norms": Array("rows", "norms of the groups' gradients"),
+    "y_again": Array("rows out_width", "y of one step", "moving"),
+    "delta_dot": Array("%2 rows lines width", "the tangent of delta_t", "second"),
+    "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),
+    "d_flow": Array("hidden gates width", "gradient of Omega with respect to w_rec", "immediate"),
+    "sums": Array("3", "loss, sum of penalties, count of penalties"),
+}
+PARTIAL = {
+    "partial": Array("partial_size", "gradients of this shard, or of one group: what follows, one behind the other"),
+    "d_in": Array("n_in+1 gates width", "of w_in, and bias as the last row"),
+    "d_rec": Array("hidden gates width", "of w_rec, from the loss"),
+    "d_bias_rec": Array("gates width", "of bias_rec", "bias_rec"),
+    "d_out": Array("hidden out_width", "of w_out"),
+    "d_b_out": Array("out_width", "of b_out"),
+}
+ENTERING = {
+    "entering": Array("held rows lines width", "w_t, as the next step sees them: `v` or `states_dot`", "second")
+}
+OF_REPLICA = {
+    "theta": Array("parameters", "parameters"),
+    "d_theta": Array("parameters", "where the gradient goes; address 0 for nowhere"),
+    "direction": Array("parameters", "a direction of the parameters"),
+    "report": Array("3", "loss, Omega, count"),
+}
+PACKED = {name: array._replace(block="packed") for name, array in PACKED.items()}
+PARTIAL = {name: array._replace(block="partial") for name, array in PARTIAL.items()}
+ARRAYS = BORROWED | PACKED | TAPE | PARTIAL | ENTERING | OF_REPLICA
+SHARD = SIZES | SHARD_SIZES | SHARD_FLAGS | KERNELS | BORROWED | PACKED | TAPE | PARTIAL | ENTERING
+REPLICA = SIZES | REPLICA_SIZES | PACKED | OF_REPLICA
+
+
+@functools.cache
+def shard_dtype(dtype: Any) -> Any:
+    """Return the dtype of the record of a shard."""
+    return _record(SHARD, REALS | SHARD_REALS, dtype)
+
+
+@functools.cache
+def replica_dtype(dtype: Any) -> Any:
+    """Return the dtype of the record of a replica."""
+    return _record(REPLICA, REALS, dtype)
+
+
+def _record(integers: Any, reals: Any, dtype: Any) -> Any:
+    return np.dtype([(name, np.int64) for name in integers] + [(name, dtype) for name in reals], align=True)
