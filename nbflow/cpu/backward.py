@@ -18,15 +18,9 @@ from nbflow.cpu.memory import call, clear
 from nbflow.cpu.norm import build_row_norms
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
-from nbflow.cpu.views import at, of, place, row, shards
+from nbflow.cpu.views import at, flat, flat_at, place, row, rows_at, shards, whole
 
 PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
-pre_at, rec_at, state_at, saved_at, delta_at = at("pre"), at("rec"), at("states"), at("saved"), at("delta")
-pre_row, rec_row, state_row, delta_row = row("pre"), row("rec"), row("states"), row("delta")
-delta_rows, delta_numbers, v_rows = at("delta", 2), at("delta", 1), at("v", 2)
-delta_norm_at, v_norm_at = at("delta_norm"), at("v_norm")
-y_place, rec_place, out_back, rec_back = place("y"), place("rec", 3), place("p_out_back"), place("p_rec_back")
-active_of, last_weight_of, end_cotangent = of("active"), of("last_weight"), of("end_cotangent", 1)
 
 
 @functools.cache
@@ -44,8 +38,9 @@ def build_step_vjp(cell, dtype):
     def step_vjp_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
-        pre, rec, saved = pre_at(shard, t), rec_at(shard, t), saved_at(shard, t)
-        old, new, delta, before = state_at(shard, t), state_at(shard, t + 1), delta_at(shard, t + 1), delta_at(shard, t)
+        pre, rec, saved = at(shard, "pre", t), at(shard, "rec", t), at(shard, "saved", t)
+        old, new = at(shard, "states", t), at(shard, "states", t + 1)
+        delta, before = at(shard, "delta", t + 1), at(shard, "delta", t)
         for b in range(rows):
             for j in range(width):
                 d_in, d_rec, d_s = step_vjp(
@@ -63,16 +58,15 @@ def build_step_vjp(cell, dtype):
 @part
 def add_loss(shard, delta, d_y, copy):
     """Add dL/dy @ w_out^T to the h-lines of `delta`; d_y is an address, `copy` the parameters or a direction."""
-    times(shard, delta, d_y, shard.out_width, out_back(shard, copy, 0), shard.n_out, shard.width, 1)
+    times(shard, delta, d_y, shard.out_width, place(shard, "p_out_back", copy, 0), shard.n_out, shard.width, 1)
 
 
 @part
-def recur_back(shard, v, rec, t, copy, add):
-    """Write sum_g rec[t, g] @ w_rec[g]^T to the h-lines of v, or add it; `rec` finds where a gate of rec[t] stands."""
+def recur_back(shard, v, rec, copy, add):
+    """Write sum_g rec[g] @ w_rec[g]^T to the h-lines of v, or add it; `rec` is an address."""
     for g in range(shard.gates):
-        times(
-            shard, v, rec(shard, t, 0, g), shard.columns, rec_back(shard, copy, g), shard.hidden, shard.width, add + g
-        )
+        gate = rec + g * shard.width * shard.number
+        times(shard, v, gate, shard.columns, place(shard, "p_rec_back", copy, g), shard.hidden, shard.width, add + g)
 
 
 @part
@@ -81,22 +75,22 @@ def silence(shard, t):
 
     They are 0 already, but for an overflow after the end of a sequence: 0 * Inf is NaN.
     """
-    last_weight = last_weight_of(shard)
+    last_weight = whole(shard, "last_weight")
     for b in range(shard.rows):
         if last_weight[b] < t:
-            clear(pre_row(shard, t - 1, b))
-            clear(rec_row(shard, t - 1, b))
-            clear(delta_row(shard, t - 1, b))
+            clear(row(shard, "pre", t - 1, b))
+            clear(row(shard, "rec", t - 1, b))
+            clear(row(shard, "delta", t - 1, b))
             if not shard.tracing:
-                clear(state_row(shard, t, b))
+                clear(row(shard, "states", t, b))
                 if last_weight[b] < t - 1:
-                    clear(state_row(shard, t - 1, b))
+                    clear(row(shard, "states", t - 1, b))
 
 
 @part
 def keep_v(shard, t):
     """Copy v_t, or its h-line, before the loss of step t-1 is added to it."""
-    now, v = delta_rows(shard, t - 1), v_rows(shard, t - 1)
+    now, v = rows_at(shard, "delta", t - 1), rows_at(shard, "v", t - 1)
     for b in range(v.shape[0]):
         for j in range(v.shape[1]):
             v[b, j] = now[b, j]
@@ -105,7 +99,7 @@ def keep_v(shard, t):
 @part
 def begin(shard, stop):
     """delta_stop before the loss of its own step: 0, or what a vector-Jacobian product begins with."""
-    delta, given = delta_numbers(shard, stop), end_cotangent(shard)
+    delta, given = flat_at(shard, "delta", stop), flat(shard, "end_cotangent")
     if not shard.ends_given:
         clear(delta)
         return
@@ -123,7 +117,7 @@ def build_sweep(dtype):
     def step_back(shard, address, t):
         """From delta_t, which has the loss of its own step, to v_t, which stands where delta_{t-1} begins."""
         if shard.measured:
-            row_norms(delta_rows(shard, t), delta_norm_at(shard, t))
+            row_norms(rows_at(shard, "delta", t), at(shard, "delta_norm", t))
         call(shard.step_vjp, address, t - 1)
         if t > shard.silent_after:
             silence(shard, t)
@@ -131,18 +125,18 @@ def build_sweep(dtype):
             clip_preactivations(shard, t - 1)
         # What reaches the first state is computed for those who ask.
         if (t > 1 or shard.measured or shard.ends_given) and not detached(shard, t):
-            recur_back(shard, delta_rows(shard, t - 1), rec_place, t - 1, PARAMETERS, shard.carries)
+            recur_back(shard, rows_at(shard, "delta", t - 1), place(shard, "rec", t - 1, 0), PARAMETERS, shard.carries)
         if shard.measured:
-            row_norms(delta_rows(shard, t - 1), v_norm_at(shard, t - 1))
+            row_norms(rows_at(shard, "delta", t - 1), at(shard, "v_norm", t - 1))
 
     @part
     def sweep(shard, address, start, stop):
-        active = active_of(shard)
+        active = whole(shard, "active")
         if stop == shard.reach:
             begin(shard, stop)
         for t in range(stop, start, -1):
             if active[t - 1]:
-                add_loss(shard, delta_rows(shard, t), y_place(shard, t - 1, 0), PARAMETERS)
+                add_loss(shard, rows_at(shard, "delta", t), place(shard, "y", t - 1, 0), PARAMETERS)
             if shard.state_penalty:
                 call(shard.state_penalty, address, t)
             if shard.hidden_site == STATE:
@@ -152,7 +146,7 @@ def build_sweep(dtype):
                 keep_v(shard, t)
                 call(shard.penalty, address, t - 1)
         if shard.measured and start == 0:
-            row_norms(delta_rows(shard, 0), delta_norm_at(shard, 0))
+            row_norms(rows_at(shard, "delta", 0), at(shard, "delta_norm", 0))
 
     return sweep
 

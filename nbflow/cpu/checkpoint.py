@@ -14,15 +14,13 @@ from nbflow.cpu.forward import advance, find_lengths
 from nbflow.cpu.gradient import build_return
 from nbflow.cpu.loss import add_losses
 from nbflow.cpu.memory import clear
-from nbflow.cpu.views import at, of, shards, slide
-
-state_numbers, kept_numbers, sums_of = at("states", 1), at("checkpoints", 1), of("sums")
+from nbflow.cpu.views import flat_at, shards, slide, whole
 
 
 @part
 def keep(shard, t):
     """Copy s_t to its checkpoint."""
-    state, kept = state_numbers(shard, t), kept_numbers(shard, t // shard.every)
+    state, kept = flat_at(shard, "states", t), flat_at(shard, "checkpoints", t // shard.every)
     for i in range(kept.size):
         kept[i] = state[i]
 
@@ -30,7 +28,7 @@ def keep(shard, t):
 @part
 def restore(shard, t):
     """Copy s_t from its checkpoint."""
-    state, kept = state_numbers(shard, t), kept_numbers(shard, t // shard.every)
+    state, kept = flat_at(shard, "states", t), flat_at(shard, "checkpoints", t // shard.every)
     for i in range(kept.size):
         state[i] = kept[i]
 
@@ -61,7 +59,7 @@ def build_checkpointed(dtype):
     def checkpointed(address, _):
         shard = shard_at(address)
         find_lengths(shard)
-        sums = sums_of(shard)
+        sums = whole(shard, "sums")
         clear(sums)
         start, stop = run_forward(shard, address), shard.reach
         loss = sums[0]  # the segments that are computed twice add theirs again

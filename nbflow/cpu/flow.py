@@ -12,10 +12,7 @@ import functools
 from nbflow._compile import TWO, exact_part, kernel, part
 from nbflow.cpu.memory import address_of, clear
 from nbflow.cpu.product import outer
-from nbflow.cpu.views import at, of, place, row, shards
-
-delta_norm_at, v_norm_at, flow_slope_at, sums_of = at("delta_norm"), at("v_norm"), at("flow_slope"), of("sums")
-v_row, v_place, rec_place, d_flow_of = row("v"), place("v"), place("rec"), of("d_flow")
+from nbflow.cpu.views import at, place, row, shards, whole
 
 
 @functools.cache
@@ -27,8 +24,8 @@ def build_penalty(penalty, dtype):
     @kernel(value, slope, dtype)
     def penalties(address, t):
         shard = shard_at(address)
-        delta_norm, v_norm = delta_norm_at(shard, t + 1), v_norm_at(shard, t)
-        flow_slope, sums = flow_slope_at(shard, t), sums_of(shard)
+        delta_norm, v_norm = at(shard, "delta_norm", t + 1), at(shard, "v_norm", t)
+        flow_slope, sums = at(shard, "flow_slope", t), whole(shard, "sums")
         for b in range(shard.rows):
             delta = delta_norm[b]
             # Written so that a NaN counts: a gradient that is not finite must be seen.
@@ -50,9 +47,9 @@ def scale_v(shard, start, stop):
     The two factors one after the other, as written: their product may overflow where v is small.
     """
     for t in range(start, stop):
-        norms, factors = delta_norm_at(shard, t + 1), flow_slope_at(shard, t)
+        norms, factors = at(shard, "delta_norm", t + 1), at(shard, "flow_slope", t)
         for b in range(shard.rows):
-            v, norm, factor = v_row(shard, t, b), norms[b], factors[b]
+            v, norm, factor = row(shard, "v", t, b), norms[b], factors[b]
             if factor == 0:
                 clear(v)
             else:
@@ -65,6 +62,6 @@ def flow_weights(shard, start, stop, add):
     """d_flow (+)= the outer products of the steps start .. stop-1."""
     scale_v(shard, start, stop)
     outer(
-        shard, address_of(d_flow_of(shard)), v_place(shard, start, 0), shard.width, rec_place(shard, start, 0),
-        shard.columns, shard.hidden, (stop - start) * shard.rows, shard.columns, add,
+        shard, address_of(whole(shard, "d_flow")), place(shard, "v", start, 0), shard.width,
+        place(shard, "rec", start, 0), shard.columns, shard.hidden, (stop - start) * shard.rows, shard.columns, add,
     )  # fmt: skip

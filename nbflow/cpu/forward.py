@@ -11,14 +11,7 @@ from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import address_of, call, clear
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
-from nbflow.cpu.views import at, of, place, row, shards
-
-inputs_at, tokens_at, weights_at = at("inputs"), at("tokens"), at("weights")
-x_at, pre_at, rec_at, state_at, saved_at = at("x"), at("pre"), at("rec"), at("states"), at("saved")
-pre_rows, rec_rows = at("pre", 2), at("rec", 2)
-state_numbers, state_row, state_place = at("states", 1), row("states"), place("states")
-in_place, in_rows, rec_place, bias_rec_row = place("p_in"), at("p_rows", 2), place("p_rec"), at("p_bias_rec", 1)
-active_of, length_of, last_weight_of, end_numbers = of("active"), of("length"), of("last_weight"), of("end", 1)
+from nbflow.cpu.views import at, flat, flat_at, place, row, rows_at, shards, whole
 
 
 @functools.cache
@@ -36,8 +29,8 @@ def build_step(cell, dtype):
     def step_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
-        pre, rec, old, new = pre_at(shard, t), rec_at(shard, t), state_at(shard, t), state_at(shard, t + 1)
-        saved = saved_at(shard, t)
+        pre, rec, saved = at(shard, "pre", t), at(shard, "rec", t), at(shard, "saved", t)
+        old, new = at(shard, "states", t), at(shard, "states", t + 1)
         for b in range(rows):
             for j in range(width):
                 a_rec = zeros if additive else load_rec(rec, b, j)
@@ -51,7 +44,7 @@ def build_step(cell, dtype):
 @part
 def embed_tokens(shard, t):
     """pre[t] = w_in[token] + bias, a look-up of rows."""
-    tokens, table, pre = tokens_at(shard, t), in_rows(shard, PARAMETERS), pre_rows(shard, t)
+    tokens, table, pre = at(shard, "tokens", t), rows_at(shard, "p_rows", PARAMETERS), rows_at(shard, "pre", t)
     bias = shard.n_in
     for b in range(shard.rows):
         token = tokens[b]
@@ -62,25 +55,34 @@ def embed_tokens(shard, t):
 @part
 def embed_inputs(shard, t):
     """pre[t] = (x_t, 1) @ (w_in, bias)."""
-    n, inputs, x = shard.n_in, inputs_at(shard, t), x_at(shard, t)
+    n, inputs, x = shard.n_in, at(shard, "inputs", t), at(shard, "x", t)
     for b in range(shard.rows):
         for i in range(n):
             x[b, i] = inputs[b, i]
         x[b, n] = 1
-    times(shard, pre_rows(shard, t), address_of(x), n + 1, in_place(shard, PARAMETERS, 0), n + 1, shard.columns, 0)
+    times(
+        shard,
+        rows_at(shard, "pre", t),
+        address_of(x),
+        n + 1,
+        place(shard, "p_in", PARAMETERS, 0),
+        n + 1,
+        shard.columns,
+        0,
+    )
 
 
 @part
 def recur(shard, t):
     """rec[t] = h_t @ w_rec + bias_rec, or pre[t] += h_t @ w_rec where the cell only looks at the sum."""
-    rec = rec_rows(shard, t)
+    rec = rows_at(shard, "rec", t)
     if shard.bias_rec:
-        bias = bias_rec_row(shard, PARAMETERS)
+        bias = flat_at(shard, "p_bias_rec", PARAMETERS)
         for b in range(shard.rows):
             for j in range(shard.columns):
                 rec[b, j] = bias[j]
     times(
-        shard, rec, state_place(shard, t, 0), shard.line, rec_place(shard, PARAMETERS, 0),
+        shard, rec, place(shard, "states", t, 0), shard.line, place(shard, "p_rec", PARAMETERS, 0),
         shard.hidden, shard.columns, shard.additive + shard.bias_rec,
     )  # fmt: skip
 
@@ -88,10 +90,10 @@ def recur(shard, t):
 @part
 def clear_ended(shard, t):
     """Set s_{t+1} of sequences that have ended to 0, so that an overflow after the end harms nobody."""
-    length = length_of(shard)
+    length = whole(shard, "length")
     for b in range(shard.rows):
         if length[b] <= t:
-            clear(state_row(shard, t + 1, b))
+            clear(row(shard, "states", t + 1, b))
 
 
 @part
@@ -111,11 +113,11 @@ def advance(shard, address, start, stop):
 @part
 def find_lengths(shard):
     """Fill `active`, `last_weight` and `length` from the weights, and what follows from them."""
-    active, length, last_weight = active_of(shard), length_of(shard), last_weight_of(shard)
+    active, length, last_weight = whole(shard, "active"), whole(shard, "length"), whole(shard, "last_weight")
     for b in range(shard.rows):
         last_weight[b] = 0
     for t in range(shard.steps):
-        weights = weights_at(shard, t)
+        weights = at(shard, "weights", t)
         active[t] = 0
         for b in range(shard.rows):
             if weights[b] != 0:
@@ -132,7 +134,7 @@ def find_lengths(shard):
 @part
 def keep_end(shard):
     """Copy the last state: the way back may clear states after the last weight."""
-    state, end = state_numbers(shard, shard.steps), end_numbers(shard)
+    state, end = flat_at(shard, "states", shard.steps), flat(shard, "end")
     for i in range(end.size):
         end[i] = state[i]
 

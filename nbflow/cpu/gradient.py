@@ -13,7 +13,7 @@ from nbflow.cpu.backward import build_sweep
 from nbflow.cpu.flow import flow_weights
 from nbflow.cpu.record import TOTAL
 from nbflow.cpu.views import shards
-from nbflow.cpu.weights import build_weights, every_sequence
+from nbflow.cpu.weights import every_sequence, weights
 
 # Rows (steps times sequences) that a segment has at least.
 SEGMENT_ROWS = 640
@@ -33,7 +33,7 @@ def segment_start(shard, start, stop):
 @functools.cache
 def build_return(dtype):
     """Build `go_back(shard, address, start, stop)`: sweep over the segments of start .. stop-1, the last one first."""
-    sweep, weights = build_sweep(dtype), build_weights(dtype)
+    sweep = build_sweep(dtype)
 
     @part
     def go_back(shard, address, start, stop):

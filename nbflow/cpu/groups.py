@@ -13,27 +13,26 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.memory import clear
 from nbflow.cpu.norm import build_measure
 from nbflow.cpu.record import GROUP, TOTAL
-from nbflow.cpu.views import at, of, shards
-from nbflow.cpu.weights import Span, build_weights
+from nbflow.cpu.views import at, shards, whole
+from nbflow.cpu.weights import Span, weights
 
-partial_at, norms_of = at("partial"), of("group_norms")
+
+@part
+def collect(shard, first):
+    """Write the gradient of the sequences first .. first + group_rows - 1."""
+    for b in range(first, first + shard.group_rows):
+        weights(shard, Span(0, shard.reach, b, 1, shard.rows), GROUP, int(b > first))
 
 
 @functools.cache
 def build_groups(dtype):
     """Build the phase: the sum over groups of min(1, threshold / norm) times each one's gradient."""
-    weights, measure, shard_at = build_weights(dtype), build_measure(dtype), shards(dtype)
-
-    @part
-    def collect(shard, first):
-        """Write the gradient of the sequences first .. first + group_rows - 1."""
-        for b in range(first, first + shard.group_rows):
-            weights(shard, Span(0, shard.reach, b, 1, shard.rows), GROUP, int(b > first))
+    measure, shard_at = build_measure(dtype), shards(dtype)
 
     @kernel(dtype)
     def groups(address, _):
         shard = shard_at(address)
-        group, total, norms = partial_at(shard, GROUP), partial_at(shard, TOTAL), norms_of(shard)
+        group, total, norms = at(shard, "partial", GROUP), at(shard, "partial", TOTAL), whole(shard, "group_norms")
         clear(total)
         for k in range(shard.rows // shard.group_rows):
             collect(shard, k * shard.group_rows)

@@ -14,7 +14,6 @@ from nbflow.cpu.views import row
 
 # Values of a shard's `hidden_site`.
 SITES = {"preactivation": 1, "state": 2}
-pre_row, rec_row, delta_row = row("pre"), row("rec"), row("delta")
 
 
 @functools.cache
@@ -39,14 +38,14 @@ def build_hidden_clip(dtype):
     def clip_preactivations(shard, t):
         """Clip what stands in pre[t], and in rec[t] where that is another array."""
         for b in range(shard.rows):
-            clip_row(pre_row(shard, t, b), shard.hidden_threshold, shard.hidden_norm)
+            clip_row(row(shard, "pre", t, b), shard.hidden_threshold, shard.hidden_norm)
             if not shard.additive:
-                clip_row(rec_row(shard, t, b), shard.hidden_threshold, shard.hidden_norm)
+                clip_row(row(shard, "rec", t, b), shard.hidden_threshold, shard.hidden_norm)
 
     @part
     def clip_state(shard, t):
         """Clip delta_t."""
         for b in range(shard.rows):
-            clip_row(delta_row(shard, t, b), shard.hidden_threshold, shard.hidden_norm)
+            clip_row(row(shard, "delta", t, b), shard.hidden_threshold, shard.hidden_norm)
 
     return clip_preactivations, clip_state

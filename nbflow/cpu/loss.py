@@ -11,11 +11,7 @@ from nbflow.cpu.derive import STEP
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
-from nbflow.cpu.views import at, of, place, shards
-
-targets_at, classes_at, weights_at = at("targets"), at("classes"), at("weights")
-y_at, y_dot_at, y_again, sums_of, active_of = at("y"), at("y_dot"), of("y_again"), of("sums"), of("active")
-bias_row, out_place, state_place = at("p_b_out"), place("p_out"), place("states")
+from nbflow.cpu.views import at, place, shards, whole
 
 
 @functools.cache
@@ -37,7 +33,7 @@ def _build_target(classes, dtype):
 def build_loss_rows(loss, dtype):
     """Build the kernel of one step: adds the loss of its sequences to `sums[0]` and turns y into dL/dy."""
     fold, value, slope, classes = loss.fold, loss.value, loss.slope, loss.classes
-    target, given_at = _build_target(classes, dtype), classes_at if classes else targets_at
+    target, name = _build_target(classes, dtype), "classes" if classes else "targets"
     start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
     shard_at = shards(dtype)
 
@@ -46,10 +42,10 @@ def build_loss_rows(loss, dtype):
         shard = shard_at(address)
         n, y, weights, given, sums = (
             shard.n_out,
-            y_at(shard, t),
-            weights_at(shard, t),
-            given_at(shard, t),
-            sums_of(shard),
+            at(shard, "y", t),
+            at(shard, "weights", t),
+            at(shard, name, t),
+            whole(shard, "sums"),
         )
         for b in range(shard.rows):
             weight = weights[b]
@@ -111,13 +107,13 @@ def build_loss_jvp_rows(loss, dtype):
     """Build the kernel of one step that turns y_dot into the tangent of dL/dy, for the outputs in `y_again`."""
     classes = loss.classes
     bend = (_build_complex_bend if loss.slope_jvp is None else _build_bend)(loss, dtype)
-    given_at, shard_at = classes_at if classes else targets_at, shards(dtype)
+    name, shard_at = "classes" if classes else "targets", shards(dtype)
 
     @kernel(loss.fold, loss.slope if loss.slope_jvp is None else loss.slope_jvp, loss.start, classes, dtype)
     def loss_jvp_rows(address, t):
         shard = shard_at(address)
-        n, y, y_dot = shard.n_out, y_again(shard), y_dot_at(shard, t)
-        weights, given = weights_at(shard, t), given_at(shard, t)
+        n, y, y_dot = shard.n_out, whole(shard, "y_again"), at(shard, "y_dot", t)
+        weights, given = at(shard, "weights", t), at(shard, name, t)
         for b in range(shard.rows):
             weight = weights[b]
             if weight != 0:
@@ -131,21 +127,21 @@ def build_loss_jvp_rows(loss, dtype):
 @part
 def outputs(shard, t, y):
     """Write y for the state after step t."""
-    bias = bias_row(shard, PARAMETERS)
+    bias = at(shard, "p_b_out", PARAMETERS)
     for b in range(shard.rows):
         for m in range(shard.out_width):
             y[b, m] = bias[m]
-    h, w_out = state_place(shard, t + 1, 0), out_place(shard, PARAMETERS, 0)
+    h, w_out = place(shard, "states", t + 1, 0), place(shard, "p_out", PARAMETERS, 0)
     times(shard, y, h, shard.line, w_out, shard.hidden, shard.out_width, 1)
 
 
 @part
 def add_losses(shard, address, start, stop):
     """Outputs, loss and dL/dy at the active steps of start .. stop-1."""
-    active = active_of(shard)
+    active = whole(shard, "active")
     for t in range(start, stop):
         if active[t]:
-            outputs(shard, t, y_at(shard, t))
+            outputs(shard, t, at(shard, "y", t))
             call(shard.loss, address, t)
 
 
@@ -157,7 +153,7 @@ def build_losses(dtype):
     @kernel(dtype)
     def losses(address, _):
         shard = shard_at(address)
-        clear(sums_of(shard))
+        clear(whole(shard, "sums"))
         add_losses(shard, address, 0, shard.reach)
 
     return losses
@@ -171,9 +167,9 @@ def build_predictions(dtype):
     @kernel(dtype)
     def predictions(address, _):
         shard = shard_at(address)
-        active = active_of(shard)
+        active = whole(shard, "active")
         for t in range(shard.reach):
             if shard.whole or active[t]:
-                outputs(shard, t, y_at(shard, t))
+                outputs(shard, t, at(shard, "y", t))
 
     return predictions

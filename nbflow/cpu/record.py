@@ -39,35 +39,34 @@ class Axis(NamedTuple):
     ring: bool
 
 
-@functools.cache
-def _axes(shape: str) -> tuple[Axis, ...]:
-    return tuple(_axis(text) for text in shape.split())
+class Array:
+    """An array behind an address.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        What its shape says.
+    what : str
+    words : tuple of str
+        What must be the case for it to exist (`CONDITIONS`).
+    dtype : dtype or str, optional
+        None for that of the network, "shard" for the record of a shard.
+    block : str
+        "packed" or "partial", if it is part of one.
+    by_rows : bool
+        Whether its size is a multiple of the shard's rows.
+    """
+
+    def __init__(self, shape: str, what: str, when: str = "", dtype: Any = None, block: str = "") -> None:
+        self.shape, self.what, self.dtype, self.block = shape, what, dtype, block
+        self.axes, self.words = tuple(_axis(text) for text in shape.split()), tuple(when.split())
+        self.by_rows = any(axis.of == "rows" for axis in self.axes)
 
 
 def _axis(text: str) -> Axis:
     size, _, of = text.lstrip("%").partition("|")
     size, _, more = size.partition("+")
     return Axis(size, int(more or 0), of or size, text.startswith("%"))
-
-
-class Array(NamedTuple):
-    """An array behind an address."""
-
-    shape: str
-    what: str
-    when: str = ""  #: what must be the case for it to exist, words of `CONDITIONS`
-    dtype: Any = None  #: None for that of the network
-    block: str = ""  #: "packed" or "partial", if it is part of one
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The axes that the shape names."""
-        return _axes(self.shape)
-
-    @property
-    def slides(self) -> bool:
-        """Whether it is the tape of some steps, and moves from one checkpoint to the next."""
-        return self.axes[0].size == "held"
 
 
 CONDITIONS = {
@@ -89,6 +88,7 @@ CONDITIONS = {
 # ------------------------------------------------------------------------- integers
 
 SIZES = {
+    "number": "bytes of a number of the network's dtype",
     "batch": "B, sequences of the whole batch",
     "n_in": "N",
     "gates": "G",
@@ -118,6 +118,7 @@ SHARD_SIZES = {
     "marks": "checkpoints",
     "chunk": "rows of a panel of the matrix product",
     "panel_width": "columns of one",
+    "colliding": "1 where rows of `pre` fall into the same few places of a cache",
     "partial_size": "numbers of one copy of the gradients",
     "segment": "steps of a segment of the way back",
     "every": "steps between checkpoints; 0 for none",
@@ -140,26 +141,16 @@ SHARD_FLAGS = {
     "detach_index": "likewise",
 }
 KERNELS = {
-    "phase_0": "kernels to run in this order; 0 ends the list",
-    "phase_1": "likewise",
-    "phase_2": "likewise",
-    "phase_3": "likewise",
-    "phase_4": "likewise",
+    **{f"phase_{k}": "kernels to run in this order; 0 ends the list" for k in range(5)},
     "late": "the kernel to run once all shards have run their phases",
     "product": "the matrix product",
-    "step": "the pointwise passes of the cell, of one step each",
-    "step_vjp": "likewise",
-    "step_jvp": "likewise",
-    "step_vjp_jvp": "likewise",
-    "loss": "loss and dL/dy of one step",
-    "loss_jvp": "the tangent of dL/dy of one step",
-    "penalty": "a penalty of the gain, of one step",
-    "state_penalty": "a penalty of states, of one step; 0 for none",
+    **dict.fromkeys(("step", "step_vjp", "step_jvp", "step_vjp_jvp"), "pointwise passes of the cell, of one step each"),
+    **dict.fromkeys(("loss", "loss_jvp"), "loss and dL/dy of one step, and the tangent of dL/dy"),
+    **dict.fromkeys(("penalty", "state_penalty"), "of the gain or of states, of one step; 0 for none of states"),
 }
 REPLICA_SIZES = {
     "parameters": "P",
-    "shards": "the address of the first of its shards, which lie one behind the other",
-    "shard_count": "how many there are",
+    "shard_count": "its shards",
     "pieces": "what packing and summing are cut into",
     "mean_flow": "1 where Omega is a mean over what it counts, 0 for a sum over T and a mean over B",
 }
@@ -226,26 +217,29 @@ TAPE = {
     "sums": Array("3", "loss, sum of penalties, count of penalties"),
 }
 PARTIAL = {
-    "partial": Array("partial_size", "gradients of this shard, or of one group: what follows, one behind the other"),
     "d_in": Array("n_in+1 gates width", "of w_in, and bias as the last row"),
     "d_rec": Array("hidden gates width", "of w_rec, from the loss"),
     "d_bias_rec": Array("gates width", "of bias_rec", "bias_rec"),
     "d_out": Array("hidden out_width", "of w_out"),
     "d_b_out": Array("out_width", "of b_out"),
 }
-ENTERING = {
-    "entering": Array("held rows lines width", "w_t, as the next step sees them: `v` or `states_dot`", "second")
+SHARED = {
+    "partial": Array("partial_size", "gradients of this shard or of one group: `d_in` and the others", block="partial"),
+    "entering": Array("held rows lines width", "w_t, as the next step sees them: `v` or `states_dot`", "second"),
 }
 OF_REPLICA = {
     "theta": Array("parameters", "parameters"),
     "d_theta": Array("parameters", "where the gradient goes; address 0 for nowhere"),
     "direction": Array("parameters", "a direction of the parameters"),
     "report": Array("3", "loss, Omega, count"),
+    "shards": Array("shard_count", "the records of its shards", "", "shard"),
 }
-PACKED = {name: array._replace(block="packed") for name, array in PACKED.items()}
-PARTIAL = {name: array._replace(block="partial") for name, array in PARTIAL.items()}
-ARRAYS = BORROWED | PACKED | TAPE | PARTIAL | ENTERING | OF_REPLICA
-SHARD = SIZES | SHARD_SIZES | SHARD_FLAGS | KERNELS | BORROWED | PACKED | TAPE | PARTIAL | ENTERING
+BLOCKS = {"packed": PACKED, "partial": PARTIAL}
+for _block, _arrays in BLOCKS.items():
+    for _array in _arrays.values():
+        _array.block = _block
+ARRAYS = BORROWED | PACKED | TAPE | PARTIAL | SHARED | OF_REPLICA
+SHARD = SIZES | SHARD_SIZES | SHARD_FLAGS | KERNELS | BORROWED | PACKED | TAPE | PARTIAL | SHARED
 REPLICA = SIZES | REPLICA_SIZES | PACKED | OF_REPLICA
 
 
@@ -259,6 +253,12 @@ def shard_dtype(dtype: Any) -> Any:
 def replica_dtype(dtype: Any) -> Any:
     """Return the dtype of the record of a replica."""
     return _record(REPLICA, REALS, dtype)
+
+
+def dtype_of(name: str, dtype: Any) -> Any:
+    """Return the dtype of an array of a network of `dtype`."""
+    own = ARRAYS[name].dtype
+    return shard_dtype(np.dtype(dtype)) if isinstance(own, str) else own or dtype
 
 
 def _record(integers: Any, reals: Any, dtype: Any) -> Any:

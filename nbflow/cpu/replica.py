@@ -9,19 +9,11 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-import numpy as np
-
 from nbflow._compile import kernel, part
-from nbflow.cpu.memory import address_of, view
+from nbflow.cpu.memory import address_of
 from nbflow.cpu.product import lanes, panel_vectors
-from nbflow.cpu.record import DIRECTION, IMMEDIATE, PARAMETERS, TOTAL, shard_dtype
-from nbflow.cpu.views import at, of, place, replicas, shards
-
-report_of, sums_of, d_flow_of = of("report"), of("sums"), of("d_flow", 1)
-in_place, row_place, rec_place, rec_back = place("p_in"), place("p_rows", 3), place("p_rec"), place("p_rec_back")
-bias_rec_place, out_place, out_back, b_out_of = place("p_bias_rec"), place("p_out"), place("p_out_back"), at("p_b_out")
-d_in_of, d_in_place, d_rec_of, d_bias_rec_of = at("d_in", 1), place("d_in"), at("d_rec", 1), at("d_bias_rec", 1)
-d_out_of, d_b_out_of = at("d_out", 1), at("d_b_out")
+from nbflow.cpu.record import DIRECTION, IMMEDIATE, PARAMETERS, TOTAL
+from nbflow.cpu.views import at, flat, place, replicas, row_of, whole
 
 
 class Share(NamedTuple):
@@ -29,12 +21,6 @@ class Share(NamedTuple):
 
     piece: int
     pieces: int
-
-
-@part
-def portion(share, count):
-    """Return where the rows of a piece begin and end, among `count` rows."""
-    return count * share.piece // share.pieces, count * (share.piece + 1) // share.pieces
 
 
 class Blocks(NamedTuple):
@@ -48,99 +34,112 @@ class Blocks(NamedTuple):
     b_out: int
 
 
+@part
+def portion(share, count):
+    """Return where the rows of a piece begin and end, among `count` rows."""
+    return count * share.piece // share.pieces, count * (share.piece + 1) // share.pieces
+
+
+@part
+def blocks_of(replica, theta):
+    """Return the parameter arrays of the flat vector (P,) at an address."""
+    h, row = replica.hidden, replica.gates * replica.hidden * replica.number
+    w_rec = theta + replica.n_in * row
+    bias = w_rec + h * row
+    bias_rec = bias + row
+    w_out = bias_rec + replica.bias_rec * row
+    return Blocks(theta, w_rec, bias, bias_rec, w_out, w_out + h * replica.n_out * replica.number)
+
+
+@part
+def copy(replica, to, source, count):
+    """Copy a row of numbers from one address to another."""
+    place, numbers = row_of(replica, to, count), row_of(replica, source, count)
+    for i in range(count):
+        place[i] = numbers[i]
+
+
 @functools.cache
-def build_blocks_of(dtype):
-    """Build `blocks_of(replica, theta)` for the address of a flat vector (P,)."""
-    size = np.dtype(dtype).itemsize
+def build_pack_row(dtype):
+    """Build `pack_row(replica, to, depth, k, first, count, source)`.
 
-    @part
-    def blocks_of(replica, theta):
-        h, row = replica.hidden, replica.gates * replica.hidden * size
-        w_rec = theta + replica.n_in * row
-        bias = w_rec + h * row
-        bias_rec = bias + row
-        w_out = bias_rec + replica.bias_rec * row
-        return Blocks(theta, w_rec, bias, bias_rec, w_out, w_out + h * replica.n_out * size)
-
-    return blocks_of
-
-
-@functools.cache
-def build_layouts(dtype):
-    """Build the three ways to lay numbers out: `copy`, `pack` a row in panels, and `pack_transposed`."""
-    size = np.dtype(dtype).itemsize
+    It writes `count` numbers to row k of panels of `depth` rows, from column `first` on.
+    """
     vector, panel = lanes(dtype), panel_vectors() * lanes(dtype)
 
     @part
-    def copy(to, source, count):
-        numbers, place = view(source, (count,), dtype), view(to, (count,), dtype)
-        for i in range(count):
-            place[i] = numbers[i]
-
-    @part
-    def pack(to, depth, k, first, count, source):
-        """Write `count` numbers to row k of panels of `depth` rows, from column `first` on."""
-        numbers = view(source, (count,), dtype)
+    def pack_row(replica, to, depth, k, first, count, source):
+        numbers, size = row_of(replica, source, count), replica.number
         for start in range(0, count, vector):
             column = first + start
-            place = view(to + ((column // panel * depth + k) * panel + column % panel) * size, (vector,), dtype)
+            at = to + ((column // panel * depth + k) * panel + column % panel) * size
+            place = row_of(replica, at, vector)
             for j in range(min(vector, count - start)):
                 place[j] = numbers[start + j]
 
-    @part
-    def pack_transposed(share, to, depth, count, source, stride):
-        """Write `depth` numbers from each of `count` rows, `stride` apart, as columns of panels of `depth` rows.
+    return pack_row
 
-        In squares of a vector's length, which read each cache line once.
-        """
-        numbers = view(source, ((count - 1) * stride + depth,), dtype)
+
+@functools.cache
+def build_pack_transposed(dtype):
+    """Build `pack_transposed(replica, share, to, depth, count, source, stride)`.
+
+    It writes `depth` numbers from each of `count` rows, `stride` apart, as columns of panels of `depth` rows. In
+    squares of a vector's length, which read each cache line once.
+    """
+    vector, panel = lanes(dtype), panel_vectors() * lanes(dtype)
+
+    @part
+    def pack_transposed(replica, share, to, depth, count, source, stride):
+        numbers, size = row_of(replica, source, (count - 1) * stride + depth), replica.number
         begin, end = portion(share, (count + vector - 1) // vector)
         for start in range(begin * vector, end * vector, vector):
             square = to + (start // panel * depth * panel + start % panel) * size
             for first in range(0, depth, vector):
                 high = min(vector, depth - first)
-                place = view(square + first * panel * size, ((high - 1) * panel + vector,), dtype)
+                place = row_of(replica, square + first * panel * size, (high - 1) * panel + vector)
                 for j in range(min(vector, count - start)):
                     for k in range(high):
                         place[k * panel + j] = numbers[(start + j) * stride + first + k]
 
-    return copy, pack, pack_transposed
+    return pack_transposed
 
 
 @functools.cache
 def build_pack_all(dtype):
     """Build `pack_all(replica, share, theta, to)`: parameters or a direction, to that copy of the packed block."""
-    size = np.dtype(dtype).itemsize
-    blocks_of, (copy, pack, pack_transposed) = build_blocks_of(dtype), build_layouts(dtype)
+    pack_row, pack_transposed = build_pack_row(dtype), build_pack_transposed(dtype)
 
     @part
     def pack_inputs(replica, share, blocks, to):
         n, h, gates, depth = replica.n_in, replica.hidden, replica.gates, replica.n_in + 1
         begin, end = portion(share, depth)
         for k in range(begin, end):
-            row = blocks.w_in + k * gates * h * size if k < n else blocks.bias
+            source = blocks.w_in + k * gates * h * replica.number if k < n else blocks.bias
             for g in range(gates):
                 if replica.takes_tokens:
-                    copy(row_place(replica, to, k, g), row + g * h * size, h)
+                    copy(replica, place(replica, "p_rows", to, k) + g * replica.width * replica.number, source, h)
                 else:
-                    pack(in_place(replica, to, 0), depth, k, g * replica.width, h, row + g * h * size)
+                    pack_row(replica, place(replica, "p_in", to, 0), depth, k, g * replica.width, h, source)
+                source += h * replica.number
 
     @part
     def pack_recurrent(replica, share, w_rec, to):
-        h, gates = replica.hidden, replica.gates
+        h, gates, gate = replica.hidden, replica.gates, replica.hidden * replica.number
         begin, end = portion(share, h)
         for g in range(gates):
             for k in range(begin, end):
-                pack(rec_place(replica, to, 0), h, k, g * replica.width, h, w_rec + (k * gates + g) * h * size)
-            pack_transposed(share, rec_back(replica, to, g), h, h, w_rec + g * h * size, gates * h)
+                source = w_rec + (k * gates + g) * gate
+                pack_row(replica, place(replica, "p_rec", to, 0), h, k, g * replica.width, h, source)
+            pack_transposed(replica, share, place(replica, "p_rec_back", to, g), h, h, w_rec + g * gate, gates * h)
 
     @part
     def pack_outputs(replica, share, w_out, to):
         h, m = replica.hidden, replica.n_out
         begin, end = portion(share, h)
         for k in range(begin, end):
-            pack(out_place(replica, to, 0), h, k, 0, m, w_out + k * m * size)
-        pack_transposed(share, out_back(replica, to, 0), m, h, w_out, m)
+            pack_row(replica, place(replica, "p_out", to, 0), h, k, 0, m, w_out + k * m * replica.number)
+        pack_transposed(replica, share, place(replica, "p_out_back", to, 0), m, h, w_out, m)
 
     @part
     def pack_all(replica, share, theta, to):
@@ -152,8 +151,8 @@ def build_pack_all(dtype):
             return
         if replica.bias_rec:
             for g in range(replica.gates):
-                copy(bias_rec_place(replica, to, g), blocks.bias_rec + g * h * size, h)
-        copy(address_of(b_out_of(replica, to)), blocks.b_out, replica.n_out)
+                copy(replica, place(replica, "p_bias_rec", to, g), blocks.bias_rec + g * h * replica.number, h)
+        copy(replica, address_of(at(replica, "p_b_out", to)), blocks.b_out, replica.n_out)
 
     return pack_all
 
@@ -175,104 +174,70 @@ def build_pack(dtype):
 
 
 @functools.cache
-def build_shard_of(dtype):
-    """Build `shard_of(replica, k)`, the record of its shard k."""
-    shard_at, size = shards(dtype), shard_dtype(dtype).itemsize
-
-    @part
-    def shard_of(replica, k):
-        return shard_at(replica.shards + k * size)
-
-    return shard_of
-
-
-@functools.cache
 def build_add_up(dtype):
-    """Build `add_up(replica)`: loss, sum and count of penalties, over its shards."""
-    shard_of = build_shard_of(dtype)
+    """Build `add_up(replica)`: loss, sum and count of penalties over its shards, and what Omega is multiplied by."""
 
     @part
     def add_up(replica):
         loss, omega, count = dtype(0), dtype(0), dtype(0)
-        for k in range(replica.shard_count):
-            sums = sums_of(shard_of(replica, k))
+        shards = whole(replica, "shards")
+        for k in range(shards.size):
+            sums = whole(shards[k], "sums")
             loss, omega, count = loss + sums[0], omega + sums[1], count + sums[2]
-        return loss, omega, count
+        scale = dtype(1) / dtype(replica.batch)
+        if replica.mean_flow:
+            scale = dtype(1) / max(count, dtype(1))
+        return loss, omega, count, scale
 
     return add_up
 
 
-@functools.cache
-def build_omega_scale(dtype):
-    """Build `omega_scale(replica, count)`: one over what Omega is divided by."""
-
-    @part
-    def omega_scale(replica, count):
-        if replica.mean_flow:
-            return dtype(1) / max(count, dtype(1))
-        return dtype(1) / dtype(replica.batch)
-
-    return omega_scale
+@part
+def add_block(share, shard, source, count, stride, to, length, factor, first):
+    """Write factor times `count` rows of `length` numbers, `stride` apart, or add them."""
+    begin, end = portion(share, count)
+    for k in range(begin, end):
+        numbers = row_of(shard, source + k * stride * shard.number, length)
+        place = row_of(shard, to + k * length * shard.number, length)
+        for j in range(length):
+            place[j] = factor * numbers[j] + (numbers.dtype.type(0) if first else place[j])
 
 
-@functools.cache
-def build_add_shard(dtype):
-    """Build `add_shard(shard, share, d, first)` and `add_flow(shard, share, d_w_rec, factor)`: a shard's gradients.
-
-    They are written to the arrays of a flat gradient if the shard is the `first`, and added otherwise.
-    """
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def add_block(share, source, count, stride, to, length, factor, first):
-        """Write factor times `count` rows of `length` numbers, `stride` apart, or add them."""
-        begin, end = portion(share, count)
-        for k in range(begin, end):
-            numbers = view(source + k * stride * size, (length,), dtype)
-            place = view(to + k * length * size, (length,), dtype)
-            for j in range(length):
-                place[j] = factor * numbers[j] + (dtype(0) if first else place[j])
-
-    @part
-    def add_shard(shard, share, d, first):
-        one, h, g, m, width = dtype(1), shard.hidden, shard.gates, shard.n_out, shard.width
-        add_block(share, address_of(d_in_of(shard, TOTAL)), shard.n_in * g, width, d.w_in, h, one, first)
-        add_block(share, address_of(d_rec_of(shard, TOTAL)), h * g, width, d.w_rec, h, one, first)
-        add_block(share, d_in_place(shard, TOTAL, shard.n_in), g, width, d.bias, h, one, first)
-        if shard.bias_rec:
-            add_block(share, address_of(d_bias_rec_of(shard, TOTAL)), g, width, d.bias_rec, h, one, first)
-        add_block(share, address_of(d_out_of(shard, TOTAL)), h, shard.out_width, d.w_out, m, one, first)
-        add_block(share, address_of(d_b_out_of(shard, TOTAL)), 1, shard.out_width, d.b_out, m, one, first)
-
-    @part
-    def add_flow(shard, share, d_w_rec, factor):
-        rows = shard.hidden * shard.gates
-        add_block(share, address_of(d_flow_of(shard)), rows, shard.width, d_w_rec, shard.hidden, factor, False)
-
-    return add_shard, add_flow
+@part
+def add_shard(share, shard, d, one, first):
+    """Write a shard's gradients to the arrays of a flat one if it is the first, or add them; `one` is 1."""
+    h, g, m, width, wide = shard.hidden, shard.gates, shard.n_out, shard.width, shard.out_width
+    add_block(share, shard, place(shard, "d_in", TOTAL, 0), shard.n_in * g, width, d.w_in, h, one, first)
+    add_block(share, shard, place(shard, "d_rec", TOTAL, 0), h * g, width, d.w_rec, h, one, first)
+    add_block(share, shard, place(shard, "d_in", TOTAL, shard.n_in), g, width, d.bias, h, one, first)
+    if shard.bias_rec:
+        add_block(share, shard, place(shard, "d_bias_rec", TOTAL, 0), g, width, d.bias_rec, h, one, first)
+    add_block(share, shard, place(shard, "d_out", TOTAL, 0), h, wide, d.w_out, m, one, first)
+    add_block(share, shard, address_of(at(shard, "d_b_out", TOTAL)), 1, wide, d.b_out, m, one, first)
 
 
 @functools.cache
 def build_combine(dtype):
-    """Build the kernel that sums the partial gradients of a replica's shards, in their order, into `d_theta`."""
-    replica_at, shard_of, blocks_of = replicas(dtype), build_shard_of(dtype), build_blocks_of(dtype)
-    add_up, omega_scale, (add_shard, add_flow) = build_add_up(dtype), build_omega_scale(dtype), build_add_shard(dtype)
+    """Build the kernel that sums the gradients of a replica's shards, in their order, into `d_theta`."""
+    add_up, replica_at, one = build_add_up(dtype), replicas(dtype), dtype(1)
 
     @kernel(dtype)
     def combine(address, piece):
         replica = replica_at(address)
-        loss, omega, count = add_up(replica)
-        scale = omega_scale(replica, count)
+        loss, omega, count, scale = add_up(replica)
         if piece == 0:
-            report = report_of(replica)
+            report = whole(replica, "report")
             report[0], report[1], report[2] = loss, omega * scale, count
         if replica.d_theta == 0:
             return
         share, d = Share(piece, replica.pieces), blocks_of(replica, replica.d_theta)
-        for k in range(replica.shard_count):
-            add_shard(shard_of(replica, k), share, d, k == 0)
+        shards = whole(replica, "shards")
+        for k in range(shards.size):
+            add_shard(share, shards[k], d, one, k == 0)
         if replica.derivative == IMMEDIATE and replica.alpha != 0:  # 0 * Inf would be NaN, and -0.0 + 0.0 other bits
-            for k in range(replica.shard_count):
-                add_flow(shard_of(replica, k), share, d.w_rec, replica.alpha * scale)
+            rows, h, factor = replica.hidden * replica.gates, replica.hidden, replica.alpha * scale
+            for k in range(shards.size):
+                source = address_of(flat(shards[k], "d_flow"))
+                add_block(share, shards[k], source, rows, replica.width, d.w_rec, h, factor, False)
 
     return combine

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import exact_part, kernel, part
-from nbflow.cpu.memory import view
 from nbflow.cpu.norm import build_measure
-from nbflow.cpu.views import of, place, row, shards
+from nbflow.cpu.views import place, row, row_of, shards, whole
 
-state_place, delta_row, last_weight_of = place("states"), row("delta"), of("last_weight")
-carry_of, sums_of = of("carry"), of("sums")
+
+@part
+def h_of(shard, t, b):
+    """h_t of one sequence, without its padding."""
+    return row_of(shard, place(shard, "states", t, b), shard.hidden)
 
 
 @exact_part
@@ -31,10 +33,6 @@ def build_state_penalty(penalty, dtype):
     measure, shard_at = build_measure(dtype), shards(dtype)
 
     @part
-    def h_of(shard, t, b):
-        return view(state_place(shard, t, b), (shard.hidden,), dtype)
-
-    @part
     def norm_of(shard, t, b):
         root, scale = measure(h_of(shard, t, b))
         return root / scale
@@ -42,7 +40,7 @@ def build_state_penalty(penalty, dtype):
     @kernel(value, slope, dtype)
     def penalties(address, t):
         shard = shard_at(address)
-        last_weight, carry, sums = last_weight_of(shard), carry_of(shard), sums_of(shard)
+        last_weight, carry, sums = whole(shard, "last_weight"), whole(shard, "carry"), whole(shard, "sums")
         for b in range(shard.rows):
             steps = last_weight[b]
             if t > steps:
@@ -55,7 +53,7 @@ def build_state_penalty(penalty, dtype):
             sums[2] += 1
             if shard.alpha != 0 and norm != 0:  # the norm has no slope at 0
                 factor = shard.alpha * (at_norm + carry[b, 0]) / dtype(steps * shard.batch)
-                pull(delta_row(shard, t, b), h_of(shard, t, b), norm, factor)
+                pull(row(shard, "delta", t, b), h_of(shard, t, b), norm, factor)
             carry[b, 0], carry[b, 1] = at_before, before
 
     return penalties

@@ -27,17 +27,7 @@ from nbflow.cpu.loss import outputs
 from nbflow.cpu.memory import address_of, call, clear
 from nbflow.cpu.product import times
 from nbflow.cpu.record import DETACHED, DIRECTION, EXACT, PARAMETERS
-from nbflow.cpu.views import at, of, place, row, shards
-
-state_at, saved_at, entering_at, moved_at = at("states"), at("saved"), at("entering"), at("states_dot")
-pre_dot_at, rec_dot_at, pre_dot_rows, rec_dot_rows = at("pre_dot"), at("rec_dot"), at("pre_dot", 2), at("rec_dot", 2)
-pre_dot_numbers, pre_dot_row, y_dot_at = at("pre_dot", 1), row("pre_dot"), at("y_dot")
-v_rows, u_rows, u_row, delta_rows = at("v", 2), at("states_dot", 2), row("states_dot"), at("delta", 2)
-delta_norm_at, v_norm_at, flow_slope_at = at("delta_norm"), at("v_norm"), at("flow_slope")
-tokens_at, x_at, active_of, length_of, y_again = at("tokens"), at("x"), of("active"), of("length"), of("y_again")
-in_place, in_rows, rec_place, out_place = place("p_in"), at("p_rows", 2), place("p_rec"), place("p_out")
-bias_rec_row, bias_row = at("p_bias_rec", 1), at("p_b_out")
-state_place, entering_place, u_place = place("states"), place("entering"), place("states_dot")
+from nbflow.cpu.views import at, flat_at, place, row, rows_at, shards, whole
 
 
 @functools.cache
@@ -56,12 +46,12 @@ def build_step_jvp(cell, dtype):
     def step_jvp_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
-        pre_dot, rec_dot, saved = pre_dot_at(shard, t), rec_dot_at(shard, t), saved_at(shard, t)
+        pre_dot, rec_dot, saved = at(shard, "pre_dot", t), at(shard, "rec_dot", t), at(shard, "saved", t)
         old, new, entering, moved = (
-            state_at(shard, t),
-            state_at(shard, t + 1),
-            entering_at(shard, t),
-            moved_at(shard, t + 1),
+            at(shard, "states", t),
+            at(shard, "states", t + 1),
+            at(shard, "entering", t),
+            at(shard, "states_dot", t + 1),
         )
         for b in range(rows):
             for j in range(width):
@@ -86,7 +76,7 @@ def add_rows(rows, added):
 @part
 def push_tokens(shard, t):
     """pre_dot[t] = w_in_dot[token] + bias_dot."""
-    tokens, table, pre_dot = tokens_at(shard, t), in_rows(shard, DIRECTION), pre_dot_rows(shard, t)
+    tokens, table, pre_dot = at(shard, "tokens", t), rows_at(shard, "p_rows", DIRECTION), rows_at(shard, "pre_dot", t)
     for b in range(shard.rows):
         token = tokens[b]
         for j in range(shard.columns):
@@ -100,11 +90,11 @@ def push_inputs(shard, t):
     if shard.directed and not shard.takes_tokens:
         inputs = shard.n_in + 1
         times(
-            shard, pre_dot_rows(shard, t), address_of(x_at(shard, t)), inputs,
-            in_place(shard, DIRECTION, 0), inputs, shard.columns, 0,
+            shard, rows_at(shard, "pre_dot", t), address_of(at(shard, "x", t)), inputs,
+            place(shard, "p_in", DIRECTION, 0), inputs, shard.columns, 0,
         )  # fmt: skip
         return
-    clear(pre_dot_numbers(shard, t))
+    clear(flat_at(shard, "pre_dot", t))
     if shard.directed:
         push_tokens(shard, t)
 
@@ -112,14 +102,14 @@ def push_inputs(shard, t):
 @part
 def push_recurrence(shard, t):
     """rec_dot[t] (+)= w_t w_rec + h_t w_rec_dot + bias_rec_dot."""
-    rec_dot, h, columns = rec_dot_rows(shard, t), shard.hidden, shard.columns
-    w_rec, w_rec_dot = rec_place(shard, PARAMETERS, 0), rec_place(shard, DIRECTION, 0)
+    rec_dot, h, columns = rows_at(shard, "rec_dot", t), shard.hidden, shard.columns
+    w_rec, w_rec_dot = place(shard, "p_rec", PARAMETERS, 0), place(shard, "p_rec", DIRECTION, 0)
     add = shard.additive * shard.directed
-    times(shard, rec_dot, entering_place(shard, t, 0), shard.line, w_rec, h, columns, add)
+    times(shard, rec_dot, place(shard, "entering", t, 0), shard.line, w_rec, h, columns, add)
     if shard.directed:
-        times(shard, rec_dot, state_place(shard, t, 0), shard.line, w_rec_dot, h, columns, 1)
+        times(shard, rec_dot, place(shard, "states", t, 0), shard.line, w_rec_dot, h, columns, 1)
         if shard.bias_rec:
-            add_rows(rec_dot, bias_rec_row(shard, DIRECTION))
+            add_rows(rec_dot, flat_at(shard, "p_bias_rec", DIRECTION))
 
 
 @exact_part
@@ -128,12 +118,13 @@ def enter(shard, t):
 
     The factors one after the other, as written: their product may overflow where v is small.
     """
-    norms, slopes, v, weight = delta_norm_at(shard, t + 1), flow_slope_at(shard, t), v_rows(shard, t), shard.flow_weight
+    norms, slopes = at(shard, "delta_norm", t + 1), at(shard, "flow_slope", t)
+    v, weight = rows_at(shard, "v", t), shard.flow_weight
     for b in range(shard.rows):
         for j in range(shard.line):
             v[b, j] = v[b, j] / norms[b] * slopes[b] * weight if slopes[b] != 0 else norms.dtype.type(0)
     if shard.derivative == EXACT:
-        u = u_rows(shard, t)
+        u = rows_at(shard, "states_dot", t)
         for b in range(shard.rows):
             for j in range(shard.line):
                 v[b, j] += u[b, j]
@@ -142,8 +133,8 @@ def enter(shard, t):
 @exact_part
 def push_state(shard, t):
     """u_t += c_t = -q flow_slope delta / ||delta||."""
-    norms, v_norms, slopes = delta_norm_at(shard, t), v_norm_at(shard, t - 1), flow_slope_at(shard, t - 1)
-    delta, u = delta_rows(shard, t), u_rows(shard, t)
+    norms, v_norms, slopes = at(shard, "delta_norm", t), at(shard, "v_norm", t - 1), at(shard, "flow_slope", t - 1)
+    delta, u = rows_at(shard, "delta", t), rows_at(shard, "states_dot", t)
     for b in range(shard.rows):
         if slopes[b] != 0:
             gain = v_norms[b] / norms[b]
@@ -155,10 +146,10 @@ def push_state(shard, t):
 @part
 def clear_ended_dot(shard, t):
     """Set u_t of sequences that have ended to 0."""
-    length = length_of(shard)
+    length = whole(shard, "length")
     for b in range(shard.rows):
         if length[b] < t:
-            clear(u_row(shard, t, b))
+            clear(row(shard, "states_dot", t, b))
 
 
 @part
@@ -181,12 +172,12 @@ def move(shard, address, t):
 @part
 def outputs_dot(shard, t):
     """y_dot = u w_out + h w_out_dot + b_out_dot for the state after step t."""
-    y_dot, h, columns = y_dot_at(shard, t), shard.hidden, shard.out_width
-    w_out, w_out_dot = out_place(shard, PARAMETERS, 0), out_place(shard, DIRECTION, 0)
-    times(shard, y_dot, u_place(shard, t + 1, 0), shard.line, w_out, h, columns, 0)
+    y_dot, h, columns = at(shard, "y_dot", t), shard.hidden, shard.out_width
+    w_out, w_out_dot = place(shard, "p_out", PARAMETERS, 0), place(shard, "p_out", DIRECTION, 0)
+    times(shard, y_dot, place(shard, "states_dot", t + 1, 0), shard.line, w_out, h, columns, 0)
     if shard.directed:
-        times(shard, y_dot, state_place(shard, t + 1, 0), shard.line, w_out_dot, h, columns, 1)
-        add_rows(y_dot, bias_row(shard, DIRECTION))
+        times(shard, y_dot, place(shard, "states", t + 1, 0), shard.line, w_out_dot, h, columns, 1)
+        add_rows(y_dot, at(shard, "p_b_out", DIRECTION))
 
 
 @functools.cache
@@ -223,9 +214,9 @@ def find_slopes_dot(shard, address):
 
     dL/dy has taken the place of y, so y is computed once more, into `y_again`.
     """
-    active = active_of(shard)
+    active = whole(shard, "active")
     for t in range(shard.reach):
         if active[t]:
-            outputs(shard, t, y_again(shard))
+            outputs(shard, t, whole(shard, "y_again"))
             outputs_dot(shard, t)
             call(shard.loss_jvp, address, t)

@@ -6,15 +6,12 @@ over one of them, whose rows lie `rows` apart. `Span` says which.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
-import numpy as np
-
 from nbflow._compile import part
-from nbflow.cpu.memory import address_of, call_product, clear, view
+from nbflow.cpu.memory import address_of, call_product, clear
 from nbflow.cpu.product import CHUNK, outer
-from nbflow.cpu.views import at, of, place, row
+from nbflow.cpu.views import at, flat_at, place, row, row_of, rows_at, whole
 
 # Rows of a multiple of COLLIDING bytes fall into the same few places of a cache: where at least COPIED_FOR rows of a
 # result are computed, a panel of such rows is copied first. (704 rows of the tape, float32, H = 1024, one core of an
@@ -42,50 +39,39 @@ def every_sequence(shard, start, stop):
     return Span(start, stop, 0, shard.rows, 1)
 
 
-x_place, pre_place, rec_place = place("x"), place("pre"), place("rec")
-state_place, y_place, panel_of, active_of = place("states"), place("y"), of("panel"), of("active")
-tokens_at, pre_rows, rec_row, y_row = at("tokens"), at("pre", 2), row("rec"), row("y")
-d_in_rows, d_in_of, d_rec_of, d_out_of = at("d_in", 2), at("d_in", 1), at("d_rec", 1), at("d_out", 1)
-d_bias_rec_of, d_b_out_of = at("d_bias_rec", 1), at("d_b_out")
+@part
+def copy_panel(shard, panel, source, source_row, count, wide):
+    """Copy `wide` numbers from each of `count` rows, `source_row` numbers apart, to the front of a panel's rows."""
+    for k in range(count):
+        numbers, place = row_of(shard, source + k * source_row * shard.number, wide), panel[k]
+        for j in range(wide):
+            place[j] = numbers[j]
 
 
-@functools.cache
-def build_tape_outer(dtype):
-    """Build `outer` (`nbflow.cpu.product`) for b on a tape of gates: where rows collide, panels of it are copied."""
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def copy_panel(to, source, source_row, count, wide):
-        for k in range(count):
-            numbers, place = view(source + k * source_row * size, (wide,), dtype), to[k]
-            for j in range(wide):
-                place[j] = numbers[j]
-
-    @part
-    def tape_outer(shard, c, a, a_k, b, b_k, rows, depth, columns, add):
-        if rows < COPIED_FOR or columns * size % COLLIDING != 0:
-            outer(shard, c, a, a_k, b, b_k, rows, depth, columns, add)
-            return
-        panel, width = panel_of(shard), shard.panel_width
-        for start in range(0, max(depth, 1), CHUNK):
-            count, adding = min(CHUNK, depth - start), 1 if start > 0 else add
-            for first in range(0, columns, width):
-                wide = min(width, columns - first)
-                copy_panel(panel, b + (start * b_k + first) * size, b_k, count, wide)
-                call_product(
-                    shard.product, c + first * size, columns, a + start * a_k * size, 1, a_k,
-                    address_of(panel), 0, width, rows, count, wide, adding,
-                )  # fmt: skip
-
-    return tape_outer
+@part
+def tape_outer(shard, c, a, a_k, b, b_k, rows, depth, columns, add):
+    """`nbflow.cpu.product.outer` for b on a tape of gates: where its rows collide, panels of it are copied."""
+    if rows < COPIED_FOR or not shard.colliding:
+        outer(shard, c, a, a_k, b, b_k, rows, depth, columns, add)
+        return
+    panel, width, size = whole(shard, "panel"), shard.panel_width, shard.number
+    for start in range(0, max(depth, 1), CHUNK):
+        count, adding = min(CHUNK, depth - start), 1 if start > 0 else add
+        for first in range(0, columns, width):
+            wide = min(width, columns - first)
+            copy_panel(shard, panel, b + (start * b_k + first) * size, b_k, count, wide)
+            call_product(
+                shard.product, c + first * size, columns, a + start * a_k * size, 1, a_k,
+                address_of(panel), 0, width, rows, count, wide, adding,
+            )  # fmt: skip
 
 
 @part
 def scatter_tokens(shard, span, copy):
     """d_in[token] += pre[t, b], and all of them to the bias row."""
-    d_in, bias = d_in_rows(shard, copy), shard.n_in
+    d_in, bias = rows_at(shard, "d_in", copy), shard.n_in
     for t in range(span.start, span.stop):
-        tokens, pre = tokens_at(shard, t), pre_rows(shard, t)
+        tokens, pre = at(shard, "tokens", t), rows_at(shard, "pre", t)
         for b in range(span.first, span.first + span.rows):
             token = tokens[b]
             for j in range(shard.columns):
@@ -103,33 +89,25 @@ def add_row(total, row):
 
 
 @part
-def add_bias_rec(shard, span, total):
-    """Add the gradients at a_rec of a span."""
-    for t in range(span.start, span.stop):
-        for b in range(span.first, span.first + span.rows):
-            add_row(total, rec_row(shard, t, b))
-
-
-@part
 def add_outputs(shard, span, copy):
     """Add the sums over a run of steps with weight."""
     outer(
-        shard, address_of(d_out_of(shard, copy)), state_place(shard, span.start + 1, span.first),
-        span.apart * shard.line, y_place(shard, span.start, span.first), span.apart * shard.out_width,
+        shard, place(shard, "d_out", copy, 0), place(shard, "states", span.start + 1, span.first),
+        span.apart * shard.line, place(shard, "y", span.start, span.first), span.apart * shard.out_width,
         shard.hidden, (span.stop - span.start) * span.rows, shard.out_width, 1,
     )  # fmt: skip
     for t in range(span.start, span.stop):
         for b in range(span.first, span.first + span.rows):
-            add_row(d_b_out_of(shard, copy), y_row(shard, t, b))
+            add_row(at(shard, "d_b_out", copy), row(shard, "y", t, b))
 
 
 @part
 def output_weights(shard, span, copy, add):
     """Sum over runs of steps with weight; steps without cost nothing."""
-    active = active_of(shard)
+    active = whole(shard, "active")
     if not add:
-        clear(d_out_of(shard, copy))
-        clear(d_b_out_of(shard, copy))
+        clear(flat_at(shard, "d_out", copy))
+        clear(at(shard, "d_b_out", copy))
     end = span.start
     while end < span.stop:
         begin = end
@@ -142,41 +120,42 @@ def output_weights(shard, span, copy, add):
             add_outputs(shard, Span(begin, end, span.first, span.rows, span.apart), copy)
 
 
-@functools.cache
-def build_weights(dtype):
-    """Build `weights(shard, span, copy, add)`: the gradients in one copy of their block (+)= those of a span."""
-    tape_outer = build_tape_outer(dtype)
-
-    @part
-    def input_weights(shard, span, copy, add):
-        if shard.takes_tokens:
-            if not add:
-                clear(d_in_of(shard, copy))
-            scatter_tokens(shard, span, copy)
-        else:
-            inputs = shard.n_in + 1
-            tape_outer(
-                shard, address_of(d_in_of(shard, copy)), x_place(shard, span.start, span.first), span.apart * inputs,
-                pre_place(shard, span.start, span.first), span.apart * shard.columns,
-                inputs, (span.stop - span.start) * span.rows, shard.columns, add,
-            )  # fmt: skip
-
-    @part
-    def recurrent_weights(shard, span, copy, add):
+@part
+def input_weights(shard, span, copy, add):
+    """The gradients of w_in and bias."""
+    if shard.takes_tokens:
+        if not add:
+            clear(flat_at(shard, "d_in", copy))
+        scatter_tokens(shard, span, copy)
+    else:
+        inputs = shard.n_in + 1
         tape_outer(
-            shard, address_of(d_rec_of(shard, copy)), state_place(shard, span.start, span.first),
-            span.apart * shard.line, rec_place(shard, span.start, span.first), span.apart * shard.columns,
-            shard.hidden, (span.stop - span.start) * span.rows, shard.columns, add,
+            shard, place(shard, "d_in", copy, 0), place(shard, "x", span.start, span.first), span.apart * inputs,
+            place(shard, "pre", span.start, span.first), span.apart * shard.columns,
+            inputs, (span.stop - span.start) * span.rows, shard.columns, add,
         )  # fmt: skip
-        if shard.bias_rec:
-            if not add:
-                clear(d_bias_rec_of(shard, copy))
-            add_bias_rec(shard, span, d_bias_rec_of(shard, copy))
 
-    @part
-    def weights(shard, span, copy, add):
-        input_weights(shard, span, copy, add)
-        recurrent_weights(shard, span, copy, add)
-        output_weights(shard, span, copy, add)
 
-    return weights
+@part
+def recurrent_weights(shard, span, copy, add):
+    """The gradients of w_rec and bias_rec."""
+    tape_outer(
+        shard, place(shard, "d_rec", copy, 0), place(shard, "states", span.start, span.first),
+        span.apart * shard.line, place(shard, "rec", span.start, span.first), span.apart * shard.columns,
+        shard.hidden, (span.stop - span.start) * span.rows, shard.columns, add,
+    )  # fmt: skip
+    if shard.bias_rec:
+        total = flat_at(shard, "d_bias_rec", copy)
+        if not add:
+            clear(total)
+        for t in range(span.start, span.stop):
+            for b in range(span.first, span.first + span.rows):
+                add_row(total, row(shard, "rec", t, b))
+
+
+@part
+def weights(shard, span, copy, add):
+    """The gradients in one copy of their block (+)= those of a span."""
+    input_weights(shard, span, copy, add)
+    recurrent_weights(shard, span, copy, add)
+    output_weights(shard, span, copy, add)

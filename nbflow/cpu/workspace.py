@@ -16,7 +16,17 @@ import numpy as np
 from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
 from nbflow.cpu.product import CHUNK, lanes, panel_vectors
-from nbflow.cpu.record import ARRAYS, BORROWED, DERIVATIVES, PACKED, PARTIAL, TAPE, replica_dtype, shard_dtype
+from nbflow.cpu.record import (
+    ARRAYS,
+    BLOCKS,
+    BORROWED,
+    DERIVATIVES,
+    PACKED,
+    TAPE,
+    dtype_of,
+    replica_dtype,
+    shard_dtype,
+)
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import COLLIDING
 from nbflow.network import Network
@@ -60,7 +70,7 @@ class Purpose(NamedTuple):
 PLAIN = Purpose()
 
 
-def _padded(size: int, multiple: int) -> int:
+def _padded(size: Any, multiple: int) -> Any:
     return -(-size // multiple) * multiple
 
 
@@ -96,127 +106,118 @@ class Workspace:
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         self.shards = np.zeros(shape.replicas * len(self.rows), shard_dtype(self.dtype))
         self.replicas = np.zeros(shape.replicas, replica_dtype(self.dtype))
+        self._sizes = self._find_sizes()
         self._conditions = self._find_conditions()
-        self._set_sizes()
-        self._set_shard_sizes()
+        self._sizes |= {f"{block}_size": self._block_size(arrays) for block, arrays in BLOCKS.items()}
+        self._write_sizes()
         self._allocate()
         self._point()
         self.fit(shape.steps)
 
     # ------------------------------------------------------------------------- what the records say
 
-    def _find_conditions(self) -> dict[str, bool]:
-        """Return which of `nbflow.cpu.record.CONDITIONS` hold."""
-        purpose, cell = self.purpose, self.cell
-        row = len(cell.gates) * self._width(self.net.n_hidden) * np.dtype(self.dtype).itemsize
-        return {
-            "dense": not self.shape.tokens, "tokens": self.shape.tokens,
-            "values": not self.net.loss_object.classes, "classes": self.net.loss_object.classes,
-            "apart": not cell.additive, "bias_rec": cell.bias_rec, "flow": bool(purpose.derivative),
-            "immediate": purpose.derivative == "immediate", "measured": bool(purpose.derivative) or purpose.keep_delta,
-            "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
-            "colliding": row % COLLIDING == 0,
-        }  # fmt: skip
-
-    def _width(self, size: int) -> int:
-        """Return a size rounded up to whole vectors."""
-        return _padded(size, lanes(self.dtype))
-
-    def _set_sizes(self) -> None:
-        """Write what shards and replicas have in common, and what replicas have alone."""
-        net, cell, panel = self.net, self.cell, panel_vectors() * lanes(self.dtype)
-        width, out_width = self._width(net.n_hidden), self._width(net.n_out)
-        values = {
-            "batch": self.shape.batch, "n_in": net.n_in, "gates": len(cell.gates), "hidden": net.n_hidden,
-            "width": width, "n_out": net.n_out, "out_width": out_width,
-            "gate_panels": _padded(len(cell.gates) * width, panel), "width_panels": _padded(width, panel),
-            "out_panels": _padded(out_width, panel), "takes_tokens": self.shape.tokens, "bias_rec": cell.bias_rec,
-            "derivative": DERIVATIVES.get(self.purpose.derivative, 0),
-        }  # fmt: skip
-        for records in (self.shards, self.replicas):
-            _set(records, values)
-            records["packed_size"] = self._block_size(records[0], PACKED)
+    def _find_sizes(self) -> dict[str, Any]:
+        """Return what all shards and replicas have in common."""
+        net, cell, purpose, (_, steps, batch, tokens) = self.net, self.cell, self.purpose, self.shape
+        gates, lines, vector, panel = len(cell.gates), len(cell.states), lanes(self.dtype), panel_vectors()
+        width, out_width, panel = _padded(net.n_hidden, vector), _padded(net.n_out, vector), panel * vector
+        keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
         # Where one shard does all the work, a second thread would only be woken to copy.
         pieces = max(1, net.size // PIECE) if self.shards.size > 1 else 1
-        _set(self.replicas, {"parameters": net.size, "shard_count": len(self.rows), "pieces": pieces})
-
-    def _set_shard_sizes(self) -> None:
-        cell, purpose, (replicas, steps, batch, _) = self.cell, self.purpose, self.shape
-        width, gates, lines = int(self.shards["width"][0]), len(cell.gates), len(cell.states)
-        keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
-        values = {
-            "lines": lines, "kept": len(cell.saved), "columns": gates * width, "line": lines * width,
+        return {
+            "number": np.dtype(self.dtype).itemsize, "batch": batch, "n_in": net.n_in, "gates": gates,
+            "hidden": net.n_hidden, "width": width, "n_out": net.n_out, "out_width": out_width, "lines": lines,
+            "kept": len(cell.saved), "columns": gates * width, "line": lines * width, "takes_tokens": tokens,
+            "gate_panels": _padded(gates * width, panel), "width_panels": _padded(width, panel),
+            "out_panels": _padded(out_width, panel), "chunk": CHUNK, "panel_width": panel,
+            "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
             "slots": steps + 1 if keep_delta else 2, "v_lines": 1 if purpose.derivative == "immediate" else lines,
-            "marks": steps // purpose.every + 1 if purpose.every else 0, "chunk": CHUNK,
-            "panel_width": panel_vectors() * lanes(self.dtype), "additive": cell.additive, "carries": cell.carries,
-            "tracing": purpose.keep_delta, "measured": self._conditions["measured"], "every": purpose.every,
-            "group_rows": purpose.group_rows, "group_scale": batch / max(purpose.group_rows, 1),
-            "rows": np.tile(self.rows, replicas), "replica": np.repeat(np.arange(replicas), len(self.rows)),
-            "segment": [segment_steps(rows) for rows in self.rows] * replicas,
+            "every": purpose.every, "held": min(purpose.every or steps, steps), "steps": steps,
+            "marks": steps // purpose.every + 1 if purpose.every else 0, "group_rows": purpose.group_rows,
+            "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
+            "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
+            "colliding": gates * width * np.dtype(self.dtype).itemsize % COLLIDING == 0,
+            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "3": 3,
         }  # fmt: skip
-        _set(self.shards, values)
-        self.shards["partial_size"] = self._block_size(self.shards[0], PARTIAL)
-        self._set_steps(steps)
+
+    def _find_conditions(self) -> dict[str, bool]:
+        """Return which of `nbflow.cpu.record.CONDITIONS` hold."""
+        purpose, sizes, classes = self.purpose, self._sizes, self.net.loss_object.classes
+        return {
+            "dense": not self.shape.tokens, "tokens": self.shape.tokens, "values": not classes, "classes": classes,
+            "apart": not self.cell.additive, "bias_rec": self.cell.bias_rec, "flow": bool(purpose.derivative),
+            "immediate": purpose.derivative == "immediate", "measured": sizes["measured"],
+            "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
+            "colliding": sizes["colliding"],
+        }  # fmt: skip
+
+    def _write_sizes(self) -> None:
+        for records in (self.shards, self.replicas):
+            for name in self._sizes.keys() & set(records.dtype.names):
+                records[name] = self._sizes[name]
+        self.shards["rows"] = np.tile(self.rows, self.shape.replicas)
+        self.shards["replica"] = np.repeat(np.arange(self.shape.replicas), len(self.rows))
+        self.shards["segment"] = [segment_steps(rows) for rows in self.rows] * self.shape.replicas
 
     def fit(self, steps: int) -> None:
         """Use the first `steps` steps of the buffers: shorter batches need no workspace of their own."""
-        self._set_steps(steps)
+        self.steps = self.shards["steps"] = self._sizes["steps"] = steps
+        self.shards["held"] = self._sizes["held"] = min(self.purpose.every or steps, steps)
         self._set_offsets()
-
-    def _set_steps(self, steps: int) -> None:
-        self.steps = self.shards["steps"] = steps
-        self.shards["held"] = min(self.purpose.every or steps, steps)
 
     # ------------------------------------------------------------------------- memory
 
-    def _count(self, record: Any, name: str) -> int:
-        """Return how many numbers an array of a record has: 0 where there is none."""
-        if not all(self._conditions[word] for word in ARRAYS[name].when.split()):
-            return 0
-        return math.prod(_size(record, axis.of) + axis.more for axis in ARRAYS[name].axes)
+    def _bytes(self, name: str, rows: int = 1) -> int:
+        """Return how many bytes an array takes in a shard of so many rows, 0 where there is none."""
+        array, count = ARRAYS[name], 1
+        for word in array.words:
+            if not self._conditions[word]:
+                return 0
+        for axis in array.axes:
+            count *= (rows if axis.of == "rows" else self._sizes[axis.of]) + axis.more
+        return count * (self._sizes["number"] if array.dtype is None else np.dtype(dtype_of(name, self.dtype)).itemsize)
 
-    def _bytes(self, record: Any, name: str) -> int:
-        return self._count(record, name) * np.dtype(ARRAYS[name].dtype or self.dtype).itemsize
-
-    def _room(self, record: Any, name: str) -> int:
-        """Return the bytes from an array to the next one; a whole block takes none beside its parts."""
-        return 0 if name == "partial" else _padded(self._bytes(record, name), ALIGNMENT)
-
-    def _block_size(self, record: Any, names: Any) -> int:
+    def _block_size(self, arrays: Any) -> int:
         """Return how many numbers one copy of a block takes: its arrays one behind the other, each aligned."""
-        return sum(self._room(record, name) for name in names) // np.dtype(self.dtype).itemsize
+        return sum(_padded(self._bytes(name), ALIGNMENT) for name in arrays) // self._sizes["number"]
 
     def _allocate(self) -> None:
         """Allocate everything at once and hand out the addresses."""
-        second_copies = {"packed": bool(self.purpose.tangent), "partial": bool(self.purpose.group_rows), "": False}
-        total, places = 0, []
-        for records, arrays in ((self.replicas, PACKED), (self.shards, PARTIAL), (self.shards, TAPE)):
-            block = next(iter(arrays.values())).block
-            first = records[: records.size // self.shape.replicas]  # the others are like those of the first replica
-            sizes = np.array([[self._room(record, name) for name in arrays] for record in first])
-            behind = sizes.sum(axis=1, keepdims=True) * second_copies[block]
-            sizes = np.tile(np.hstack([sizes, behind]), (self.shape.replicas, 1))
-            ends = total + np.cumsum(sizes).reshape(sizes.shape)
-            places += [(records, name, (ends - sizes)[:, k]) for k, name in enumerate(arrays)]
-            total = int(ends[-1, -1])
+        total, places, copies, number = 0, [], self._copies(), self._sizes["number"]
+        kinds = ((self.replicas, "packed", (), [1]), (self.shards, "partial", TAPE, self.rows))
+        for records, block, others, rows in kinds:
+            names = [*BLOCKS[block], *others]
+            each, by_rows = ([of(name) for name in names] for of in (self._bytes, lambda name: ARRAYS[name].by_rows))
+            sizes = _padded(np.where(by_rows, np.multiply.outer(rows, each), each), ALIGNMENT)
+            # The second copy of a block stands behind the first.
+            sizes[:, len(BLOCKS[block]) - 1] += (copies[block] - 1) * self._sizes[f"{block}_size"] * number
+            sizes = np.tile(sizes, (self.shape.replicas, 1))
+            starts = total + np.cumsum(sizes).reshape(sizes.shape) - sizes
+            total += int(sizes.sum())
+            places.append((records, names, starts))
         self._memory = np.zeros(total + ALIGNMENT, np.uint8)
         base = _padded(self._memory.ctypes.data, ALIGNMENT)
-        for records, name, offsets in places:
-            records[name] = base + offsets
+        for records, names, starts in places:
+            for k, name in enumerate(names):
+                records[name] = base + starts[:, k]
+        self.shards["partial"] = self.shards["d_in"]
+
+    def _copies(self) -> dict[str, int]:
+        """Return how many copies there are of each block, and of what is in none."""
+        return {"packed": 1 + bool(self.purpose.tangent), "partial": 1 + bool(self.purpose.group_rows), "": 1}
 
     def _point(self) -> None:
         """Point the records at each other's arrays, and at each other."""
-        shards = len(self.rows)
+        shards, each = len(self.rows), np.arange(self.shape.replicas)
         for name in PACKED:
             self.shards[name] = np.repeat(self.replicas[name], shards)
         for name, source in self._aliases().items():
             self.shards[name] = self.shards[source]
         self.report = np.zeros((self.shape.replicas, 3), self.dtype)
-        each = np.arange(self.shape.replicas)
         self.replicas["report"] = self.report.ctypes.data + each * self.report.strides[0]
         self.replicas["shards"] = self.shards.ctypes.data + each * shards * self.shards.itemsize
         self._borrowed, self._parameters = _words(self.shards, BORROWED), _words(self.replicas, ("theta", "d_theta"))
-        self._row_offsets = np.repeat(each[:, None] * self.net.size * np.dtype(self.dtype).itemsize, 2, axis=1)
+        self._row_offsets = np.repeat(each[:, None] * self.net.size * self._sizes["number"], 2, axis=1)
 
     def _aliases(self) -> dict[str, str]:
         """Return which arrays of a shard are others by another name."""
@@ -251,17 +252,16 @@ class Workspace:
 
         For the interpreted mode, which looks whether a view lies within them (`nbflow.cpu.memory.watched`).
         """
-        number, aliases, found = np.dtype(self.dtype).itemsize, self._aliases(), {}
-        copies = {"packed": 1 + bool(self.purpose.tangent), "partial": 1 + bool(self.purpose.group_rows), "": 1}
+        aliases, copies, found = self._aliases(), self._copies(), {}
         for records in (self.replicas, self.shards):
             for k, record in enumerate(records):
+                rows = self.rows[k % len(self.rows)]
                 for name in (name for name in records.dtype.names if name in ARRAYS):
                     source, block = aliases.get(name, name), ARRAYS[name].block
                     # The caller's arrays hold the sequences of all shards of a replica.
                     owner = records[k // len(self.rows) * len(self.rows)] if name in BORROWED else record
-                    start, size = int(owner[source]), self._bytes(record, source)
-                    apart = int(record[f"{block}_size"]) * number if block else 0
-                    starts = [start + copy * apart for copy in range(copies[block])]
+                    size, apart = self._bytes(source, rows), self._sizes.get(f"{block}_size", 0) * self._sizes["number"]
+                    starts = [int(owner[source]) + copy * apart for copy in range(copies[block])]
                     found[records.ctypes.data + k * records.itemsize, name] = [(at, at + size) for at in starts]
         return found
 
@@ -337,11 +337,10 @@ class Workspace:
 
     def tape(self, name: str, k: int) -> Any:
         """Return an array of shard k in its declared shape, padding and all: a view, good until the next run."""
-        record = self.shards[k]
-        shape = [_size(record, axis.size) + axis.more for axis in ARRAYS[name].axes]
-        start = int(record[name]) - self._memory.ctypes.data
-        size = math.prod(shape) * np.dtype(self.dtype).itemsize
-        return self._memory[start : start + size].view(self.dtype).reshape(shape)
+        sizes = self._sizes | {"rows": self.rows[k % len(self.rows)]}
+        shape = [sizes[axis.size] + axis.more for axis in ARRAYS[name].axes]
+        start = int(self.shards[name][k]) - self._memory.ctypes.data
+        return self._memory[start : start + math.prod(shape) * sizes["number"]].view(self.dtype).reshape(shape)
 
     def _each_shard(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield index, replica, first sequence and number of sequences of every shard."""
@@ -352,9 +351,8 @@ class Workspace:
     def gather(self, name: str) -> Floats:
         """Return a tape of all shards as one array (R, steps, B, ...), without padding."""
         time, _, *inner = ARRAYS[name].axes
-        steps, record = self.steps + max(time.more, int(time.ring)), self.shards[0]
-        unpadded = {"width": self.net.n_hidden, "out_width": self.net.n_out}
-        keep = [unpadded.get(axis.size, _size(record, axis.size)) for axis in inner]
+        steps, unpadded = self.steps + max(time.more, time.ring), {"width": "hidden", "out_width": "n_out"}
+        keep = [self._sizes[unpadded.get(axis.size, axis.size)] for axis in inner]
         cut = tuple(slice(n) for n in keep)
         whole = np.empty((self.shape.replicas, steps, self.shape.batch, *keep), self.dtype)
         for k, r, first, rows in self._each_shard():
@@ -374,16 +372,6 @@ class Workspace:
         per_group = self.purpose.group_rows
         norms = [self.tape("group_norms", k)[: rows // per_group] for k, _, _, rows in self._each_shard()]
         return np.concatenate(norms).reshape(self.shape.replicas, -1)
-
-
-def _size(record: Any, name: str) -> int:
-    """Return a size that a shape names."""
-    return int(name) if name.isdigit() else int(record[name])
-
-
-def _set(records: Any, values: dict[str, Any]) -> None:
-    for name, value in values.items():
-        records[name] = value
 
 
 def _words(records: Any, names: Any) -> Any:
