@@ -35,7 +35,9 @@ def check(address, size, record=None, name=None):
     if not _WATCHED or size == 0:
         return
     if record is None:
-        bounds, name = [pair for pairs in _WATCHED.values() for pair in pairs], "no array in particular"
+        # Not within the whole of a block, but within one of its arrays.
+        bounds = [pair for (_, field), pairs in _WATCHED.items() if field != "partial" for pair in pairs]
+        name = "no array in particular"
     else:
         bounds = _WATCHED[record.__array_interface__["data"][0], name]
     if not any(first <= address and address + size <= end for first, end in bounds):

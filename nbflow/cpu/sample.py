@@ -57,7 +57,7 @@ def build_draw_below():
 
 @functools.cache
 def build_draws_below():
-    """Build `draws_below(found, m, seed, purpose, replica_ids, index)`: a number below m for each replica and sequence."""
+    """Build `draws_below(found, m, seed, purpose, replica_ids, index)`: a number below m for each sequence."""
 
     @loop("draws below")
     def draws_below(found, m, seed, purpose, replica_ids, index):
