@@ -64,7 +64,7 @@ def add_loss(shard, delta, d_y, copy):
 @part
 def recur_back(shard, v, rec, copy, add):
     """Write sum_g rec[g] @ w_rec[g]^T to the h-lines of v, or add it; `rec` is an address."""
-    for g in range(shard.gates):
+    for g in range(shard.gates):  # the first gate may write, the others add
         gate = rec + g * shard.width * shard.number
         times(shard, v, gate, shard.columns, place(shard, "p_rec_back", copy, g), shard.hidden, shard.width, add + g)
 

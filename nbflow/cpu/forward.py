@@ -60,16 +60,8 @@ def embed_inputs(shard, t):
         for i in range(n):
             x[b, i] = inputs[b, i]
         x[b, n] = 1
-    times(
-        shard,
-        rows_at(shard, "pre", t),
-        address_of(x),
-        n + 1,
-        place(shard, "p_in", PARAMETERS, 0),
-        n + 1,
-        shard.columns,
-        0,
-    )
+    pre, w_in = rows_at(shard, "pre", t), place(shard, "p_in", PARAMETERS, 0)
+    times(shard, pre, address_of(x), n + 1, w_in, n + 1, shard.columns, 0)
 
 
 @part

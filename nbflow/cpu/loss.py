@@ -40,13 +40,8 @@ def build_loss_rows(loss, dtype):
     @kernel(fold, value, slope, start, classes, dtype)
     def loss_rows(address, t):
         shard = shard_at(address)
-        n, y, weights, given, sums = (
-            shard.n_out,
-            at(shard, "y", t),
-            at(shard, "weights", t),
-            at(shard, name, t),
-            whole(shard, "sums"),
-        )
+        n, y, sums = shard.n_out, at(shard, "y", t), whole(shard, "sums")
+        weights, given = at(shard, "weights", t), at(shard, name, t)
         for b in range(shard.rows):
             weight = weights[b]
             if weight == 0:  # not weight * slope: an output that does not count may be NaN, and 0 * NaN is NaN

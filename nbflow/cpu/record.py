@@ -40,25 +40,14 @@ class Axis(NamedTuple):
 
 
 class Array:
-    """An array behind an address.
+    """An array behind an address, which exists where all `words` of `when` hold (`CONDITIONS`).
 
-    Attributes
-    ----------
-    axes : tuple of Axis
-        What its shape says.
-    what : str
-    words : tuple of str
-        What must be the case for it to exist (`CONDITIONS`).
-    dtype : dtype or str, optional
-        None for that of the network, "shard" for the record of a shard.
-    block : str
-        "packed" or "partial", if it is part of one.
-    by_rows : bool
-        Whether its size is a multiple of the shard's rows.
+    `dtype` is None for that of the network, "shard" for the record of a shard; `block` is "packed" or "partial" for
+    part of one; `by_rows` says whether the size is a multiple of the shard's rows.
     """
 
     def __init__(self, shape: str, what: str, when: str = "", dtype: Any = None, block: str = "") -> None:
-        self.shape, self.what, self.dtype, self.block = shape, what, dtype, block
+        self.what, self.dtype, self.block = what, dtype, block
         self.axes, self.words = tuple(_axis(text) for text in shape.split()), tuple(when.split())
         self.by_rows = any(axis.of == "rows" for axis in self.axes)
 
@@ -90,11 +79,8 @@ CONDITIONS = {
 SIZES = {
     "number": "bytes of a number of the network's dtype",
     "batch": "B, sequences of the whole batch",
-    "n_in": "N",
-    "gates": "G",
-    "hidden": "H",
+    **{"n_in": "N", "gates": "G", "hidden": "H", "n_out": "M"},
     "width": "H, rounded up to whole vectors",
-    "n_out": "M",
     "out_width": "M, rounded up to whole vectors",
     "gate_panels": "gates * width, rounded up to whole panels of the matrix product",
     "width_panels": "width, likewise",
@@ -128,17 +114,14 @@ SHARD_SIZES = {
     "silent_after": "the smallest `last_weight`: up to this step every sequence has weight to come",
 }
 SHARD_FLAGS = {
-    "additive": "the cell's",
-    "carries": "the cell's",
+    **dict.fromkeys(("additive", "carries"), "1 where the cell is or does so"),
     "whole": "1 where every sequence takes all steps, also those after its last weight",
     "tracing": "1 where states are looked at after the way back",
     "measured": "1 where `delta_norm` and `v_norm` are written",
     "ends_given": "1 where the way back begins with `end_cotangent`, else 0",
     "hidden_site": "what is clipped inside BPTT (`nbflow.cpu.hidden_clip`); 0 for nothing",
     "hidden_norm": "1 where that is clipped by its norm, 0 by value",
-    "replica": "the number under which it draws",
-    "detach_seed": "with `detach_index` and `replica`: which draws of `nbflow.cpu.h_detach`",
-    "detach_index": "likewise",
+    **dict.fromkeys(("replica", "detach_seed", "detach_index"), "which draws decide in `nbflow.cpu.h_detach`"),
 }
 KERNELS = {
     **{f"phase_{k}": "kernels to run in this order; 0 ends the list" for k in range(5)},
@@ -152,7 +135,7 @@ REPLICA_SIZES = {
     "parameters": "P",
     "shard_count": "its shards",
     "pieces": "what packing and summing are cut into",
-    "mean_flow": "1 where Omega is a mean over what it counts, 0 for a sum over T and a mean over B",
+    "mean_flow": "1 where Omega is divided by how many (t, b) it counts, 0 by B",
 }
 
 # ------------------------------------------------------------------------- numbers
