@@ -51,14 +51,14 @@ STEP = """
 import ctypes
 from nbflow._load import load
 from nbflow.cpu.forward import build_step
-from nbflow.cpu.job import job_dtype
+from nbflow.cpu.record import shard_dtype
 dtype = np.float32
 kernel = build_step(load("cells", "tanh"), dtype)
-job, a, states = np.zeros(1, job_dtype(dtype)), np.linspace(-3, 3, 32, dtype=dtype), np.zeros((2, 32), dtype)
+shard, a, states = np.zeros(1, shard_dtype(dtype)), np.linspace(-3, 3, 32, dtype=dtype), np.zeros((2, 32), dtype)
 for name, value in {"rows": 1, "gates": 1, "lines": 1, "width": 32, "pre": a.ctypes.data, "rec": a.ctypes.data,
                     "states": states.ctypes.data}.items():
-    job[name] = value
-ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(kernel.address)(job.ctypes.data, 0)
+    shard[name] = value
+ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(kernel.address)(shard.ctypes.data, 0)
 """
 
 SMALL = HEAD + UPDATE + STEP + "report(theta=theta.tolist(), states=states[1].tolist())"

@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
-
 from nbflow._compile import TWO, exact_part, kernel, part
-from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import call_product, view
-from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.memory import address_of, clear
+from nbflow.cpu.product import outer
+from nbflow.cpu.views import at, place, row, shards, whole
 
 
 @functools.cache
 def build_penalty(penalty, dtype):
     """Build the kernel that adds the penalties of one step and finds the factor of each outer product."""
     value, slope = penalty.value, penalty.slope
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    shard_at = shards(dtype)
 
     @kernel(value, slope, dtype)
     def penalties(address, t):
-        job = view(address, (1,), record)[0]
-        rows = job.rows
-        delta_norm = view(job.delta_norm + (t + 1) * rows * size, (rows,), dtype)
-        v_norm = view(job.v_norm + t * rows * size, (rows,), dtype)
-        flow_slope = view(job.flow_slope + t * rows * size, (rows,), dtype)
-        sums = view(job.sums, (3,), dtype)
-        for b in range(rows):
+        shard = shard_at(address)
+        delta_norm, v_norm = at(shard, "delta_norm", t + 1), at(shard, "v_norm", t)
+        flow_slope, sums = at(shard, "flow_slope", t), whole(shard, "sums")
+        for b in range(shard.rows):
             delta = delta_norm[b]
             # Written so that a NaN counts: a gradient that is not finite must be seen.
-            if delta * delta < job.bound or delta == 0:
+            if delta * delta < shard.bound or delta == 0:
                 flow_slope[b] = 0
                 continue
             q = (v_norm[b] / delta) * (v_norm[b] / delta)
@@ -46,39 +40,28 @@ def build_penalty(penalty, dtype):
     return penalties
 
 
-@functools.cache
-def build_flow(dtype):
-    """Build `flow_weights(job, start, stop, add)`: d_flow (+)= the outer products of steps start .. stop-1."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
+@exact_part
+def scale_v(shard, start, stop):
+    """v *= flow_slope / ||delta||, and 0 where nothing is counted: v itself may have overflowed there.
 
-    @exact_part
-    def scale_v(job, start, stop):
-        """v *= flow_slope / ||delta||, and 0 where nothing is counted: v itself may have overflowed there.
-
-        The two factors one after the other, as written: their product may overflow where v is small.
-        """
-        count = (stop - start) * job.rows
-        norms = view(job.delta_norm + (start + 1) * job.rows * size, (count,), dtype)
-        v = view(job.v + start * job.rows * job.width * size, (count, job.width), dtype)
-        factors = view(job.flow_slope + start * job.rows * size, (count,), dtype)
-        for i in range(count):
-            factor = factors[i]
+    The two factors one after the other, as written: their product may overflow where v is small.
+    """
+    for t in range(start, stop):
+        norms, factors = at(shard, "delta_norm", t + 1), at(shard, "flow_slope", t)
+        for b in range(shard.rows):
+            v, norm, factor = row(shard, "v", t, b), norms[b], factors[b]
             if factor == 0:
-                for j in range(job.width):
-                    v[i, j] = 0
+                clear(v)
             else:
-                for j in range(job.width):
-                    v[i, j] = (v[i, j] / norms[i]) * factor
+                for j in range(v.size):
+                    v[j] = (v[j] / norm) * factor
 
-    @part
-    def flow_weights(job, start, stop, add):
-        columns = job.gates * job.width
-        scale_v(job, start, stop)
-        call_product(
-            job.product, job.d_flow, columns, job.v + start * job.rows * job.width * size, 1, job.width,
-            job.rec + start * job.rows * columns * size, width_of_panel, columns,
-            job.hidden, (stop - start) * job.rows, columns, add,
-        )  # fmt: skip
 
-    return flow_weights
+@part
+def flow_weights(shard, start, stop, add):
+    """d_flow (+)= the outer products of the steps start .. stop-1."""
+    scale_v(shard, start, stop)
+    outer(
+        shard, address_of(whole(shard, "d_flow")), place(shard, "v", start, 0), shard.width,
+        place(shard, "rec", start, 0), shard.columns, shard.hidden, (stop - start) * shard.rows, shard.columns, add,
+    )  # fmt: skip

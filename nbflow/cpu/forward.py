@@ -7,10 +7,11 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.job import job_dtype
 from nbflow.cpu.lines import build_lines
-from nbflow.cpu.memory import call, call_product, view
-from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.memory import address_of, call, clear
+from nbflow.cpu.product import times
+from nbflow.cpu.record import PARAMETERS
+from nbflow.cpu.views import at, flat, flat_at, place, row, rows_at, shards, whole
 
 
 @functools.cache
@@ -22,18 +23,14 @@ def build_step(cell, dtype):
     (load_pre, _), (load_rec, _), (load_old, _) = lines["pre"], lines["rec"], lines["old"]
     (_, store_new), (_, store_saved) = lines["new"], lines["saved"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    shard_at = shards(dtype)
 
     @kernel(step, additive, kept, dtype)
     def step_rows(address, t):
-        job = view(address, (1,), record)[0]
-        rows, width = job.rows, job.width
-        pre = view(job.pre + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
-        rec = view(job.rec + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
-        old = view(job.states + t * rows * job.lines * width * size, (rows, job.lines, width), dtype)
-        new = view(job.states + (t + 1) * rows * job.lines * width * size, (rows, job.lines, width), dtype)
-        saved = view(job.saved + t * rows * kept * width * size, (rows, kept, width), dtype)
+        shard = shard_at(address)
+        rows, width = shard.rows, shard.width
+        pre, rec, saved = at(shard, "pre", t), at(shard, "rec", t), at(shard, "saved", t)
+        old, new = at(shard, "states", t), at(shard, "states", t + 1)
         for b in range(rows):
             for j in range(width):
                 a_rec = zeros if additive else load_rec(rec, b, j)
@@ -44,133 +41,107 @@ def build_step(cell, dtype):
     return step_rows
 
 
-@functools.cache
-def build_advance(dtype):
-    """Build `advance(job, address, start, stop)`, which takes the steps start .. stop-1."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def embed_tokens(job, t):
-        """pre[t] = w_in[token] + bias, a look-up of rows."""
-        columns = job.gates * job.width
-        tokens = view(job.inputs + t * job.batch * 4, (job.rows,), np.int32)
-        table = view(job.p_in, (job.n_in + 1, columns), dtype)
-        pre = view(job.pre + t * job.rows * columns * size, (job.rows, columns), dtype)
-        for b in range(job.rows):
-            token = tokens[b]
-            for j in range(columns):
-                pre[b, j] = table[token, j] + table[job.n_in, j]
-
-    @part
-    def embed_dense(job, t):
-        """pre[t] = (x_t, 1) @ (w_in, bias)."""
-        n, columns = job.n_in, job.gates * job.width
-        inputs = view(job.inputs + t * job.batch * n * size, (job.rows, n), dtype)
-        at = job.x + t * job.rows * (n + 1) * size
-        x = view(at, (job.rows, n + 1), dtype)
-        for b in range(job.rows):
-            for i in range(n):
-                x[b, i] = inputs[b, i]
-            x[b, n] = 1
-        call_product(
-            job.product, job.pre + t * job.rows * columns * size, columns, at, n + 1, 1,
-            job.p_in, (n + 1) * width_of_panel, width_of_panel, job.rows, n + 1, columns, 0,
-        )  # fmt: skip
-
-    @part
-    def recur(job, t):
-        """rec[t] = h_t @ w_rec + bias_rec, or pre[t] += h_t @ w_rec where the cell only looks at the sum."""
-        columns = job.gates * job.width
-        at = job.rec + t * job.rows * columns * size
-        if job.bias_rec:
-            rec = view(at, (job.rows, columns), dtype)
-            bias = view(job.p_bias_rec, (columns,), dtype)
-            for b in range(job.rows):
-                for j in range(columns):
-                    rec[b, j] = bias[j]
-        row = job.lines * job.width
-        call_product(
-            job.product, at, columns, job.states + t * job.rows * row * size, row, 1,
-            job.p_rec, job.hidden * width_of_panel, width_of_panel, job.rows, job.hidden, columns,
-            job.additive + job.bias_rec,
-        )  # fmt: skip
-
-    @part
-    def rest(job, t):
-        """Set the state of sequences that have ended to 0, so that an overflow after the end harms nobody."""
-        row = job.lines * job.width
-        states = view(job.states + (t + 1) * job.rows * row * size, (job.rows, row), dtype)
-        last = view(job.last, (job.rows,), np.int64)
-        for b in range(job.rows):
-            if last[b] <= t:
-                for j in range(row):
-                    states[b, j] = 0
-
-    @part
-    def advance(job, address, start, stop):
-        for t in range(start, stop):
-            if job.tokens:
-                embed_tokens(job, t)
-            else:
-                embed_dense(job, t)
-            recur(job, t)
-            call(job.step, address, t)
-            if t >= job.shortest:
-                rest(job, t)
-
-    return advance
+@part
+def embed_tokens(shard, t):
+    """pre[t] = w_in[token] + bias, a look-up of rows."""
+    tokens, table, pre = at(shard, "tokens", t), rows_at(shard, "p_rows", PARAMETERS), rows_at(shard, "pre", t)
+    bias = shard.n_in
+    for b in range(shard.rows):
+        token = tokens[b]
+        for j in range(shard.columns):
+            pre[b, j] = table[token, j] + table[bias, j]
 
 
-@functools.cache
-def build_lengths(dtype):
-    """Build `find_lengths(job)`, which fills `active`, `last` and `heard` from the weights."""
+@part
+def embed_inputs(shard, t):
+    """pre[t] = (x_t, 1) @ (w_in, bias)."""
+    n, inputs, x = shard.n_in, at(shard, "inputs", t), at(shard, "x", t)
+    for b in range(shard.rows):
+        for i in range(n):
+            x[b, i] = inputs[b, i]
+        x[b, n] = 1
+    pre, w_in = rows_at(shard, "pre", t), place(shard, "p_in", PARAMETERS, 0)
+    times(shard, pre, address_of(x), n + 1, w_in, n + 1, shard.columns, 0)
 
-    @part
-    def find_lengths(job):
-        weights = view(job.weights, (job.steps * job.batch,), dtype)
-        active = view(job.active, (job.steps,), np.int64)
-        last, heard = view(job.last, (job.rows,), np.int64), view(job.heard, (job.rows,), np.int64)
-        for b in range(job.rows):
-            heard[b] = 0
-        for t in range(job.steps):
-            active[t] = 0
-            for b in range(job.rows):
-                if weights[t * job.batch + b] != 0:
-                    active[t] = 1
-                    heard[b] = t + 1
-        job.reach, job.shortest, job.quiet = 0, job.steps, job.steps
-        for b in range(job.rows):
-            last[b] = job.steps if job.whole else heard[b]
-            job.reach = max(job.reach, last[b])
-            job.shortest = min(job.shortest, last[b])
-            job.quiet = min(job.quiet, heard[b])
 
-    return find_lengths
+@part
+def recur(shard, t):
+    """rec[t] = h_t @ w_rec + bias_rec, or pre[t] += h_t @ w_rec where the cell only looks at the sum."""
+    rec = rows_at(shard, "rec", t)
+    if shard.bias_rec:
+        bias = flat_at(shard, "p_bias_rec", PARAMETERS)
+        for b in range(shard.rows):
+            for j in range(shard.columns):
+                rec[b, j] = bias[j]
+    times(
+        shard, rec, place(shard, "states", t, 0), shard.line, place(shard, "p_rec", PARAMETERS, 0),
+        shard.hidden, shard.columns, shard.additive + shard.bias_rec,
+    )  # fmt: skip
+
+
+@part
+def clear_ended(shard, t):
+    """Set s_{t+1} of sequences that have ended to 0, so that an overflow after the end harms nobody."""
+    length = whole(shard, "length")
+    for b in range(shard.rows):
+        if length[b] <= t:
+            clear(row(shard, "states", t + 1, b))
+
+
+@part
+def advance(shard, address, start, stop):
+    """Take the steps start .. stop-1."""
+    for t in range(start, stop):
+        if shard.takes_tokens:
+            embed_tokens(shard, t)
+        else:
+            embed_inputs(shard, t)
+        recur(shard, t)
+        call(shard.step, address, t)
+        if t >= shard.shortest:
+            clear_ended(shard, t)
+
+
+@part
+def find_lengths(shard):
+    """Fill `active`, `last_weight` and `length` from the weights, and what follows from them."""
+    active, length, last_weight = whole(shard, "active"), whole(shard, "length"), whole(shard, "last_weight")
+    for b in range(shard.rows):
+        last_weight[b] = 0
+    for t in range(shard.steps):
+        weights = at(shard, "weights", t)
+        active[t] = 0
+        for b in range(shard.rows):
+            if weights[b] != 0:
+                active[t] = 1
+                last_weight[b] = t + 1
+    shard.reach, shard.shortest, shard.silent_after = 0, shard.steps, shard.steps
+    for b in range(shard.rows):
+        length[b] = shard.steps if shard.whole else last_weight[b]
+        shard.reach = max(shard.reach, length[b])
+        shard.shortest = min(shard.shortest, length[b])
+        shard.silent_after = min(shard.silent_after, last_weight[b])
+
+
+@part
+def keep_end(shard):
+    """Copy the last state: the way back may clear states after the last weight."""
+    state, end = flat_at(shard, "states", shard.steps), flat(shard, "end")
+    for i in range(end.size):
+        end[i] = state[i]
 
 
 @functools.cache
 def build_forward(dtype):
     """Build the phase that runs a shard forward over all its steps."""
-    find_lengths, advance = build_lengths(dtype), build_advance(dtype)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def keep_end(job):
-        """Copy the last state: the way back may clear states that nobody listened to."""
-        count = job.rows * job.lines * job.width
-        state = view(job.states + job.steps * count * size, (count,), dtype)
-        end = view(job.end, (count,), dtype)
-        for i in range(count):
-            end[i] = state[i]
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def forward(address, _):
-        job = view(address, (1,), record)[0]
-        find_lengths(job)
-        advance(job, address, 0, job.reach)
-        if job.whole:
-            keep_end(job)
+        shard = shard_at(address)
+        find_lengths(shard)
+        advance(shard, address, 0, shard.reach)
+        if shard.whole:
+            keep_end(shard)
 
     return forward

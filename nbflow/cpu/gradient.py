@@ -10,10 +10,10 @@ import functools
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.backward import build_sweep
-from nbflow.cpu.flow import build_flow
-from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import view
-from nbflow.cpu.weights import Span, build_weights, place_of
+from nbflow.cpu.flow import flow_weights
+from nbflow.cpu.record import TOTAL
+from nbflow.cpu.views import shards
+from nbflow.cpu.weights import every_sequence, weights
 
 # Rows (steps times sequences) that a segment has at least.
 SEGMENT_ROWS = 640
@@ -24,21 +24,26 @@ def segment_steps(rows: int) -> int:
     return max(64, SEGMENT_ROWS // rows // 64 * 64)
 
 
+@part
+def segment_start(shard, start, stop):
+    """Return where the last segment of start .. stop-1 begins."""
+    return max(start, (stop - 1) // shard.segment * shard.segment)
+
+
 @functools.cache
 def build_return(dtype):
-    """Build `go_back(job, address, start, stop)`: sweep over the segments of start .. stop-1, the last one first."""
-    sweep, weights, flow_weights = build_sweep(dtype), build_weights(dtype), build_flow(dtype)
+    """Build `go_back(shard, address, start, stop)`: sweep over the segments of start .. stop-1, the last one first."""
+    sweep = build_sweep(dtype)
 
     @part
-    def go_back(job, address, start, stop):
-        place = place_of(job)
+    def go_back(shard, address, start, stop):
         while True:  # once at least: without any weight every gradient is 0, and has to be written
-            begin = max(start, (stop - 1) // job.segment * job.segment)
-            add = 0 if stop == job.reach else 1
-            sweep(job, address, begin, stop)
-            weights(job, Span(begin, stop, 0, job.rows, 1), place, add)
-            if job.derivative:
-                flow_weights(job, begin, stop, add)
+            begin = segment_start(shard, start, stop)
+            add = 0 if stop == shard.reach else 1
+            sweep(shard, address, begin, stop)
+            weights(shard, every_sequence(shard, begin, stop), TOTAL, add)
+            if shard.derivative:
+                flow_weights(shard, begin, stop, add)
             if begin == start:
                 break
             stop = begin
@@ -49,12 +54,11 @@ def build_return(dtype):
 @functools.cache
 def build_gradient(dtype):
     """Build the phase of the way back."""
-    go_back = build_return(dtype)
-    record = job_dtype(dtype)
+    go_back, shard_at = build_return(dtype), shards(dtype)
 
     @kernel(dtype)
     def gradient(address, _):
-        job = view(address, (1,), record)[0]
-        go_back(job, address, 0, job.reach)
+        shard = shard_at(address)
+        go_back(shard, address, 0, shard.reach)
 
     return gradient

@@ -10,40 +10,37 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import clear, view
+from nbflow.cpu.memory import clear
 from nbflow.cpu.norm import build_measure
-from nbflow.cpu.weights import Place, Span, build_weights
+from nbflow.cpu.record import GROUP, TOTAL
+from nbflow.cpu.views import at, shards, whole
+from nbflow.cpu.weights import Span, weights
+
+
+@part
+def collect(shard, first):
+    """Write the gradient of the sequences first .. first + group_rows - 1."""
+    for b in range(first, first + shard.group_rows):
+        weights(shard, Span(0, shard.reach, b, 1, shard.rows), GROUP, int(b > first))
 
 
 @functools.cache
 def build_groups(dtype):
     """Build the phase: the sum over groups of min(1, threshold / norm) times each one's gradient."""
-    weights, measure = build_weights(dtype), build_measure(dtype)
-    record = job_dtype(dtype)
-
-    @part
-    def collect(job, first, place):
-        """Write the gradient of the sequences first .. first + group_rows - 1 to the buffer."""
-        for b in range(first, first + job.group_rows):
-            weights(job, Span(0, job.reach, b, 1, job.rows), place, int(b > first))
+    measure, shard_at = build_measure(dtype), shards(dtype)
 
     @kernel(dtype)
     def groups(address, _):
-        job = view(address, (1,), record)[0]
-        shift = job.group - job.d_in
-        place = Place(job.group, job.d_rec + shift, job.d_bias_rec + shift, job.d_out + shift, job.d_b_out + shift)
-        group = view(job.group, (job.group_size,), dtype)
-        total = view(job.d_in, (job.group_size,), dtype)
-        norms = view(job.group_norms, (job.rows,), dtype)
-        clear(job.d_in, job.group_size, dtype)
-        for k in range(job.rows // job.group_rows):
-            collect(job, k * job.group_rows, place)
+        shard = shard_at(address)
+        group, total, norms = at(shard, "partial", GROUP), at(shard, "partial", TOTAL), whole(shard, "group_norms")
+        clear(total)
+        for k in range(shard.rows // shard.group_rows):
+            collect(shard, k * shard.group_rows)
             root, scale = measure(group)
-            norm = job.group_scale * (root / scale)
-            factor = job.group_threshold / norm if norm > job.group_threshold else dtype(1)
+            norm = shard.group_scale * (root / scale)
+            factor = shard.group_threshold / norm if norm > shard.group_threshold else dtype(1)
             norms[k] = norm
-            for i in range(job.group_size):
+            for i in range(total.size):
                 total[i] += factor * group[i]
 
     return groups

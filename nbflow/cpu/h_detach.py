@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 from nbflow._compile import part
 from nbflow.counter import DETACH, draw, uniform
 
 
-@functools.cache
-def build_detached():
-    """Build `detached(job, t)`: whether h_{t-1} is a constant to step t, for all sequences of the replica."""
-
-    @part
-    def detached(job, t):
-        if job.detach == 0:
-            return False
-        return uniform(draw(job.detach_seed, DETACH, job.replica, job.detach_index, 0, t)[0]) < job.detach
-
-    return detached
+@part
+def detached(shard, t):
+    """Return whether h_{t-1} is a constant to step t, for all sequences of the replica."""
+    if shard.detach == 0:
+        return False
+    return uniform(draw(shard.detach_seed, DETACH, shard.replica, shard.detach_index, 0, t)[0]) < shard.detach

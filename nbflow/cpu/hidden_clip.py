@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
-
 from nbflow._compile import part
-from nbflow.cpu.memory import view
 from nbflow.cpu.norm import build_measure
+from nbflow.cpu.views import row
 
-# Values of the job's `hidden_site`.
+# Values of a shard's `hidden_site`.
 SITES = {"preactivation": 1, "state": 2}
 
 
 @functools.cache
 def build_hidden_clip(dtype):
-    """Build `clip_preactivations(job, t)` and `clip_state(job, t)`."""
+    """Build `clip_preactivations(shard, t)` and `clip_state(shard, t)`."""
     measure = build_measure(dtype)
-    size = np.dtype(dtype).itemsize
 
     @part
     def clip_row(row, threshold, by_norm):
@@ -38,22 +35,17 @@ def build_hidden_clip(dtype):
                 row[j] *= factor
 
     @part
-    def clip_rows(job, address, width):
-        for b in range(job.rows):
-            clip_row(view(address + b * width * size, (width,), dtype), job.hidden_threshold, job.hidden_norm)
-
-    @part
-    def clip_preactivations(job, t):
+    def clip_preactivations(shard, t):
         """Clip what stands in pre[t], and in rec[t] where that is another array."""
-        columns = job.gates * job.width
-        clip_rows(job, job.pre + t * job.rows * columns * size, columns)
-        if not job.additive:
-            clip_rows(job, job.rec + t * job.rows * columns * size, columns)
+        for b in range(shard.rows):
+            clip_row(row(shard, "pre", t, b), shard.hidden_threshold, shard.hidden_norm)
+            if not shard.additive:
+                clip_row(row(shard, "rec", t, b), shard.hidden_threshold, shard.hidden_norm)
 
     @part
-    def clip_state(job, t):
+    def clip_state(shard, t):
         """Clip delta_t."""
-        row = job.lines * job.width
-        clip_rows(job, job.delta + t % job.slots * job.rows * row * size, row)
+        for b in range(shard.rows):
+            clip_row(row(shard, "delta", t, b), shard.hidden_threshold, shard.hidden_norm)
 
     return clip_preactivations, clip_state

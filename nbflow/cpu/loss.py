@@ -8,74 +8,71 @@ import numpy as np
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.derive import STEP
-from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import call, call_product, clear, view
-from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.memory import call, clear
+from nbflow.cpu.product import times
+from nbflow.cpu.record import PARAMETERS
+from nbflow.cpu.views import at, place, shards, whole
 
 
 @functools.cache
 def _build_target(classes, dtype):
-    """Build `target(classes_of, values_of, b, m)`."""
+    """Build `target(given, b, m)`: its own number for output m, or 1 for the class and 0 for every other."""
 
     @part
-    def target(classes_of, values_of, b, m):
-        """Return output m's target: its own number, or 1 for the class and 0 for every other."""
-        if classes:
-            return dtype(classes_of[b] == m)
-        return values_of[b, m]
+    def of_class(given, b, m):
+        return dtype(given[b] == m)
 
-    return target
+    @part
+    def of_value(given, b, m):
+        return given[b, m]
+
+    return of_class if classes else of_value
 
 
 @functools.cache
 def build_loss_rows(loss, dtype):
     """Build the kernel of one step: adds the loss of its sequences to `sums[0]` and turns y into dL/dy."""
     fold, value, slope, classes = loss.fold, loss.value, loss.slope, loss.classes
-    target = _build_target(classes, dtype)
+    target, name = _build_target(classes, dtype), "classes" if classes else "targets"
     start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    shard_at = shards(dtype)
 
     @kernel(fold, value, slope, start, classes, dtype)
     def loss_rows(address, t):
-        job = view(address, (1,), record)[0]
-        rows, n = job.rows, job.n_out
-        y = view(job.y + t * rows * job.out_width * size, (rows, job.out_width), dtype)
-        weights = view(job.weights + t * job.batch * size, (rows,), dtype)
-        classes_of = view(job.targets + (t * job.batch * 4 if classes else 0), (rows,), np.int32)
-        values_of = view(job.targets + (0 if classes else t * job.batch * n * size), (rows, n), dtype)
-        sums = view(job.sums, (3,), dtype)
-        for b in range(rows):
+        shard = shard_at(address)
+        n, y, sums = shard.n_out, at(shard, "y", t), whole(shard, "sums")
+        weights, given = at(shard, "weights", t), at(shard, name, t)
+        for b in range(shard.rows):
             weight = weights[b]
-            if weight == 0:  # what a sequence says where nobody listens may be NaN: not times 0, but 0
+            if weight == 0:  # not weight * slope: an output that does not count may be NaN, and 0 * NaN is NaN
                 for m in range(n):
                     y[b, m] = 0
                 continue
             accumulator = start
             for m in range(n):
-                accumulator = fold(accumulator, y[b, m], target(classes_of, values_of, b, m))
+                accumulator = fold(accumulator, y[b, m], target(given, b, m))
             sums[0] += weight * value(accumulator)
             for m in range(n):
-                y[b, m] = weight * slope(accumulator, y[b, m], target(classes_of, values_of, b, m))
+                y[b, m] = weight * slope(accumulator, y[b, m], target(given, b, m))
 
     return loss_rows
 
 
 def _build_bend(loss, dtype):
-    """Build `bend(y, y_dot, classes_of, values_of, b, n)`: row b of y_dot to the tangent of dl/dy."""
+    """Build `bend(y, y_dot, given, b, n)`: row b of y_dot to the tangent of dl/dy."""
     fold, slope_jvp, share = loss.fold, loss.slope_jvp, loss.share
     target = _build_target(loss.classes, dtype)
     start = tuple(np.asarray(number, dtype)[()] for number in loss.start)
 
     @part
-    def bend(y, y_dot, classes_of, values_of, b, n):
+    def bend(y, y_dot, given, b, n):
         accumulator, shared = start, dtype(0)
         for m in range(n):
-            accumulator = fold(accumulator, y[b, m], target(classes_of, values_of, b, m))
+            accumulator = fold(accumulator, y[b, m], target(given, b, m))
         for m in range(n):
-            shared += share(accumulator, y[b, m], target(classes_of, values_of, b, m)) * y_dot[b, m]
+            shared += share(accumulator, y[b, m], target(given, b, m)) * y_dot[b, m]
         for m in range(n):
-            t = target(classes_of, values_of, b, m)
+            t = target(given, b, m)
             y_dot[b, m] = slope_jvp(accumulator, y[b, m], t, y_dot[b, m], shared)
 
     return bend
@@ -88,14 +85,14 @@ def _build_complex_bend(loss, dtype):
     start = tuple(np.complex128(number) for number in loss.start)
 
     @part
-    def bend(y, y_dot, classes_of, values_of, b, n):
+    def bend(y, y_dot, given, b, n):
         accumulator = start
         for m in range(n):
             moved = np.complex128(complex(y[b, m], step * y_dot[b, m]))
-            accumulator = fold(accumulator, moved, target(classes_of, values_of, b, m))
+            accumulator = fold(accumulator, moved, target(given, b, m))
         for m in range(n):
             moved = np.complex128(complex(y[b, m], step * y_dot[b, m]))
-            y_dot[b, m] = slope(accumulator, moved, target(classes_of, values_of, b, m)).imag / step
+            y_dot[b, m] = slope(accumulator, moved, target(given, b, m)).imag / step
 
     return bend
 
@@ -105,95 +102,69 @@ def build_loss_jvp_rows(loss, dtype):
     """Build the kernel of one step that turns y_dot into the tangent of dL/dy, for the outputs in `y_again`."""
     classes = loss.classes
     bend = (_build_complex_bend if loss.slope_jvp is None else _build_bend)(loss, dtype)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    name, shard_at = "classes" if classes else "targets", shards(dtype)
 
     @kernel(loss.fold, loss.slope if loss.slope_jvp is None else loss.slope_jvp, loss.start, classes, dtype)
     def loss_jvp_rows(address, t):
-        job = view(address, (1,), record)[0]
-        rows, n = job.rows, job.n_out
-        y = view(job.y_again, (rows, job.out_width), dtype)
-        y_dot = view(job.y_dot + t * rows * job.out_width * size, (rows, job.out_width), dtype)
-        weights = view(job.weights + t * job.batch * size, (rows,), dtype)
-        classes_of = view(job.targets + (t * job.batch * 4 if classes else 0), (rows,), np.int32)
-        values_of = view(job.targets + (0 if classes else t * job.batch * n * size), (rows, n), dtype)
-        for b in range(rows):
+        shard = shard_at(address)
+        n, y, y_dot = shard.n_out, whole(shard, "y_again"), at(shard, "y_dot", t)
+        weights, given = at(shard, "weights", t), at(shard, name, t)
+        for b in range(shard.rows):
             weight = weights[b]
             if weight != 0:
-                bend(y, y_dot, classes_of, values_of, b, n)
+                bend(y, y_dot, given, b, n)
             for m in range(n):
                 y_dot[b, m] = weight * y_dot[b, m] if weight != 0 else dtype(0)
 
     return loss_jvp_rows
 
 
-@functools.cache
-def build_outputs(dtype):
-    """Build `outputs(job, t, to)`, which writes y for the state after step t."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def outputs(job, t, to):
-        y = view(to, (job.rows, job.out_width), dtype)
-        bias = view(job.p_b_out, (job.out_width,), dtype)
-        for b in range(job.rows):
-            for m in range(job.out_width):
-                y[b, m] = bias[m]
-        row = job.lines * job.width
-        call_product(
-            job.product, to, job.out_width, job.states + (t + 1) * job.rows * row * size, row, 1,
-            job.p_out, job.hidden * width_of_panel, width_of_panel, job.rows, job.hidden, job.out_width, 1,
-        )  # fmt: skip
-
-    return outputs
+@part
+def outputs(shard, t, y):
+    """Write y for the state after step t."""
+    bias = at(shard, "p_b_out", PARAMETERS)
+    for b in range(shard.rows):
+        for m in range(shard.out_width):
+            y[b, m] = bias[m]
+    h, w_out = place(shard, "states", t + 1, 0), place(shard, "p_out", PARAMETERS, 0)
+    times(shard, y, h, shard.line, w_out, shard.hidden, shard.out_width, 1)
 
 
-@functools.cache
-def build_listen(dtype):
-    """Build `listen(job, address, start, stop)`: outputs, loss and dL/dy at the active steps of start .. stop-1."""
-    outputs = build_outputs(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def listen(job, address, start, stop):
-        active = view(job.active, (job.steps,), np.int64)
-        for t in range(start, stop):
-            if active[t]:
-                outputs(job, t, job.y + t * job.rows * job.out_width * size)
-                call(job.loss, address, t)
-
-    return listen
+@part
+def add_losses(shard, address, start, stop):
+    """Outputs, loss and dL/dy at the active steps of start .. stop-1."""
+    active = whole(shard, "active")
+    for t in range(start, stop):
+        if active[t]:
+            outputs(shard, t, at(shard, "y", t))
+            call(shard.loss, address, t)
 
 
 @functools.cache
 def build_losses(dtype):
     """Build the phase of outputs, loss and dL/dy at every active step."""
-    listen = build_listen(dtype)
-    record = job_dtype(dtype)
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def losses(address, _):
-        job = view(address, (1,), record)[0]
-        clear(job.sums, 3, dtype)
-        listen(job, address, 0, job.reach)
+        shard = shard_at(address)
+        clear(whole(shard, "sums"))
+        add_losses(shard, address, 0, shard.reach)
 
     return losses
 
 
 @functools.cache
 def build_predictions(dtype):
-    """Build the phase of outputs at every active step, or at all of them if the job is `whole`."""
-    outputs = build_outputs(dtype)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    """Build the phase of outputs at every active step, or at all of them if the shard is taken as a whole."""
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def predictions(address, _):
-        job = view(address, (1,), record)[0]
-        active = view(job.active, (job.steps,), np.int64)
-        for t in range(job.reach):
-            if job.whole or active[t]:
-                outputs(job, t, job.y + t * job.rows * job.out_width * size)
+        shard = shard_at(address)
+        active = whole(shard, "active")
+        for t in range(shard.reach):
+            if shard.whole or active[t]:
+                outputs(shard, t, at(shard, "y", t))
 
     return predictions

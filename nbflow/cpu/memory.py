@@ -1,11 +1,12 @@
-"""What kernels share: records and arrays behind addresses, and calls through addresses.
+"""What kernels share: arrays behind addresses, and calls through addresses.
 
-A kernel takes the address of a `Job` (see `nbflow.cpu.job`). These four functions are all that is needed to go from
-there to arrays and to other kernels. With the JIT off each has a plain Python form that does the same with ctypes.
+With the JIT off each has a plain Python form that does the same with ctypes. A kernel then also learns where it looks
+too far: while a workspace runs (`watched`), every array must lie within one that the workspace or the caller allocated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 
 import numpy as np
@@ -15,28 +16,79 @@ from numba.extending import intrinsic, overload
 
 from nbflow._compile import interpreted, part
 
+# The first byte of each array, or of its copies, and the byte behind the last, by address of a record and name.
+_WATCHED: dict = {}
 
-def _bytes_at(address, size):
-    return (ctypes.c_char * size).from_address(int(address))
+
+@contextlib.contextmanager
+def watched(bounds):
+    """Check all views against these bounds, as in `_WATCHED`."""
+    _WATCHED.update(bounds)
+    try:
+        yield
+    finally:
+        _WATCHED.clear()
+
+
+def check(address, size, record=None, name=None):
+    """Refuse to show bytes beyond the array of this name, or without one, beyond any array."""
+    if not _WATCHED or size == 0:
+        return
+    if record is None:
+        # Not within the whole of a block, but within one of its arrays.
+        bounds = [pair for (_, field), pairs in _WATCHED.items() if field != "partial" for pair in pairs]
+        name = "no array in particular"
+    else:
+        bounds = _WATCHED[record.__array_interface__["data"][0], name]
+    if not any(first <= address and address + size <= end for first, end in bounds):
+        first, end = bounds[0]
+        raise IndexError(
+            f"a view of {name} shows bytes {address - first} to {address - first + size}; expected 0 to {end - first}. "
+            f"See the shapes in nbflow.cpu.record."
+        )
+
+
+def array_at(address, shape, dtype):
+    """Return the C-ordered array of `shape` and `dtype` that starts at `address`, whatever lies there."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size == 0:
+        return np.empty(shape, dtype)
+    found = np.frombuffer((ctypes.c_char * size).from_address(int(address)), dtype=dtype).reshape(shape)
+    return found.view(np.recarray) if found.dtype.fields else found
 
 
 def view(address, shape, dtype):
     """Return the C-ordered array of `shape` and `dtype` that starts at `address`."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if size == 0:
-        return np.empty(shape, dtype)
-    found = np.frombuffer(_bytes_at(address, size), dtype=dtype).reshape(shape)
-    return found.view(np.recarray) if found.dtype.fields else found
+    check(int(address), int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return array_at(address, shape, dtype)
 
 
-def call(address, job, t):
-    """Call the kernel at `address`, a function of a job and a step."""
-    interpreted(int(address))(job, t)
+def address_of(array):
+    """Return where an array starts."""
+    return array.ctypes.data
+
+
+def call(address, record, t):
+    """Call the kernel at `address`, a function of the address of a record and a step."""
+    interpreted(int(address))(record, t)
 
 
 def call_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add):
     """Call the matrix product at `address` (see `nbflow.cpu.product`)."""
     interpreted(int(address))(c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add)
+
+
+@intrinsic
+def _address_of(typing_context, array):
+    def generate(context, builder, signature, arguments):
+        return builder.ptrtoint(context.make_array(array)(context, builder, arguments[0]).data, ir.IntType(64))
+
+    return types.intp(array), generate
+
+
+@overload(address_of, jit_options={"forceinline": True})
+def _overload_address_of(array):
+    return lambda array: _address_of(array)
 
 
 @intrinsic
@@ -60,7 +112,7 @@ def _generate_call(context, builder, signature, arguments):
 
 
 @intrinsic
-def _call_job(typing_context, address, job, t):
+def _call_kernel(typing_context, address, record, t):
     return types.void(types.intp, types.intp, types.intp), _generate_call
 
 
@@ -70,8 +122,8 @@ def _call_product(typing_context, address, c, c_row, a, a_row, a_k, b, b_panel, 
 
 
 @overload(call, jit_options={"forceinline": True})
-def _call(address, job, t):
-    return lambda address, job, t: _call_job(address, job, t)
+def _call(address, record, t):
+    return lambda address, record, t: _call_kernel(address, record, t)
 
 
 @overload(call_product, jit_options={"forceinline": True})
@@ -83,8 +135,7 @@ def _overload_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, d
 
 
 @part
-def clear(address, count, dtype):
-    """Set `count` numbers from `address` on to 0: less to compile than a slice assignment."""
-    numbers = view(address, (count,), dtype)
-    for i in range(count):
+def clear(numbers):
+    """Set a row of numbers to 0: less to compile than a slice assignment."""
+    for i in range(numbers.size):
         numbers[i] = 0

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numba.np import numpy_support
 
 from nbflow._compile import JIT, exact_part, part
-from nbflow.cpu.memory import view
+from nbflow.cpu.memory import address_of, view
 from nbflow.cpu.product import lanes
 
 # (sums of squares that can be trusted), (entries above, scale by; below, scale by)
@@ -132,7 +132,7 @@ def _build_square(dtype):
 
 @functools.cache
 def build_row_norms(dtype):
-    """Build `row_norms(rows, count, length, norms)`: the norms of `count` rows of `length` numbers, whole vectors.
+    """Build `row_norms(rows, norms)`: the norms of the rows of an array, each of whole vectors.
 
     A row whose squares are too small is measured again, scaled; one whose squares are too large, or are not finite, as
     `build_measure` does. Small ones are the everyday case: this is how a gradient vanishes.
@@ -148,21 +148,21 @@ def build_row_norms(dtype):
         return root / scale
 
     @part
-    def row_norms(rows, count, length, norms):
-        found = view(norms, (count,), dtype)
-        for b in range(count):
-            at = rows + b * length * size
+    def row_norms(rows, norms):
+        length = rows.shape[1]
+        for b in range(rows.shape[0]):
+            at = address_of(rows) + b * length * size
             total = square(at, length // width, one)
             if total < least:  # all of them, since their sum is: none overflows
-                found[b] = np.sqrt(square(at, length // width, up)) / up
+                norms[b] = np.sqrt(square(at, length // width, up)) / up
             elif total <= most:
-                found[b] = np.sqrt(total)
+                norms[b] = np.sqrt(total)
             else:
-                found[b] = again(view(at, (length,), dtype))
+                norms[b] = again(view(at, (length,), dtype))
 
-    def interpreted(rows, count, length, norms):
-        for b in range(count):
-            view(norms, (count,), dtype)[b] = again(view(rows + b * length * size, (length,), dtype))
+    def interpreted(rows, norms):
+        for b in range(len(rows)):
+            norms[b] = again(rows[b])
 
     return row_norms if JIT else interpreted
 

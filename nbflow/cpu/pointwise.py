@@ -65,8 +65,9 @@ def build_push(cell):
 def build_bend(cell):
     """Build `bend(a_in, a_rec, s, a_rec_dot, s_dot, m, to_rec, to_s, d_in, d_rec, d_s)`.
 
-    m (rows, k, S, H) is taken back, each row to a_rec and s, (rows, k, G or S, H); and so is the derivative of that
-    along the tangents, to a_in, a_rec and s.
+    Each of the vectors m (rows, k, S, H) is multiplied by the transposed derivative of the step: `to_rec` and `to_s`
+    (rows, k, G or S, H) are the parts at a_rec and s. `d_in`, `d_rec` and `d_s` are the derivatives of these products
+    along the tangents, at a_in, a_rec and s.
     """
     whole, carries = second_order(cell), cell.carries
     step, step_vjp, step_vjp_jvp = whole.step, whole.step_vjp, whole.step_vjp_jvp

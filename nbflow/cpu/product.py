@@ -30,8 +30,8 @@ from numba import njit, types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from nbflow._compile import JIT, kernel
-from nbflow.cpu.memory import view
+from nbflow._compile import JIT, kernel, part
+from nbflow.cpu.memory import address_of, call_product, view
 
 # A chunk of k for which a panel of b (CHUNK * 256 bytes) stays in the first-level cache.
 CHUNK = 128
@@ -215,3 +215,29 @@ def _interpreted_product(dtype):
             result[...] = (result if add else 0) + left @ right
 
     return product
+
+
+# ------------------------------------------------------------------------- the two ways in which kernels call it
+
+
+@part
+def times(shard, c, a, a_row, packed, depth, columns, add):
+    """c (+)= a @ packed, row by row.
+
+    Of the rows of the array c the first `columns` numbers are written; rows of `depth` numbers begin at the address `a`
+    and lie `a_row` numbers apart; `packed` is the address of panels of `depth` rows.
+    """
+    panel = shard.panel_width
+    call_product(
+        shard.product, address_of(c), c.shape[1], a, a_row, 1,
+        packed, depth * panel, panel, c.shape[0], depth, columns, add,
+    )  # fmt: skip
+
+
+@part
+def outer(shard, c, a, a_k, b, b_k, rows, depth, columns, add):
+    """c (+)= sum_k outer(a[k], b[k]), k < depth.
+
+    All are addresses: of `rows` rows of `columns` numbers, and of rows that lie `a_k` and `b_k` numbers apart.
+    """
+    call_product(shard.product, c, columns, a, 1, a_k, b, shard.panel_width, b_k, rows, depth, columns, add)

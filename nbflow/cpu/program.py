@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
-from nbflow._compile import Kernel
+from nbflow._compile import JIT, Kernel
 from nbflow.cpu.backward import build_backward, build_step_vjp
 from nbflow.cpu.checkpoint import build_checkpointed
 from nbflow.cpu.flow import build_penalty
@@ -13,6 +14,7 @@ from nbflow.cpu.forward import build_forward, build_step
 from nbflow.cpu.gradient import build_gradient
 from nbflow.cpu.groups import build_groups
 from nbflow.cpu.loss import build_loss_jvp_rows, build_loss_rows, build_losses, build_predictions
+from nbflow.cpu.memory import watched
 from nbflow.cpu.product import build_product
 from nbflow.cpu.replica import build_combine, build_pack
 from nbflow.cpu.run import build_late, build_phases, build_run
@@ -41,7 +43,7 @@ PROGRAMS = {
 
 @functools.cache
 def _kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
-    """Build the kernels that a job calls by address."""
+    """Build the kernels that a shard calls by address."""
     return {
         "product": build_product(dtype),
         "step": build_step(cell, dtype),
@@ -61,33 +63,34 @@ def _second_kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
 
 
 def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whole: bool = False) -> None:
-    """Write the addresses of the kernels of a program into the jobs of a workspace.
+    """Write the addresses of the kernels of a program into the records of a workspace.
 
     `whole` runs every sequence through all steps, also those after its last weight.
     """
     wanted = program, penalty, whole
     if workspace.program == wanted:
         return
-    net, dtype, jobs = workspace.net, workspace.dtype, workspace.jobs
+    net, dtype, shards = workspace.net, workspace.dtype, workspace.shards
     kernels = _kernels(workspace.cell, net.loss_object, dtype)
     if workspace.purpose.second:
         kernels = kernels | _second_kernels(workspace.cell, net.loss_object, dtype)
     for name, kernel in kernels.items():
-        jobs[name] = kernel.address
+        shards[name] = kernel.address
     phases = [build(dtype).address for build in PROGRAMS[program]]
     if isinstance(penalty, Penalty):
-        jobs["penalty"] = build_penalty(penalty, dtype).address
-    jobs["state_penalty"] = build_state_penalty(penalty, dtype).address if isinstance(penalty, StatePenalty) else 0
+        shards["penalty"] = build_penalty(penalty, dtype).address
+    shards["state_penalty"] = build_state_penalty(penalty, dtype).address if isinstance(penalty, StatePenalty) else 0
     for k in range(5):
-        jobs[f"phase_{k}"] = phases[k] if k < len(phases) else 0
-    jobs["whole"] = whole
+        shards[f"phase_{k}"] = phases[k] if k < len(phases) else 0
+    shards["whole"] = whole
     pack, combine = build_pack(dtype).address, build_combine(dtype).address
     if program in ("push", "pull"):
         pack = combine = build_nothing(dtype).address
-    pool = workspace.pool
-    where = (pool.ctypes.data, pool.size, int(pool["pieces"][0]), jobs.ctypes.data, jobs.size, jobs.itemsize)
+    replicas = workspace.replicas
+    where = (replicas.ctypes.data, replicas.size, replicas.itemsize, int(replicas["pieces"][0]),
+             shards.ctypes.data, shards.size, shards.itemsize)  # fmt: skip
     if program == "flow":
-        jobs["late"] = build_second(dtype).address
+        shards["late"] = build_second(dtype).address
         workspace.entries = [
             (pack, build_phases(dtype).address, build_weigh(dtype).address, *where),
             (build_nothing(dtype).address, build_late(dtype).address, combine, *where),
@@ -100,5 +103,6 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
 def execute(workspace: Workspace) -> None:
     """Run the program of a workspace on the arrays that it points to."""
     run = build_run()
-    for entry in workspace.entries:
-        run(*entry)
+    with contextlib.nullcontext() if JIT else watched(workspace.bounds()):
+        for entry in workspace.entries:
+            run(*entry)

@@ -1,7 +1,7 @@
 """What is done once for a replica: its weights are packed before its shards run, its gradient is summed after.
 
-Both are cut into the replica's `pieces`, which cores share: each takes its portion of the rows of every block, and the
-first what has no rows.
+Both are cut into the replica's `pieces`, which cores share. A piece takes its part of the rows of every parameter
+array; what has no rows, as a bias, is the first piece's.
 """
 
 from __future__ import annotations
@@ -9,24 +9,11 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-import numpy as np
-
 from nbflow._compile import kernel, part
-from nbflow.cpu.job import IMMEDIATE, job_dtype
-from nbflow.cpu.memory import view
+from nbflow.cpu.memory import address_of
 from nbflow.cpu.product import lanes, panel_vectors
-
-
-class Packed(NamedTuple):
-    """Addresses of packed parameters."""
-
-    p_in: int
-    p_rec: int
-    p_rec_back: int
-    p_bias_rec: int
-    p_out: int
-    p_out_back: int
-    p_b_out: int
+from nbflow.cpu.record import DIRECTION, IMMEDIATE, PARAMETERS, TOTAL
+from nbflow.cpu.views import at, flat, place, replicas, row_of, whole
 
 
 class Share(NamedTuple):
@@ -36,167 +23,221 @@ class Share(NamedTuple):
     pieces: int
 
 
+class Blocks(NamedTuple):
+    """Where each parameter array begins in a flat vector: addresses."""
+
+    w_in: int
+    w_rec: int
+    bias: int
+    bias_rec: int
+    w_out: int
+    b_out: int
+
+
 @part
 def portion(share, count):
     """Return where the rows of a piece begin and end, among `count` rows."""
     return count * share.piece // share.pieces, count * (share.piece + 1) // share.pieces
 
 
+@part
+def blocks_of(replica, theta):
+    """Return the parameter arrays of the flat vector (P,) at an address."""
+    h, row = replica.hidden, replica.gates * replica.hidden * replica.number
+    w_rec = theta + replica.n_in * row
+    bias = w_rec + h * row
+    bias_rec = bias + row
+    w_out = bias_rec + replica.bias_rec * row
+    return Blocks(theta, w_rec, bias, bias_rec, w_out, w_out + h * replica.n_out * replica.number)
+
+
+@part
+def copy(replica, to, source, count):
+    """Copy a row of numbers from one address to another."""
+    place, numbers = row_of(replica, to, count), row_of(replica, source, count)
+    for i in range(count):
+        place[i] = numbers[i]
+
+
 @functools.cache
-def build_pack(dtype):
-    """Build the kernel that lays the parameters of a replica out as `nbflow.cpu.product` reads them."""
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+def build_pack_row(dtype):
+    """Build `pack_row(replica, to, depth, k, first, count, source)`.
+
+    It writes `count` numbers to row k of panels of `depth` rows, from column `first` on.
+    """
     vector, panel = lanes(dtype), panel_vectors() * lanes(dtype)
 
     @part
-    def pack(to, depth, k, first, count, source):
-        """Write `count` numbers to row k of panels of `depth` rows, from column `first` on."""
-        numbers = view(source, (count,), dtype)
+    def pack_row(replica, to, depth, k, first, count, source):
+        numbers, size = row_of(replica, source, count), replica.number
         for start in range(0, count, vector):
             column = first + start
-            place = view(to + ((column // panel * depth + k) * panel + column % panel) * size, (vector,), dtype)
+            at = to + ((column // panel * depth + k) * panel + column % panel) * size
+            place = row_of(replica, at, vector)
             for j in range(min(vector, count - start)):
                 place[j] = numbers[start + j]
 
-    @part
-    def pack_transposed(share, to, depth, count, source, stride):
-        """Write `depth` numbers from each of `count` rows, `stride` apart, as columns of panels of `depth` rows.
+    return pack_row
 
-        In squares of a vector's length, which read each cache line once.
-        """
-        numbers = view(source, ((count - 1) * stride + depth,), dtype)
+
+@functools.cache
+def build_pack_transposed(dtype):
+    """Build `pack_transposed(replica, share, to, depth, count, source, stride)`.
+
+    It writes `depth` numbers from each of `count` rows, `stride` apart, as columns of panels of `depth` rows. In
+    squares of a vector's length, which read each cache line once.
+    """
+    vector, panel = lanes(dtype), panel_vectors() * lanes(dtype)
+
+    @part
+    def pack_transposed(replica, share, to, depth, count, source, stride):
+        numbers, size = row_of(replica, source, (count - 1) * stride + depth), replica.number
         begin, end = portion(share, (count + vector - 1) // vector)
         for start in range(begin * vector, end * vector, vector):
             square = to + (start // panel * depth * panel + start % panel) * size
             for first in range(0, depth, vector):
                 high = min(vector, depth - first)
-                place = view(square + first * panel * size, (high, panel), dtype)
+                place = row_of(replica, square + first * panel * size, (high - 1) * panel + vector)
                 for j in range(min(vector, count - start)):
                     for k in range(high):
-                        place[k, j] = numbers[(start + j) * stride + first + k]
+                        place[k * panel + j] = numbers[(start + j) * stride + first + k]
+
+    return pack_transposed
+
+
+@functools.cache
+def build_pack_all(dtype):
+    """Build `pack_all(replica, share, theta, to)`: parameters or a direction, to that copy of the packed block."""
+    pack_row, pack_transposed = build_pack_row(dtype), build_pack_transposed(dtype)
 
     @part
-    def copy(to, source, count):
-        numbers, place = view(source, (count,), dtype), view(to, (count,), dtype)
-        for i in range(count):
-            place[i] = numbers[i]
-
-    @part
-    def pack_inputs(job, share, to, w_in, bias):
-        n, h, depth = job.n_in, job.hidden, job.n_in + 1
+    def pack_inputs(replica, share, blocks, to):
+        n, h, gates, depth = replica.n_in, replica.hidden, replica.gates, replica.n_in + 1
         begin, end = portion(share, depth)
         for k in range(begin, end):
-            row = w_in + k * job.gates * h * size if k < n else bias
-            for g in range(job.gates):
-                if job.tokens:
-                    copy(to + (k * job.gates + g) * job.width * size, row + g * h * size, h)
+            source = blocks.w_in + k * gates * h * replica.number if k < n else blocks.bias
+            for g in range(gates):
+                if replica.takes_tokens:
+                    copy(replica, place(replica, "p_rows", to, k) + g * replica.width * replica.number, source, h)
                 else:
-                    pack(to, depth, k, g * job.width, h, row + g * h * size)
+                    pack_row(replica, place(replica, "p_in", to, 0), depth, k, g * replica.width, h, source)
+                source += h * replica.number
 
     @part
-    def pack_recurrent(job, share, to, to_back, w_rec):
-        h, gates = job.hidden, job.gates
+    def pack_recurrent(replica, share, w_rec, to):
+        h, gates, gate = replica.hidden, replica.gates, replica.hidden * replica.number
         begin, end = portion(share, h)
-        back = h * ((job.width + panel - 1) // panel) * panel * size
         for g in range(gates):
             for k in range(begin, end):
-                pack(to, h, k, g * job.width, h, w_rec + (k * gates + g) * h * size)
-            pack_transposed(share, to_back + g * back, h, h, w_rec + g * h * size, gates * h)
+                source = w_rec + (k * gates + g) * gate
+                pack_row(replica, place(replica, "p_rec", to, 0), h, k, g * replica.width, h, source)
+            pack_transposed(replica, share, place(replica, "p_rec_back", to, g), h, h, w_rec + g * gate, gates * h)
 
     @part
-    def pack_outputs(job, share, to, to_back, w_out):
-        h, m = job.hidden, job.n_out
+    def pack_outputs(replica, share, w_out, to):
+        h, m = replica.hidden, replica.n_out
         begin, end = portion(share, h)
         for k in range(begin, end):
-            pack(to, h, k, 0, m, w_out + k * m * size)
-        pack_transposed(share, to_back, m, h, w_out, m)
+            pack_row(replica, place(replica, "p_out", to, 0), h, k, 0, m, w_out + k * m * replica.number)
+        pack_transposed(replica, share, place(replica, "p_out_back", to, 0), m, h, w_out, m)
 
     @part
-    def pack_all(job, share, theta, to):
-        h, row = job.hidden, job.gates * job.hidden * size
-        w_rec = theta + job.n_in * row
-        bias = w_rec + h * row
-        w_out = bias + row + job.bias_rec * row
-        pack_inputs(job, share, to.p_in, theta, bias)
-        pack_recurrent(job, share, to.p_rec, to.p_rec_back, w_rec)
-        pack_outputs(job, share, to.p_out, to.p_out_back, w_out)
+    def pack_all(replica, share, theta, to):
+        h, blocks = replica.hidden, blocks_of(replica, theta)
+        pack_inputs(replica, share, blocks, to)
+        pack_recurrent(replica, share, blocks.w_rec, to)
+        pack_outputs(replica, share, blocks.w_out, to)
         if share.piece > 0:
             return
-        if job.bias_rec:
-            for g in range(job.gates):
-                copy(to.p_bias_rec + g * job.width * size, bias + row + g * h * size, h)
-        copy(to.p_b_out, w_out + h * job.n_out * size, job.n_out)
+        if replica.bias_rec:
+            for g in range(replica.gates):
+                copy(replica, place(replica, "p_bias_rec", to, g), blocks.bias_rec + g * h * replica.number, h)
+        copy(replica, address_of(at(replica, "p_b_out", to)), blocks.b_out, replica.n_out)
+
+    return pack_all
+
+
+@functools.cache
+def build_pack(dtype):
+    """Build the kernel that lays the parameters of a replica out as `nbflow.cpu.product` reads them."""
+    pack_all, replica_at = build_pack_all(dtype), replicas(dtype)
 
     @kernel(dtype)
     def pack_replica(address, piece):
-        job = view(address, (1,), record)[0]
-        share = Share(piece, job.pieces)
-        pack_all(
-            job, share, job.theta,
-            Packed(job.p_in, job.p_rec, job.p_rec_back, job.p_bias_rec, job.p_out, job.p_out_back, job.p_b_out),
-        )  # fmt: skip
-        if job.directed:
-            pack_all(
-                job, share, job.direction,
-                Packed(job.q_in, job.q_rec, job.q_rec_back, job.q_bias_rec, job.q_out, job.q_out_back, job.q_b_out),
-            )  # fmt: skip
+        replica = replica_at(address)
+        share = Share(piece, replica.pieces)
+        pack_all(replica, share, replica.theta, PARAMETERS)
+        if replica.directed:
+            pack_all(replica, share, replica.direction, DIRECTION)
 
     return pack_replica
 
 
 @functools.cache
+def build_add_up(dtype):
+    """Build `add_up(replica)`: loss, sum and count of penalties over its shards, and what Omega is multiplied by."""
+
+    @part
+    def add_up(replica):
+        loss, omega, count = dtype(0), dtype(0), dtype(0)
+        shards = whole(replica, "shards")
+        for k in range(shards.size):
+            sums = whole(shards[k], "sums")
+            loss, omega, count = loss + sums[0], omega + sums[1], count + sums[2]
+        scale = dtype(1) / dtype(replica.batch)
+        if replica.mean_flow:
+            scale = dtype(1) / max(count, dtype(1))
+        return loss, omega, count, scale
+
+    return add_up
+
+
+@part
+def add_block(share, shard, source, count, stride, to, length, factor, first):
+    """Write factor times `count` rows of `length` numbers, `stride` apart, or add them."""
+    begin, end = portion(share, count)
+    for k in range(begin, end):
+        numbers = row_of(shard, source + k * stride * shard.number, length)
+        place = row_of(shard, to + k * length * shard.number, length)
+        for j in range(length):
+            place[j] = factor * numbers[j] + (numbers.dtype.type(0) if first else place[j])
+
+
+@part
+def add_shard(share, shard, d, one, first):
+    """Write a shard's gradients to the arrays of a flat one if it is the first, or add them; `one` is 1."""
+    h, g, m, width, wide = shard.hidden, shard.gates, shard.n_out, shard.width, shard.out_width
+    add_block(share, shard, place(shard, "d_in", TOTAL, 0), shard.n_in * g, width, d.w_in, h, one, first)
+    add_block(share, shard, place(shard, "d_rec", TOTAL, 0), h * g, width, d.w_rec, h, one, first)
+    add_block(share, shard, place(shard, "d_in", TOTAL, shard.n_in), g, width, d.bias, h, one, first)
+    if shard.bias_rec:
+        add_block(share, shard, place(shard, "d_bias_rec", TOTAL, 0), g, width, d.bias_rec, h, one, first)
+    add_block(share, shard, place(shard, "d_out", TOTAL, 0), h, wide, d.w_out, m, one, first)
+    add_block(share, shard, address_of(at(shard, "d_b_out", TOTAL)), 1, wide, d.b_out, m, one, first)
+
+
+@functools.cache
 def build_combine(dtype):
-    """Build the kernel that sums the partial gradients of a replica's shards, in their order, into `d_theta`."""
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def add_block(share, source, count, stride, to, length, factor, first):
-        """Write factor times `count` rows of `length` numbers, `stride` apart, or add them; return what comes next."""
-        begin, end = portion(share, count)
-        for k in range(begin, end):
-            numbers = view(source + k * stride * size, (length,), dtype)
-            place = view(to + k * length * size, (length,), dtype)
-            for j in range(length):
-                place[j] = factor * numbers[j] + (dtype(0) if first else place[j])
-        return to + count * length * size
-
-    @part
-    def add_shard(job, share, to, first):
-        one, h, g = dtype(1), job.hidden, job.gates
-        bias = job.d_in + job.n_in * g * job.width * size
-        to = add_block(share, job.d_in, job.n_in * g, job.width, to, h, one, first)
-        to = add_block(share, job.d_rec, h * g, job.width, to, h, one, first)
-        to = add_block(share, bias, g, job.width, to, h, one, first)
-        if job.bias_rec:
-            to = add_block(share, job.d_bias_rec, g, job.width, to, h, one, first)
-        to = add_block(share, job.d_out, h, job.out_width, to, job.n_out, one, first)
-        add_block(share, job.d_b_out, 1, job.out_width, to, job.n_out, one, first)
+    """Build the kernel that sums the gradients of a replica's shards, in their order, into `d_theta`."""
+    add_up, replica_at, one = build_add_up(dtype), replicas(dtype), dtype(1)
 
     @kernel(dtype)
     def combine(address, piece):
-        job = view(address, (1,), record)[0]
-        shards = view(job.shards, (job.shard_count,), record)
-        loss, omega, count = dtype(0), dtype(0), dtype(0)
-        for k in range(job.shard_count):
-            sums = view(shards[k].sums, (3,), dtype)
-            loss, omega, count = loss + sums[0], omega + sums[1], count + sums[2]
-        scale = dtype(1) / dtype(job.batch)
-        if job.mean_flow:
-            scale = dtype(1) / max(count, dtype(1))
+        replica = replica_at(address)
+        loss, omega, count, scale = add_up(replica)
         if piece == 0:
-            report = view(job.report, (3,), dtype)
+            report = whole(replica, "report")
             report[0], report[1], report[2] = loss, omega * scale, count
-        if job.d_theta == 0:
+        if replica.d_theta == 0:
             return
-        share = Share(piece, job.pieces)
-        for k in range(job.shard_count):
-            add_shard(shards[k], share, job.d_theta, k == 0)
-        if job.derivative == IMMEDIATE and job.alpha != 0:  # 0 * Inf would be NaN, and -0.0 + 0.0 another bit pattern
-            w_rec = job.d_theta + job.n_in * job.gates * job.hidden * size
-            for k in range(job.shard_count):
-                rows = job.hidden * job.gates
-                add_block(share, shards[k].d_flow, rows, job.width, w_rec, job.hidden, job.alpha * scale, False)
+        share, d = Share(piece, replica.pieces), blocks_of(replica, replica.d_theta)
+        shards = whole(replica, "shards")
+        for k in range(shards.size):
+            add_shard(share, shards[k], d, one, k == 0)
+        if replica.derivative == IMMEDIATE and replica.alpha != 0:  # 0 * Inf would be NaN, and -0.0 + 0.0 other bits
+            rows, h, factor = replica.hidden * replica.gates, replica.hidden, replica.alpha * scale
+            for k in range(shards.size):
+                source = address_of(flat(shards[k], "d_flow"))
+                add_block(share, shards[k], source, rows, replica.width, d.w_rec, h, factor, False)
 
     return combine

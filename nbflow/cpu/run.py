@@ -14,8 +14,8 @@ import os
 from numba import prange
 
 from nbflow._compile import kernel, loop
-from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import call, view
+from nbflow.cpu.memory import call
+from nbflow.cpu.views import shards
 
 # A thread of GNU OpenMP that waits for work spins, by default almost for ever: beside four busy processes on two cores
 # an update at (50,20,6,50) takes 11.9 ms, where 0.6 will do. Waking it takes longer than what Python does between two
@@ -34,28 +34,32 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 @functools.cache
 def build_run():
-    """Build `run`, which takes addresses and sizes.
+    """Build `run`, which takes addresses and counts.
 
-    Packing and combining are called for each of the `pieces` of each replica, the phases for each shard.
+    `pack` and `combine` are called for each of the `pieces` of each replica, `phases` for each shard. The records of
+    replicas lie `replica_stride` bytes apart from `first_replica` on, those of shards likewise.
     """
 
     @loop("run", parallel=True)
-    def run(pack, phases, combine, replicas, replica_count, pieces, shards, shard_count, stride):
+    def run(
+        pack, phases, combine, first_replica, replica_count, replica_stride, pieces,
+        first_shard, shard_count, shard_stride,
+    ):  # fmt: skip
         if replica_count * pieces == 1:  # no team of threads for one piece of work
-            call(pack, replicas, 0)
+            call(pack, first_replica, 0)
         else:
             for i in prange(replica_count * pieces):
-                call(pack, replicas + i // pieces * stride, i % pieces)
+                call(pack, first_replica + i // pieces * replica_stride, i % pieces)
         if shard_count == 1:
-            call(phases, shards, 0)
+            call(phases, first_shard, 0)
         else:
             for k in prange(shard_count):
-                call(phases, shards + k * stride, 0)
+                call(phases, first_shard + k * shard_stride, 0)
         if replica_count * pieces == 1:
-            call(combine, replicas, 0)
+            call(combine, first_replica, 0)
         else:
             for i in prange(replica_count * pieces):
-                call(combine, replicas + i // pieces * stride, i % pieces)
+                call(combine, first_replica + i // pieces * replica_stride, i % pieces)
 
     return run
 
@@ -63,12 +67,11 @@ def build_run():
 @functools.cache
 def build_late(dtype):
     """Build the kernel that runs what a shard can only do once all shards have run their phases."""
-    record = job_dtype(dtype)
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def late(address, _):
-        job = view(address, (1,), record)[0]
-        call(job.late, address, 0)
+        call(shard_at(address).late, address, 0)
 
     return late
 
@@ -76,19 +79,19 @@ def build_late(dtype):
 @functools.cache
 def build_phases(dtype):
     """Build the kernel that runs the phases of one shard."""
-    record = job_dtype(dtype)
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def phases(address, _):
-        job = view(address, (1,), record)[0]
-        call(job.phase_0, address, 0)
-        if job.phase_1:
-            call(job.phase_1, address, 0)
-        if job.phase_2:
-            call(job.phase_2, address, 0)
-        if job.phase_3:
-            call(job.phase_3, address, 0)
-        if job.phase_4:
-            call(job.phase_4, address, 0)
+        shard = shard_at(address)
+        call(shard.phase_0, address, 0)
+        if shard.phase_1:
+            call(shard.phase_1, address, 0)
+        if shard.phase_2:
+            call(shard.phase_2, address, 0)
+        if shard.phase_3:
+            call(shard.phase_3, address, 0)
+        if shard.phase_4:
+            call(shard.phase_4, address, 0)
 
     return phases

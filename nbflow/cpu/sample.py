@@ -11,21 +11,21 @@ from nbflow.cpu.rows import build_store
 
 @functools.cache
 def build_sample(task):
-    """Build `sample(inputs, targets, weights, seed, purpose, replicas, index, length)` for arrays that lead with R.
+    """Build `sample(inputs, targets, weights, seed, purpose, replica_ids, index, length)` for arrays that lead with R.
 
-    `replicas` (R,) are the numbers under which each draws.
+    `replica_ids` (R,) are the numbers under which each draws.
     """
     plan_of, inputs_of, target_of, counts = task.plan, task.inputs, task.target, task.counts
     counted, tokens, classes = task.counted, task.tokens, task.classes
     store_inputs, store_target = build_store(task.n_in), build_store(task.n_out)
 
     @loop(plan_of, inputs_of, target_of, counts, counted, tokens, classes, task.n_in, task.n_out)
-    def sample(inputs, targets, weights, seed, purpose, replicas, index, length):
+    def sample(inputs, targets, weights, seed, purpose, replica_ids, index, length):
         _, steps, batch = weights.shape
         share = weights.dtype.type(1) / weights.dtype.type(batch * counted(length))
-        for r in range(replicas.size):
+        for r in range(replica_ids.size):
             for b in range(batch):
-                stream = (seed, purpose, replicas[r], index, b)
+                stream = (seed, purpose, replica_ids[r], index, b)
                 plan = plan_of(stream, length)
                 for block in range((steps + 3) // 4):
                     words = counter.draw(*stream, 1 + block)
@@ -57,12 +57,12 @@ def build_draw_below():
 
 @functools.cache
 def build_draws_below():
-    """Build `draws_below(found, m, seed, purpose, replicas, index)`: a number below m for each replica and sequence."""
+    """Build `draws_below(found, m, seed, purpose, replica_ids, index)`: a number below m for each sequence."""
 
     @loop("draws below")
-    def draws_below(found, m, seed, purpose, replicas, index):
-        for r in range(replicas.size):
+    def draws_below(found, m, seed, purpose, replica_ids, index):
+        for r in range(replica_ids.size):
             for b in range(found.shape[1]):
-                found[r, b] = counter.below(counter.draw(seed, purpose, replicas[r], index, b, 0)[0], m)
+                found[r, b] = counter.below(counter.draw(seed, purpose, replica_ids[r], index, b, 0)[0], m)
 
     return draws_below

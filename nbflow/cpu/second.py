@@ -2,10 +2,10 @@
 
     delta_dot_t = J_t+1^T delta_dot_{t+1} + (the tangent of J_t+1^T) delta_{t+1} + (the tangent of dL/ds_t at step t)
 
-`step_vjp_jvp` holds the last but one of these, w_rec_dot what a direction of the parameters adds. A weight gradient
-sum h e becomes sum h e_dot + w e (`nbflow.cpu.tangent` tells u, w and what is pushed). For Omega both are added to the
-gradient of the loss, weighted by alpha from the start, so that h (e + e_dot) is one product; for a Hessian-vector
-product they stand alone.
+`step_vjp_jvp` computes the first two terms, but for what goes through w_rec: that is a product. A direction of the
+parameters adds products with w_rec_dot and w_out_dot. A weight gradient sum h e becomes sum h e_dot + w e
+(`nbflow.cpu.tangent` tells u, w and what is pushed). For Omega both are added to the gradient of the loss, weighted by
+alpha from the start, so that h (e + e_dot) is one product; for a Hessian-vector product they stand alone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.backward import build_products_back
-from nbflow.cpu.job import DETACHED, job_dtype
+from nbflow.cpu.backward import add_loss, recur_back
+from nbflow.cpu.gradient import segment_start
 from nbflow.cpu.lines import build_lines
-from nbflow.cpu.memory import call, call_product, clear, view
-from nbflow.cpu.product import lanes, panel_vectors
-from nbflow.cpu.tangent import build_listen_dot, build_move
-from nbflow.cpu.weights import Span, build_weights, place_of
+from nbflow.cpu.memory import call, clear
+from nbflow.cpu.product import outer
+from nbflow.cpu.record import DETACHED, DIRECTION, PARAMETERS, TOTAL
+from nbflow.cpu.replica import build_add_up
+from nbflow.cpu.tangent import find_slopes_dot, move
+from nbflow.cpu.views import at, flat_at, place, replicas, row, rows_at, shards, whole
+from nbflow.cpu.weights import every_sequence, weights
 
 
 @functools.cache
@@ -36,23 +39,15 @@ def build_step_vjp_jvp(cell, dtype):
     (load_pre, store_pre), (load_rec, store_rec) = lines["pre_dot"], lines["rec_dot"]
     _, store_before = lines["before"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    shard_at = shards(dtype)
 
     @kernel(step_vjp_jvp, additive, carries, kept, dtype)
     def step_vjp_jvp_rows(address, t):
-        job = view(address, (1,), record)[0]
-        rows, width = job.rows, job.width
-        block, columns = rows * job.lines * width * size, rows * job.gates * width * size
-        pre_dot = view(job.pre_dot + t * columns, (rows, job.gates, width), dtype)
-        rec_dot = view(job.rec_dot + t * columns, (rows, job.gates, width), dtype)
-        old = view(job.states + t * block, (rows, job.lines, width), dtype)
-        new = view(job.states + (t + 1) * block, (rows, job.lines, width), dtype)
-        saved = view(job.saved + t * rows * kept * width * size, (rows, kept, width), dtype)
-        entering = view(job.entering + t * block, (rows, job.lines, width), dtype)
-        delta = view(job.delta + (t + 1) % job.slots * block, (rows, job.lines, width), dtype)
-        delta_dot = view(job.delta_dot + (t + 1) % 2 * block, (rows, job.lines, width), dtype)
-        before = view(job.delta_dot + t % 2 * block, (rows, job.lines, width), dtype)
+        shard = shard_at(address)
+        rows, width = shard.rows, shard.width
+        pre_dot, rec_dot, saved = at(shard, "pre_dot", t), at(shard, "rec_dot", t), at(shard, "saved", t)
+        old, new, entering = at(shard, "states", t), at(shard, "states", t + 1), at(shard, "entering", t)
+        delta, delta_dot, before = at(shard, "delta", t + 1), at(shard, "delta_dot", t + 1), at(shard, "delta_dot", t)
         for b in range(rows):
             for j in range(width):
                 a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
@@ -69,156 +64,135 @@ def build_step_vjp_jvp(cell, dtype):
     return step_vjp_jvp_rows
 
 
-@functools.cache
-def build_sweep_dot(dtype):
-    """Build `sweep_dot(job, address, start, stop)`: from delta_dot_stop to delta_dot_start, e to e + e_dot."""
-    add_loss, recur_back = build_products_back(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def slot(job, t):
-        """The address of delta_dot_t."""
-        return job.delta_dot + t % 2 * job.rows * job.lines * job.width * size
-
-    @part
-    def silence_dot(job, t):
-        """Set the tangents at step t-1 to 0 for sequences that nobody listens to from there on."""
-        row, columns = job.lines * job.width, job.gates * job.width
-        heard = view(job.heard, (job.rows,), np.int64)
-        for b in range(job.rows):
-            if heard[b] < t:
-                place = (t - 1) * job.rows + b
-                clear(job.pre_dot + place * columns * size, columns, dtype)
-                clear(job.rec_dot + place * columns * size, columns, dtype)
-                clear(slot(job, t - 1) + b * row * size, row, dtype)
-
-    @part
-    def merge(to, source, count, alone):
-        """Add numbers to those at `to`, or put them there."""
-        place, numbers = view(to, (count,), dtype), view(source, (count,), dtype)
-        if alone:
-            for i in range(count):
-                place[i] = numbers[i]
-        else:
-            for i in range(count):
-                place[i] += numbers[i]
-
-    @part
-    def sweep_dot(job, address, start, stop):
-        row, columns = job.lines * job.width, job.rows * job.gates * job.width
-        active = view(job.active, (job.steps,), np.int64)
-        if stop == job.reach:
-            clear(slot(job, stop), job.rows * row, dtype)
-        for t in range(stop, start, -1):
-            place = (t - 1) * columns * size
-            if active[t - 1] and job.derivative != DETACHED:
-                add_loss(job, t, slot(job, t), job.y_dot, job.p_out_back)
-                if job.directed:
-                    add_loss(job, t, slot(job, t), job.y, job.q_out_back)
-            call(job.step_vjp_jvp, address, t - 1)
-            if t > job.quiet:
-                silence_dot(job, t)
-            if t > 1:
-                recur_back(job, t, slot(job, t - 1), job.rec_dot, job.p_rec_back, job.carries)
-                if job.directed:
-                    recur_back(job, t, slot(job, t - 1), job.rec, job.q_rec_back, 1)
-            merge(job.pre + place, job.pre_dot + place, columns, job.directed)
-            if not job.additive:
-                merge(job.rec + place, job.rec_dot + place, columns, job.directed)
-
-    @part
-    def merge_outputs(job, start, stop):
-        """Let the tangent of dL/dy join it at the active steps: last of all, for dL/dy itself is needed before."""
-        active = view(job.active, (job.steps,), np.int64)
-        count = job.rows * job.out_width
-        for t in range(start, stop):
-            if active[t]:
-                merge(job.y + t * count * size, job.y_dot + t * count * size, count, job.directed)
-
-    return sweep_dot, merge_outputs
+@part
+def silence_dot(shard, t):
+    """Set the tangents at step t-1 to 0 for sequences that have no weight from step t on."""
+    last_weight = whole(shard, "last_weight")
+    for b in range(shard.rows):
+        if last_weight[b] < t:
+            clear(row(shard, "pre_dot", t - 1, b))
+            clear(row(shard, "rec_dot", t - 1, b))
+            clear(row(shard, "delta_dot", t - 1, b))
 
 
-@functools.cache
-def build_cross(dtype):
-    """Build `cross(job, start, stop)`: d_rec += sum w e, and d_out += sum u dL/dy, of the steps start .. stop-1."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
+@part
+def merge(place, numbers, alone):
+    """Add numbers to those in place, or put them there."""
+    if alone:
+        for i in range(place.size):
+            place[i] = numbers[i]
+    else:
+        for i in range(place.size):
+            place[i] += numbers[i]
 
-    @part
-    def cross(job, start, stop):
-        columns, line, row = job.gates * job.width, job.lines * job.width, start * job.rows
-        call_product(
-            job.product, job.d_rec, columns, job.entering + row * line * size, 1, line,
-            job.rec + row * columns * size, width_of_panel, columns,
-            job.hidden, (stop - start) * job.rows, columns, 1,
-        )  # fmt: skip
-        if job.derivative == DETACHED:
+
+@part
+def add_loss_dot(shard, t):
+    """Add to delta_dot_t what comes from the loss of its own step."""
+    add_loss(shard, rows_at(shard, "delta_dot", t), place(shard, "y_dot", t - 1, 0), PARAMETERS)
+    if shard.directed:
+        add_loss(shard, rows_at(shard, "delta_dot", t), place(shard, "y", t - 1, 0), DIRECTION)
+
+
+@part
+def recur_back_dot(shard, t):
+    """Add to delta_dot_{t-1} what comes through w_rec."""
+    before = rows_at(shard, "delta_dot", t - 1)
+    recur_back(shard, before, place(shard, "rec_dot", t - 1, 0), PARAMETERS, shard.carries)
+    if shard.directed:
+        recur_back(shard, before, place(shard, "rec", t - 1, 0), DIRECTION, 1)
+
+
+@part
+def sweep_dot(shard, address, start, stop):
+    """From delta_dot_stop to delta_dot_start, e to e + e_dot."""
+    active = whole(shard, "active")
+    if stop == shard.reach:
+        clear(flat_at(shard, "delta_dot", stop))
+    for t in range(stop, start, -1):
+        if active[t - 1] and shard.derivative != DETACHED:
+            add_loss_dot(shard, t)
+        call(shard.step_vjp_jvp, address, t - 1)
+        if t > shard.silent_after:
+            silence_dot(shard, t)
+        if t > 1:
+            recur_back_dot(shard, t)
+        merge(flat_at(shard, "pre", t - 1), flat_at(shard, "pre_dot", t - 1), shard.directed)
+        if not shard.additive:
+            merge(flat_at(shard, "rec", t - 1), flat_at(shard, "rec_dot", t - 1), shard.directed)
+
+
+@part
+def merge_outputs(shard, start, stop):
+    """Let the tangent of dL/dy join it at the active steps: last of all, for dL/dy itself is needed before."""
+    active = whole(shard, "active")
+    for t in range(start, stop):
+        if active[t]:
+            merge(flat_at(shard, "y", t), flat_at(shard, "y_dot", t), shard.directed)
+
+
+@part
+def cross(shard, start, stop):
+    """d_rec += sum w e, and d_out += sum u dL/dy, of the steps start .. stop-1."""
+    outer(
+        shard, place(shard, "d_rec", TOTAL, 0), place(shard, "entering", start, 0), shard.line,
+        place(shard, "rec", start, 0), shard.columns, shard.hidden, (stop - start) * shard.rows, shard.columns, 1,
+    )  # fmt: skip
+    if shard.derivative == DETACHED:
+        return
+    active = whole(shard, "active")
+    for t in range(start, stop):
+        if active[t]:
+            outer(
+                shard, place(shard, "d_out", TOTAL, 0), place(shard, "states_dot", t + 1, 0), shard.line,
+                place(shard, "y", t, 0), shard.out_width, shard.hidden, shard.rows, shard.out_width, 1,
+            )  # fmt: skip
+
+
+@part
+def forward_dot(shard, address):
+    """The tangents of all steps, and those of dL/dy."""
+    if shard.derivative and shard.derivative != DETACHED:
+        clear(flat_at(shard, "states_dot", 0))
+    for t in range(shard.reach):
+        move(shard, address, t)
+    if shard.derivative != DETACHED:
+        find_slopes_dot(shard, address)
+
+
+@part
+def loss_weights(shard):
+    """The weight gradients of the loss alone, added in the order of `nbflow.cpu.gradient`."""
+    stop = shard.reach
+    while True:
+        begin = segment_start(shard, 0, stop)
+        weights(shard, every_sequence(shard, begin, stop), TOTAL, 0 if stop == shard.reach else 1)
+        if begin == 0:
             return
-        active = view(job.active, (job.steps,), np.int64)
-        for t in range(start, stop):
-            if active[t]:
-                call_product(
-                    job.product, job.d_out, job.out_width, job.states_dot + (t + 1) * job.rows * line * size, 1, line,
-                    job.y + t * job.rows * job.out_width * size, width_of_panel, job.out_width,
-                    job.hidden, job.rows, job.out_width, 1,
-                )  # fmt: skip
-
-    return cross
+        stop = begin
 
 
 @functools.cache
 def build_second(dtype):
     """Build the phase that follows a swept tape: tangents forward, tangents back, weight gradients by segments."""
-    move, listen_dot = build_move(dtype), build_listen_dot(dtype)
-    (sweep_dot, merge_outputs), cross, weights = build_sweep_dot(dtype), build_cross(dtype), build_weights(dtype)
-    record = job_dtype(dtype)
-
-    @part
-    def forward_dot(job, address):
-        if job.derivative:
-            clear(job.states_dot, job.rows * job.lines * job.width * int(job.derivative != DETACHED), dtype)
-        for t in range(job.reach):
-            move(job, address, t)
-        if job.derivative != DETACHED:
-            listen_dot(job, address)
-
-    @part
-    def clear_sums(job):
-        columns = job.gates * job.width
-        clear(job.d_in, (job.n_in + 1) * columns, dtype)
-        clear(job.d_rec, job.hidden * columns, dtype)
-        if job.bias_rec:
-            clear(job.d_bias_rec, columns, dtype)
-        clear(job.d_out, job.hidden * job.out_width, dtype)
-        clear(job.d_b_out, job.out_width, dtype)
-
-    @part
-    def plain(job):
-        """The weight gradients of the loss alone, added in the order of `nbflow.cpu.gradient`."""
-        stop = job.reach
-        while True:
-            begin = max(0, (stop - 1) // job.segment * job.segment)
-            weights(job, Span(begin, stop, 0, job.rows, 1), place_of(job), 0 if stop == job.reach else 1)
-            if begin == 0:
-                return
-            stop = begin
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def second(address, _):
-        job = view(address, (1,), record)[0]
-        if job.derivative and job.flow_weight == 0:  # alpha = 0: the bits of a gradient without a flow
-            plain(job)
+        shard = shard_at(address)
+        if shard.derivative and shard.flow_weight == 0:  # alpha = 0: the bits of a gradient without a flow
+            loss_weights(shard)
             return
-        forward_dot(job, address)
-        clear_sums(job)
-        stop = job.reach
+        forward_dot(shard, address)
+        clear(at(shard, "partial", TOTAL))
+        stop = shard.reach
         while True:
-            begin = max(0, (stop - 1) // job.segment * job.segment)
-            cross(job, begin, stop)
-            sweep_dot(job, address, begin, stop)
-            if job.derivative != DETACHED:
-                merge_outputs(job, begin, stop)
-            weights(job, Span(begin, stop, 0, job.rows, 1), place_of(job), 1)
+            begin = segment_start(shard, 0, stop)
+            cross(shard, begin, stop)
+            sweep_dot(shard, address, begin, stop)
+            if shard.derivative != DETACHED:
+                merge_outputs(shard, begin, stop)
+            weights(shard, every_sequence(shard, begin, stop), TOTAL, 1)
             if begin == 0:
                 return
             stop = begin
@@ -229,22 +203,17 @@ def build_second(dtype):
 @functools.cache
 def build_weigh(dtype):
     """Build the kernel that gives the shards of a replica alpha over the count of Omega, or over B."""
-    record = job_dtype(dtype)
+    replica_at, add_up = replicas(dtype), build_add_up(dtype)
 
     @kernel(dtype)
     def weigh(address, piece):
         if piece > 0:
             return
-        job = view(address, (1,), record)[0]
-        shards = view(job.shards, (job.shard_count,), record)
-        count = dtype(0)
-        for k in range(job.shard_count):
-            count += view(shards[k].sums, (3,), dtype)[2]
-        scale = dtype(1) / dtype(job.batch)
-        if job.mean_flow:
-            scale = dtype(1) / max(count, dtype(1))
-        for k in range(job.shard_count):
-            shards[k].flow_weight = job.alpha * scale
+        replica = replica_at(address)
+        _, _, _, scale = add_up(replica)
+        shards = whole(replica, "shards")
+        for k in range(shards.size):
+            shards[k].flow_weight = replica.alpha * scale
 
     return weigh
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
-
 from nbflow._compile import exact_part, kernel, part
-from nbflow.cpu.job import job_dtype
-from nbflow.cpu.memory import view
 from nbflow.cpu.norm import build_measure
+from nbflow.cpu.views import place, row, row_of, shards, whole
+
+
+@part
+def h_of(shard, t, b):
+    """h_t of one sequence, without its padding."""
+    return row_of(shard, place(shard, "states", t, b), shard.hidden)
+
+
+@exact_part
+def pull(d, h, norm, factor):
+    """d += factor h / ||h||, the quotient first: the other one may overflow."""
+    for j in range(h.size):
+        d[j] += factor * (h[j] / norm)
 
 
 @functools.cache
@@ -20,46 +30,30 @@ def build_state_penalty(penalty, dtype):
     beside ||h_t||, so that no state after t has to be on the tape.
     """
     value, slope = penalty.value, penalty.slope
-    measure = build_measure(dtype)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    measure, shard_at = build_measure(dtype), shards(dtype)
 
     @part
-    def h_of(job, t, b):
-        return view(job.states + (t * job.rows + b) * job.lines * job.width * size, (job.hidden,), dtype)
-
-    @part
-    def norm_of(job, t, b):
-        root, scale = measure(h_of(job, t, b))
+    def norm_of(shard, t, b):
+        root, scale = measure(h_of(shard, t, b))
         return root / scale
-
-    @exact_part
-    def pull(d, h, norm, factor):
-        """d += factor h / ||h||, the quotient first: the other one may overflow."""
-        for j in range(h.size):
-            d[j] += factor * (h[j] / norm)
 
     @kernel(value, slope, dtype)
     def penalties(address, t):
-        job = view(address, (1,), record)[0]
-        row = job.lines * job.width
-        heard = view(job.heard, (job.rows,), np.int64)
-        carry = view(job.carry, (job.rows, 2), dtype)
-        sums = view(job.sums, (3,), dtype)
-        for b in range(job.rows):
-            steps = heard[b]
+        shard = shard_at(address)
+        last_weight, carry, sums = whole(shard, "last_weight"), whole(shard, "carry"), whole(shard, "sums")
+        for b in range(shard.rows):
+            steps = last_weight[b]
             if t > steps:
                 continue
             if t == steps:
-                carry[b, 0], carry[b, 1] = 0, norm_of(job, t, b)
-            norm, before = carry[b, 1], norm_of(job, t - 1, b)
+                carry[b, 0], carry[b, 1] = 0, norm_of(shard, t, b)
+            norm, before = carry[b, 1], norm_of(shard, t - 1, b)
             at_norm, at_before = slope(norm, before)
             sums[1] += value(norm, before) / dtype(steps)
             sums[2] += 1
-            if job.alpha != 0 and norm != 0:  # the norm has no slope at 0
-                factor = job.alpha * (at_norm + carry[b, 0]) / dtype(steps * job.batch)
-                d = view(job.delta + (t % job.slots * job.rows + b) * row * size, (job.hidden,), dtype)
-                pull(d, h_of(job, t, b), norm, factor)
+            if shard.alpha != 0 and norm != 0:  # the norm has no slope at 0
+                factor = shard.alpha * (at_norm + carry[b, 0]) / dtype(steps * shard.batch)
+                pull(row(shard, "delta", t, b), h_of(shard, t, b), norm, factor)
             carry[b, 0], carry[b, 1] = at_before, before
 
     return penalties

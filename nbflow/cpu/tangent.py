@@ -22,11 +22,12 @@ import functools
 import numpy as np
 
 from nbflow._compile import exact_part, kernel, part
-from nbflow.cpu.job import DETACHED, EXACT, job_dtype
 from nbflow.cpu.lines import build_lines
-from nbflow.cpu.loss import build_outputs
-from nbflow.cpu.memory import call, call_product, clear, view
-from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.loss import outputs
+from nbflow.cpu.memory import address_of, call, clear
+from nbflow.cpu.product import times
+from nbflow.cpu.record import DETACHED, DIRECTION, EXACT, PARAMETERS
+from nbflow.cpu.views import at, flat_at, place, row, rows_at, shards, whole
 
 
 @functools.cache
@@ -39,21 +40,19 @@ def build_step_jvp(cell, dtype):
     load_saved, load_old, load_new, load_pre, load_rec, load_entering, _ = (load for load, _ in lines.values())
     _, store_moved = lines["moved"]
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
-    record = job_dtype(dtype)
-    size = np.dtype(dtype).itemsize
+    shard_at = shards(dtype)
 
     @kernel(step_jvp, additive, kept, dtype)
     def step_jvp_rows(address, t):
-        job = view(address, (1,), record)[0]
-        rows, width = job.rows, job.width
-        block = rows * job.lines * width * size
-        pre_dot = view(job.pre_dot + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
-        rec_dot = view(job.rec_dot + t * rows * job.gates * width * size, (rows, job.gates, width), dtype)
-        old = view(job.states + t * block, (rows, job.lines, width), dtype)
-        new = view(job.states + (t + 1) * block, (rows, job.lines, width), dtype)
-        saved = view(job.saved + t * rows * kept * width * size, (rows, kept, width), dtype)
-        entering = view(job.entering + t * block, (rows, job.lines, width), dtype)
-        moved = view(job.states_dot + (t + 1) * block, (rows, job.lines, width), dtype)
+        shard = shard_at(address)
+        rows, width = shard.rows, shard.width
+        pre_dot, rec_dot, saved = at(shard, "pre_dot", t), at(shard, "rec_dot", t), at(shard, "saved", t)
+        old, new, entering, moved = (
+            at(shard, "states", t),
+            at(shard, "states", t + 1),
+            at(shard, "entering", t),
+            at(shard, "states_dot", t + 1),
+        )
         for b in range(rows):
             for j in range(width):
                 a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
@@ -66,158 +65,131 @@ def build_step_jvp(cell, dtype):
     return step_jvp_rows
 
 
-@functools.cache
-def build_move(dtype):
-    """Build `move(job, address, t)`: the tangents of step t, from s_t to s_{t+1}."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
+@part
+def add_rows(rows, added):
+    """Add the same row to each of an array's."""
+    for b in range(rows.shape[0]):
+        for j in range(added.size):
+            rows[b, j] += added[j]
 
-    @part
-    def add_row(to, row, rows, columns):
-        added = view(row, (columns,), dtype)
-        for b in range(rows):
-            place = view(to + b * columns * size, (columns,), dtype)
-            for j in range(columns):
-                place[j] += added[j]
 
-    @part
-    def push_inputs(job, t):
-        """pre_dot[t] = x_t w_in_dot + bias_dot; 0 without a direction."""
-        columns, n = job.gates * job.width, job.n_in
-        to = job.pre_dot + t * job.rows * columns * size
-        if not job.directed:
-            clear(to, job.rows * columns, dtype)
-        elif job.tokens:
-            clear(to, job.rows * columns, dtype)
-            tokens = view(job.inputs + t * job.batch * 4, (job.rows,), np.int32)
-            for b in range(job.rows):
-                add_row(to + b * columns * size, job.q_in + tokens[b] * columns * size, 1, columns)
-            add_row(to, job.q_in + n * columns * size, job.rows, columns)
-        else:
-            call_product(
-                job.product, to, columns, job.x + t * job.rows * (n + 1) * size, n + 1, 1,
-                job.q_in, (n + 1) * width_of_panel, width_of_panel, job.rows, n + 1, columns, 0,
-            )  # fmt: skip
+@part
+def push_tokens(shard, t):
+    """pre_dot[t] = w_in_dot[token] + bias_dot."""
+    tokens, table, pre_dot = at(shard, "tokens", t), rows_at(shard, "p_rows", DIRECTION), rows_at(shard, "pre_dot", t)
+    for b in range(shard.rows):
+        token = tokens[b]
+        for j in range(shard.columns):
+            pre_dot[b, j] += table[token, j]
+    add_rows(pre_dot, table[shard.n_in])
 
-    @part
-    def push_recurrence(job, t):
-        """rec_dot[t] (+)= w_t w_rec + h_t w_rec_dot + bias_rec_dot."""
-        columns, row = job.gates * job.width, job.lines * job.width
-        to = job.rec_dot + t * job.rows * columns * size
-        panel = job.hidden * width_of_panel
-        call_product(
-            job.product, to, columns, job.entering + t * job.rows * row * size, row, 1,
-            job.p_rec, panel, width_of_panel, job.rows, job.hidden, columns, job.additive * job.directed,
+
+@part
+def push_inputs(shard, t):
+    """pre_dot[t] = x_t w_in_dot + bias_dot; 0 without a direction."""
+    if shard.directed and not shard.takes_tokens:
+        inputs = shard.n_in + 1
+        times(
+            shard, rows_at(shard, "pre_dot", t), address_of(at(shard, "x", t)), inputs,
+            place(shard, "p_in", DIRECTION, 0), inputs, shard.columns, 0,
         )  # fmt: skip
-        if job.directed:
-            call_product(
-                job.product, to, columns, job.states + t * job.rows * row * size, row, 1,
-                job.q_rec, panel, width_of_panel, job.rows, job.hidden, columns, 1,
-            )  # fmt: skip
-            if job.bias_rec:
-                add_row(to, job.q_bias_rec, job.rows, columns)
-
-    @exact_part
-    def enter(job, t):
-        """Make g_{t+1}, and with "exact" u_t + g_{t+1}, of v_{t+1}; 0 where Omega does not count.
-
-        The factors one after the other, as written: their product may overflow where v is small.
-        """
-        row = job.lines * job.width
-        norms = view(job.delta_norm + (t + 1) * job.rows * size, (job.rows,), dtype)
-        slopes = view(job.flow_slope + t * job.rows * size, (job.rows,), dtype)
-        v = view(job.v + t * job.rows * row * size, (job.rows, row), dtype)
-        u = view(job.states_dot + t * job.rows * row * size, (job.rows, row), dtype)
-        for b in range(job.rows):
-            for j in range(row):
-                pushed = v[b, j] / norms[b] * slopes[b] * job.flow_weight if slopes[b] != 0 else dtype(0)
-                v[b, j] = pushed + u[b, j] if job.derivative == EXACT else pushed
-
-    @exact_part
-    def push_state(job, t):
-        """u_t += c_t = -q flow_slope delta / ||delta||."""
-        row = job.lines * job.width
-        norms = view(job.delta_norm + t * job.rows * size, (job.rows,), dtype)
-        v_norms = view(job.v_norm + (t - 1) * job.rows * size, (job.rows,), dtype)
-        slopes = view(job.flow_slope + (t - 1) * job.rows * size, (job.rows,), dtype)
-        delta = view(job.delta + t * job.rows * row * size, (job.rows, row), dtype)
-        u = view(job.states_dot + t * job.rows * row * size, (job.rows, row), dtype)
-        for b in range(job.rows):
-            if slopes[b] != 0:
-                gain = v_norms[b] / norms[b]
-                factor = gain * slopes[b] * gain * job.flow_weight
-                for j in range(row):
-                    u[b, j] -= delta[b, j] / norms[b] * factor
-
-    @part
-    def rest(job, t):
-        """Set the tangent of sequences that have ended to 0."""
-        row = job.lines * job.width
-        u = view(job.states_dot + t * job.rows * row * size, (job.rows, row), dtype)
-        last = view(job.last, (job.rows,), np.int64)
-        for b in range(job.rows):
-            if last[b] < t:
-                for j in range(row):
-                    u[b, j] = 0
-
-    @part
-    def move(job, address, t):
-        if job.derivative:
-            enter(job, t)
-        if job.directed or not job.additive:
-            push_inputs(job, t)
-        push_recurrence(job, t)
-        if job.derivative == DETACHED:
-            return
-        call(job.step_jvp, address, t)
-        if job.derivative:
-            push_state(job, t + 1)
-        if t >= job.shortest:
-            rest(job, t + 1)
-
-    return move
+        return
+    clear(flat_at(shard, "pre_dot", t))
+    if shard.directed:
+        push_tokens(shard, t)
 
 
-@functools.cache
-def build_outputs_dot(dtype):
-    """Build `outputs_dot(job, t)`: y_dot = u w_out + h w_out_dot + b_out_dot for the state after step t."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
+@part
+def push_recurrence(shard, t):
+    """rec_dot[t] (+)= w_t w_rec + h_t w_rec_dot + bias_rec_dot."""
+    rec_dot, h, columns = rows_at(shard, "rec_dot", t), shard.hidden, shard.columns
+    w_rec, w_rec_dot = place(shard, "p_rec", PARAMETERS, 0), place(shard, "p_rec", DIRECTION, 0)
+    add = shard.additive * shard.directed
+    times(shard, rec_dot, place(shard, "entering", t, 0), shard.line, w_rec, h, columns, add)
+    if shard.directed:
+        times(shard, rec_dot, place(shard, "states", t, 0), shard.line, w_rec_dot, h, columns, 1)
+        if shard.bias_rec:
+            add_rows(rec_dot, flat_at(shard, "p_bias_rec", DIRECTION))
 
-    @part
-    def outputs_dot(job, t):
-        row, place = job.lines * job.width, (t + 1) * job.rows * job.lines * job.width * size
-        to = job.y_dot + t * job.rows * job.out_width * size
-        panel = job.hidden * width_of_panel
-        call_product(
-            job.product, to, job.out_width, job.states_dot + place, row, 1,
-            job.p_out, panel, width_of_panel, job.rows, job.hidden, job.out_width, 0,
-        )  # fmt: skip
-        if job.directed:
-            call_product(
-                job.product, to, job.out_width, job.states + place, row, 1,
-                job.q_out, panel, width_of_panel, job.rows, job.hidden, job.out_width, 1,
-            )  # fmt: skip
-            y_dot = view(to, (job.rows, job.out_width), dtype)
-            bias = view(job.q_b_out, (job.out_width,), dtype)
-            for b in range(job.rows):
-                for m in range(job.out_width):
-                    y_dot[b, m] += bias[m]
 
-    return outputs_dot
+@exact_part
+def enter(shard, t):
+    """Make g_{t+1}, and with "exact" u_t + g_{t+1}, of v_{t+1}; 0 where Omega does not count.
+
+    The factors one after the other, as written: their product may overflow where v is small.
+    """
+    norms, slopes = at(shard, "delta_norm", t + 1), at(shard, "flow_slope", t)
+    v, weight = rows_at(shard, "v", t), shard.flow_weight
+    for b in range(shard.rows):
+        for j in range(shard.line):
+            v[b, j] = v[b, j] / norms[b] * slopes[b] * weight if slopes[b] != 0 else norms.dtype.type(0)
+    if shard.derivative == EXACT:
+        u = rows_at(shard, "states_dot", t)
+        for b in range(shard.rows):
+            for j in range(shard.line):
+                v[b, j] += u[b, j]
+
+
+@exact_part
+def push_state(shard, t):
+    """u_t += c_t = -q flow_slope delta / ||delta||."""
+    norms, v_norms, slopes = at(shard, "delta_norm", t), at(shard, "v_norm", t - 1), at(shard, "flow_slope", t - 1)
+    delta, u = rows_at(shard, "delta", t), rows_at(shard, "states_dot", t)
+    for b in range(shard.rows):
+        if slopes[b] != 0:
+            gain = v_norms[b] / norms[b]
+            factor = gain * slopes[b] * gain * shard.flow_weight
+            for j in range(shard.line):
+                u[b, j] -= delta[b, j] / norms[b] * factor
+
+
+@part
+def clear_ended_dot(shard, t):
+    """Set u_t of sequences that have ended to 0."""
+    length = whole(shard, "length")
+    for b in range(shard.rows):
+        if length[b] < t:
+            clear(row(shard, "states_dot", t, b))
+
+
+@part
+def move(shard, address, t):
+    """The tangents of step t, from s_t to s_{t+1}."""
+    if shard.derivative:
+        enter(shard, t)
+    if shard.directed or not shard.additive:
+        push_inputs(shard, t)
+    push_recurrence(shard, t)
+    if shard.derivative == DETACHED:
+        return
+    call(shard.step_jvp, address, t)
+    if shard.derivative:
+        push_state(shard, t + 1)
+    if t >= shard.shortest:
+        clear_ended_dot(shard, t + 1)
+
+
+@part
+def outputs_dot(shard, t):
+    """y_dot = u w_out + h w_out_dot + b_out_dot for the state after step t."""
+    y_dot, h, columns = at(shard, "y_dot", t), shard.hidden, shard.out_width
+    w_out, w_out_dot = place(shard, "p_out", PARAMETERS, 0), place(shard, "p_out", DIRECTION, 0)
+    times(shard, y_dot, place(shard, "states_dot", t + 1, 0), shard.line, w_out, h, columns, 0)
+    if shard.directed:
+        times(shard, y_dot, place(shard, "states", t + 1, 0), shard.line, w_out_dot, h, columns, 1)
+        add_rows(y_dot, at(shard, "p_b_out", DIRECTION))
 
 
 @functools.cache
 def build_tangent(dtype):
     """Build the phase that moves the states of a shard, from u_0 on."""
-    move = build_move(dtype)
-    record = job_dtype(dtype)
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def tangent(address, _):
-        job = view(address, (1,), record)[0]
-        for t in range(job.reach):
-            move(job, address, t)
+        shard = shard_at(address)
+        for t in range(shard.reach):
+            move(shard, address, t)
 
     return tangent
 
@@ -225,33 +197,26 @@ def build_tangent(dtype):
 @functools.cache
 def build_predictions_dot(dtype):
     """Build the phase of y_dot at every step."""
-    outputs_dot = build_outputs_dot(dtype)
-    record = job_dtype(dtype)
+    shard_at = shards(dtype)
 
     @kernel(dtype)
     def predictions_dot(address, _):
-        job = view(address, (1,), record)[0]
-        for t in range(job.reach):
-            outputs_dot(job, t)
+        shard = shard_at(address)
+        for t in range(shard.reach):
+            outputs_dot(shard, t)
 
     return predictions_dot
 
 
-@functools.cache
-def build_listen_dot(dtype):
-    """Build `listen_dot(job, address)`: at every active step, from y_dot to the tangent of dL/dy.
+@part
+def find_slopes_dot(shard, address):
+    """At every active step, from y_dot to the tangent of dL/dy.
 
     dL/dy has taken the place of y, so y is computed once more, into `y_again`.
     """
-    outputs, outputs_dot = build_outputs(dtype), build_outputs_dot(dtype)
-
-    @part
-    def listen_dot(job, address):
-        active = view(job.active, (job.steps,), np.int64)
-        for t in range(job.reach):
-            if active[t]:
-                outputs(job, t, job.y_again)
-                outputs_dot(job, t)
-                call(job.loss_jvp, address, t)
-
-    return listen_dot
+    active = whole(shard, "active")
+    for t in range(shard.reach):
+        if active[t]:
+            outputs(shard, t, whole(shard, "y_again"))
+            outputs_dot(shard, t)
+            call(shard.loss_jvp, address, t)

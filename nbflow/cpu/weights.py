@@ -6,14 +6,12 @@ over one of them, whose rows lie `rows` apart. `Span` says which.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
-import numpy as np
-
 from nbflow._compile import part
-from nbflow.cpu.memory import call_product, clear, view
-from nbflow.cpu.product import CHUNK, lanes, panel_vectors
+from nbflow.cpu.memory import address_of, call_product, clear
+from nbflow.cpu.product import CHUNK, outer
+from nbflow.cpu.views import at, flat_at, place, row, row_of, rows_at, whole
 
 # Rows of a multiple of COLLIDING bytes fall into the same few places of a cache: where at least COPIED_FOR rows of a
 # result are computed, a panel of such rows is copied first. (704 rows of the tape, float32, H = 1024, one core of an
@@ -23,7 +21,10 @@ COPIED_FOR = 64
 
 
 class Span(NamedTuple):
-    """Steps start .. stop-1 of `rows` sequences from `first` on; `apart` is 1 for all of a shard, `rows` for one."""
+    """Steps start .. stop-1 of `rows` sequences from `first` on.
+
+    `apart` is how far one row lies from the next: 1 for all sequences of a shard, the shard's `rows` for one of them.
+    """
 
     start: int
     stop: int
@@ -32,136 +33,129 @@ class Span(NamedTuple):
     apart: int
 
 
-class Place(NamedTuple):
-    """Addresses of a set of weight gradients."""
-
-    d_in: int
-    d_rec: int
-    d_bias_rec: int
-    d_out: int
-    d_b_out: int
+@part
+def every_sequence(shard, start, stop):
+    """Return the span of some steps of all sequences."""
+    return Span(start, stop, 0, shard.rows, 1)
 
 
 @part
-def place_of(job):
-    """Return where the partial gradients of a shard stand."""
-    return Place(job.d_in, job.d_rec, job.d_bias_rec, job.d_out, job.d_b_out)
+def copy_panel(shard, panel, source, source_row, count, wide):
+    """Copy `wide` numbers from each of `count` rows, `source_row` numbers apart, to the front of a panel's rows."""
+    for k in range(count):
+        numbers, place = row_of(shard, source + k * source_row * shard.number, wide), panel[k]
+        for j in range(wide):
+            place[j] = numbers[j]
 
 
-@functools.cache
-def build_weights(dtype):
-    """Build `weights(job, span, place, add)`: the gradients at `place` (+)= those of a span."""
-    width_of_panel = panel_vectors() * lanes(dtype)
-    size = np.dtype(dtype).itemsize
-
-    @part
-    def outer(job, c, a, a_k, b, b_k, rows, depth, columns, add):
-        """c (+)= sum_k outer(a[k], b[k]), c of rows of `columns`, a and b of rows `a_k` and `b_k` apart."""
-        if rows < COPIED_FOR or columns * size % COLLIDING != 0:
-            call_product(job.product, c, columns, a, 1, a_k, b, width_of_panel, b_k, rows, depth, columns, add)
-            return
-        for start in range(0, max(depth, 1), CHUNK):
-            count = min(CHUNK, depth - start)
-            for first in range(0, columns, width_of_panel):
-                wide = min(width_of_panel, columns - first)
-                for k in range(count):
-                    numbers = view(b + ((start + k) * b_k + first) * size, (wide,), dtype)
-                    place = view(job.panel + k * width_of_panel * size, (wide,), dtype)
-                    for j in range(wide):
-                        place[j] = numbers[j]
-                call_product(
-                    job.product, c + first * size, columns, a + start * a_k * size, 1, a_k,
-                    job.panel, 0, width_of_panel, rows, count, wide, 1 if start > 0 else add,
-                )  # fmt: skip
-
-    @part
-    def sum_rows(source, count, apart, to, width):
-        """Add `count` rows of `width` numbers, `apart` rows apart, to the row at `to`."""
-        total = view(to, (width,), dtype)
-        for i in range(count):
-            row = view(source + i * apart * width * size, (width,), dtype)
-            for j in range(width):
-                total[j] += row[j]
-
-    @part
-    def scatter_tokens(job, span, d_in):
-        """d_in[token] += pre[t, b], and all of them to the bias row."""
-        columns = job.gates * job.width
-        for t in range(span.start, span.stop):
-            tokens = view(job.inputs + t * job.batch * 4, (job.rows,), np.int32)
-            pre = view(job.pre + t * job.rows * columns * size, (job.rows, columns), dtype)
-            for b in range(span.first, span.first + span.rows):
-                token = tokens[b]
-                for j in range(columns):
-                    d_in[token, j] += pre[b, j]
-                # A loop of its own: in one loop the two rows might be the same, and nothing would vectorise.
-                for j in range(columns):
-                    d_in[job.n_in, j] += pre[b, j]
-
-    @part
-    def input_weights(job, span, place, add):
-        columns, row = job.gates * job.width, span.start * job.rows + span.first
-        if job.tokens:
-            if not add:
-                clear(place.d_in, (job.n_in + 1) * columns, dtype)
-            scatter_tokens(job, span, view(place.d_in, (job.n_in + 1, columns), dtype))
-        else:
-            outer(
-                job, place.d_in, job.x + row * (job.n_in + 1) * size, span.apart * (job.n_in + 1),
-                job.pre + row * columns * size, span.apart * columns,
-                job.n_in + 1, (span.stop - span.start) * span.rows, columns, add,
-            )  # fmt: skip
-
-    @part
-    def recurrent_weights(job, span, place, add):
-        columns, line, row = job.gates * job.width, job.lines * job.width, span.start * job.rows + span.first
-        outer(
-            job, place.d_rec, job.states + row * line * size, span.apart * line,
-            job.rec + row * columns * size, span.apart * columns,
-            job.hidden, (span.stop - span.start) * span.rows, columns, add,
-        )  # fmt: skip
-        if job.bias_rec:
-            if not add:
-                clear(place.d_bias_rec, columns, dtype)
-            sum_rows(
-                job.rec + row * columns * size,
-                (span.stop - span.start) * span.rows,
-                span.apart,
-                place.d_bias_rec,
-                columns,
-            )
-
-    @part
-    def output_weights(job, span, place, add):
-        """Sum over runs of steps with weight; steps without cost nothing."""
-        active = view(job.active, (job.steps,), np.int64)
-        line = job.lines * job.width
-        if not add:
-            clear(place.d_out, job.hidden * job.out_width, dtype)
-            clear(place.d_b_out, job.out_width, dtype)
-        end = span.start
-        while end < span.stop:
-            begin = end
-            while begin < span.stop and not active[begin]:
-                begin += 1
-            end = begin
-            while end < span.stop and active[end]:
-                end += 1
-            if begin == end:
-                continue
-            row = begin * job.rows + span.first
-            at = job.y + row * job.out_width * size
+@part
+def tape_outer(shard, c, a, a_k, b, b_k, rows, depth, columns, add):
+    """`nbflow.cpu.product.outer` for b on a tape of gates: where its rows collide, panels of it are copied."""
+    if rows < COPIED_FOR or not shard.colliding:
+        outer(shard, c, a, a_k, b, b_k, rows, depth, columns, add)
+        return
+    panel, width, size = whole(shard, "panel"), shard.panel_width, shard.number
+    for start in range(0, max(depth, 1), CHUNK):
+        count, adding = min(CHUNK, depth - start), 1 if start > 0 else add
+        for first in range(0, columns, width):
+            wide = min(width, columns - first)
+            copy_panel(shard, panel, b + (start * b_k + first) * size, b_k, count, wide)
             call_product(
-                job.product, place.d_out, job.out_width, job.states + (row + job.rows) * line * size, 1,
-                span.apart * line, at, width_of_panel, span.apart * job.out_width,
-                job.hidden, (end - begin) * span.rows, job.out_width, 1,
+                shard.product, c + first * size, columns, a + start * a_k * size, 1, a_k,
+                address_of(panel), 0, width, rows, count, wide, adding,
             )  # fmt: skip
-            sum_rows(at, (end - begin) * span.rows, span.apart, place.d_b_out, job.out_width)
 
-    @part
-    def weights(job, span, place, add):
-        input_weights(job, span, place, add)
-        recurrent_weights(job, span, place, add)
-        output_weights(job, span, place, add)
 
-    return weights
+@part
+def scatter_tokens(shard, span, copy):
+    """d_in[token] += pre[t, b], and all of them to the bias row."""
+    d_in, bias = rows_at(shard, "d_in", copy), shard.n_in
+    for t in range(span.start, span.stop):
+        tokens, pre = at(shard, "tokens", t), rows_at(shard, "pre", t)
+        for b in range(span.first, span.first + span.rows):
+            token = tokens[b]
+            for j in range(shard.columns):
+                d_in[token, j] += pre[b, j]
+            # A loop of its own: in one loop the two rows might be the same, and nothing would vectorise.
+            for j in range(shard.columns):
+                d_in[bias, j] += pre[b, j]
+
+
+@part
+def add_row(total, row):
+    """total += row."""
+    for j in range(total.size):
+        total[j] += row[j]
+
+
+@part
+def add_outputs(shard, span, copy):
+    """Add the sums over a run of steps with weight."""
+    outer(
+        shard, place(shard, "d_out", copy, 0), place(shard, "states", span.start + 1, span.first),
+        span.apart * shard.line, place(shard, "y", span.start, span.first), span.apart * shard.out_width,
+        shard.hidden, (span.stop - span.start) * span.rows, shard.out_width, 1,
+    )  # fmt: skip
+    for t in range(span.start, span.stop):
+        for b in range(span.first, span.first + span.rows):
+            add_row(at(shard, "d_b_out", copy), row(shard, "y", t, b))
+
+
+@part
+def output_weights(shard, span, copy, add):
+    """Sum over runs of steps with weight; steps without cost nothing."""
+    active = whole(shard, "active")
+    if not add:
+        clear(flat_at(shard, "d_out", copy))
+        clear(at(shard, "d_b_out", copy))
+    end = span.start
+    while end < span.stop:
+        begin = end
+        while begin < span.stop and not active[begin]:
+            begin += 1
+        end = begin
+        while end < span.stop and active[end]:
+            end += 1
+        if begin < end:
+            add_outputs(shard, Span(begin, end, span.first, span.rows, span.apart), copy)
+
+
+@part
+def input_weights(shard, span, copy, add):
+    """The gradients of w_in and bias."""
+    if shard.takes_tokens:
+        if not add:
+            clear(flat_at(shard, "d_in", copy))
+        scatter_tokens(shard, span, copy)
+    else:
+        inputs = shard.n_in + 1
+        tape_outer(
+            shard, place(shard, "d_in", copy, 0), place(shard, "x", span.start, span.first), span.apart * inputs,
+            place(shard, "pre", span.start, span.first), span.apart * shard.columns,
+            inputs, (span.stop - span.start) * span.rows, shard.columns, add,
+        )  # fmt: skip
+
+
+@part
+def recurrent_weights(shard, span, copy, add):
+    """The gradients of w_rec and bias_rec."""
+    tape_outer(
+        shard, place(shard, "d_rec", copy, 0), place(shard, "states", span.start, span.first),
+        span.apart * shard.line, place(shard, "rec", span.start, span.first), span.apart * shard.columns,
+        shard.hidden, (span.stop - span.start) * span.rows, shard.columns, add,
+    )  # fmt: skip
+    if shard.bias_rec:
+        total = flat_at(shard, "d_bias_rec", copy)
+        if not add:
+            clear(total)
+        for t in range(span.start, span.stop):
+            for b in range(span.first, span.first + span.rows):
+                add_row(total, row(shard, "rec", t, b))
+
+
+@part
+def weights(shard, span, copy, add):
+    """The gradients in one copy of their block (+)= those of a span."""
+    input_weights(shard, span, copy, add)
+    recurrent_weights(shard, span, copy, add)
+    output_weights(shard, span, copy, add)

@@ -1,11 +1,13 @@
-"""The memory of a computation, and the jobs that point into it.
+"""The memory of a computation, and the records that point into it.
 
 Everything that the kernels read and write beside the caller's own arrays is one aligned allocation, cut once for a
-network, a shape and a purpose. A workspace may be used again and again, by one thread at a time.
+network, a shape and a purpose, as `nbflow.cpu.record` declares. A workspace may be used again and again, by one thread
+at a time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,8 +15,18 @@ import numpy as np
 
 from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
-from nbflow.cpu.job import BORROWED, DERIVATIVES, DIRECTION, GROUPED, PACKED, PARTIAL, TAPE, job_dtype
 from nbflow.cpu.product import CHUNK, lanes, panel_vectors
+from nbflow.cpu.record import (
+    ARRAYS,
+    BLOCKS,
+    BORROWED,
+    DERIVATIVES,
+    PACKED,
+    TAPE,
+    dtype_of,
+    replica_dtype,
+    shard_dtype,
+)
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import COLLIDING
 from nbflow.model.network import Network
@@ -58,21 +70,21 @@ class Purpose(NamedTuple):
 PLAIN = Purpose()
 
 
-def _padded(size: int, multiple: int) -> int:
+def _padded(size: Any, multiple: int) -> Any:
     return -(-size // multiple) * multiple
 
 
 class Workspace:
-    """Buffers and jobs for one network and one shape of batch.
+    """Buffers and records for one network and one shape of batch.
 
     Attributes
     ----------
     shape : Shape
         What it was cut for; `steps` may be fewer.
-    jobs : structured array (R * shards,)
-        One job a shard, replicas first.
-    pool : structured array (R,)
-        One job a replica.
+    shards : structured array (R * shards of a replica,)
+        One record a shard, replicas first.
+    replicas : structured array (R,)
+        One record a replica.
     report : array (R, 3)
         Loss, Omega and count of the last run.
     cell : Cell
@@ -89,243 +101,281 @@ class Workspace:
         self.cell = (second_order if purpose.second else first_order)(net.cell_object)
         self.entries: list[tuple[int, ...]] = []
         self.program: tuple[Any, ...] = ()
-        self._hidden_site, self._detaching, self._rested = 0, False, False
+        self._hidden_site, self._detaching, self._starts_at_zero = 0, False, False
         self.rows = shard_rows(net, shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
-        shards = len(self.rows)
-        self.jobs = _records(shape.replicas * shards, self.dtype)
-        self.pool = _records(shape.replicas, self.dtype)
-        for jobs in (self.jobs, self.pool):
-            self._set_sizes(jobs)
-        self.jobs["rows"] = np.tile(self.rows, shape.replicas)
-        self.jobs["replica"] = np.repeat(np.arange(shape.replicas), shards)
-        self.jobs["segment"] = [segment_steps(rows) for rows in self.rows] * shape.replicas
-        self._cut()
+        self.shards = np.zeros(shape.replicas * len(self.rows), shard_dtype(self.dtype))
+        self.replicas = np.zeros(shape.replicas, replica_dtype(self.dtype))
+        self._sizes = self._find_sizes()
+        self._conditions = self._find_conditions()
+        self._sizes |= {f"{block}_size": self._block_size(arrays) for block, arrays in BLOCKS.items()}
+        self._write_sizes()
+        self._allocate()
+        self._point()
         self.fit(shape.steps)
+
+    # ------------------------------------------------------------------------- what the records say
+
+    def _find_sizes(self) -> dict[str, Any]:
+        """Return what all shards and replicas have in common."""
+        net, cell, purpose, (_, steps, batch, tokens) = self.net, self.cell, self.purpose, self.shape
+        gates, lines, vector, panel = len(cell.gates), len(cell.states), lanes(self.dtype), panel_vectors()
+        width, out_width, panel = _padded(net.n_hidden, vector), _padded(net.n_out, vector), panel * vector
+        keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
+        # Where one shard does all the work, a second thread would only be woken to copy.
+        pieces = max(1, net.size // PIECE) if self.shards.size > 1 else 1
+        return {
+            "number": np.dtype(self.dtype).itemsize, "batch": batch, "n_in": net.n_in, "gates": gates,
+            "hidden": net.n_hidden, "width": width, "n_out": net.n_out, "out_width": out_width, "lines": lines,
+            "kept": len(cell.saved), "columns": gates * width, "line": lines * width, "takes_tokens": tokens,
+            "gate_panels": _padded(gates * width, panel), "width_panels": _padded(width, panel),
+            "out_panels": _padded(out_width, panel), "chunk": CHUNK, "panel_width": panel,
+            "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
+            "slots": steps + 1 if keep_delta else 2, "v_lines": 1 if purpose.derivative == "immediate" else lines,
+            "every": purpose.every, "held": min(purpose.every or steps, steps), "steps": steps,
+            "marks": steps // purpose.every + 1 if purpose.every else 0, "group_rows": purpose.group_rows,
+            "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
+            "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
+            "colliding": gates * width * np.dtype(self.dtype).itemsize % COLLIDING == 0,
+            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "3": 3,
+        }  # fmt: skip
+
+    def _find_conditions(self) -> dict[str, bool]:
+        """Return which of `nbflow.cpu.record.CONDITIONS` hold."""
+        purpose, sizes, classes = self.purpose, self._sizes, self.net.loss_object.classes
+        return {
+            "dense": not self.shape.tokens, "tokens": self.shape.tokens, "values": not classes, "classes": classes,
+            "apart": not self.cell.additive, "bias_rec": self.cell.bias_rec, "flow": bool(purpose.derivative),
+            "immediate": purpose.derivative == "immediate", "measured": sizes["measured"],
+            "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
+            "colliding": sizes["colliding"],
+        }  # fmt: skip
+
+    def _write_sizes(self) -> None:
+        for records in (self.shards, self.replicas):
+            for name in self._sizes.keys() & set(records.dtype.names):
+                records[name] = self._sizes[name]
+        self.shards["rows"] = np.tile(self.rows, self.shape.replicas)
+        self.shards["replica"] = np.repeat(np.arange(self.shape.replicas), len(self.rows))
+        self.shards["segment"] = [segment_steps(rows) for rows in self.rows] * self.shape.replicas
 
     def fit(self, steps: int) -> None:
         """Use the first `steps` steps of the buffers: shorter batches need no workspace of their own."""
-        self.steps = steps
-        self.jobs["steps"] = steps
-        self.pool["steps"] = steps
+        self.steps = self.shards["steps"] = self._sizes["steps"] = steps
+        self.shards["held"] = self._sizes["held"] = min(self.purpose.every or steps, steps)
         self._set_offsets()
 
-    def _set_sizes(self, jobs: Any) -> None:
-        net, cell, vector, purpose = self.net, self.cell, lanes(self.dtype), self.purpose
-        keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
-        values = {
-            "steps": self.steps, "batch": self.shape.batch, "n_in": net.n_in, "gates": len(cell.gates),
-            "hidden": net.n_hidden, "width": _padded(net.n_hidden, vector), "lines": len(cell.states),
-            "kept": len(cell.saved), "n_out": net.n_out, "out_width": _padded(net.n_out, vector),
-            "slots": self.shape.steps + 1 if keep_delta else 2, "tokens": self.shape.tokens,
-            "classes": net.loss_object.classes, "additive": cell.additive, "carries": cell.carries,
-            "bias_rec": cell.bias_rec, "derivative": DERIVATIVES.get(purpose.derivative, 0),
-            "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
-            "every": purpose.every, "group_rows": purpose.group_rows,
-            "group_scale": self.shape.batch / max(purpose.group_rows, 1),
-        }  # fmt: skip
-        for name, value in values.items():
-            jobs[name] = value
+    # ------------------------------------------------------------------------- memory
 
-    def _sizes_of(self, job: Any) -> dict[str, int]:
-        """Return the number of numbers in each buffer of a job."""
-        panel = panel_vectors() * lanes(self.dtype)
-        steps, rows, g, h, n, m = (int(job[k]) for k in ("steps", "rows", "gates", "hidden", "n_in", "n_out"))
-        purpose, every = self.purpose, self.purpose.every
-        T = min(every, steps) if every else steps
-        width, out, lines = int(job["width"]), int(job["out_width"]), int(job["lines"])
-        columns, flowing, measured = g * width, bool(purpose.derivative), int(job["measured"])
-        immediate, row, moving = purpose.derivative == "immediate", lines * width, purpose.moving
-        packed = {
-            "p_in": (n + 1) * _padded(columns, panel), "p_rec": h * _padded(columns, panel),
-            "p_rec_back": g * h * _padded(width, panel), "p_bias_rec": columns * int(job["bias_rec"]),
-            "p_out": h * _padded(out, panel), "p_out_back": m * _padded(width, panel), "p_b_out": out,
-        }  # fmt: skip
-        tape = {
-            "x": 0 if job["tokens"] else T * rows * (n + 1), "pre": T * rows * columns,
-            "rec": 0 if job["additive"] else T * rows * columns, "states": (T + 1) * rows * lines * width,
-            "saved": T * rows * int(job["kept"]) * width, "delta": int(job["slots"]) * rows * lines * width,
-            "v": flowing * T * rows * (width if immediate else row),
-            "delta_norm": measured * (T + 1) * rows, "v_norm": measured * T * rows,
-            "flow_slope": flowing * T * rows, "y": T * rows * out, "active": steps, "last": rows,
-            "heard": rows, "end": rows * row, "seed": rows * row, "carry": 2 * rows,
-            "checkpoints": (steps // every + 1) * rows * lines * width if every else 0, "group_norms": rows,
-            "states_dot": moving * (T + 1) * rows * row, "pre_dot": purpose.second * T * rows * columns,
-            "rec_dot": (purpose.second and not job["additive"]) * T * rows * columns, "y_dot": moving * T * rows * out,
-            "y_again": moving * rows * out, "delta_dot": purpose.second * 2 * rows * row,
-            "panel": 0 if columns * np.dtype(self.dtype).itemsize % COLLIDING else CHUNK * panel,
-        }  # fmt: skip
-        partial = {
-            "d_in": (n + 1) * columns, "d_rec": h * columns, "d_flow": immediate * h * columns,
-            "d_bias_rec": columns * int(job["bias_rec"]), "d_out": h * out, "d_b_out": out, "sums": 3,
-        }  # fmt: skip
-        packed |= {q: packed[p] if purpose.tangent else 0 for q, p in zip(DIRECTION, PACKED, strict=True)}
-        return packed | tape | partial | {"group": self._room(partial, GROUPED) if job["group_rows"] else 0}
+    def _bytes(self, name: str, rows: int = 1) -> int:
+        """Return how many bytes an array takes in a shard of so many rows, 0 where there is none."""
+        array, count = ARRAYS[name], 1
+        for word in array.words:
+            if not self._conditions[word]:
+                return 0
+        for axis in array.axes:
+            count *= (rows if axis.of == "rows" else self._sizes[axis.of]) + axis.more
+        return count * (self._sizes["number"] if array.dtype is None else np.dtype(dtype_of(name, self.dtype)).itemsize)
 
-    def _room(self, sizes: dict[str, int], names: tuple[str, ...]) -> int:
-        """Return how many numbers these buffers take, one behind the other."""
-        number = np.dtype(self.dtype).itemsize
-        return sum(_padded(sizes[name] * number, ALIGNMENT) for name in names) // number
+    def _block_size(self, arrays: Any) -> int:
+        """Return how many numbers one copy of a block takes: its arrays one behind the other, each aligned."""
+        return sum(_padded(self._bytes(name), ALIGNMENT) for name in arrays) // self._sizes["number"]
 
-    def _cut(self) -> None:
+    def _allocate(self) -> None:
         """Allocate everything at once and hand out the addresses."""
-        shards = len(self.rows)
-        places: list[tuple[Any, int, str, int]] = []
-        total = 0
-        for jobs, names in ((self.pool, PACKED + DIRECTION), (self.jobs, TAPE + PARTIAL)):
-            for k in range(jobs.size):
-                sizes = self._sizes_of(jobs[k])
-                jobs["group_size"][k] = sizes["group"]
-                for name in names:
-                    places.append((jobs, k, name, total))
-                    number = 8 if name in ("active", "last", "heard") else np.dtype(self.dtype).itemsize
-                    total += _padded(sizes[name] * number, ALIGNMENT)
+        total, places, copies, number = 0, [], self._copies(), self._sizes["number"]
+        kinds = ((self.replicas, "packed", (), [1]), (self.shards, "partial", TAPE, self.rows))
+        for records, block, others, rows in kinds:
+            names = [*BLOCKS[block], *others]
+            each, by_rows = ([of(name) for name in names] for of in (self._bytes, lambda name: ARRAYS[name].by_rows))
+            sizes = _padded(np.where(by_rows, np.multiply.outer(rows, each), each), ALIGNMENT)
+            # The second copy of a block stands behind the first.
+            sizes[:, len(BLOCKS[block]) - 1] += (copies[block] - 1) * self._sizes[f"{block}_size"] * number
+            sizes = np.tile(sizes, (self.shape.replicas, 1))
+            starts = total + np.cumsum(sizes).reshape(sizes.shape) - sizes
+            total += int(sizes.sum())
+            places.append((records, names, starts))
         self._memory = np.zeros(total + ALIGNMENT, np.uint8)
         base = _padded(self._memory.ctypes.data, ALIGNMENT)
-        for jobs, k, name, offset in places:
-            jobs[name][k] = base + offset
-        for name in PACKED + DIRECTION:
-            self.jobs[name] = np.repeat(self.pool[name], shards)
-        if self.cell.additive:
-            self.jobs["rec"], self.jobs["rec_dot"] = self.jobs["pre"], self.jobs["pre_dot"]
-        self.jobs["entering"] = self.jobs["states_dot" if self.purpose.tangent else "v"]
+        for records, names, starts in places:
+            for k, name in enumerate(names):
+                records[name] = base + starts[:, k]
+        self.shards["partial"] = self.shards["d_in"]
+
+    def _copies(self) -> dict[str, int]:
+        """Return how many copies there are of each block, and of what is in none."""
+        return {"packed": 1 + bool(self.purpose.tangent), "partial": 1 + bool(self.purpose.group_rows), "": 1}
+
+    def _point(self) -> None:
+        """Point the records at each other's arrays, and at each other."""
+        shards, each = len(self.rows), np.arange(self.shape.replicas)
+        for name in PACKED:
+            self.shards[name] = np.repeat(self.replicas[name], shards)
+        for name, source in self._aliases().items():
+            self.shards[name] = self.shards[source]
         self.report = np.zeros((self.shape.replicas, 3), self.dtype)
-        self.pool["report"] = self.report.ctypes.data + np.arange(self.shape.replicas) * self.report.strides[0]
-        self._borrowed, self._parameters = _words(self.jobs, BORROWED), _words(self.pool, ("theta", "d_theta"))
-        row = self.net.size * np.dtype(self.dtype).itemsize
-        self._row_offsets = np.repeat(np.arange(self.shape.replicas)[:, None] * row, 2, axis=1)
-        self.pool["shards"] = self.jobs.ctypes.data + np.arange(self.shape.replicas) * shards * self.jobs.itemsize
-        self.pool["shard_count"] = shards
-        # Where one shard does all the work, a second thread would only be woken to copy.
-        self.pool["pieces"] = max(1, self.net.size // PIECE) if self.jobs.size > 1 else 1
+        self.replicas["report"] = self.report.ctypes.data + each * self.report.strides[0]
+        self.replicas["shards"] = self.shards.ctypes.data + each * shards * self.shards.itemsize
+        self._borrowed, self._parameters = _words(self.shards, BORROWED), _words(self.replicas, ("theta", "d_theta"))
+        self._row_offsets = np.repeat(each[:, None] * self.net.size * self._sizes["number"], 2, axis=1)
+
+    def _aliases(self) -> dict[str, str]:
+        """Return which arrays of a shard are others by another name."""
+        found = {"entering": "states_dot" if self.purpose.tangent else "v"}
+        return found | ({"rec": "pre", "rec_dot": "pre_dot"} if self.cell.additive else {})
+
+    # ------------------------------------------------------------------------- the caller's arrays
 
     def _set_offsets(self) -> None:
         """Note where in the caller's arrays each shard begins, in bytes."""
-        net, steps, (replicas, _, batch, tokens) = self.net, self.steps, self.shape
+        net, steps, (replicas, _, batch, _) = self.net, self.steps, self.shape
         size = np.dtype(self.dtype).itemsize
         sequence = np.add.outer(np.arange(replicas) * steps * batch, self.first_row).ravel()
-        of_targets = 4 if net.loss_object.classes else net.n_out * size
-        self._offsets = np.multiply.outer(sequence, [4 if tokens else net.n_in * size, of_targets, size])
+        self._offsets = np.multiply.outer(sequence, [net.n_in * size, 4, net.n_out * size, 4, size])
 
     def point_to(self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None) -> None:
-        """Point the jobs to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
-        of_targets = 0 if targets is None else targets.ctypes.data
-        np.add(self._offsets, (inputs.ctypes.data, of_targets, weights.ctypes.data), out=self._borrowed)
+        """Point the records to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
+        of_inputs, of_targets = inputs.ctypes.data, 0 if targets is None else targets.ctypes.data
+        np.add(self._offsets, (of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data), out=self._borrowed)
         of_gradient = 0 if d_theta is None else d_theta.ctypes.data
         np.add(self._row_offsets, (theta.ctypes.data, of_gradient), out=self._parameters)
         if d_theta is None:
-            self.pool["d_theta"] = 0
+            self.replicas["d_theta"] = 0
 
     def set_direction(self, direction: Floats | None) -> None:
         """Set a direction of the parameters, (R, P) and alive until the run is over, or None for none."""
-        for jobs in (self.pool, self.jobs):
-            jobs["directed"] = direction is not None
-        self.pool["direction"] = 0 if direction is None else direction.ctypes.data + self._row_offsets[:, 0]
+        self.replicas["directed"] = self.shards["directed"] = direction is not None
+        self.replicas["direction"] = 0 if direction is None else direction.ctypes.data + self._row_offsets[:, 0]
+
+    def bounds(self) -> dict[tuple[int, str], list[tuple[int, int]]]:
+        """Return the first byte of each array, or of its copies, and the byte behind the last, by record and name.
+
+        For the interpreted mode, which looks whether a view lies within them (`nbflow.cpu.memory.watched`).
+        """
+        aliases, copies, found = self._aliases(), self._copies(), {}
+        for records in (self.replicas, self.shards):
+            for k, record in enumerate(records):
+                rows = self.rows[k % len(self.rows)]
+                for name in (name for name in records.dtype.names if name in ARRAYS):
+                    source, block = aliases.get(name, name), ARRAYS[name].block
+                    # The caller's arrays hold the sequences of all shards of a replica.
+                    owner = records[k // len(self.rows) * len(self.rows)] if name in BORROWED else record
+                    size, apart = self._bytes(source, rows), self._sizes.get(f"{block}_size", 0) * self._sizes["number"]
+                    starts = [int(owner[source]) + copy * apart for copy in range(copies[block])]
+                    found[records.ctypes.data + k * records.itemsize, name] = [(at, at + size) for at in starts]
+        return found
+
+    # ------------------------------------------------------------------------- settings
 
     def set_flow(self, alpha: Any, flow: Flow) -> None:
         """Set the weight of Omega (R,), how it is reduced and what it counts."""
         self.set_alpha(alpha)
-        self.pool["mean_flow"] = flow.reduction == "mean"
-        self.jobs["bound"] = flow.bound
+        self.replicas["mean_flow"] = flow.reduction == "mean"
+        self.shards["bound"] = flow.bound
 
     def set_alpha(self, alpha: Any) -> None:
         """Set the weight of Omega (R,)."""
-        self.pool["alpha"] = alpha
-        self.jobs["alpha"] = np.repeat(alpha, len(self.rows))
+        self.replicas["alpha"] = alpha
+        self.shards["alpha"] = np.repeat(alpha, len(self.rows))
 
     def set_group_threshold(self, threshold: Any) -> None:
         """Set the threshold above which a group's gradient is clipped, (R,)."""
-        self.jobs["group_threshold"] = np.repeat(threshold, len(self.rows))
+        self.shards["group_threshold"] = np.repeat(threshold, len(self.rows))
 
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
         """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""
         if site == self._hidden_site == 0:
             return
         self._hidden_site = site
-        self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
-        self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
+        self.shards["hidden_site"], self.shards["hidden_norm"] = site, by_norm
+        self.shards["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 
-    def set_detach(self, probability: Any, seed: int, index: int, replicas: Any = None) -> None:
+    def set_detach(self, probability: Any, seed: int, index: int, replica_ids: Any = None) -> None:
         """Set how likely h is detached at a step, (R,) or None for never, and which draws decide.
 
-        `replicas` (R,) are the numbers under which each draws, 0 to R - 1 for None.
+        `replica_ids` (R,) are the numbers under which each draws, 0 to R - 1 for None.
         """
         if probability is None and not self._detaching:
             return
         self._detaching = probability is not None
         if probability is None:
-            self.jobs["detach"] = 0
+            self.shards["detach"] = 0
             return
-        numbers = np.arange(self.shape.replicas) if replicas is None else replicas
-        self.jobs["replica"] = np.repeat(numbers, len(self.rows))
-        self.jobs["detach"] = np.repeat(probability, len(self.rows))
-        self.jobs["detach_seed"], self.jobs["detach_index"] = seed, index
+        numbers = np.arange(self.shape.replicas) if replica_ids is None else replica_ids
+        self.shards["replica"] = np.repeat(numbers, len(self.rows))
+        self.shards["detach"] = np.repeat(probability, len(self.rows))
+        self.shards["detach_seed"], self.shards["detach_index"] = seed, index
 
-    def group_norms(self) -> Floats:
-        """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""
-        per_group = self.purpose.group_rows
-        norms = [self.tape("group_norms", k, rows // per_group) for k, _, _, rows in self._shards()]
-        return np.concatenate(norms).reshape(self.shape.replicas, -1)
-
-    def tape(self, name: str, k: int, *shape: int) -> Any:
-        """Return the buffer `name` of shard k as an array of `shape`: a view, good until the next run."""
-        start = int(self.jobs[name][k]) - self._memory.ctypes.data
-        count = int(np.prod(shape))
-        return self._memory[start : start + count * np.dtype(self.dtype).itemsize].view(self.dtype).reshape(shape)
-
-    def _shards(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield index, replica, first sequence and number of sequences of every shard."""
-        for k in range(self.jobs.size):
-            r, shard = divmod(k, len(self.rows))
-            yield k, r, int(self.first_row[shard]), self.rows[shard]
-
-    def gather(self, name: str, steps: int, *inner: int, keep: tuple[int, ...] = ()) -> Floats:
-        """Return a tape of all shards as one array (R, steps, B, *keep), cut down from rows of shape `inner`."""
-        replicas, _, batch, _ = self.shape
-        whole = np.empty((replicas, steps, batch, *keep), self.dtype)
-        cut = tuple(slice(n) for n in keep)
-        for k, r, first, rows in self._shards():
-            tape = self.tape(name, k, steps, rows, *inner)
-            whole[r, :, first : first + rows] = tape[(slice(None), slice(None), *cut)]
-        return whole
+    # ------------------------------------------------------------------------- what to begin with
 
     def set_state(self, state: Floats | None) -> None:
         """Set the state before the first step, (R, B, S, H) or None for zeros."""
-        if state is None and self._rested:
+        if state is None and self._starts_at_zero:
             return
         # The tape of a stretch between two checkpoints begins with another state than the first.
-        self._rested = state is None and not self.purpose.every
+        self._starts_at_zero = state is None and not self.purpose.every
         self._set_rows("states", state)
 
     def set_state_dot(self, state_dot: Floats | None) -> None:
         """Set the tangent of the state before the first step, (R, B, S, H) or None for zeros."""
         self._set_rows("states_dot", state_dot)
 
-    def set_seed(self, d_state: Floats | None) -> None:
+    def set_end_cotangent(self, d_state: Floats | None) -> None:
         """Set what a way back begins with at the last state, (R, B, S, H) or None for nothing."""
-        self.jobs["seeded"] = d_state is not None
+        self.shards["ends_given"] = d_state is not None
         if d_state is not None:
-            self._set_rows("seed", d_state)
+            self._set_rows("end_cotangent", d_state)
 
     def _set_rows(self, name: str, rows_of: Floats | None) -> None:
-        """Write (R, B, S, H) to the front of the buffers `name`."""
-        lines, width, hidden = (int(self.jobs[name][0]) for name in ("lines", "width", "hidden"))
-        for k, r, first, rows in self._shards():
-            here = self.tape(name, k, rows, lines, width)
-            here[..., :hidden] = 0 if rows_of is None else rows_of[r, first : first + rows]
+        """Write (R, B, S, H) to an array of states, or to the first ones of a tape."""
+        for k, r, first, rows in self._each_shard():
+            tape = self.tape(name, k)
+            here = tape.reshape(-1, *tape.shape[-3:])[0]  # a view: the first step, or all there is
+            here[..., : self.net.n_hidden] = 0 if rows_of is None else rows_of[r, first : first + rows]
+
+    # ------------------------------------------------------------------------- what came out
+
+    def tape(self, name: str, k: int) -> Any:
+        """Return an array of shard k in its declared shape, padding and all: a view, good until the next run."""
+        sizes = self._sizes | {"rows": self.rows[k % len(self.rows)]}
+        shape = [sizes[axis.size] + axis.more for axis in ARRAYS[name].axes]
+        start = int(self.shards[name][k]) - self._memory.ctypes.data
+        return self._memory[start : start + math.prod(shape) * sizes["number"]].view(self.dtype).reshape(shape)
+
+    def _each_shard(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield index, replica, first sequence and number of sequences of every shard."""
+        for k in range(self.shards.size):
+            r, shard = divmod(k, len(self.rows))
+            yield k, r, int(self.first_row[shard]), self.rows[shard]
+
+    def gather(self, name: str) -> Floats:
+        """Return a tape of all shards as one array (R, steps, B, ...), without padding."""
+        time, _, *inner = ARRAYS[name].axes
+        steps, unpadded = self.steps + max(time.more, time.ring), {"width": "hidden", "out_width": "n_out"}
+        keep = [self._sizes[unpadded.get(axis.size, axis.size)] for axis in inner]
+        cut = tuple(slice(n) for n in keep)
+        whole = np.empty((self.shape.replicas, steps, self.shape.batch, *keep), self.dtype)
+        for k, r, first, rows in self._each_shard():
+            whole[r, :, first : first + rows] = self.tape(name, k)[(slice(steps), slice(None), *cut)]
+        return whole
 
     def gather_state(self, name: str, step: int = 0) -> Floats:
-        """Return one step of a tape of states as (R, B, S, H)."""
-        lines, width = int(self.jobs["lines"][0]), int(self.jobs["width"][0])
-        return self.gather(name, step + 1, lines, width, keep=(lines, self.net.n_hidden))[:, step]
+        """Return one step of a tape of states, or states of one step, as (R, B, S, H)."""
+        whole = np.empty((self.shape.replicas, self.shape.batch, len(self.cell.states), self.net.n_hidden), self.dtype)
+        for k, r, first, rows in self._each_shard():
+            tape = self.tape(name, k)
+            whole[r, first : first + rows] = tape.reshape(-1, *tape.shape[-3:])[step, :, :, : self.net.n_hidden]
+        return whole
+
+    def group_norms(self) -> Floats:
+        """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""
+        per_group = self.purpose.group_rows
+        norms = [self.tape("group_norms", k)[: rows // per_group] for k, _, _, rows in self._each_shard()]
+        return np.concatenate(norms).reshape(self.shape.replicas, -1)
 
 
-def _records(count: int, dtype: Any) -> Any:
-    return np.zeros(count, job_dtype(dtype))
-
-
-def _words(jobs: Any, names: tuple[str, ...]) -> Any:
-    """Return neighbouring integers of jobs as one array (jobs, names): one assignment for all."""
-    first = jobs.dtype.fields[names[0]][1] // 8
-    assert [jobs.dtype.fields[name][1] // 8 for name in names] == list(range(first, first + len(names)))
-    return jobs.view(np.int64).reshape(jobs.size, -1)[:, first : first + len(names)]
+def _words(records: Any, names: Any) -> Any:
+    """Return neighbouring integers of records as one array (records, names): one assignment for all."""
+    first, *_ = columns = [records.dtype.fields[name][1] // 8 for name in names]
+    assert columns == list(range(first, first + len(columns)))
+    return records.view(np.int64).reshape(records.size, -1)[:, first : first + len(columns)]

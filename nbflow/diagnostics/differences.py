@@ -260,16 +260,14 @@ class _FrozenOmega:
 
     def _read(self, space: Any, flow: Flow, w_rec: Floats) -> None:
         """Keep delta, e and the rest of v at the counted (t, b), one row each."""
-        steps, reach, hidden = space.steps, int(space.jobs["reach"].max()), self.net.n_hidden
-        lines, gates, width = (int(space.jobs[name][0]) for name in ("lines", "gates", "width"))
-        delta = space.gather("delta", steps + 1, lines, width, keep=(lines, hidden))[0]
-        e = space.gather("rec", steps, gates, width, keep=(gates, hidden))[0]
+        reach, hidden = int(space.shards["reach"].max()), self.net.n_hidden
+        delta, e = space.gather("delta")[0], space.gather("rec")[0]
         v = delta[:-1].copy()  # right but for the h-line, which has the loss of its own step
-        v[:, :, 0] = space.gather("v", steps, width, keep=(hidden,))[0]
+        v[:, :, 0] = space.gather("v")[0, :, :, 0]
         square = (delta[1 : reach + 1] ** 2).sum(axis=(2, 3))
         counted = square >= flow.bound
         self.square = square[counted]
-        self.e = e[:reach][counted].reshape(-1, gates * hidden)
+        self.e = e[:reach][counted].reshape(-1, e.shape[-2] * hidden)
         self.rest = v[:reach][counted].astype(complex)
         self.rest[:, 0] -= self.e @ w_rec.reshape(hidden, -1).T
         batch_size = space.shape.batch

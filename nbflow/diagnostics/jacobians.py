@@ -94,8 +94,7 @@ def _states(space: Any, checked: _check.Checked) -> Floats:
     space.set_state(None)
     space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
     execute(space)
-    lines, width = (int(space.jobs[name][0]) for name in ("lines", "width"))
-    found: Floats = space.gather("states", space.steps + 1, lines, width, keep=(lines, space.net.n_hidden))
+    found: Floats = space.gather("states")
     return found
 
 

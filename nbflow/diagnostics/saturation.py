@@ -127,13 +127,8 @@ def _activations(space: Any, checked: _check.Checked, where: list[int]) -> Float
     space.set_state(None)
     space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, None)
     execute(space)
-    lines, kept, width = (int(space.jobs[name][0]) for name in ("lines", "kept", "width"))
-    hidden = space.net.n_hidden
-    if not where:
-        states: Floats = space.gather("states", space.steps + 1, lines, width, keep=(1, hidden))
-        return states[:, 1:]
-    saved: Floats = space.gather("saved", space.steps, kept, width, keep=(kept, hidden))
-    return saved[..., where, :]
+    found: Floats = space.gather("saved")[..., where, :] if where else space.gather("states")[:, 1:, :, :1]
+    return found
 
 
 def _mean(values: Floats, taken: Any, axes: tuple[int, ...]) -> Floats:

@@ -42,7 +42,7 @@ class LongJacobian:
 
     def pull(self, vector: Floats) -> Floats:
         """Return its transpose @ vector."""
-        pulled: Floats = self._run("pull", self.space.set_seed, vector).gather_state("delta")
+        pulled: Floats = self._run("pull", self.space.set_end_cotangent, vector).gather_state("delta")
         return pulled.ravel()
 
     def _run(self, program: str, place: Any, vector: Floats) -> Any:

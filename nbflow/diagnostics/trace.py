@@ -75,12 +75,7 @@ def trace(
 
 def _read(space: Any) -> tuple[Floats, ...]:
     """Return states, delta, delta_norm and gain of the last run, with R in front."""
-    steps, lines, width = (int(space.jobs[name][0]) for name in ("steps", "lines", "width"))
-    keep = (lines, space.net.n_hidden)
-    gather = space.gather
-    states = gather("states", steps + 1, lines, width, keep=keep)
-    delta = gather("delta", steps + 1, lines, width, keep=keep)
-    delta_norm, v_norm = gather("delta_norm", steps + 1), gather("v_norm", steps)
+    states, delta, delta_norm, v_norm = map(space.gather, ("states", "delta", "delta_norm", "v_norm"))
     return states, delta, delta_norm, _gain(v_norm, delta_norm)
 
 

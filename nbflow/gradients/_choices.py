@@ -9,7 +9,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._load import load
-from nbflow.cpu.job import DERIVATIVES
+from nbflow.cpu.record import DERIVATIVES
 from nbflow.model.network import Network
 from nbflow.records import AnyPenalty, Floats, Flow, HDetach, HiddenClip, Penalty
 

@@ -238,5 +238,5 @@ def predict(
     space.set_state(None)
     space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
     execute(space)
-    y: Floats = space.gather("y", space.steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
+    y: Floats = space.gather("y")
     return y[0] if checked.single else y

@@ -70,9 +70,9 @@ def jvp(
     space.set_direction(direction)
     space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
     execute(space)
-    steps, one = space.steps, 0 if checked.single else slice(None)
-    outputs = space.gather("y_dot", steps, int(space.jobs["out_width"][0]), keep=(net.n_out,))
-    return Tangent(outputs[one], space.gather_state("states_dot", steps)[one])
+    one = 0 if checked.single else slice(None)
+    outputs = space.gather("y_dot")
+    return Tangent(outputs[one], space.gather_state("states_dot", space.steps)[one])
 
 
 def vjp(
@@ -128,7 +128,7 @@ def vjp(
     space.set_state(None if state is None else _check.state(net, state, checked))
     replicas, _, batch = checked.weights.shape
     none = np.zeros((replicas, batch, len(net.cell_object.states), net.n_hidden), net.dtype)
-    space.set_seed(none if d_state is None else _check.state(net, d_state, checked, "d_state"))
+    space.set_end_cotangent(none if d_state is None else _check.state(net, d_state, checked, "d_state"))
     d_theta = np.empty_like(checked.theta)
     space.point_to(checked.theta, checked.inputs, targets, weights, d_theta)
     execute(space)
