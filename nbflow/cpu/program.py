@@ -41,6 +41,10 @@ PROGRAMS = {
 }
 
 
+# Those that show what becomes of the smallest numbers compute with them: see `nbflow.cpu.subnormals`.
+SUBNORMALS = {"trace", "carry", "push", "pull"}
+
+
 @functools.cache
 def _kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
     """Build the kernels that a shard calls by address."""
@@ -89,14 +93,15 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
     replicas = workspace.replicas
     where = (replicas.ctypes.data, replicas.size, replicas.itemsize, int(replicas["pieces"][0]),
              shards.ctypes.data, shards.size, shards.itemsize)  # fmt: skip
+    phases_of_a_shard = build_phases(dtype, program in SUBNORMALS).address
     if program == "flow":
         shards["late"] = build_second(dtype).address
         workspace.entries = [
-            (pack, build_phases(dtype).address, build_weigh(dtype).address, *where),
+            (pack, phases_of_a_shard, build_weigh(dtype).address, *where),
             (build_nothing(dtype).address, build_late(dtype).address, combine, *where),
         ]
     else:
-        workspace.entries = [(pack, build_phases(dtype).address, combine, *where)]
+        workspace.entries = [(pack, phases_of_a_shard, combine, *where)]
     workspace.program = wanted
 
 

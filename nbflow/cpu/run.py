@@ -15,6 +15,7 @@ from numba import prange
 
 from nbflow._compile import kernel, loop
 from nbflow.cpu.memory import call
+from nbflow.cpu.subnormals import flush, restore
 from nbflow.cpu.views import shards
 
 # A thread of GNU OpenMP that waits for work spins, by default almost for ever: beside four busy processes on two cores
@@ -71,19 +72,22 @@ def build_late(dtype):
 
     @kernel(dtype)
     def late(address, _):
+        before = flush()
         call(shard_at(address).late, address, 0)
+        restore(before)
 
     return late
 
 
 @functools.cache
-def build_phases(dtype):
-    """Build the kernel that runs the phases of one shard."""
+def build_phases(dtype, subnormals=False):
+    """Build the kernel that runs the phases of one shard, with subnormal numbers or with 0 in their place."""
     shard_at = shards(dtype)
 
-    @kernel(dtype)
+    @kernel(dtype, subnormals)
     def phases(address, _):
         shard = shard_at(address)
+        before = 0 if subnormals else flush()
         call(shard.phase_0, address, 0)
         if shard.phase_1:
             call(shard.phase_1, address, 0)
@@ -93,5 +97,7 @@ def build_phases(dtype):
             call(shard.phase_3, address, 0)
         if shard.phase_4:
             call(shard.phase_4, address, 0)
+        if not subnormals:
+            restore(before)
 
     return phases
