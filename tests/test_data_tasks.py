@@ -180,7 +180,7 @@ def test_who_says_nothing_has_the_measure_of_chance(make):
 
 
 @each_task
-def test_the_trivial_error_is_that_of_a_network_that_knows_frequencies_alone(make):
+def test_the_trivial_score_is_that_of_a_network_that_knows_frequencies_alone(make):
     """Its output biases are log frequencies, or log odds, and all else is 0."""
     task = make()
     net = net_of(task, "float64")
@@ -195,9 +195,9 @@ def test_the_trivial_error_is_that_of_a_network_that_knows_frequencies_alone(mak
     nf.unpack(net, theta).b_out[...] = biases
     measured = nf.evaluate(net, theta, task)
     unread = 1 / 200 if task.tokens else 1e-12  # the few characters that no stream holds
-    assert task.trivial().error == pytest.approx(measured, rel=unread)
+    assert task.trivial().score == pytest.approx(measured, rel=unread)
     flipped = type(task)(task.held_out, task.train)
-    assert task.trivial().error != pytest.approx(flipped.trivial().error, rel=1e-6)
+    assert task.trivial().score != pytest.approx(flipped.trivial().score, rel=1e-6)
     batch = task.sample(seed=0, index=0, batch_size=3000, length=1, dtype="float64")
     assert task.trivial().loss == pytest.approx(nf.gradient(net, theta, batch).loss, rel=0.05)
 
@@ -227,8 +227,8 @@ def test_data_train_and_are_measured_like_a_task(make):
     assert np.array_equal(run.theta, again.theta)
     assert run.history["loss"] == again.history["loss"]
     assert run.evaluations["update"] == [3, 6]
-    assert run.evaluations["error"][-1] == nf.evaluate(net, run.theta, task)
-    assert again.evaluations["error"] == []
+    assert run.evaluations["score"][-1] == nf.evaluate(net, run.theta, task)
+    assert again.evaluations["score"] == []
 
 
 @each_task
@@ -239,7 +239,7 @@ def test_data_train_with_replicas_lengths_and_omega_to_the_bits_of_each_alone(ma
     how = dataclasses.replace(RECIPE, flow=nf.Flow("squared", 0.5))
     together, alone = nf.train(net, theta, task, how), nf.train(net, theta[0], task, how)
     assert np.array_equal(together.theta[0], alone.theta)
-    assert [row[0] for row in together.evaluations["error"]] == alone.evaluations["error"]
+    assert [row[0] for row in together.evaluations["score"]] == alone.evaluations["score"]
     assert set(alone.history["length"]) <= set(range(5, 10))
 
 
@@ -248,9 +248,9 @@ def test_a_network_learns_a_text_that_repeats_and_not_one_of_chance():
     task = Text(line, tuple("abcde")).task(held_out=0.2)
     net = net_of(task)
     how = nf.Recipe(lr=0.5, lengths=20, clip=nf.Clip("norm", 1.0), max_updates=300, evaluate_every=300)
-    assert nf.train(net, theta_of(net), task, how).evaluations["error"][-1] < 0.05 < task.trivial().error
+    assert nf.train(net, theta_of(net), task, how).evaluations["score"][-1] < 0.05 < task.trivial().score
     chance = text_of(1000, 5).task(held_out=0.2)
-    assert nf.train(net, theta_of(net), chance, how).evaluations["error"][-1] > 2
+    assert nf.train(net, theta_of(net), chance, how).evaluations["score"][-1] > 2
 
 
 @each_task
@@ -339,9 +339,9 @@ def test_a_few_updates_on_shakespeare_beat_the_frequencies_of_characters():
     net = nf.Network("tanh", task.n_in, 50, task.n_out)
     how = nf.Recipe("adam", lr=0.005, batch_size=32, lengths=40, clip=nf.Clip("norm", 1.0), max_updates=200,
                     evaluate_every=200)  # fmt: skip
-    assert 4 < task.trivial().error < 5
+    assert 4 < task.trivial().score < 5
     run = nf.train(net, nf.init(net, "orthogonal", rng=0), task, how)
-    assert 2 < run.evaluations["error"][-1] < task.trivial().error - 0.5
+    assert 2 < run.evaluations["score"][-1] < task.trivial().score - 0.5
 
 
 def test_a_few_updates_on_chorales_beat_the_frequencies_of_notes():
@@ -349,5 +349,5 @@ def test_a_few_updates_on_chorales_beat_the_frequencies_of_notes():
     net = nf.Network("tanh", task.n_in, 50, task.n_out, loss=task.loss)
     how = nf.Recipe("adam", lr=0.01, lengths=50, clip=nf.Clip("norm", 1.0), max_updates=100, evaluate_every=100)
     run = nf.train(net, nf.init(net, "orthogonal", rng=0), task, how)
-    assert 8 < run.evaluations["error"][-1] < task.trivial().error
+    assert 8 < run.evaluations["score"][-1] < task.trivial().score
     assert importlib.import_module("nbflow.data.tasks").PIECES < len(task.held_out) < 100

@@ -89,7 +89,7 @@ def test_a_run_is_the_training_that_anybody_can_repeat(path, threads):
     assert row["history"] == {name: column for name, column in run.history.items() if name != "seconds"}
     assert (row["first_passage"], row["stays_below"]) == (run.first_passage, run.stays_below)
     assert row["loss"] == run.history["loss"][-1]
-    assert row["error"] == run.evaluations["error"][-1]
+    assert row["score"] == run.evaluations["score"][-1]
     assert row["failure"] is None
     assert json.loads(json.dumps(row)) == row
 

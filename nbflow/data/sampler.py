@@ -28,10 +28,10 @@ class Trivial(NamedTuple):
     --------
     >>> import nbflow as nf
     >>> nf.load_task("addition").trivial(100)
-    Trivial(error=0.36, loss=0.041666666666666664)
+    Trivial(score=0.36, loss=0.041666666666666664)
     """
 
-    error: float  #: the part of sequences that are wrong
+    score: float  #: in the task's `unit`: the part of sequences that are wrong; for a user's data bits or nats
     loss: float  #: of a batch; nats (softmax) or squared units (square)
 
     @classmethod
@@ -40,7 +40,7 @@ class Trivial(NamedTuple):
 
         Examples
         --------
-        >>> Trivial.guessing(4).error, Trivial.guessing(2, symbols=5).error
+        >>> Trivial.guessing(4).score, Trivial.guessing(2, symbols=5).score
         (0.75, 0.96875)
         """
         return cls(1 - 1 / values**symbols, symbols * math.log(values) / steps)
@@ -57,7 +57,11 @@ def _as_long(length: int) -> int:
 
 
 class Sampler:
-    """What training draws batches from, as pure functions of (seed, replica, index): a `Task`, or a user's data."""
+    """What training draws batches from, as pure functions of (seed, replica, index): a `Task`, or a user's data.
+
+    A network's score at it, as `nbflow.evaluate` returns it, is in `unit`; the lower, the better. `worst` is the
+    largest number that `solved_below` of a recipe may be, and `solved_below` what it is where the recipe has none.
+    """
 
     n_in: int
     n_out: int
@@ -65,6 +69,9 @@ class Sampler:
     tokens: bool
     shortest: int
     steps: Unit
+    unit: str
+    worst: float = math.inf
+    solved_below: float | None = None
 
     @property
     def classes(self) -> bool:
@@ -174,6 +181,10 @@ class Task(Sampler):
         `(length) -> how many steps of every sequence have a loss`; by default one.
     trivial : function of length, optional
         What whoever remembers nothing reaches: a `Trivial`.
+    unit : str
+        Of a score: "part wrong", the part of sequences that are wrong (see `wrong`).
+    solved_below : float
+        The score below which a network counts as having solved it, 0.01, where the recipe does not say.
     """
 
     n_in: int
@@ -189,6 +200,11 @@ class Task(Sampler):
     tolerance: float = 0.04
     counted: Unit = once
     trivial: Callable[[int], Trivial] | None = None
+
+    # No fields: what tells tasks apart does not have them.
+    unit = "part wrong"
+    worst = 1.0
+    solved_below = 0.01
 
     def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
         """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""

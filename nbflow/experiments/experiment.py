@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.data.sampler import Task, load_task
+from nbflow.data.sampler import Sampler, Task, load_task
 from nbflow.model.network import Network, init
 from nbflow.records import Cell, Floats
-from nbflow.training.recipe import Recipe, check_recipe, describe
+from nbflow.training.recipe import Recipe, check_recipe, completed, describe
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be told apart later."""
-        check_recipe(self.recipe)
+        self._completed()
         _refuse(self.described)
 
     @property
@@ -79,9 +79,14 @@ class Experiment:
 
     @functools.cached_property
     def described(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """All of it as plain data; what the recipe leaves to the task as the task has it."""
         found: dict[str, Any] = describe(self)
-        return found
+        return {**found, "recipe": describe(self._completed())}
+
+    def _completed(self) -> Recipe:
+        """Return the recipe with what it leaves to the task."""
+        # A name is that of a synthetic task; whether there is one, a run will tell.
+        return completed(check_recipe(self.recipe), self.task if isinstance(self.task, Sampler) else Task)
 
     @functools.cached_property
     def flat(self) -> dict[str, Any]:
