@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import naive
@@ -277,6 +278,63 @@ def test_the_bias_of_clipping_is_measured_on_data_held_out():
     net = net_of(task)
     found = nf.clipping_bias(net, theta_of(net), task, {"none": nf.Clip("norm", np.inf)}, length=6, count=5, rng=0)
     assert found.rules["none"].in_set.bias == 0
+
+
+# --- Scores, their units, and what counts as solved.
+
+
+class Perfect:
+    """In place of what is held out: all of it is foreseen."""
+
+    def __init__(self, net, task):
+        pass
+
+    def score(self, theta, seed, index):
+        return np.full(len(theta), 1e-4)
+
+
+@pytest.mark.sim
+@each_task
+def test_no_score_of_data_is_solved_unless_it_is_said_and_then_any_number_may_be_the_bound(make, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("nbflow.training._loop"), "HeldOut", Perfect)
+    task = make()
+    net = net_of(task)
+    run = nf.train(net, theta_of(net), task, RECIPE)
+    assert run.evaluations["score"] == [1e-4, 1e-4]
+    assert (run.first_passage, run.stays_below, run.recipe["solved_below"]) == (None, False, None)
+    for bound, passed in ((1e-4, None), (1.001e-4, 3), (2.5, 3), (1e30, 3)):
+        run = nf.train(net, theta_of(net), task, dataclasses.replace(RECIPE, solved_below=bound))
+        assert (run.first_passage, run.stays_below, run.updates) == (passed, passed is not None, 6)
+    run = nf.train(net, theta_of(net), task, dataclasses.replace(RECIPE, solved_below=2.5, stop_when_solved=True))
+    assert run.updates == 3
+
+
+@pytest.mark.sim
+@each_task
+def test_a_stop_that_would_never_come_is_refused_and_the_unit_asked_for(make):
+    task = make()
+    net = net_of(task)
+    how = dataclasses.replace(RECIPE, stop_when_solved=True)
+    said = f"solved_below is None and stop_when_solved True; expected a number of {task.unit}, .+ Give solved_below"
+    with pytest.raises(ValueError, match=said):
+        nf.train(net, theta_of(net), task, how)
+    with pytest.raises(ValueError, match=said):
+        nf.Experiment(task, how)
+
+
+@pytest.mark.sim
+@each_task
+def test_a_run_says_what_its_scores_are_in(make, tmp_path):
+    task = make()
+    net = net_of(task)
+    run = nf.train(net, theta_of(net), task, RECIPE, checkpoint=tmp_path / "run.npz")
+    wanted = "bits per character" if task.tokens else "nats per frame"
+    assert run.unit == task.unit == wanted == run.as_dict()["unit"] == nf.load_run(tmp_path / "run.npz").unit
+    with ThreadPoolExecutor(1) as threads:
+        one = nf.Experiment(task, RECIPE, n_hidden=6)
+        (row,) = nf.sweep(one, 1, tmp_path / "runs.jsonl", executor=threads, progress=False).runs
+    assert (row["unit"], row["score"]) == (wanted, row["evaluations"]["score"][-1])
+    assert (row["recipe.solved_below"], row["first_passage"]) == (None, None)
 
 
 # --- What is refused.

@@ -319,6 +319,39 @@ def test_stop_when_solved_stops_between_two_rows_of_the_history_and_calls_back(m
     assert calls == [4]
 
 
+@pytest.mark.sim
+def test_a_bound_is_a_part_of_sequences_above_0():
+    train = lambda value: nf.train(NET, theta_of(), TASK, recipe(solved_below=value))  # noqa: E731
+    for value in (1.001, 2.5, 1e30):
+        with pytest.raises(
+            ValueError, match=r"solved_below is .+; expected at most 1, for .+ 'part wrong' .+ is 0.01\."
+        ):
+            train(value)
+    for value, said in ((0.0, "above 0"), (-1.0, "above 0"), (np.inf, "finite"), (np.nan, "is NaN")):
+        with pytest.raises(ValueError, match=f"solved_below .*{said}"):
+            train(value)
+    assert train(1.0).recipe["solved_below"] == 1.0
+    assert train(None).recipe["solved_below"] == TASK.solved_below == 0.01
+
+
+@pytest.mark.sim
+def test_batches_of_a_function_have_no_score_no_unit_and_nothing_to_stop_at():
+    run = nf.train(NET, theta_of(), batch_of, recipe(solved_below=0.5))
+    assert run.unit is None
+    assert run.recipe["solved_below"] is None
+    with pytest.raises(ValueError, match=r"stop_when_solved is True; expected False .+ callback"):
+        nf.train(NET, theta_of(), batch_of, recipe(stop_when_solved=True))
+
+
+@pytest.mark.sim
+def test_who_asks_for_an_error_is_told_that_it_is_a_score():
+    run = nf.train(NET, theta_of(), TASK, SMALL)
+    assert run.unit == TASK.unit == "part wrong"
+    with pytest.raises(KeyError, match=r"no 'error'; expected one of update, score.+ run\.unit"):
+        run.evaluations["error"]
+    assert run.evaluations.get("error") is None
+
+
 def test_the_last_update_is_evaluated_once_whatever_the_interval():
     how = recipe(max_updates=5, evaluate_every=2, evaluate_size=10)
     assert nf.train(NET, theta_of(), TASK, how).evaluations["update"] == [2, 4, 5]
