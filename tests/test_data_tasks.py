@@ -353,6 +353,14 @@ def test_windows_that_a_text_does_not_have_are_refused_before_the_first_update()
 
 
 @each_task
+def test_data_without_a_unit_are_refused(make):
+    task = make()
+    task.unit = None
+    with pytest.raises(TypeError, match=r"task is .+ has no unit; expected .+ Write unit"):
+        nf.train(net_of(task), theta_of(net_of(task)), task, RECIPE)
+
+
+@each_task
 def test_data_have_no_length_to_be_measured_at_and_fit_their_own_network_alone(make):
     task = make()
     net = net_of(task)

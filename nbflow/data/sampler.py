@@ -286,6 +286,11 @@ def check_task(net: Network, task: Any) -> Task | DataTask:
     found: Task | DataTask = load("tasks", task, "task")
     if not isinstance(found, Sampler):
         raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")
+    if not isinstance(getattr(found, "unit", None), str):
+        raise TypeError(
+            f"task is {found!r:.60}, which has no unit; expected what its score is in, as 'bits per character'. Write "
+            f"unit = '...' in its class."
+        )
     got = (net.n_in, net.n_out, net.loss_object)
     wanted = (found.n_in, found.n_out, load("losses", found.loss))
     if got != wanted:
