@@ -23,6 +23,8 @@ Row = dict[str, Any]
 
 # Evaluations of a run, evenly spread: the grain of a first passage is a fiftieth of the budget.
 LOOKS = 50
+# The score below which a run is solved: for music of no meaning, but the runs in results/ are known by it.
+SOLVED = 0.01
 # The learning rates of a variant with a threshold. One without gets as many settings from its learning rate alone, and
 # smaller ones, since nothing else makes its steps shorter.
 LRS, LEAST_LR = (0.05, 0.17, 0.6, 2.0), 0.01
@@ -68,7 +70,7 @@ class Plan:
     def trivial(self) -> float:
         """The error of whoever remembers nothing, or nats per frame of whoever knows the frequencies of notes."""
         task = nf.load_task(self.tested_on) if isinstance(self.tested_on, str) else self.tested_on
-        return float(task.trivial(self.length).error)
+        return float(task.trivial(self.length).score)
 
 
 def _synthetic(name: str, title: str, task: str, length: int, init: str, updates: int) -> Plan:
@@ -216,7 +218,8 @@ def _of_units(d: Any, w: Any) -> tuple[Any, Any]:
 def unclipped(plan: Plan, hidden: int) -> nf.Experiment:
     """Return the training whose gradients are looked at."""
     recipe = nf.Recipe(lr=LOOK_LR, batch_size=BATCH, lengths=plan.length, max_updates=LOOK_UPDATES,
-                       record_every=LOOK_EVERY, evaluate_every=0, clip=nf.Clip("norm", math.inf, BAD))  # fmt: skip
+                       record_every=LOOK_EVERY, evaluate_every=0, clip=nf.Clip("norm", math.inf, BAD),
+                       solved_below=SOLVED)  # fmt: skip
     return nf.Experiment(plan.tuned_on, recipe, n_hidden=hidden, init=plan.init)
 
 
@@ -275,7 +278,7 @@ def experiment(plan: Plan, variant: Variant, lr: float, threshold: float, *, bud
     recipe = nf.Recipe(
         lr=lr, batch_size=BATCH, lengths=plan.length, max_updates=updates, record_every=max(updates // 5, 1),
         evaluate_every=updates if plan.is_music else updates // LOOKS, evaluate_size=evaluate_size,
-        stop_when_solved=not plan.is_music, **variant.fields(threshold),
+        solved_below=SOLVED, stop_when_solved=not plan.is_music, **variant.fields(threshold),
     )  # fmt: skip
     task = plan.tuned_on if tuning else plan.tested_on
     return nf.Experiment(task, recipe, n_hidden=hidden, init=plan.init)
@@ -287,7 +290,7 @@ def score(plan: Plan, rows: Sequence[Row], updates: int) -> tuple[float, ...]:
     Most runs solved; then the least mean of updates to the first passage, unsolved ones counting as the whole budget;
     then the least last error. For music the mean held-out loss. What diverged or failed counts as infinite.
     """
-    errors = [row.get("error") for row in rows]
+    errors = [row.get("score") for row in rows]
     last = float(np.mean([math.inf if e is None or not math.isfinite(e) else e for e in errors]))
     if plan.is_music:
         return (last,)

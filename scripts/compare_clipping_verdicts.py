@@ -87,7 +87,7 @@ def outcome(plan: Plan, rows: Sequence[Row], budget: int) -> Outcome:
     failed = sum(row["failure"] is not None for row in rows)
     if plan.is_music:
         worst = plan.trivial
-        losses = {row["seed"]: row.get("error") for row in rows}
+        losses = {row["seed"]: row.get("score") for row in rows}
         cost = {seed: worst if e is None or not e < worst else float(e) for seed, e in losses.items()}
         return Outcome(cost, (), sum(c < worst for c in cost.values()), failed, budget)
     passages = {row["seed"]: row.get("first_passage") for row in rows}

@@ -190,7 +190,7 @@ def train(options: Options, method: str, show: Callable[[int], None]) -> tuple[S
         if run.interrupted:
             raise KeyboardInterrupt
         seen.updates += [before * every + update for update in run.evaluations["update"]]
-        seen.errors += run.evaluations["error"]
+        seen.errors += run.evaluations["score"]
         seen.nonfinite += round(sum(map(sum, run.history["nonfinite"])))
         seen.seconds += run.seconds
     return seen, kept

@@ -192,7 +192,7 @@ class Keep:
         """Look at the last evaluation, if it is of now."""
         if run.evaluations["update"][-1:] != [run.updates]:
             return
-        error = run.evaluations["error"][-1]
+        error = run.evaluations["score"][-1]
         if self.best is None or error < self.best.error:
             self.best = Best(run.theta.copy(), run.updates, error)
             checkpoint.save(self.path, {"theta": self.best.theta}, {"update": run.updates, "error": error})
@@ -274,7 +274,7 @@ def table(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> 
     by_place = {point[:2]: point for point in points}
     for length in options.lengths:
         here = [by_place.get((row["seed"], length)) for row in trained]
-        guess = [f"{100 * trivial(length).error:g} %"] if trivial is not None else []
+        guess = [f"{100 * trivial(length).score:g} %"] if trivial is not None else []
         found.add_row(f"{length:,}", *(words(options, point) for point in here), *guess)
     return found
 
@@ -313,7 +313,7 @@ def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -
             )
         chance = nf.load_task(options.task).trivial
         if chance is not None:
-            axes.plot(options.lengths, [100 * chance(length).error for length in options.lengths], color=plot.INK,
+            axes.plot(options.lengths, [100 * chance(length).score for length in options.lengths], color=plot.INK,
                       linewidth=0.9, linestyle=(0, (4, 3)), label="guessing")  # fmt: skip
         axes.axvspan(options.shortest, max(options.stages), color=plot.COLOURS[2], alpha=0.13, linewidth=0)
         axes.text(options.shortest, 1.01, "trained here", transform=axes.get_xaxis_transform(), fontsize=9,

@@ -248,7 +248,7 @@ def said(found: Found, console: Console) -> Found:
 
 def trivial(parts: Parts) -> dict[str, float]:
     """Return what knowing how often each character stands in the text to train on reaches, in bits per character."""
-    return {part: parts.task(part).trivial().error for part in PARTS}
+    return {part: parts.task(part).trivial().score for part in PARTS}
 
 
 def mean_of(options: Options, values: Sequence[float]) -> Interval:
@@ -345,7 +345,7 @@ def picture(options: Options, parts: Parts, found: Found) -> Any:
 def draw_curve(axes: Any, options: Options, rows: Sequence[Row], k: int) -> None:
     """Draw the mean of a method over updates, and its interval where there is one."""
     updates = rows[0]["evaluations"]["update"]
-    means = [mean_of(options, at) for at in zip(*(row["evaluations"]["error"] for row in rows), strict=True)]
+    means = [mean_of(options, at) for at in zip(*(row["evaluations"]["score"] for row in rows), strict=True)]
     value, low, high = zip(*means, strict=True)
     method = rows[0]["method"]
     axes.plot(updates, value, color=plot.COLOURS[k], marker=MARKS[k], markersize=4, linewidth=1.8, label=TITLES[method])

@@ -143,7 +143,7 @@ def experiment(options: Options, rolls: PianoRolls, console: Console) -> Result:
         result = training.go()
     tasks = {part: rolls.task(part) for part in SPLITS[1:]}
     # What knowing how often each note sounds in the training set reaches, and nothing of what came before.
-    result.by_frequency = {part: task.trivial().error for part, task in tasks.items()}
+    result.by_frequency = {part: task.trivial().score for part, task in tasks.items()}
     if result.epochs and math.isfinite(result.best_valid):
         result.test = nf.evaluate(training.net, result.theta, tasks["test"])
     return result

@@ -149,7 +149,7 @@ def table(options: Options, cells: Sequence[Cell]) -> Table:
     trivial = nf.load_task(options.task).trivial
     if trivial is not None:
         found.add_section()
-        found.add_row("guessing", "error", *(f"{100 * trivial(length).error:.3g} %" for length in options.lengths))
+        found.add_row("guessing", "error", *(f"{100 * trivial(length).score:.3g} %" for length in options.lengths))
     return found
 
 

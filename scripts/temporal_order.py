@@ -135,7 +135,7 @@ class Result:
     @property
     def errors(self) -> list[float]:
         """The last measured error of each network."""
-        return list(self.run.evaluations["error"][-1]) if self.run.evaluations["error"] else []
+        return list(self.run.evaluations["score"][-1]) if self.run.evaluations["score"] else []
 
     @property
     def nonfinite(self) -> int:
@@ -310,7 +310,7 @@ def table(options: Options, results: Sequence[Result]) -> Table:
         found.add_row(what, *values)
     guess = guessing(options)
     if guess is not None:
-        found.add_row("error, loss of guessing", *[f"{percent(guess.error)}, {guess.loss:.3g}"] * len(results))
+        found.add_row("error, loss of guessing", *[f"{percent(guess.score)}, {guess.loss:.3g}"] * len(results))
     if any(result.run.interrupted for result in results):
         found.add_row("stopped early", *(f"at {r.run.updates:,}" if r.run.interrupted else "" for r in results))
     return found
@@ -343,14 +343,14 @@ def cells(result: Result) -> list[str]:
 
 def picture(options: Options, results: Sequence[Result]) -> Any:
     """Draw error, gradient norm and gain over updates, a column for each method."""
-    errors = {r.method: (r.run.evaluations["update"], 100 * np.array(r.run.evaluations["error"])) for r in results}
+    errors = {r.method: (r.run.evaluations["update"], 100 * np.array(r.run.evaluations["score"])) for r in results}
     norms = {r.method: (r.run.history.get("update", []), r.run.history.get("norm", [])) for r in results}
     gains = {r.method: (r.gain["update"], r.gain["mean"]) for r in results}
     solved = 100 * options.solved_below
     error_levels = [plot.Level(solved, f"solved:\nbelow {solved:g} %")]
     guess = guessing(options)
-    if guess is not None and guess.error < 0.95:  # above that the line would be the frame
-        error_levels.append(plot.Level(100 * guess.error, f"guessing:\n{percent(guess.error)}"))
+    if guess is not None and guess.score < 0.95:  # above that the line would be the frame
+        error_levels.append(plot.Level(100 * guess.score, f"guessing:\n{percent(guess.score)}"))
     clipped = [plot.Level(options.threshold, f"threshold {options.threshold:g}:\nclipped above")]
     passing = [plot.Level(1.0, "above: explodes\n1: unchanged\nbelow: vanishes")]
     clipping = {r.method: clipped for r in results if "clip" in r.method and options.rule == "norm"}

@@ -205,7 +205,7 @@ def test_training_alone_has_the_bits_of_training_as_the_first_of_replicas(cell, 
         for name, rows in alone.history.items():
             if name != "seconds":
                 assert [row[0] if isinstance(row, list) else row for row in runs[R].history[name]] == rows, name
-        assert [errors[0] for errors in runs[R].evaluations["error"]] == alone.evaluations["error"]
+        assert [scores[0] for scores in runs[R].evaluations["score"]] == alone.evaluations["score"]
     assert same_bits(runs[3].theta, runs[4].theta[:3])
     assert not np.array_equal(runs[4].theta[0], runs[4].theta[1])
     rerun = train(None)

@@ -8,7 +8,9 @@ import json
 import os
 import pathlib
 import pickle
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -47,6 +49,23 @@ def test_what_is_saved_is_loaded_to_the_bit_and_the_one_before_is_kept(path):
     assert_saved(checkpoint.load(path))
     assert_saved(checkpoint.read(checkpoint.before(path)), facts={"updates": 1})
     assert sorted(os.listdir(path.parent)) == ["run.npz", "run.npz.before"]
+
+
+def test_whoever_reads_while_another_writes_finds_a_whole_one(path):
+    ended = threading.Event()
+
+    def write():
+        while not ended.is_set():
+            checkpoint.save(path, ARRAYS, FACTS)
+
+    with ThreadPoolExecutor(1) as writers:
+        try:
+            writing = writers.submit(write)
+            for _ in range(1500):
+                assert_saved(checkpoint.load(path))
+        finally:
+            ended.set()
+        writing.result()
 
 
 def test_numpy_reads_it_too_without_pickle(path):

@@ -492,8 +492,8 @@ def test_training_on_a_users_data_is_the_cpus(kind):
     theta, recipe = nf.init(net, "basic_tanh", rng=0), nf.Recipe(lr=0.1, batch_size=2, lengths=(2, 4), max_updates=2,
                                                                  record_every=1, evaluate_every=2)  # fmt: skip
     runs = [nf.train(net, theta, task, recipe, seed=4, replica_ids=[6], backend=backend) for backend in ("cuda", "cpu")]
-    assert_close(runs[0].evaluations["error"], runs[1].evaluations["error"], within("float64", 100, 10))
-    runs[1].evaluations["error"] = runs[0].evaluations["error"]
+    assert_close(runs[0].evaluations["score"], runs[1].evaluations["score"], within("float64", 100, 10))
+    runs[1].evaluations["score"] = runs[0].evaluations["score"]
     assert_same_run(*runs, within("float64", 4, 10))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import naive
@@ -180,7 +181,7 @@ def test_who_says_nothing_has_the_measure_of_chance(make):
 
 
 @each_task
-def test_the_trivial_error_is_that_of_a_network_that_knows_frequencies_alone(make):
+def test_the_trivial_score_is_that_of_a_network_that_knows_frequencies_alone(make):
     """Its output biases are log frequencies, or log odds, and all else is 0."""
     task = make()
     net = net_of(task, "float64")
@@ -195,9 +196,9 @@ def test_the_trivial_error_is_that_of_a_network_that_knows_frequencies_alone(mak
     nf.unpack(net, theta).b_out[...] = biases
     measured = nf.evaluate(net, theta, task)
     unread = 1 / 200 if task.tokens else 1e-12  # the few characters that no stream holds
-    assert task.trivial().error == pytest.approx(measured, rel=unread)
+    assert task.trivial().score == pytest.approx(measured, rel=unread)
     flipped = type(task)(task.held_out, task.train)
-    assert task.trivial().error != pytest.approx(flipped.trivial().error, rel=1e-6)
+    assert task.trivial().score != pytest.approx(flipped.trivial().score, rel=1e-6)
     batch = task.sample(seed=0, index=0, batch_size=3000, length=1, dtype="float64")
     assert task.trivial().loss == pytest.approx(nf.gradient(net, theta, batch).loss, rel=0.05)
 
@@ -227,8 +228,8 @@ def test_data_train_and_are_measured_like_a_task(make):
     assert np.array_equal(run.theta, again.theta)
     assert run.history["loss"] == again.history["loss"]
     assert run.evaluations["update"] == [3, 6]
-    assert run.evaluations["error"][-1] == nf.evaluate(net, run.theta, task)
-    assert again.evaluations["error"] == []
+    assert run.evaluations["score"][-1] == nf.evaluate(net, run.theta, task)
+    assert again.evaluations["score"] == []
 
 
 @each_task
@@ -239,7 +240,7 @@ def test_data_train_with_replicas_lengths_and_omega_to_the_bits_of_each_alone(ma
     how = dataclasses.replace(RECIPE, flow=nf.Flow("squared", 0.5))
     together, alone = nf.train(net, theta, task, how), nf.train(net, theta[0], task, how)
     assert np.array_equal(together.theta[0], alone.theta)
-    assert [row[0] for row in together.evaluations["error"]] == alone.evaluations["error"]
+    assert [row[0] for row in together.evaluations["score"]] == alone.evaluations["score"]
     assert set(alone.history["length"]) <= set(range(5, 10))
 
 
@@ -248,9 +249,9 @@ def test_a_network_learns_a_text_that_repeats_and_not_one_of_chance():
     task = Text(line, tuple("abcde")).task(held_out=0.2)
     net = net_of(task)
     how = nf.Recipe(lr=0.5, lengths=20, clip=nf.Clip("norm", 1.0), max_updates=300, evaluate_every=300)
-    assert nf.train(net, theta_of(net), task, how).evaluations["error"][-1] < 0.05 < task.trivial().error
+    assert nf.train(net, theta_of(net), task, how).evaluations["score"][-1] < 0.05 < task.trivial().score
     chance = text_of(1000, 5).task(held_out=0.2)
-    assert nf.train(net, theta_of(net), chance, how).evaluations["error"][-1] > 2
+    assert nf.train(net, theta_of(net), chance, how).evaluations["score"][-1] > 2
 
 
 @each_task
@@ -279,6 +280,63 @@ def test_the_bias_of_clipping_is_measured_on_data_held_out():
     assert found.rules["none"].in_set.bias == 0
 
 
+# --- Scores, their units, and what counts as solved.
+
+
+class Perfect:
+    """In place of what is held out: all of it is foreseen."""
+
+    def __init__(self, net, task):
+        pass
+
+    def score(self, theta, seed, index):
+        return np.full(len(theta), 1e-4)
+
+
+@pytest.mark.sim
+@each_task
+def test_no_score_of_data_is_solved_unless_it_is_said_and_then_any_number_may_be_the_bound(make, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("nbflow.training._loop"), "HeldOut", Perfect)
+    task = make()
+    net = net_of(task)
+    run = nf.train(net, theta_of(net), task, RECIPE)
+    assert run.evaluations["score"] == [1e-4, 1e-4]
+    assert (run.first_passage, run.stays_below, run.recipe["solved_below"]) == (None, False, None)
+    for bound, passed in ((1e-4, None), (1.001e-4, 3), (2.5, 3), (1e30, 3)):
+        run = nf.train(net, theta_of(net), task, dataclasses.replace(RECIPE, solved_below=bound))
+        assert (run.first_passage, run.stays_below, run.updates) == (passed, passed is not None, 6)
+    run = nf.train(net, theta_of(net), task, dataclasses.replace(RECIPE, solved_below=2.5, stop_when_solved=True))
+    assert run.updates == 3
+
+
+@pytest.mark.sim
+@each_task
+def test_a_stop_that_would_never_come_is_refused_and_the_unit_asked_for(make):
+    task = make()
+    net = net_of(task)
+    how = dataclasses.replace(RECIPE, stop_when_solved=True)
+    said = f"solved_below is None and stop_when_solved True; expected a number of {task.unit}, .+ Give solved_below"
+    with pytest.raises(ValueError, match=said):
+        nf.train(net, theta_of(net), task, how)
+    with pytest.raises(ValueError, match=said):
+        nf.Experiment(task, how)
+
+
+@pytest.mark.sim
+@each_task
+def test_a_run_says_what_its_scores_are_in(make, tmp_path):
+    task = make()
+    net = net_of(task)
+    run = nf.train(net, theta_of(net), task, RECIPE, checkpoint=tmp_path / "run.npz")
+    wanted = "bits per character" if task.tokens else "nats per frame"
+    assert run.unit == task.unit == wanted == run.as_dict()["unit"] == nf.load_run(tmp_path / "run.npz").unit
+    with ThreadPoolExecutor(1) as threads:
+        one = nf.Experiment(task, RECIPE, n_hidden=6)
+        (row,) = nf.sweep(one, 1, tmp_path / "runs.jsonl", executor=threads, progress=False).runs
+    assert (row["unit"], row["score"]) == (wanted, row["evaluations"]["score"][-1])
+    assert (row["recipe.solved_below"], row["first_passage"]) == (None, None)
+
+
 # --- What is refused.
 
 
@@ -292,6 +350,14 @@ def test_windows_that_a_text_does_not_have_are_refused_before_the_first_update()
         task.sample(seed=0, index=0, batch_size=1, length=9, stream="evaluation")
     with pytest.raises(ValueError, match="length is 25, and train"):
         nf.train(net, theta_of(net), task, dataclasses.replace(RECIPE, lengths=(5, 25)))
+
+
+@each_task
+def test_data_without_a_unit_are_refused(make):
+    task = make()
+    task.unit = None
+    with pytest.raises(TypeError, match=r"task is .+ has no unit; expected .+ Write unit"):
+        nf.train(net_of(task), theta_of(net_of(task)), task, RECIPE)
 
 
 @each_task
@@ -339,9 +405,9 @@ def test_a_few_updates_on_shakespeare_beat_the_frequencies_of_characters():
     net = nf.Network("tanh", task.n_in, 50, task.n_out)
     how = nf.Recipe("adam", lr=0.005, batch_size=32, lengths=40, clip=nf.Clip("norm", 1.0), max_updates=200,
                     evaluate_every=200)  # fmt: skip
-    assert 4 < task.trivial().error < 5
+    assert 4 < task.trivial().score < 5
     run = nf.train(net, nf.init(net, "orthogonal", rng=0), task, how)
-    assert 2 < run.evaluations["error"][-1] < task.trivial().error - 0.5
+    assert 2 < run.evaluations["score"][-1] < task.trivial().score - 0.5
 
 
 def test_a_few_updates_on_chorales_beat_the_frequencies_of_notes():
@@ -349,5 +415,5 @@ def test_a_few_updates_on_chorales_beat_the_frequencies_of_notes():
     net = nf.Network("tanh", task.n_in, 50, task.n_out, loss=task.loss)
     how = nf.Recipe("adam", lr=0.01, lengths=50, clip=nf.Clip("norm", 1.0), max_updates=100, evaluate_every=100)
     run = nf.train(net, nf.init(net, "orthogonal", rng=0), task, how)
-    assert 8 < run.evaluations["error"][-1] < task.trivial().error
+    assert 8 < run.evaluations["score"][-1] < task.trivial().score
     assert importlib.import_module("nbflow.data.tasks").PIECES < len(task.held_out) < 100

@@ -110,7 +110,7 @@ def test_what_is_reported_is_the_last_network_on_each_part(script: Any, text: Pa
     row = script.learn(job, Cut(10**9))
     one = script.experiment(options, parts, "clip+omega", 0.01)
     theta = nf.train(one.net, one.theta(4), one.task, one.recipe, replica_ids=[4]).theta
-    assert row["bits"]["validation"] == row["evaluations"]["error"][-1]
+    assert row["bits"]["validation"] == row["evaluations"]["score"][-1]
     # The test part in one stream, step by step.
     tokens = parts.test.tokens
     if tokens.size < 2 * 200:

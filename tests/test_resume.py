@@ -20,6 +20,7 @@ from test_thresholds import SETTINGS, THRESHOLDS
 from tolerance import same_bits
 
 import nbflow as nf
+from nbflow.data import Text
 from nbflow.storage import checkpoint
 from nbflow.training._interrupt import Guard
 
@@ -181,6 +182,76 @@ def test_a_run_that_was_solved_stays_ended(path):
     run = nf.train(NET, THETA, TASK, how, checkpoint=path)
     assert run.updates == run.first_passage == 4
     assert_same(nf.train(NET, THETA, TASK, how, checkpoint=path), run)
+
+
+# The task as 0.1.0 described it before its files moved.
+FORMER_TASK = {
+    "n_in": 6, "n_out": 4, "loss": "softmax", "tokens": True, "plan": "nbflow.tasks.temporal_order.plan",
+    "inputs": "nbflow.tasks.temporal_order.inputs", "target": "nbflow.tasks.temporal_order.target",
+    "counts": "nbflow.tasks.temporal_order.counts", "shortest": 10, "steps": "nbflow.task._as_long", "tolerance": 0.04,
+    "counted": "nbflow.task.once", "trivial": "nbflow.tasks.temporal_order.trivial",
+}  # fmt: skip
+
+
+def make_former(path):
+    """Write a checkpoint as 0.1.0 did: scores are errors without a unit, and everything was solved at 0.01."""
+    arrays, facts = checkpoint.read(path)
+    del facts["unit"]
+    recipe, task = facts["setting"]["recipe"], facts["setting"]["task"]
+    recipe["solved_below"] = 0.01 if recipe["solved_below"] is None else recipe["solved_below"]
+    if isinstance(task, dict) and "plan" in task:
+        facts["setting"]["task"] = FORMER_TASK
+    old = {name.replace("evaluations/score", "evaluations/error"): array for name, array in arrays.items()}
+    evaluations = facts["evaluations"]
+    facts["evaluations"] = {name.replace("score", "error"): column for name, column in evaluations.items()}
+    checkpoint.before(path).unlink(missing_ok=True)
+    checkpoint.save(path, old, facts)
+
+
+@pytest.mark.parametrize("at", [3, 17])  # before the first evaluation, and after it
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_a_run_of_an_older_version_goes_on_to_the_same_bits(path, at, replicas):
+    theta = nf.init(NET, "smart_tanh", rng=0, replicas=replicas)
+    nf.train(NET, theta, TASK, recipe(lr=stopper(at)), checkpoint=path)
+    there = nf.load_run(path)
+    make_former(path)
+    assert_same(nf.load_run(path), there)
+    assert_same(nf.train(NET, theta, TASK, recipe(lr=stopper(-1)), checkpoint=path), whole(theta))
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_a_run_on_a_text_of_an_older_version_goes_on_and_is_solved_no_more(path, replicas):
+    text = Text(np.arange(400, dtype=np.int32) % 5, tuple("abcde")).task(held_out=0.2)
+    net = nf.Network("tanh", text.n_in, 8, text.n_out)
+    theta = nf.init(net, "orthogonal", rng=0, replicas=replicas)
+    nf.train(net, theta, text, recipe(lr=stopper(17)), checkpoint=path)
+    make_former(path)
+    arrays, facts = checkpoint.read(path)
+    facts |= {"first_passage": 5, "stays_below": True} if replicas is None else {
+        "first_passage": [5, None], "stays_below": [True, False]}  # fmt: skip
+    checkpoint.save(path, arrays, facts)
+    run = nf.load_run(path)
+    assert (run.unit, run.recipe["solved_below"]) == ("bits per character", None)
+    assert len(run.evaluations["score"]) == 3
+    on = nf.train(net, theta, text, recipe(lr=stopper(-1)), checkpoint=path)
+    assert_same(on, nf.train(net, theta, text, recipe(lr=stopper(-1))))
+    assert on.first_passage == (None if replicas is None else [None, None])
+
+
+@pytest.mark.parametrize("bound", [None, 0.01])
+def test_a_run_on_batches_of_a_function_of_an_older_version_goes_on(path, bound):
+    how = {"solved_below": bound}
+    nf.train(NET, THETA, batch_of, recipe(lr=stopper(17), **how), checkpoint=path)
+    make_former(path)
+    assert nf.load_run(path).unit is None
+    assert_same(
+        nf.train(NET, THETA, batch_of, recipe(lr=stopper(-1), **how), checkpoint=path),
+        nf.train(NET, THETA, batch_of, recipe(lr=stopper(-1), **how)),
+    )
+
+
+def batch_of(update):
+    return TASK.sample(seed=0, index=update, batch_size=3, length=10)
 
 
 def test_seconds_add_up_over_processes(path):

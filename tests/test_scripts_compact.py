@@ -17,7 +17,7 @@ from nbflow.storage.store import Store
 ROOT = SCRIPTS.parent
 ROWS = [
     {"key": f"r{9 - k}", "code": "old" if k < 2 else "new", "loss": math.inf if k == 3 else k / 7,
-     "evaluations": {"update": [1, 2], "error": [0.1, k / 3]}, "history": {"loss": [0.1] * 1000}}
+     "evaluations": {"update": [1, 2], "score": [0.1, k / 3]}, "history": {"loss": [0.1] * 1000}}
     for k in range(9)
 ]  # fmt: skip
 

@@ -166,15 +166,15 @@ def test_the_best_setting_solves_most_then_soonest_then_errs_least(script: Any) 
     plan = design.PLANS["addition_10"]
 
     def of(*runs: tuple[int | None, float | None]) -> Any:
-        return design.score(plan, [{"first_passage": at, "error": error} for at, error in runs], 1000)
+        return design.score(plan, [{"first_passage": at, "score": score} for at, score in runs], 1000)
 
     in_order = [of((900, 0.0), (900, 0.0)), of((100, 0.0), (None, 0.3)), of((200, 0.0), (None, 0.3)),
                 of((None, 0.3), (None, 0.3)), of((None, 0.4), (None, 0.3)), of((None, None), (None, 0.3))]  # fmt: skip
     assert sorted(in_order) == in_order
     assert len(set(in_order)) == len(in_order)
     music = replace(plan, is_music=True)
-    assert design.score(music, [{"error": 9.0}, {"error": 8.0}], 10) == (8.5,)
-    assert design.score(music, [{"error": 9.0}, {"failure": "x"}], 10) == (math.inf,)
+    assert design.score(music, [{"score": 9.0}, {"score": 8.0}], 10) == (8.5,)
+    assert design.score(music, [{"score": 9.0}, {"failure": "x"}], 10) == (math.inf,)
 
 
 # --- Verdicts on made-up runs.
@@ -186,7 +186,7 @@ def made_up(script: Any, *times: Any, music: bool = False) -> Any:
     plan = design.PLANS["temporal_order_20"]
     if music:
         plan = replace(plan, is_music=True)  # whose trivial error is 0.75
-    field = "error" if music else "first_passage"
+    field = "score" if music else "first_passage"
     outcomes = {
         name: verdicts.outcome(plan, [{"seed": k, "failure": None, field: at} for k, at in enumerate(column)], 10_000)
         for name, column in zip(("norm", "value"), times, strict=True)

@@ -66,7 +66,7 @@ def test_a_run_writes_numbers_parameters_and_picture(
     assert {len(values) for values in found["history"].values()} == {3}
     assert f"Test loss {found['result']['test']:.3f}" in said
     assert found["result"]["valid"] == min(found["history"]["valid"])
-    by_frequency = read_piano_rolls(tunes).task("test").trivial().error
+    by_frequency = read_piano_rolls(tunes).task("test").trivial().score
     assert found["result"]["by_frequency"]["test"] == by_frequency
     assert "every note by its frequency alone" in said
     assert f"{by_frequency:.3f}" in said

@@ -128,7 +128,7 @@ def made(script: Any, method: str, passages: list[int | None], errors: list[floa
     """Return a result as if a method had been trained."""
     run = script.nf.Run(theta=None, updates=20, seconds=2.0, first_passage=passages)
     run.stays_below = [at is not None for at in passages]
-    run.evaluations = {"update": [10, 20], "error": [[1.0] * len(errors), errors]}
+    run.evaluations = {"update": [10, 20], "score": [[1.0] * len(errors), errors]}
     run.history = {"update": [20], "norm": [[0.5] * len(errors)], "nonfinite": [[1] * len(errors)]}
     gain = {"update": [10, 20], "mean": [[0.5] * len(errors), [0.75] * len(errors)]}
     return script.Result(method, run, gain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import math
 import multiprocessing
 import os
@@ -41,6 +42,10 @@ def read(path):
         return list(Store(path).read().values())
 
 
+# Lines as 0.1.0 wrote them before scores had a unit: of a task, and of a text.
+FORMER = pathlib.Path(__file__).parent / "former" / "runs.jsonl"
+
+
 # --- What goes in comes out.
 
 
@@ -68,6 +73,63 @@ def test_two_stores_of_one_file_see_what_the_other_adds(path):
     assert list(one.read())[5:] == ["x", "y"]
     assert one.has(["x", "r003"])
     assert not one.has(["x", "z"])
+
+
+def test_a_store_of_an_older_version_has_the_names_of_today_and_the_file_stays_as_it_is(tmp_path):
+    place = tmp_path / "old.jsonl"
+    place.write_bytes(FORMER.read_bytes())
+    new = {"key": "new", "score": 0.25, "unit": "part wrong", "evaluations": {"update": [4], "score": [0.25]}}
+    Store(place).add([new])
+    task, text, same = read(place)
+    assert same == new
+    assert (task["score"], task["unit"], task["evaluations"]) == (
+        0.8, "part wrong", {"update": [2, 4], "score": [0.65, 0.8]}
+    )  # fmt: skip
+    assert (text["score"], text["unit"]) == (2.321842490910201, "bits per character")
+    assert text["evaluations"] == {"update": [2, 4], "score": [2.321844640693337, 2.321842490910201]}
+    for row, line_of_old in zip((task, text), FORMER.read_text().splitlines(), strict=True):
+        old = json.loads(line_of_old)
+        assert row.keys() == old.keys() - {"error"} | {"score", "unit"}
+        assert {name: row[name] for name in old if name not in ("error", "evaluations")} == {
+            name: value for name, value in old.items() if name not in ("error", "evaluations")
+        }
+    assert place.read_bytes().startswith(FORMER.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("setting", "unit"),
+    [
+        ({"task": "addition"}, "part wrong"),
+        ({"task.n_in": 3, "task.plan": "mine.plan"}, "part wrong"),
+        ({"task.task": "PianoRollTask"}, "nats per frame"),
+        ({"task.task": "of somebody's own"}, None),
+    ],
+)
+def test_a_line_of_an_older_version_gets_the_unit_of_its_task(tmp_path, setting, unit):
+    old = {"key": "a", **setting, "error": None, "evaluations": {"update": [], "error": []}}
+    Store(tmp_path / "runs.jsonl").add([old])
+    wanted = {"key": "a", **setting, "score": None, "unit": unit, "evaluations": {"update": [], "score": []}}
+    assert read(tmp_path / "runs.jsonl") == [wanted]
+
+
+@pytest.mark.parametrize("row", [{"error": 3}, {"error": 3, "evaluations": [{"error": 3}]}, {"evaluations": None}])
+def test_a_line_that_is_no_run_of_a_sweep_keeps_its_names(tmp_path, row):
+    Store(tmp_path / "rows.jsonl").add([{"key": "a", **row}])
+    assert read(tmp_path / "rows.jsonl") == [{"key": "a", **row}]
+
+
+@pytest.mark.parametrize("name", ["figure_7", "span", "language"])
+def test_the_runs_behind_the_pictures_are_read_with_their_scores(tmp_path, name):
+    place = pathlib.Path(__file__).parents[1] / "results" / f"{name}.jsonl.xz"
+    (tmp_path / "runs.jsonl").write_bytes(lzma.decompress(place.read_bytes()))
+    rows = read(tmp_path / "runs.jsonl")
+    unit = "bits per character" if name == "language" else "part wrong"
+    assert len(rows) > 10
+    for row in rows:
+        assert row["unit"] == unit
+        assert "error" not in row
+        assert row["evaluations"].keys() >= {"update", "score"}
+        assert len(row["evaluations"]["score"]) == len(row["evaluations"]["update"]) > 0
 
 
 def test_numbers_that_are_not_finite_are_strict_json(path):

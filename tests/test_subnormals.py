@@ -1,4 +1,4 @@
-"""Claims about subnormal numbers: gradients take them for 0, what looks at them sees them, and no other code notices."""
+"""Claims about subnormal numbers: gradients take them for 0, what looks at them sees them, no other code notices."""
 
 import numpy as np
 import pytest

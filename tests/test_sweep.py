@@ -26,6 +26,7 @@ import pytest
 from disks import small_disk
 
 import nbflow as nf
+from nbflow.data import Text
 from nbflow.experiments import _group as group
 from nbflow.experiments._pool import local_pool
 from nbflow.experiments.code_version import code_version
@@ -89,7 +90,7 @@ def test_a_run_is_the_training_that_anybody_can_repeat(path, threads):
     assert row["history"] == {name: column for name, column in run.history.items() if name != "seconds"}
     assert (row["first_passage"], row["stays_below"]) == (run.first_passage, run.stays_below)
     assert row["loss"] == run.history["loss"][-1]
-    assert row["error"] == run.evaluations["error"][-1]
+    assert row["score"] == run.evaluations["score"][-1]
     assert row["failure"] is None
     assert json.loads(json.dumps(row)) == row
 
@@ -150,6 +151,29 @@ def test_schedules_are_told_apart_by_name_and_numbers(path, threads):
     assert swept.runs[1]["recipe.lr.start"] == 0.2
 
 
+def test_runs_of_an_older_version_are_found_under_its_name_and_not_trained_again(path):
+    """Their keys are the same, though what the recipe leaves to the task was written otherwise."""
+    path.write_bytes((Path(__file__).parent / "former" / "runs.jsonl").read_bytes())
+    how = nf.Recipe(lengths=10, max_updates=4, record_every=2, evaluate_every=2, evaluate_size=20)
+    text = Text(np.arange(1000, dtype=np.int32) % 5, tuple("abcde")).task(held_out=0.2)
+    # What was the bound for data too when nobody had said one.
+    of_text = nf.Experiment(text, dataclasses.replace(how, solved_below=0.01), n_hidden=4)
+    assert key_of(of_text, 0, FORMER) != key_of(nf.Experiment(text, how, n_hidden=4), 0, FORMER)
+    for bound in (None, 0.01):
+        of_task = nf.Experiment("temporal_order", dataclasses.replace(how, solved_below=bound), n_hidden=4)
+        done = sweep(path, [of_task, of_text], 1, executor=Nobody(), code=FORMER)
+        assert [row["score"] for row in done.runs] == [0.8, 2.321842490910201]
+        assert [row["unit"] for row in done.runs] == ["part wrong", "bits per character"]
+
+
+class Nobody:
+    """An executor that is asked for nothing."""
+
+    def submit(self, *arguments):
+        raise AssertionError("a run is trained again")
+
+
+FORMER = "0.1.0+856d24d8fa31"
 OTHER = {
     "task": "addition", "cell": "lstm", "n_hidden": 7, "init": "identity", "init_options": {"scale": 0.5},
     "dtype": "float64", "recipe.optimizer": "momentum", "recipe.lr": 0.1 + 1e-16, "recipe.batch_size": 4,

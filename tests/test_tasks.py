@@ -295,8 +295,8 @@ PUBLISHED = {"temporal_order": 75.0, "temporal_order_3bit": 87.5, "addition": 36
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_the_trivial_errors_are_the_published_ones(task):
-    assert round(100 * nf.load_task(task).trivial(100).error, 1) == PUBLISHED[task]
+def test_the_trivial_scores_are_the_published_ones(task):
+    assert round(100 * nf.load_task(task).trivial(100).score, 1) == PUBLISHED[task]
 
 
 def test_the_trivial_losses_of_recall_are_the_published_baseline():
@@ -319,7 +319,7 @@ def guesses(name, batch):
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task not in OF_TWO])
 @pytest.mark.parametrize("length", [10, 50])
-def test_a_guess_among_the_right_number_of_classes_has_the_trivial_loss_and_error(task, length):
+def test_a_guess_among_the_right_number_of_classes_has_the_trivial_loss_and_score(task, length):
     size = 2000
     batch, wanted = large(task, length, size), nf.load_task(task).trivial(length)
     y, answers, values = guesses(task, batch)
@@ -327,24 +327,24 @@ def test_a_guess_among_the_right_number_of_classes_has_the_trivial_loss_and_erro
     chosen = np.random.default_rng(0).integers(values, size=y.shape[:2])
     guess = np.eye(y.shape[-1])[np.where(answers, chosen, batch.targets)]
     wrong = int(nf.load_task(task).wrong(guess, batch).sum())
-    assert stats.binomtest(wrong, size, wanted.error).pvalue > FALSE_ALARM
+    assert stats.binomtest(wrong, size, wanted.score).pvalue > FALSE_ALARM
 
 
 @pytest.mark.parametrize("task", OF_TWO)
-def test_no_constant_does_better_than_the_trivial_errors_at_two_numbers(task):
+def test_no_constant_does_better_than_the_trivial_scores_at_two_numbers(task):
     """By enumeration: the midpoints of a million squares, and every hundredth from 0 to 1 as a guess."""
     x = (np.arange(1000) + 0.5) / 1000
     targets, wanted = OF_TWO[task](x[:, None], x[None, :]), nf.load_task(task).trivial(100)
     squared = [(targets - c / 100) ** 2 for c in range(101)]
-    assert min(np.mean(e > 0.04) for e in squared) == pytest.approx(wanted.error, abs=1e-3)
+    assert min(np.mean(e > 0.04) for e in squared) == pytest.approx(wanted.score, abs=1e-3)
     assert min(np.mean(e) for e in squared) == pytest.approx(wanted.loss, abs=1e-6)
 
 
 @pytest.mark.parametrize(("task", "best", "mean"), [("addition", 0.5, 0.5), ("multiplication", 0.2, 0.25)])
-def test_the_best_constants_reach_the_trivial_error_and_loss_on_samples(task, best, mean):
+def test_the_best_constants_reach_the_trivial_score_and_loss_on_samples(task, best, mean):
     batch, found = large(task), nf.load_task(task)
     wrong = int(found.wrong(np.full((*batch.weights.shape, 1), best), batch).sum())
-    assert stats.binomtest(wrong, 20_000, found.trivial(100).error).pvalue > FALSE_ALARM
+    assert stats.binomtest(wrong, 20_000, found.trivial(100).score).pvalue > FALSE_ALARM
     losses = (batch.targets[batch.weights != 0, 0] - mean) ** 2
     assert stats.ttest_1samp(losses, found.trivial(100).loss).pvalue > FALSE_ALARM
 

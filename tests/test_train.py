@@ -222,10 +222,10 @@ def test_training_evaluates_as_evaluate_does_at_the_same_index(size):
     run = nf.train(NET, theta, TASK, recipe(evaluate_every=3, evaluate_size=size), seed=4)
     assert run.evaluations["update"] == [3, 6]
     again = nf.evaluate(NET, run.theta, TASK, length=(10, 14), size=size, seed=4, index=6)
-    assert run.evaluations["error"][-1] == again.tolist()
+    assert run.evaluations["score"][-1] == again.tolist()
     halfway = nf.train(NET, theta, TASK, recipe(max_updates=3), seed=4)
     again = nf.evaluate(NET, halfway.theta, TASK, length=(10, 14), size=size, seed=4, index=3)
-    assert run.evaluations["error"][0] == again.tolist()
+    assert run.evaluations["score"][0] == again.tolist()
 
 
 def test_evaluate_is_what_predict_and_wrong_say_of_the_evaluation_stream():
@@ -258,22 +258,22 @@ def test_evaluate_leaves_theta_alone():
 
 
 class FakeEvaluator:
-    """An evaluator whose errors are written down beforehand, a row for each evaluation."""
+    """An evaluator whose scores are written down beforehand, a row for each evaluation."""
 
-    errors: tuple = ()
+    scores: tuple = ()
 
     def __init__(self, *arguments):
-        self.left = list(self.errors)
+        self.left = list(self.scores)
 
-    def error(self, theta, seed, index):
+    def score(self, theta, seed, index):
         return np.array(self.left.pop(0), dtype=float)
 
 
-def evaluated(monkeypatch, errors, **changes):
-    """Train two replicas whose evaluations, one after every update, are these errors."""
-    monkeypatch.setattr(FakeEvaluator, "errors", errors)
+def evaluated(monkeypatch, scores, **changes):
+    """Train two replicas whose evaluations, one after every update, are these scores."""
+    monkeypatch.setattr(FakeEvaluator, "scores", scores)
     monkeypatch.setattr(importlib.import_module("nbflow.training._loop"), "Evaluator", FakeEvaluator)
-    changes = {"evaluate_every": 1, "max_updates": len(errors), "record_every": 1} | changes
+    changes = {"evaluate_every": 1, "max_updates": len(scores), "record_every": 1} | changes
     return nf.train(NET, theta_of(replicas=2), TASK, recipe(**changes))
 
 
@@ -284,12 +284,12 @@ def test_first_passage_is_the_first_evaluation_below_and_stays_below_looks_at_al
     assert run.stays_below == [True, False]
     assert run.evaluations == {
         "update": [1, 2, 3, 4],
-        "error": [[0.5, 0.009], [0.009, 0.5], [0.0, 0.009], [0.009, 0.009]],
+        "score": [[0.5, 0.009], [0.009, 0.5], [0.0, 0.009], [0.009, 0.009]],
     }
 
 
 @pytest.mark.sim
-def test_an_error_at_the_bound_is_not_below_it_and_nan_never_is(monkeypatch):
+def test_a_score_at_the_bound_is_not_below_it_and_nan_never_is(monkeypatch):
     run = evaluated(monkeypatch, [(0.01, np.nan), (0.00999, np.nan)])
     assert run.first_passage == [2, None]
     assert run.stays_below == [True, False]
@@ -298,19 +298,19 @@ def test_an_error_at_the_bound_is_not_below_it_and_nan_never_is(monkeypatch):
 
 @pytest.mark.sim
 def test_stop_when_solved_ends_at_the_first_passage_of_the_last_replica(monkeypatch):
-    errors = [(0.5, 0.0), (0.5, 0.5), (0.0, 0.5), (0.0, 0.0), (0.0, 0.0)]
-    run = evaluated(monkeypatch, errors, stop_when_solved=True)
+    scores = [(0.5, 0.0), (0.5, 0.5), (0.0, 0.5), (0.0, 0.0), (0.0, 0.0)]
+    run = evaluated(monkeypatch, scores, stop_when_solved=True)
     assert run.updates == 3
     assert run.first_passage == [3, 1]
     assert run.evaluations["update"] == [1, 2, 3]
     assert run.history["update"] == [1, 2, 3]
-    assert evaluated(monkeypatch, errors).updates == 5
+    assert evaluated(monkeypatch, scores).updates == 5
 
 
 @pytest.mark.sim
 def test_stop_when_solved_stops_between_two_rows_of_the_history_and_calls_back(monkeypatch):
     calls = []
-    monkeypatch.setattr(FakeEvaluator, "errors", [(0.5, 0.5), (0.0, 0.0), (0.0, 0.0)])
+    monkeypatch.setattr(FakeEvaluator, "scores", [(0.5, 0.5), (0.0, 0.0), (0.0, 0.0)])
     monkeypatch.setattr(importlib.import_module("nbflow.training._loop"), "Evaluator", FakeEvaluator)
     how = recipe(max_updates=9, record_every=7, evaluate_every=2, stop_when_solved=True)
     run = nf.train(NET, theta_of(replicas=2), TASK, how, callbacks=[lambda run: calls.append(run.updates)])
@@ -319,11 +319,44 @@ def test_stop_when_solved_stops_between_two_rows_of_the_history_and_calls_back(m
     assert calls == [4]
 
 
+@pytest.mark.sim
+def test_a_bound_is_a_part_of_sequences_above_0():
+    train = lambda value: nf.train(NET, theta_of(), TASK, recipe(solved_below=value))  # noqa: E731
+    for value in (1.001, 2.5, 1e30):
+        with pytest.raises(
+            ValueError, match=r"solved_below is .+; expected at most 1, for .+ 'part wrong' .+ is 0.01\."
+        ):
+            train(value)
+    for value, said in ((0.0, "above 0"), (-1.0, "above 0"), (np.inf, "finite"), (np.nan, "is NaN")):
+        with pytest.raises(ValueError, match=f"solved_below .*{said}"):
+            train(value)
+    assert train(1.0).recipe["solved_below"] == 1.0
+    assert train(None).recipe["solved_below"] == TASK.solved_below == 0.01
+
+
+@pytest.mark.sim
+def test_batches_of_a_function_have_no_score_no_unit_and_nothing_to_stop_at():
+    run = nf.train(NET, theta_of(), batch_of, recipe(solved_below=0.5))
+    assert run.unit is None
+    assert run.recipe["solved_below"] is None
+    with pytest.raises(ValueError, match=r"stop_when_solved is True; expected False .+ callback"):
+        nf.train(NET, theta_of(), batch_of, recipe(stop_when_solved=True))
+
+
+@pytest.mark.sim
+def test_who_asks_for_an_error_is_told_that_it_is_a_score():
+    run = nf.train(NET, theta_of(), TASK, SMALL)
+    assert run.unit == TASK.unit == "part wrong"
+    with pytest.raises(KeyError, match=r"no 'error'; expected one of update, score.+ run\.unit"):
+        run.evaluations["error"]
+    assert run.evaluations.get("error") is None
+
+
 def test_the_last_update_is_evaluated_once_whatever_the_interval():
     how = recipe(max_updates=5, evaluate_every=2, evaluate_size=10)
     assert nf.train(NET, theta_of(), TASK, how).evaluations["update"] == [2, 4, 5]
     assert nf.train(NET, theta_of(), TASK, dataclasses.replace(how, max_updates=4)).evaluations["update"] == [2, 4]
-    assert nf.train(NET, theta_of(), TASK, SMALL).evaluations == {"update": [], "error": []}
+    assert nf.train(NET, theta_of(), TASK, SMALL).evaluations == {"update": [], "score": []}
 
 
 def test_an_easy_task_is_solved_and_stays_so():
@@ -334,7 +367,7 @@ def test_an_easy_task_is_solved_and_stays_so():
     net = nf.Network("tanh", TASK.n_in, 30, TASK.n_out)
     run = nf.train(net, nf.init(net, "orthogonal", rng=0), TASK, target)
     assert run.first_passage is not None
-    assert run.evaluations["error"][-1] < 0.05
+    assert run.evaluations["score"][-1] < 0.05
     assert run.stays_below
     assert run.history["loss"][-1] < 0.2 < 0.4 < run.history["loss"][0]
     assert nf.evaluate(net, run.theta, TASK, length=10, size=1000, seed=99) < 0.08
@@ -644,7 +677,7 @@ def test_a_source_may_give_another_length_and_batch_size_every_time():
     run = nf.train(NET64, theta_of(NET64), batches.__getitem__, recipe(lr=0.3, record_every=1))
     close(run.theta, by_hand(NET64, theta_of(NET64), batches, 0.3))
     assert run.history["length"] == [4, 9, 2, 4, 1, 12]
-    assert run.evaluations == {"update": [], "error": []}
+    assert run.evaluations == {"update": [], "score": []}
 
 
 @pytest.mark.sim
@@ -705,7 +738,7 @@ def test_every_task_trains_and_is_evaluated(name):
     run = nf.train(net, nf.init(net, "smart_tanh", rng=0), name, how)
     assert run.updates == 2
     assert np.isfinite(run.history["loss"]).all()
-    assert 0 <= run.evaluations["error"][0] <= 1
+    assert 0 <= run.evaluations["score"][0] <= 1
 
 
 @pytest.mark.sim

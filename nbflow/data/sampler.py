@@ -28,8 +28,9 @@ class Trivial(NamedTuple):
 
     Attributes
     ----------
-    error : float
-        The part of sequences that are wrong, 0 to 1; of a user's data what is held out, in the task's `unit`.
+    score : float
+        In the task's `unit`: the part of sequences that are wrong, 0 to 1; of a user's data, bits or nats of what is
+        held out.
     loss : float
         Of a batch: nats (softmax, bernoulli) or squared units (square).
 
@@ -37,10 +38,10 @@ class Trivial(NamedTuple):
     --------
     >>> import nbflow as nf
     >>> nf.load_task("addition").trivial(100)
-    Trivial(error=0.36, loss=0.041666666666666664)
+    Trivial(score=0.36, loss=0.041666666666666664)
     """
 
-    error: float
+    score: float
     loss: float
 
     @classmethod
@@ -49,7 +50,7 @@ class Trivial(NamedTuple):
 
         Examples
         --------
-        >>> Trivial.guessing(4).error, Trivial.guessing(2, symbols=5).error
+        >>> Trivial.guessing(4).score, Trivial.guessing(2, symbols=5).score
         (0.75, 0.96875)
         """
         return cls(1 - 1 / values**symbols, symbols * math.log(values) / steps)
@@ -70,7 +71,11 @@ def _unknown(length: int) -> Trivial:
 
 
 class Sampler:
-    """What training draws batches from, as pure functions of (seed, replica, index): a `Task`, or a user's data."""
+    """What training draws batches from, as pure functions of (seed, replica, index): a `Task`, or a user's data.
+
+    A network's score at it, as `nbflow.evaluate` returns it, is in `unit`; the lower, the better. `worst` is the
+    largest number that `solved_below` of a recipe may be, and `solved_below` what it is where the recipe has none.
+    """
 
     n_in: int
     n_out: int
@@ -78,6 +83,9 @@ class Sampler:
     tokens: bool
     shortest: int
     steps: Unit
+    unit: str
+    worst: float = math.inf
+    solved_below: float | None = None
 
     @property
     def classes(self) -> bool:
@@ -188,6 +196,10 @@ class Task(Sampler):
         `(length) -> how many steps of every sequence have a loss`; by default one.
     trivial : function of length
         What whoever remembers nothing reaches: a `Trivial`, by default of NaN, for nobody has worked it out.
+    unit : str
+        Of a score: "part wrong", the part of sequences that are wrong (see `wrong`).
+    solved_below : float
+        The score below which a network counts as having solved it, 0.01, where the recipe does not say.
     """
 
     n_in: int
@@ -203,6 +215,11 @@ class Task(Sampler):
     tolerance: float = 0.04
     counted: Unit = once
     trivial: Callable[[int], Trivial] = _unknown
+
+    # No fields: what tells tasks apart does not have them.
+    unit = "part wrong"
+    worst = 1.0
+    solved_below = 0.01
 
     def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
         """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""
@@ -284,6 +301,11 @@ def check_task(net: Network, task: Any) -> Task | DataTask:
     found: Task | DataTask = load("tasks", task, "task")
     if not isinstance(found, Sampler):
         raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")
+    if not isinstance(getattr(found, "unit", None), str):
+        raise TypeError(
+            f"task is {found!r:.60}, which has no unit; expected what its score is in, as 'bits per character'. Write "
+            f"unit = '...' in its class."
+        )
     got = (net.n_in, net.n_out, net.loss_object)
     wanted = (found.n_in, found.n_out, load("losses", found.loss))
     if got != wanted:

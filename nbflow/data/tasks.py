@@ -28,13 +28,15 @@ class DataTask(Sampler):
 
     It goes where a task goes, in `nbflow.train`, `nbflow.evaluate` and `nbflow.clipping_bias`. A batch is a pure
     function of (seed, replica, index), as a synthetic task's: stream "train" draws windows of the part to train on,
-    "evaluation" of the part held out. What stands in `Run.evaluations["error"]` is the `unit` of all that is held out.
+    "evaluation" of the part held out. A score, in `Run.evaluations["score"]`, is the mean loss of all that is held out,
+    in `unit`. No score is that of a solved task, unless a recipe's `solved_below` says so.
 
     Attributes
     ----------
     unit : str
-        Of what it is measured in.
+        Of a score.
     units_per_nat : float
+        How many of them a nat is.
     carries : bool
         Whether each of `held_out_batches` goes on from the state where the one before ended.
     """
@@ -91,8 +93,8 @@ class TextTask(DataTask):
     >>> theta = nf.init(net, "orthogonal", rng=0)
     >>> recipe = nf.Recipe(lr=0.5, lengths=20, max_updates=100, evaluate_every=100)
     >>> run = nf.train(net, theta, task, recipe)
-    >>> len(run.evaluations["error"]), run.evaluations["error"][-1] < task.trivial().error
-    (1, True)
+    >>> len(run.evaluations["score"]), run.evaluations["score"][-1] < task.trivial().score, run.unit
+    (1, True, 'bits per character')
     """
 
     loss = "softmax"
@@ -148,7 +150,7 @@ class TextTask(DataTask):
         Returns
         -------
         Trivial
-            error: bits per character of what is held out; loss: nats per character of what is trained on. A character
+            score: bits per character of what is held out; loss: nats per character of what is trained on. A character
             is counted once more than it is there, so that one that is only in the other part is not impossible.
         """
         counts = np.bincount(self.train.tokens, minlength=self.n_in) + 1
@@ -235,7 +237,7 @@ class PianoRollTask(DataTask):
         Returns
         -------
         Trivial
-            Nats per frame; error of what is held out, loss of what is trained on. A note is counted half a frame more
+            Nats per frame; score of what is held out, loss of what is trained on. A note is counted half a frame more
             than it sounds, and than it is silent, so that none is impossible.
         """
         train, held_out = np.concatenate(self.train), np.concatenate(self.held_out)

@@ -227,7 +227,7 @@ def rows_of(job: Job, run: Run) -> list[Row]:
             **member.row(job.code), "failure": None, "updates": run.updates,
             "seconds": run.seconds / len(job.members), "first_passage": run.first_passage[r],
             "stays_below": run.stays_below[r], "loss": history["loss"][-1],
-            "error": evaluations["error"][-1] if evaluations["error"] else None,
+            "score": evaluations["score"][-1] if evaluations["score"] else None, "unit": run.unit,
             "theta_sha256": hashlib.sha256(run.theta[r].tobytes()).hexdigest(), "evaluations": evaluations,
             "history": history,
         })  # fmt: skip

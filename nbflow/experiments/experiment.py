@@ -15,10 +15,10 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._legible import legible
-from nbflow.data.sampler import Sampler, load_task
+from nbflow.data.sampler import Sampler, Task, load_task
 from nbflow.model.network import Network, init
 from nbflow.records import Cell, Floats
-from nbflow.training.recipe import Recipe, check_recipe, describe
+from nbflow.training.recipe import Recipe, check_recipe, completed, describe
 
 
 @legible
@@ -66,7 +66,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be told apart later."""
-        check_recipe(self.recipe)
+        self._completed()
         _refuse(self.described)
 
     @property
@@ -81,9 +81,14 @@ class Experiment:
 
     @functools.cached_property
     def described(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """All of it as plain data; what the recipe leaves to the task as the task has it."""
         found: dict[str, Any] = describe(self)
-        return found
+        return {**found, "recipe": describe(self._completed())}
+
+    def _completed(self) -> Recipe:
+        """Return the recipe with what it leaves to the task."""
+        # A name is that of a synthetic task; whether there is one, a run will tell.
+        return completed(check_recipe(self.recipe), self.task if isinstance(self.task, Sampler) else Task)
 
     @functools.cached_property
     def flat(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pathlib
+import stat
 import warnings
 import zipfile
 from typing import Any, NamedTuple
@@ -152,7 +153,7 @@ def load(path: pathlib.Path) -> Saved:
 
 def read(path: pathlib.Path) -> Saved:
     """Read one file, which must be whole."""
-    if path.exists() and not (path.is_file() or path.is_dir()):  # some devices never end
+    if not _has_an_end(path):
         raise OSError(f"checkpoint {path} is no regular file; expected one. Name another.")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -161,6 +162,15 @@ def read(path: pathlib.Path) -> Saved:
         raise
     except Exception as error:  # whatever a file can be: truncated, another zip, hostile
         raise DamagedError(f"checkpoint {path} is damaged: {str(error) or type(error).__name__}.") from error
+
+
+def _has_an_end(path: pathlib.Path) -> bool:
+    """Tell whether a path may be opened: some devices never end. What is not there, opening it says."""
+    try:
+        mode = path.stat().st_mode  # one look: before a second one a writer may have renamed it
+    except OSError:
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _parse(archive: zipfile.ZipFile, size: int) -> Saved:

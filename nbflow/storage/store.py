@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from nbflow.storage._files import explained, flush_directory, lock, unlock
+from nbflow.storage._former import row_of_today
 
 Row = dict[str, Any]
 
@@ -29,7 +30,8 @@ Row = dict[str, Any]
 class Store:
     """Finished runs by their keys, in a file of JSON lines.
 
-    `pandas.read_json(path, lines=True)` reads it: Inf is written as 1e999, NaN as null.
+    `pandas.read_json(path, lines=True)` reads it: Inf is written as 1e999, NaN as null. `read` gives lines of older
+    versions the names of today ("score" and its "unit" for "error"); the file keeps them as they are.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ class Store:
             row = parse(text)
             if row is None:
                 return True
-            self._rows.setdefault(row["key"], row)
+            self._rows.setdefault(row["key"], row_of_today(row))
             self._seen += len(text)
         return False
 

@@ -79,10 +79,10 @@ class EvaluatorOnCard(Evaluator):
         self.space = Workspace(self.net, Shape(replicas, most, self.batch_size, self.task.tokens), Purpose())
         self.space.set_ids(self.replicas)
 
-    def error(self, theta: Floats, seed: int, index: int) -> Floats:
+    def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the part of wrong sequences (R,); another `index` gives other sequences."""
         self.space.copy("THETA", self.loop.space)
-        return super().error(theta, seed, index)
+        return super().score(theta, seed, index)
 
     def _pass(self, theta: Floats, seed: int, index: int) -> Any:
         from nbflow.cuda import program
@@ -102,17 +102,17 @@ class HeldOutOnCard(HeldOut):
         super().__init__(loop.net, task)
         self.loop = loop
 
-    def error(self, theta: Floats, seed: int, index: int) -> Floats:
-        """Return the measure of each network (R,)."""
+    def score(self, theta: Floats, seed: int, index: int) -> Floats:
+        """Return the score of each network (R,)."""
         self.loop.bring()
-        return super().error(theta, seed, index)
+        return super().score(theta, seed, index)
 
     def _make(self, size: int, most: int) -> Any:
         from nbflow.cuda.workspace import Purpose, Workspace
 
         return Workspace(self.net, Shape(1, most, size, self.task.tokens), Purpose(backward=True))
 
-    def _score(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
+    def _loss(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
         from nbflow.cuda.gradient import last_state, run_score
 
         loss = run_score(space, theta, batch, state, whole=self.task.carries)

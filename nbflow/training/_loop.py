@@ -24,7 +24,7 @@ from nbflow.training._interrupt import Guard
 from nbflow.training._setting import Setting, at_zero
 from nbflow.training._window import Window
 from nbflow.training.evaluation import Evaluator, HeldOut
-from nbflow.training.recipe import Recipe, check_recipe, describe
+from nbflow.training.recipe import Recipe, check_recipe, completed, describe
 from nbflow.training.run import Callback, Run
 from nbflow.training.threshold import Follower, follows
 
@@ -36,7 +36,7 @@ class Loop:
         self, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int, replica_ids: Any = None
     ) -> None:
         rows, self.single = _check.parameters(net, theta)
-        self.net, self.recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
+        self.net, recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
         self.replica_ids = _check.replica_ids(replica_ids, self.replicas)
         # Two arrays, so that the report of a clip can compare them.
@@ -44,13 +44,15 @@ class Loop:
         self.dtype = net.scalar
         source = task if callable(task) and not isinstance(task, Sampler) else None
         self.task = None if source else check_task(net, task)
+        self.recipe = completed(recipe, self.task)
         self._prepare_optimizer()
         self._prepare_flow()
         self._prepare_clip()
         self._prepare_batches(source)
         self._prepare_evaluation()
         self.window = Window(self.replicas, recipe)
-        self.run = Run(theta=self._stripped(self.theta), recipe=describe(recipe))
+        self.run = Run(theta=self._stripped(self.theta), recipe=describe(self.recipe))
+        self.run.unit = None if self.task is None else self.task.unit
         self.run.first_passage = self._plain([None] * self.replicas)
         self.run.stays_below = self._plain([False] * self.replicas)
         self.solved_at: list[int | None] = [None] * self.replicas
@@ -204,12 +206,13 @@ class Loop:
                 run.history.setdefault(name, []).append(value)
 
     def _evaluate(self, evaluator: Evaluator | HeldOut) -> None:
-        error = evaluator.error(self.theta, self.seed, self.run.updates)
+        score = evaluator.score(self.theta, self.seed, self.run.updates)
         with self.guard:
             self.run.evaluations["update"].append(self.run.updates)
-            self.run.evaluations["error"].append(self._plain(error.tolist()))
+            self.run.evaluations["score"].append(self._plain(score.tolist()))
+            bound = self.recipe.solved_below
             for r in range(self.replicas):
-                below = bool(error[r] < self.recipe.solved_below)
+                below = bound is not None and bool(score[r] < bound)
                 if below and self.solved_at[r] is None:
                     self.solved_at[r], self.stays[r] = self.run.updates, True
                 elif not below:

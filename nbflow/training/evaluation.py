@@ -1,4 +1,4 @@
-"""How often a network is wrong, on fresh sequences from a stream of their own."""
+"""Scores: how often a network is wrong on fresh sequences of a stream of their own, or its loss on data held out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Evaluator:
         self.space: Any = Workspace(self.net, Shape(replicas, most, self.batch_size, self.task.tokens))
         set_program(self.space, "predict")
 
-    def error(self, theta: Floats, seed: int, index: int) -> Floats:
+    def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the part of wrong sequences (R,); another `index` gives other sequences."""
         wrong = np.zeros(theta.shape[0])
         passes = -(-self.size // self.batch_size)
@@ -78,15 +78,15 @@ class HeldOut:
         self.batches = [Batch(*(part[None] for part in batch)) for batch in task.held_out_batches(net.dtype)]
         self.spaces: dict[int, Any] = {}
 
-    def error(self, theta: Floats, seed: int, index: int) -> Floats:
-        """Return the measure of each network (R,); there are no others to draw, whatever `seed` and `index` are."""
+    def score(self, theta: Floats, seed: int, index: int) -> Floats:
+        """Return the score of each network (R,); there are no others to draw, whatever `seed` and `index` are."""
         nats = np.array([self._nats(theta[r : r + 1]) for r in range(theta.shape[0])])
         return nats * self.task.units_per_nat
 
     def _nats(self, theta: Floats) -> float:
         nats, state = 0.0, None
         for batch in self.batches:
-            loss, state = self._score(self._space(batch), theta, batch, state)
+            loss, state = self._loss(self._space(batch), theta, batch, state)
             nats += loss
         return nats
 
@@ -110,7 +110,7 @@ class HeldOut:
         set_program(found, "score", whole=self.task.carries)
         return found
 
-    def _score(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
+    def _loss(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
         """Return the loss of a batch from a state, zeros if there is none, and the state after it if it is needed."""
         from nbflow.cpu.program import execute
 
@@ -124,7 +124,7 @@ def evaluate(
     net: Network, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
     size: int = 10_000, seed: int = 0, index: int = 0,
 ) -> Any:  # fmt: skip
-    """Return how often a network is wrong on fresh sequences of a task, or how well it does on data held out.
+    """Return a network's score: how often it is wrong on fresh sequences, or its mean loss on data held out.
 
     Parameters
     ----------
@@ -141,7 +141,9 @@ def evaluate(
     Returns
     -------
     float, or array of shape (R,)
-        The part of sequences that are wrong; of a user's data, what is held out in the task's `unit`.
+        The score, in the task's `unit`; the lower, the better. Of a synthetic task the part of sequences that are
+        wrong ("part wrong"), of a user's data the mean loss of what is held out ("bits per character", "nats per
+        frame").
 
     Raises
     ------
@@ -166,5 +168,5 @@ def evaluate(
         raise ValueError(f"length is {length!r}; expected None for {found!r}, all of which is measured. Leave it out.")
     else:
         evaluator = HeldOut(net, found)
-    error = evaluator.error(rows, seed, index)
-    return float(error[0]) if single else error
+    score = evaluator.score(rows, seed, index)
+    return float(score[0]) if single else score

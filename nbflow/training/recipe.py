@@ -12,6 +12,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._legible import legible
+from nbflow.data.sampler import Sampler, Task
 from nbflow.records import Clip, Floats, Flow, HDetach, HiddenClip, Optimizer
 
 Schedule = Callable[[int], Any]
@@ -48,8 +49,10 @@ class Recipe:
         none.
     evaluate_size : int
         10,000 as in Hochreiter and Schmidhuber 1997. A task of a user's data is measured on all that is held out.
-    solved_below : float
-        The error below which a task counts as solved: 1 %.
+    solved_below : float, optional
+        The score below which a network counts as having solved the task, in the task's `unit`: for a synthetic task a
+        part of the sequences, by default 0.01, 1 % of them wrong; for a user's data any number of bits or nats above 0.
+        There is none by default there, and no network counts as having solved it.
     stop_when_solved : bool
         Whether to end once every replica has passed below `solved_below`.
     settings : dict
@@ -75,7 +78,7 @@ class Recipe:
     record_every: int = 100
     evaluate_every: int = 1000
     evaluate_size: int = 10_000
-    solved_below: float = 0.01
+    solved_below: float | None = None
     stop_when_solved: bool = False
     settings: dict[str, float] = field(default_factory=dict)
 
@@ -93,8 +96,35 @@ def check_recipe(recipe: Any) -> Recipe:
         _check.count(name, getattr(recipe, name))
     _check.count("evaluate_every", recipe.evaluate_every, 0)
     _check.length_range("lengths", recipe.lengths)
-    if not 0 < _check.per_replica("solved_below", recipe.solved_below, 1, least=0.0, above=True)[0] <= 1:
-        raise ValueError(f"solved_below is {recipe.solved_below}; expected an error in (0, 1]. The usual one is 0.01.")
+    if recipe.solved_below is not None:
+        _check.per_replica("solved_below", recipe.solved_below, 1, least=0.0, above=True, finite=True)
+    return recipe
+
+
+def completed(recipe: Recipe, task: Sampler | type[Task] | None) -> Recipe:
+    """Return a checked recipe with the task's own `solved_below` where it has none; batches of a function have no task.
+
+    Nothing is left to be wrong in silence: a bound that no score or every score is below, a stop that never comes.
+    """
+    if task is None:
+        if recipe.stop_when_solved:
+            raise ValueError(
+                "stop_when_solved is True; expected False for batches of a function, which are not evaluated. End it "
+                "by a callback that returns True."
+            )
+        return dataclasses.replace(recipe, solved_below=None)
+    if recipe.solved_below is None:
+        recipe = dataclasses.replace(recipe, solved_below=task.solved_below)
+        if recipe.stop_when_solved and recipe.solved_below is None:
+            raise ValueError(
+                f"solved_below is None and stop_when_solved True; expected a number of {task.unit}, below which this "
+                f"task is solved. Give solved_below."
+            )
+    elif recipe.solved_below > task.worst:
+        raise ValueError(
+            f"solved_below is {recipe.solved_below}; expected at most {task.worst:g}, for a score is in "
+            f"{task.unit!r} here. The usual one is {task.solved_below}."
+        )
     return recipe
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from nbflow import __version__, _check
 from nbflow.storage import checkpoint
+from nbflow.storage._former import run_of_today
 from nbflow.training.recipe import describe
-from nbflow.training.run import Run
+from nbflow.training.run import Evaluations, Run
 
 if TYPE_CHECKING:
     from nbflow.training._loop import Loop
@@ -56,6 +57,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     arrays, facts = _of_a_run(_path(path))
     run = Run(theta=arrays["theta"][0] if facts["single"] else arrays["theta"])
     _restore_run(run, arrays, facts)
+    run.unit = facts["unit"]
     run.recipe = {**facts["setting"]["recipe"], "max_updates": facts["max_updates"]}
     return run
 
@@ -73,7 +75,7 @@ def _of_a_run(path: pathlib.Path) -> checkpoint.Saved:
     saved = checkpoint.load(path)
     if saved.facts.get("kind") != KIND:
         raise ValueError(f"checkpoint {path} holds no training run. Name another file.")
-    return saved
+    return checkpoint.Saved(*run_of_today(*saved))
 
 
 def setting_of(loop: Loop, task: Any) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class Keeper:
         facts |= {
             "kind": KIND, "nbflow": __version__, "setting": self.setting, "single": loop.single,
             "max_updates": loop.recipe.max_updates, "seconds": loop.elapsed(), "count": loop.window.count,
-            "last": loop.last(),
+            "last": loop.last(), "unit": loop.run.unit,
         }  # fmt: skip
         checkpoint.save(self.path, arrays, facts)
         self.kept = self._place()
@@ -164,7 +166,7 @@ def difference(saved: Any, given: Any, name: str = "") -> str:
     return f"{name.removeprefix('recipe.')} is {saved!r} there and {given!r} here"
 
 
-TABLES = ("history", "evaluations")
+TABLES: dict[str, type[dict[str, list[Any]]]] = {"history": dict, "evaluations": Evaluations}
 
 
 def _saved_run(run: Run) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -194,10 +196,10 @@ def _numbers(column: list[Any]) -> NDArray[Any] | None:
 def _restore_run(run: Run, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
     for name in ("updates", "seconds", "first_passage", "stays_below"):
         setattr(run, name, facts[name])
-    for table in TABLES:
+    for table, kind in TABLES.items():
         columns = {
             key.removeprefix(f"{table}/"): array.tolist()
             for key, array in arrays.items()
             if key.startswith(f"{table}/")
         }
-        setattr(run, table, {**facts[table], **columns})
+        setattr(run, table, kind({**facts[table], **columns}))

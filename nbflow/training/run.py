@@ -11,6 +11,17 @@ from nbflow._legible import legible
 from nbflow.records import Floats
 
 
+class Evaluations(dict[str, list[Any]]):
+    """What evaluations found, by name: "update" and "score"."""
+
+    def __missing__(self, name: str) -> list[Any]:
+        """Say what there is; older code asks for an error."""
+        raise KeyError(
+            f"evaluations have no {name!r}; expected one of {', '.join(self)}. What was once 'error' is 'score', in "
+            f"run.unit."
+        )
+
+
 @legible
 @dataclass
 class Run:
@@ -32,10 +43,14 @@ class Run:
         after). "clipped" is the part of updates in which the clip changed the gradient or met one that was not finite.
         Plain numbers, or lists of R.
     evaluations : dict of lists
-        "update" and "error", the part of sequences that are wrong; of a task of a user's data, what is held out in
-        its `unit`: bits per character, nats per frame.
+        "update" and "score": the lower, the better. Of a synthetic task the part of sequences that are wrong, of a
+        user's data the mean loss of all that is held out, both in `unit`. A score is a number, or a list of R.
+    unit : str or None
+        What a score is in, the task's `unit`: "part wrong", "bits per character", "nats per frame". None for batches
+        of a function, which are not evaluated.
     first_passage : int or None, or a list of R
-        The first evaluated update with an error below `solved_below`.
+        The first evaluated update with a score below `solved_below` of the recipe. None if there was none, or the
+        recipe and the task say of no score that it is solved.
     stays_below : bool, or a list of R
         Whether all evaluations since then were below it.
     interrupted : bool
@@ -48,7 +63,8 @@ class Run:
     updates: int = 0
     seconds: float = 0.0
     history: dict[str, list[Any]] = field(default_factory=dict)
-    evaluations: dict[str, list[Any]] = field(default_factory=lambda: {"update": [], "error": []})
+    evaluations: dict[str, list[Any]] = field(default_factory=lambda: Evaluations(update=[], score=[]))
+    unit: str | None = None
     first_passage: Any = None
     stays_below: Any = False
     interrupted: bool = False

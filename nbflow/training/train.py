@@ -90,8 +90,8 @@ def train(
     >>> theta = nf.init(net, "smart_tanh", rng=0, replicas=2)
     >>> recipe = nf.Recipe(lengths=10, max_updates=50, evaluate_every=50, evaluate_size=100, clip=nf.Clip("norm", 1.0))
     >>> run = nf.train(net, theta, "temporal_order", recipe)
-    >>> run.updates, len(run.evaluations["error"][0])
-    (50, 2)
+    >>> run.updates, len(run.evaluations["score"][0]), run.unit
+    (50, 2, 'part wrong')
     """
     backend_there(backend)
     callbacks = _check.functions("callbacks", callbacks)
