@@ -149,9 +149,9 @@ def derivatives(options: Any, compared: Sequence[Any]) -> Any:
                 rows = [at.cosine[part] for at in seen.comparisons.values()]
                 _lines(axes, updates, rows, False)
                 axes.set_ylim(-0.25, 1.08)
-                plot.reference(axes, y=0)
+                plot.reference(axes, y=0, behind=False)
             _lines(column[-1], updates, [at.ratio["all"] for at in seen.comparisons.values()], True)
-            plot.reference(column[-1], y=1)
+            plot.reference(column[-1], y=1, behind=False)
             column[-1].set(yscale="log", xlabel="updates")
             column[-1].set_xscale("symlog", linthresh=max(updates[1] if len(updates) > 1 else 1, 1), linscale=0.4)
         for axes, label in zip(grid[:, 0], (*PARTS.values(), "norm of one / the other,\nall parameters"),

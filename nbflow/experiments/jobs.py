@@ -25,14 +25,30 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """A piece of work, as a worker is given it."""
+    """A piece of work, as a worker is given it.
 
-    key: str  #: what its line in the store is known by
-    words: str  #: how its bar is called; jobs of one name have one bar
-    total: int  #: how many updates, or sequences, at most
-    path: Path  #: its checkpoint; what else it keeps lies beside
-    stop: Path  #: a file that asks it to stop, once it is there
-    what: Any  #: what it is about, as pickle takes it
+    Attributes
+    ----------
+    key : str
+        What its line in the store is known by.
+    words : str
+        How its bar is called; jobs of one name have one bar.
+    total : int
+        How many updates, or sequences, at most.
+    path : Path
+        Its checkpoint; what else it keeps lies beside.
+    stop : Path
+        A file that asks it to stop, once it is there.
+    what : object
+        What it is about, as pickle takes it.
+    """
+
+    key: str
+    words: str
+    total: int
+    path: Path
+    stop: Path
+    what: Any
 
 
 # What a worker does: the line for the store, or None if it was asked to stop.

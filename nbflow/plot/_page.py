@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import textwrap
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +15,10 @@ from nbflow.storage._files import whole
 
 # Okabe and Ito 2008: told apart by colour-blind readers too, and in this order also by their lightness.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+SIZE = 10  # points, of all words but the title
 INK, FAINT, GRID = "#222222", "#666666", "#DDDDDD"
 STYLE: Any = {
-    "font.size": 10,
+    "font.size": SIZE,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
@@ -30,8 +31,8 @@ STYLE: Any = {
 }
 # Inches: from the edges to the head, down to its second line, from line to line, and below the last one.
 EDGE, SECOND, LINE, BELOW = 0.1, 0.42, 0.195, 0.19
-# Characters of the lines below the title in an inch.
-FIT = 13
+# What is not broken: a formula, also one that has a word at its end, and a word.
+WHOLE = re.compile(r"(?:\$[^$]*\$|[^\s$])+")
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def page(title: str, words: str, size: tuple[float, float], *, dpi: int = 120, *
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    lines = [part for line in words.splitlines() for part in textwrap.wrap(line, int(FIT * size[0]))]
+    lines = [part for line in words.splitlines() for part in _broken(line, size[0] - 2 * EDGE)]
     head = SECOND + LINE * len(lines) + BELOW if title or lines else 0.0
     width, height = size[0], size[1] + head
     with rc_context(STYLE):
@@ -74,6 +75,27 @@ def page(title: str, words: str, size: tuple[float, float], *, dpi: int = 120, *
         figure.text(left, 1 - EDGE / height, title, fontsize=15, fontweight="bold", va="top")
         figure.text(left, 1 - SECOND / height, "\n".join(lines), color=FAINT, va="top", linespacing=1.4)
         yield figure
+
+
+def _broken(line: str, inches: float) -> list[str]:
+    """Return parts of a line that are no longer than so many inches each."""
+    if _length(line) <= inches:
+        return [line]
+    found = [""]
+    for part in WHOLE.findall(line):
+        longer = f"{found[-1]} {part}".lstrip()
+        if found[-1] and _length(longer) > inches:
+            found.append(part)
+        else:
+            found[-1] = longer
+    return found
+
+
+def _length(words: str) -> float:
+    """Return how long words are, in inches; letters are not alike."""
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), words, size=SIZE).get_extents().width) / 72 if words.strip() else 0.0
 
 
 def shades(count: int) -> Any:
