@@ -30,13 +30,13 @@ from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
-from nbflow.experiments.console import begin, check_least, keep
+from nbflow import plot
+from nbflow.experiments.console import begin, check_numbers, headed, tell
 
 
 def check(options: Options) -> None:
     """Refuse what would end in nonsense; the rest is refused by nbflow."""
-    check_least(options, 1, "steps", "updates")
-    check_least(options, 2, "grid")
+    check_numbers(options, least_1="steps updates", least_2="grid")
     for name in ("w", "b"):
         low, high = getattr(options, name)
         if not -math.inf < low < high < math.inf:
@@ -56,11 +56,10 @@ def near(descent: Descent) -> tuple[tuple[float, float], tuple[float, float]]:
 
 def table(options: Options, descents: dict[str, Descent]) -> Table:
     """Return what each descent did."""
-    found = Table(title=f"{options.updates} updates from w = {options.start[0]:g}, b = {options.start[1]:g}",
-                  title_justify="left")  # fmt: skip
-    found.add_column("gradient\ndescent")
-    for words in ("largest\nnorm", "longest\nstep", "smallest\nloss", "last\nloss", "ends at\nw, b"):
-        found.add_column(words, justify="right")
+    found = headed(
+        f"{options.updates} updates from w = {options.start[0]:g}, b = {options.start[1]:g}", "gradient\ndescent",
+        "largest\nnorm", "longest\nstep", "smallest\nloss", "last\nloss", "ends at\nw, b",
+    )  # fmt: skip
     for name, descent in descents.items():
         w, b = descent.points[-1]
         numbers = (descent.norms.max(), descent.jump_length, descent.losses.min(), descent.losses[-1])
@@ -86,8 +85,9 @@ def report(options: Options, descents: dict[str, Descent], console: Console) -> 
     unit, (plain, clipped) = Unit(options), descents.values()
     with console.status("Computing the surface"):
         whole, ravine = surface(unit, options.w, options.b), surface(unit, *near(clipped))
-    drawn = picture(options, whole, ravine, plain, clipped)
-    return keep(console, options.out.parent, {"picture": (options.out.name, drawn)})
+    path = plot.save(picture(options, whole, ravine, plain, clipped), options.out)
+    tell(console, f"picture: {path}")
+    return [path]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

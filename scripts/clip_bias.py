@@ -35,17 +35,8 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow.data import piano_roll_batches, read_piano_rolls
-from nbflow.experiments.console import (
-    Show,
-    begin,
-    check_least,
-    check_part,
-    document,
-    keep,
-    progress,
-    tell,
-    uninterrupted,
-)
+from nbflow.experiments.console import Found as Something
+from nbflow.experiments.console import Show, begin, check_numbers, document, headed, keep, progress, tell, uninterrupted
 from nbflow.experiments.methods import omega
 
 NOTES = 88
@@ -236,14 +227,11 @@ def sizes(batches: Sequence[nf.Batch]) -> list[int]:
 
 
 @dataclass
-class Found:
+class Found(Something):
     """What was seen of each stage, and the seconds it took."""
 
     seen: list[Seen] = field(default_factory=list)
     seconds: float = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(self.seen)
 
 
 def work(options: Options, console: Console, found: Found) -> None:
@@ -265,10 +253,9 @@ def work(options: Options, console: Console, found: Found) -> None:
 def table(options: Options, seen: Seen) -> Table:
     """Return what each way of clipping did."""
     bias = seen.bias
-    found = Table(title=f"{seen.stage.title[0].upper()}{seen.stage.title[1:]}", title_justify="left")
-    found.add_column("way of clipping")
-    for words in ("threshold", "clipped", "cosine", "relative norm", "same signs", "large", "compan.", "other"):
-        found.add_column(words, justify="right", no_wrap=True)
+    title = f"{seen.stage.title[0].upper()}{seen.stage.title[1:]}"
+    found = headed(title, "way of clipping", "threshold", "clipped", "cosine", "relative norm", "same signs", "large",
+                   "compan.", "other", wrap=False)  # fmt: skip
     for name, rule in bias.rules.items():
         found.add_row(
             name, f"{seen.thresholds[name]:.3g}", f"{100 * rule.changed:.0f} %", said(rule.cosine, 3),
@@ -339,19 +326,13 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
         pictures.bias(found.seen, list(ways(options)), options.part),
         pictures.who_loses(last, options.large),
     )
-    return keep(console, options.out, {
-        "numbers": (f"{options.name}.json", numbers(options, found)),
-        "picture": (f"{options.name}.png", first),
-        "picture of who loses": (f"{options.name}_who.png", second),
-    })  # fmt: skip
+    return keep(console, options.out / options.name, numbers(options, found), {"": first, "_who": second})
 
 
 def check(options: Options) -> None:
     """Refuse what would end in nonsense; the rest is refused by nbflow."""
-    check_least(options, 1, "early", "roll_updates")
-    check_least(options, options.early + 1, "late")
-    check_least(options, 2, "minibatches")
-    check_part(options, "part")
+    late = {f"least_{options.early + 1}": "late"}
+    check_numbers(options, part="part", least_1="early roll_updates", least_2="minibatches", **late)
     for name in ("batch_size", "roll_batch_size"):
         if options.group < 1 or getattr(options, name) % options.group:
             raise ValueError(f"group is {options.group}; expected a divisor of {name}, {getattr(options, name)}. "

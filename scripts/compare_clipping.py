@@ -52,7 +52,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.console import begin, check_positive, document, executor_of, keep, tell
+from nbflow.experiments.console import begin, check_numbers, document, executor_of, headed, keep, tell
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import alone
 from nbflow.storage.compact import unpacked
@@ -229,20 +229,17 @@ def check(options: Options) -> None:
         raise ValueError("tasks is empty; expected one at least. Leave it out.")
     if not 2 <= options.seeds <= design.MOST_SEEDS:
         raise ValueError(f"seeds is {options.seeds}; expected 2 to {design.MOST_SEEDS:,}. Give 40.")
-    check_positive(options, "budget")
+    check_numbers(options, positive="budget")
 
 
 def table(study: Study) -> Table:
     """Return what each variant came to."""
     plan = study.plan
     limit = f"guessing: {plan.trivial:.2f} nats per frame" if plan.is_music else f"of at most {study.updates:,}"
-    found = Table(title=f"{plan.title[0].upper()}{plan.title[1:]}, {limit}", title_justify="left")
-    found.add_column("variant", no_wrap=True)
-    cost = "nats per frame" if plan.is_music else "updates, median"
-    for words in ("lr", "threshold", "better" if plan.is_music else "solved", cost, "times norm (90 %)", "p (Holm)",
-                  "cost"):  # fmt: skip
-        found.add_column(words, justify="right", no_wrap=True)
-    found.add_column("beside norm", no_wrap=True)
+    title = f"{plan.title[0].upper()}{plan.title[1:]}, {limit}"
+    better, cost = ("better", "nats per frame") if plan.is_music else ("solved", "updates, median")
+    found = headed(title, "variant", "lr", "threshold", better, cost, "times norm (90 %)", "p (Holm)", "cost",
+                   "beside norm", wrap=False)  # fmt: skip
     for name, (lr, threshold) in study.tuned.items():
         one, seen = study.outcomes[name], study.compared[name]
         digits = 3 if plan.is_music else 2
@@ -309,11 +306,9 @@ def report(options: Options, studies: Sequence[Study], console: Console) -> list
                   "being 1. +: within the margins, though a test tells the two apart.")  # fmt: skip
     for sentence in conclusions(studies):
         tell(console, sentence)
-    drawn = {study.plan.title: (f"{options.name}_{study.plan.name}.png", pictures.task(study)) for study in studies}
-    return keep(console, options.out, {
-        "numbers": (f"{options.name}.json", numbers(options, studies)), **drawn,
-        "summary": (f"{options.name}.png", pictures.summary(studies)),
-    })  # fmt: skip
+    drawn = {f"_{study.plan.name}": pictures.task(study) for study in studies}
+    drawn[""] = pictures.summary(studies)
+    return keep(console, options.out / options.name, numbers(options, studies), drawn)
 
 
 def work(options: Options, console: Console, done: list[Study]) -> None:

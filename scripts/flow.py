@@ -32,7 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
-from nbflow.experiments.console import Show, begin, check_least, document, keep, progress, tell, uninterrupted
+from nbflow.experiments.console import Found as Something
+from nbflow.experiments.console import Show, begin, check_numbers, document, headed, keep, progress, tell, uninterrupted
 from nbflow.records import Floats
 
 Method = Literal[
@@ -229,15 +230,12 @@ def time_derivatives(options: Options) -> dict[str, Cost]:
 
 
 @dataclass
-class Found:
+class Found(Something):
     """What was seen of each method, what the derivatives of Omega cost, and the seconds of all."""
 
     seen: list[Seen] = field(default_factory=list)
     cost: dict[str, Cost] = field(default_factory=dict)
     seconds: float = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(self.seen)
 
 
 def work(options: Options, console: Console, found: Found) -> None:
@@ -268,12 +266,8 @@ def table(options: Options, found: Sequence[Seen]) -> Table:
     """Return what became of every method at the last moment."""
     last = max(options.moments)
     title = f"After {last} % of {options.updates:,} updates; means over {options.replicas} seeds (95 % interval)"
-    rows = Table(title=title, title_justify="left")
-    rows.add_column("method", no_wrap=True)
-    words = ("under 1 %", "first at update (thousands)", "wrong at the end (%)", "gradient left", "median gain",
-             "largest exponent (nats/step)", "largest singular value")  # fmt: skip
-    for word in words:
-        rows.add_column(word, justify="right")
+    rows = headed(title, "method", "under 1 %", "first at update (thousands)", "wrong at the end (%)", "gradient left",
+                  "median gain", "largest exponent (nats/step)", "largest singular value")  # fmt: skip
     for seen in found:
         at = seen.looks[last]
         passed = sum(passage is not None for passage in seen.passages)
@@ -288,13 +282,9 @@ def table(options: Options, found: Sequence[Seen]) -> Table:
 
 def moments_table(options: Options, found: Sequence[Seen]) -> Table:
     """Return how much of the gradient is left at the first step, along training."""
-    rows = Table(
-        title=f"The gradient that is left: at the first state over at the last, {options.length} steps later",
-        title_justify="left",
-    )
-    rows.add_column("method", no_wrap=True)
-    for moment in options.moments:
-        rows.add_column(f"update {moment * options.updates // 100:,}", justify="right")
+    heads = (f"update {moment * options.updates // 100:,}" for moment in options.moments)
+    rows = headed(f"The gradient that is left: at the first state over at the last, {options.length} steps later",
+                  "method", *heads)  # fmt: skip
     for seen in found:
         rows.add_row(seen.title, *(span(seen.looks[m].by_lag[:, -1], ".2g", True) for m in options.moments))
     return rows
@@ -303,9 +293,7 @@ def moments_table(options: Options, found: Sequence[Seen]) -> Table:
 def derivatives_table(options: Options, seen: Seen) -> Table:
     """Return cosine and norm ratio between the derivatives of Omega, along training."""
     title = f"The derivatives of Omega, while training by {seen.title}; means over seeds (95 % interval)"
-    rows = Table(title=title, title_justify="left")
-    for word in ("update", *(words for _, _, _, words in SAID), "Omega"):
-        rows.add_column(word, justify="right")
+    rows = headed(title, "update", *(words for _, _, _, words in SAID), "Omega")
     for moment, at in seen.comparisons.items():
         cells = [span(getattr(at, what)[part][said(PAIRS[pair])], ".2f") for what, part, pair, _ in SAID]
         rows.add_row(f"{moment * options.updates // 100:,}", *cells, f"{over_seeds(at.omega, True).mean:.1e}")
@@ -346,14 +334,11 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
     for name, cost in found.cost.items():
         words = f"{cost.median:.2f} times a plain one ({cost.low:.2f} to {cost.high:.2f})"
         tell(console, f"Time of a gradient with Omega, {name}: {words}; median, 95 % interval.")
-    drawn = {"lags": pictures.lags(options, seen), "gains": pictures.gains(options, seen),
-             "spectra": pictures.spectra(options, seen)}  # fmt: skip
+    drawn = {"_lags": pictures.lags(options, seen), "_gains": pictures.gains(options, seen),
+             "_spectra": pictures.spectra(options, seen)}  # fmt: skip
     if compared:
-        drawn["derivatives"] = pictures.derivatives(options, compared)
-    return keep(console, options.out, {
-        "numbers": (f"{options.name}.json", numbers(options, found)),
-        **{what: (f"{options.name}_{what}.png", one) for what, one in drawn.items()},
-    })  # fmt: skip
+        drawn["_derivatives"] = pictures.derivatives(options, compared)
+    return keep(console, options.out / options.name, numbers(options, found), drawn)
 
 
 def check(options: Options) -> None:
@@ -362,7 +347,7 @@ def check(options: Options) -> None:
         raise ValueError(f"updates is {options.updates}; expected a multiple of 100. Give another number.")
     if not options.methods:
         raise ValueError("methods is empty; expected at least one. Name one, as in --methods none.")
-    check_least(options, 1, "replicas", "sequences", "few", "k", "batches", "rounds")
+    check_numbers(options, least_1="replicas sequences few k batches rounds")
     if options.few > options.sequences:
         raise ValueError(f"few is {options.few}; expected at most sequences, {options.sequences}. Give a smaller one.")
     if not 1 <= options.flossing_percent <= 99:

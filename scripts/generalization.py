@@ -39,14 +39,8 @@ from rich.table import Table
 import nbflow as nf
 from nbflow import plot, statistics
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.console import (
-    begin,
-    check_between,
-    compiling,
-    document,
-    keep,
-    say,
-)
+from nbflow.experiments.console import Found as Something
+from nbflow.experiments.console import begin, check_numbers, compiling, document, headed, keep, say
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import Job, Watch, done, job, run_all
 from nbflow.experiments.methods import omega
@@ -270,12 +264,9 @@ def state(row: Row) -> str:
 def table(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> Table:
     """Return the table of errors and intervals, in percent."""
     trivial = nf.load_task(options.task).trivial
-    found = Table("length", title=f"Wrong of {options.size:,} fresh sequences, and {100 * options.confidence:g} % "
-                  f"intervals in %", title_justify="left")  # fmt: skip
-    for row in trained:
-        found.add_column(f"seed {row['seed']}\n{state(row)}", justify="right")
-    if trivial is not None:
-        found.add_column("guessing", justify="right")
+    heads = [f"seed {row['seed']}\n{state(row)}" for row in trained] + ["guessing"] * (trivial is not None)
+    found = headed(f"Wrong of {options.size:,} fresh sequences, and {100 * options.confidence:g} % intervals in %",
+                   "length", *heads)  # fmt: skip
     by_place = {point[:2]: point for point in points}
     for length in options.lengths:
         here = [by_place.get((row["seed"], length)) for row in trained]
@@ -345,14 +336,11 @@ def about(options: Options) -> str:
 
 
 @dataclass
-class Found:
+class Found(Something):
     """The networks that were trained, and how often each is wrong at each length."""
 
-    trained: list[Row] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.points)
+    trained: list[Row] = field(default_factory=list)
 
 
 def report(options: Options, found: Found, console: Console) -> list[Path]:
@@ -369,11 +357,8 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
         for point in points
     ]
     networks = [{name: value for name, value in row.items() if name != "theta"} for row in trained]
-    return keep(console, options.out, {
-        "numbers": (f"{options.name}.json",
-                    document(options, updates=options.updates, networks=networks, points=rows)),
-        "picture": (f"{options.name}.png", picture(options, trained, points)),
-    })  # fmt: skip
+    numbers = document(options, updates=options.updates, networks=networks, points=rows)
+    return keep(console, options.out / options.name, numbers, {"": picture(options, trained, points)})
 
 
 def check(options: Options) -> None:
@@ -388,7 +373,7 @@ def check(options: Options) -> None:
     task = nf.load_task(options.task)
     if min(*options.lengths, options.shortest) < task.shortest:
         raise ValueError(f"lengths is {options.lengths}; expected at least {task.shortest}, the shortest of the task.")
-    check_between(options, 0, 1e6, "budget")
+    check_numbers(options, positive="budget")
     for stage in range(len(stages)):
         of_stage = experiment(options, stage, 1)
         nf.train(of_stage.net, of_stage.theta(0), options.task, dataclasses.replace(of_stage.recipe, evaluate_every=0))

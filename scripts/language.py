@@ -38,7 +38,8 @@ from nbflow import plot, statistics
 from nbflow.data.tasks import TextTask
 from nbflow.data.text import Text, read_text
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.console import begin, check_between, check_least, compiling, document, keep, tell
+from nbflow.experiments.console import Found as Something
+from nbflow.experiments.console import begin, check_numbers, compiling, document, headed, keep, tell
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import Job, Watch, done, job, run_all
 from nbflow.experiments.methods import cures, omega
@@ -199,15 +200,12 @@ def choose(rows: Sequence[Row]) -> dict[str, float]:
 
 
 @dataclass
-class Found:
+class Found(Something):
     """What there is: runs that chose, what they chose, and runs that are reported."""
 
+    final: list[Row] = field(default_factory=list)
     tuned: list[Row] = field(default_factory=list)
     chosen: dict[str, float] = field(default_factory=dict)
-    final: list[Row] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.final)
 
     def of(self, method: str) -> list[Row]:
         return [row for row in self.final if row["method"] == method]
@@ -252,10 +250,9 @@ def mean_of(options: Options, values: Sequence[float]) -> Interval:
 
 def table(options: Options, parts: Parts, found: Found) -> Table:
     """Return the table of bits per character."""
-    shown = Table("", title=f"Bits per character after {options.updates:,} updates: means over seeds, "
-                  f"{100 * options.confidence:g} % intervals", title_justify="left")  # fmt: skip
-    for name in ("H", "parameters", "learning rate", "seeds", *PARTS):
-        shown.add_column(name, justify="right")
+    title = (f"Bits per character after {options.updates:,} updates: means over seeds, {100 * options.confidence:g} % "
+             f"intervals")  # fmt: skip
+    shown = headed(title, "", "H", "parameters", "learning rate", "seeds", *PARTS)
     for method in TITLES:
         rows = found.of(method)
         if rows:
@@ -376,18 +373,15 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
     console.print(table(options, parts, found))
     for name, difference in differences(options, found).items():
         tell(console, sentence(options, name, difference))
-    return keep(console, options.out, {
-        "numbers": (f"{options.name}.json", numbers(options, parts, found)),
-        "picture": (f"{options.name}.png", picture(options, parts, found)),
-    })  # fmt: skip
+    drawn = {"": picture(options, parts, found)}
+    return keep(console, options.out / options.name, numbers(options, parts, found), drawn)
 
 
 def check(options: Options) -> Parts:
     """Read the text, and refuse what makes no sense before a worker finds it."""
-    check_least(options, 1, "seeds", "tuning_seeds", "hidden")
+    check_numbers(options, positive="budget", least_1="seeds tuning_seeds hidden")
     if not options.lrs:
         raise ValueError("lrs is empty; expected at least one learning rate. Leave it out.")
-    check_between(options, 0, 1e6, "budget")
     parts = read(options)
     for method in TITLES:
         one = experiment(options, parts, method, options.lrs[0])

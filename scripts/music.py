@@ -40,7 +40,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow.data import read_piano_rolls
-from nbflow.experiments.console import begin, check_least, document, keep, progress, tell, uninterrupted
+from nbflow.experiments.console import begin, check_numbers, document, headed, keep, progress, tell, uninterrupted
 
 SPLITS = ("train", "valid", "test")
 
@@ -53,7 +53,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def check(options: Options) -> None:
     """Refuse what would end in nonsense; the rest is refused by nbflow."""
-    check_least(options, 1, "length", "batch_size", "patience", "max_epochs")
+    check_numbers(options, least_1="length batch_size patience max_epochs")
     if not options.max_minutes > 0:
         raise ValueError(f"max_minutes is {options.max_minutes:g}; expected a number above 0. Give a larger one.")
 
@@ -81,10 +81,7 @@ def work(options: Options, console: Console, found: Result) -> None:
 def table(options: Options, result: Result) -> Table:
     """Return this result and the published ones."""
     known = published(options.data)
-    found = Table(title=f"{known.title}: nats per frame, lower is better", title_justify="left")
-    found.add_column("network")
-    found.add_column("valid", justify="right")
-    found.add_column("test", justify="right")
+    found = headed(f"{known.title}: nats per frame, lower is better", "network", "valid", "test")
     found.add_row(f"this run: {options.hidden} {options.cell} units, best epoch {result.best_epoch}",
                   f"{result.best_valid:.3f}", f"{result.test:.3f}", style="bold", end_section=True)  # fmt: skip
     if result.by_frequency:
@@ -131,11 +128,8 @@ def report(options: Options, result: Result, console: Console) -> list[Path]:
     tell(console, f"Ended: {result.ended}.")
     console.print(table(options, result))
     tell(console, verdict(options, result))
-    return keep(console, options.out, {
-        "numbers": (f"{options.stem}.json", numbers(options, result)),
-        "parameters": (f"{options.stem}.npz", parameters(options, result)),
-        "picture": (f"{options.stem}.png", picture(options, result)),
-    })  # fmt: skip
+    stem, drawn = options.out / options.stem, {"": picture(options, result)}
+    return keep(console, stem, numbers(options, result), drawn, npz=parameters(options, result))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:

@@ -28,7 +28,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
-from nbflow.experiments.console import begin, document, keep, progress, tell, uninterrupted
+from nbflow.experiments.console import begin, document, headed, keep, progress, tell, uninterrupted
 
 Name = Literal["minibatch", "gradient", "state"]
 Policy = Literal["random", "skip", "zero", "shrink", "keep", "raise"]
@@ -174,10 +174,8 @@ def table(options: Options, name: str, results: Sequence[Result]) -> Table:
     """Return what each policy did from one overflow on."""
     scenario, before = SCENARIOS[name], np.median(results[0].before)
     title = f"{scenario.title[0].upper()}{scenario.title[1:]}; {options.long(scenario)} steps, lr {scenario.lr:g}"
-    found = Table(title=title, title_justify="left")
-    found.add_column("policy")
-    for words in ("loss after (nats)", "gradients not finite", "last at update", "networks finite again"):
-        found.add_column(words, justify="right")
+    found = headed(title, "policy", "loss after (nats)", "gradients not finite", "last at update",
+                   "networks finite again")  # fmt: skip
     found.add_row("before", f"{before:.3g}", "", "", "", end_section=True)
     for result in results:
         if result.message:
@@ -228,11 +226,9 @@ def report(options: Options, results: Sequence[Result], console: Console) -> lis
         console.print()
     rows = [asdict(r) | ({} if r.message else {"loss_after": r.loss_after, "recovered": r.recovered}) for r in results]
     scenarios = {name: SCENARIOS[name]._asdict() for name in options.scenarios}
-    files: dict[str, Any] = {"numbers": (f"{options.name}.json",
-                                         document(options, scenarios=scenarios, results=rows))}  # fmt: skip
-    if any(not result.message for result in results):
-        files["picture"] = f"{options.name}.png", picture(options, results)
-    return keep(console, options.out, files)
+    drawn = {"": picture(options, results)} if any(not result.message for result in results) else {}
+    numbers = document(options, scenarios=scenarios, results=rows)
+    return keep(console, options.out / options.name, numbers, drawn)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

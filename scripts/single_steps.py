@@ -32,17 +32,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import statistics
-from nbflow.experiments.console import (
-    Show,
-    begin,
-    check_least,
-    check_part,
-    check_positive,
-    document,
-    keep,
-    progress,
-    uninterrupted,
-)
+from nbflow.experiments.console import Show, begin, check_numbers, document, headed, keep, progress, uninterrupted
 from nbflow.experiments.methods import omega
 
 TASK = "temporal_order"
@@ -252,12 +242,11 @@ def escape(options: Options, show: Show, found: list[Escape]) -> None:
 def steps_table(options: Options, moments: Sequence[Moment]) -> Table:
     """Return direction, length and descent of every rule, over all moments and minibatches."""
     count = sum(len(next(iter(m.rules.values())).cosine) for m in moments)
-    found = Table(title=f"{count:,} clipped gradients of minibatches, each against its own gradient",
-                  title_justify="left")  # fmt: skip
-    found.add_column("rule")
-    for words in ("least cosine", "mean cosine", "greatest length / v", "descends", "decrease of the loss, parts of "
-                  "the unclipped step's (quartiles)"):  # fmt: skip
-        found.add_column(words, justify="right")
+    found = headed(
+        f"{count:,} clipped gradients of minibatches, each against its own gradient", "rule", "least cosine",
+        "mean cosine", "greatest length / v", "descends",
+        "decrease of the loss, parts of the unclipped step's (quartiles)",
+    )  # fmt: skip
     for rule in moments[0].rules:
         seen = [m.rules[rule] for m in moments]
         cosine, descends, decrease = (
@@ -281,11 +270,8 @@ def bounded(rule: str) -> bool:
 
 def escapes_table(options: Options, found: Sequence[Escape]) -> Table:
     """Return how many networks got out, and how soon."""
-    table = Table(title=f"Networks with a finite gradient within {options.updates} updates, and the median update of "
-                  f"the first", title_justify="left")  # fmt: skip
-    table.add_column("beyond the brink (v)")
-    for way in WAYS:
-        table.add_column(way, justify="right")
+    table = headed(f"Networks with a finite gradient within {options.updates} updates, and the median update of the "
+                   f"first", "beyond the brink (v)", *WAYS)  # fmt: skip
     for depth in dict.fromkeys(one.depth for one in found):
         cells = [said(options, one) for one in found if one.depth == depth]
         table.add_row(f"{depth:g}", *cells)
@@ -311,9 +297,7 @@ def report(options: Options, seen: Seen, console: Console) -> list[Path]:
     rows = [{"updates": m.updates, "error": m.error,
              "rules": {rule: steps._asdict() for rule, steps in m.rules.items()}} for m in moments]  # fmt: skip
     numbers = document(options, interrupted=not seen.whole, moments=rows, escapes=[one._asdict() for one in found])
-    return keep(console, options.out, {
-        "numbers": (f"{name}.json", numbers), "picture": (f"{name}.png", pictures.draw(options, moments, found)),
-    })  # fmt: skip
+    return keep(console, options.out / name, numbers, {"": pictures.draw(options, moments, found)})
 
 
 def check(options: Options) -> None:
@@ -323,10 +307,8 @@ def check(options: Options) -> None:
         if not values or not all(value > 0 and math.isfinite(value) for value in values):
             raise ValueError(f"{name} is {' '.join(map(str, values)) or 'empty'}; expected numbers above 0. "
                              f"Give {example}, say.")  # fmt: skip
-    check_least(options, 1, "length", "hidden", "batch_size", "minibatches", "replicas", "updates", "overflow_length")
-    check_part(options, "part")
-    check_least(options, 0, "alpha")
-    check_positive(options, "lr", "threshold")
+    counts = "length hidden batch_size minibatches replicas updates overflow_length"
+    check_numbers(options, positive="lr threshold", part="part", least_0="alpha", least_1=counts)
 
 
 def work(options: Options, console: Console, seen: Seen) -> None:

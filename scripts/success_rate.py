@@ -29,16 +29,8 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot, statistics
-from nbflow.experiments.console import (
-    begin,
-    check_least,
-    check_part,
-    check_positive,
-    document,
-    executor_of,
-    keep,
-    tell,
-)
+from nbflow.experiments.console import Found as Something
+from nbflow.experiments.console import begin, check_numbers, document, executor_of, headed, keep, tell
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.methods import TITLES, cures, omega
 from nbflow.storage.compact import unpacked
@@ -147,10 +139,9 @@ def count(rows: Sequence[dict[str, Any]]) -> list[Cell]:
 
 def table(options: Options, cells: Sequence[Cell]) -> Table:
     """Return the table of successes and intervals, in percent."""
-    found = Table("first weights", "method", title=f"Solved within {options.updates:,} updates, of all runs, and "
-                  f"{100 * options.confidence:g} % intervals in %", title_justify="left")  # fmt: skip
-    for length in options.lengths:
-        found.add_column(f"L = {length}", justify="right")
+    title = (f"Solved within {options.updates:,} updates, of all runs, and {100 * options.confidence:g} % intervals "
+             f"in %")  # fmt: skip
+    found = headed(title, "first weights", "method", *(f"L = {length}" for length in options.lengths))
     by_place = {cell[:3]: cell for cell in cells}
     for init, method in itertools.product(options.inits, options.methods):
         row = [by_place.get((init, method, length)) for length in options.lengths]
@@ -210,14 +201,11 @@ def about(options: Options) -> str:
 
 
 @dataclass
-class Found:
+class Found(Something):
     """The runs that are done, and how many are not."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
     missing: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.runs)
 
 
 def report(options: Options, found: Found, console: Console) -> list[Path]:
@@ -230,11 +218,8 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
         cell._asdict() | {"rate": statistics.success_rate(*cell[3:5], confidence=options.confidence)._asdict()}
         for cell in cells
     ]
-    return keep(console, options.out, {
-        "numbers": (f"{options.name}.json",
-                    document(options, updates=options.updates, missing=found.missing, cells=rows)),
-        "picture": (f"{options.name}.png", picture(options, cells)),
-    })  # fmt: skip
+    numbers = document(options, updates=options.updates, missing=found.missing, cells=rows)
+    return keep(console, options.out / options.name, numbers, {"": picture(options, cells)})
 
 
 def check(options: Options) -> None:
@@ -244,9 +229,7 @@ def check(options: Options) -> None:
     for name in options.inits:
         if name not in nf.names("inits"):
             raise ValueError(f"inits has {name!r}; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
-    check_positive(options, "budget", "threshold", "lr", "solved_below")
-    check_part(options, "confidence")
-    check_least(options, 0, "alpha")
+    check_numbers(options, positive="budget threshold lr solved_below", part="confidence", least_0="alpha")
     for length in options.lengths:  # which every task refuses in its own way
         nf.load_task(options.task).sample(seed=0, index=0, batch_size=1, length=length)
 

@@ -29,7 +29,8 @@ from rich.table import Table
 import nbflow as nf
 from nbflow import plot
 from nbflow.data.sampler import Trivial
-from nbflow.experiments.console import begin, compiling, document, keep, progress, tell, uninterrupted
+from nbflow.experiments.console import Found as Something
+from nbflow.experiments.console import begin, compiling, document, headed, keep, progress, tell, uninterrupted
 from nbflow.experiments.methods import TITLES, cures, omega
 
 Method = Literal["sgd", "clip", "omega", "clip+omega"]
@@ -199,14 +200,11 @@ def train(options: Options, method: str, show: Callable[[Result], None]) -> Resu
 
 
 @dataclass
-class Found:
+class Found(Something):
     """What was done: a result for each method, and the seconds before the first update."""
 
     results: list[Result] = field(default_factory=list)
     compiling: float = math.nan
-
-    def __bool__(self) -> bool:
-        return bool(self.results)
 
 
 def work(options: Options, console: Console, found: Found) -> None:
@@ -249,9 +247,7 @@ def table(options: Options, results: Sequence[Result]) -> Table:
     """Return the table of results, a column for each method."""
     below = f"{100 * options.solved_below:g} %"
     title = f"{options.task.replace('_', ' ').capitalize()}: {options.replicas} networks a method"
-    found = Table("", title=title, title_justify="left")
-    for result in results:
-        found.add_column(result.title, justify="right")
+    found = headed(title, "", *(result.title for result in results))
     words = (f"solved: below {below}", "first update below, median", "each network, thousands", f"stays below {below}",
              "final error, median", "final loss, median", "non-finite gradients", "network updates/s")  # fmt: skip
     for what, *values in zip(words, *map(cells, results), strict=True):
@@ -321,9 +317,7 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
         options, guessing=None if guess is None else guess._asdict(), seconds_before_first_update=found.compiling,
         methods={result.method: result.run.as_dict() | {"gain": result.gain} for result in results},
     )  # fmt: skip
-    return keep(console, options.out, {
-        "numbers": (f"{name}.json", numbers), "picture": (f"{name}.png", picture(options, results)),
-    })  # fmt: skip
+    return keep(console, options.out / name, numbers, {"": picture(options, results)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

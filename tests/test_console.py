@@ -82,12 +82,14 @@ def test_after_a_ctrl_c_what_was_found_is_reported_and_the_last_line_says_where_
         raise KeyboardInterrupt("3 runs are missing")
 
     def report(options: Options, found: list[int], there: Any) -> list[Path]:
-        return console.keep(there, options.out, {"numbers": ("one.json", {"found": found})})
+        return console.keep(there, options.out / "one", {"found": found}, {})
 
     code = console.begin(work, report, Options(tmp_path / "new"), [])
     assert_stopped(code, capsys.readouterr().out, f"what was done is kept in {tmp_path / 'new' / 'one.json'}",
                    "Stopped early, 3 runs are missing", "begins anew")  # fmt: skip
     assert (tmp_path / "new" / "one.json").read_text() == '{"found": [7]}'
+    assert console.begin(work, interrupt, Options(tmp_path), []) == 130
+    assert "Stopped early: what was written is named above, and whole." in capsys.readouterr().out
     store = tmp_path / "runs.jsonl"
     store.write_text("{}")
     code = console.begin(interrupt, report, Options(tmp_path), [], store=store)
@@ -113,12 +115,12 @@ def test_what_is_wrong_is_one_line_and_what_is_a_fault_of_ours_is_not_hidden(
 @pytest.mark.parametrize(
     ("check", "value", "words"),
     [
-        (lambda o: console.check_positive(o, "size"), 0.0, "size is 0; expected a number above 0"),
-        (lambda o: console.check_positive(o, "size"), np.inf, "size is inf; expected a number above 0"),
-        (lambda o: console.check_least(o, 1, "size"), 0.5, "size is 0.5; expected at least 1"),
-        (lambda o: console.check_least(o, 0, "size"), np.nan, "size is nan; expected at least 0"),
-        (lambda o: console.check_part(o, "size"), 1.0, "size is 1; expected a number above 0 and below 1"),
-        (lambda o: console.check_part(o, "size"), np.nan, "size is nan; expected a number above 0 and below 1"),
+        (lambda o: console.check_numbers(o, positive="size"), 0.0, "size is 0; expected a number above 0"),
+        (lambda o: console.check_numbers(o, positive="size"), np.inf, "size is inf; expected a number above 0"),
+        (lambda o: console.check_numbers(o, least_1="size"), 0.5, "size is 0.5; expected at least 1"),
+        (lambda o: console.check_numbers(o, least_0="size"), np.nan, "size is nan; expected at least 0"),
+        (lambda o: console.check_numbers(o, part="size"), 1.0, "size is 1; expected a number above 0 and below 1"),
+        (lambda o: console.check_numbers(o, part="size"), np.nan, "size is nan; expected a number above 0 and below 1"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(check: Any, value: float, words: str) -> None:
@@ -129,11 +131,11 @@ def test_numbers_that_make_no_sense_are_refused(check: Any, value: float, words:
 
 def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     there, folder = console.console_here(), tmp_path / "new"
-    console.keep(there, folder, {"numbers": ("result.json", {"a": 1})})
+    console.keep(there, folder / "result", {"a": 1}, {})
     before = (folder / "result.json").read_bytes()
     for wrong in ({"a": object()}, {"a": "half\ud800" * 2, "b": {1, 2}}):
         with pytest.raises(TypeError):
-            console.keep(there, folder, {"numbers": ("result.json", wrong)})
+            console.keep(there, folder / "result", wrong, {})
     assert (folder / "result.json").read_bytes() == before
     assert [path.name for path in folder.iterdir()] == ["result.json"]
 

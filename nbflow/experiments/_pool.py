@@ -41,21 +41,11 @@ def call_all(
     look: Callable[[Collection[Job]], None],
     stop: Callable[[], Any],
 ) -> None:
-    """Have an executor call `call(job)` for every job, and take in what comes back.
+    """Have an executor call `call(job)` for every job, and `take` what comes back; `look` at the others now and then.
 
-    Parameters
-    ----------
-    executor : Executor
-    call : function of a job
-        As pickle takes it.
-    jobs : iterable
-    take : function of a job and its future
-        May be called again for a job that an exception cut off in it.
-    look : function of the jobs that are not back
-        Called now and then.
-    stop : function
-        Asks what runs to save itself and stop. It is called on any exception, Ctrl-C among them, and then what comes
-        back is taken all the same; a second Ctrl-C does not wait for that, and ends the processes of local pools.
+    On any exception, Ctrl-C among them, `stop` asks what runs to save itself, and what comes back then is taken all the
+    same: so `take` may be called again for a job that the exception cut off in it. A second Ctrl-C does not wait for
+    that, and ends the processes of local pools.
     """
     waiting: dict[Future[Any], Job] = {}
     try:

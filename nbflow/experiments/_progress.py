@@ -49,20 +49,14 @@ def said(name: str, done: float, total: float, words: str) -> str:
 
 @contextlib.contextmanager
 def _bars(console: Console | None) -> Iterator[Show]:
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), TextColumn("elapsed"),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(16), rich.TaskProgressColumn(),
+               rich.TextColumn("elapsed"), rich.TimeElapsedColumn(), rich.TextColumn("left"),
+               rich.TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
     known: dict[str, tuple[Any, float]] = {}
-    with Progress(*columns, console=console or Console(stderr=True), refresh_per_second=2,
+    with rich.Progress(*columns, console=console or Console(stderr=True), refresh_per_second=2,
                   speed_estimate_period=600) as bars:  # fmt: skip
 
         def show(name: str, done: float, total: float, words: str = "") -> None:

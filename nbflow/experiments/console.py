@@ -18,35 +18,47 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbflow.experiments import machine
 from nbflow.experiments._progress import Show as Show
 from nbflow.experiments._progress import shown
+from nbflow.plot import save
 from nbflow.storage._files import whole
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from nbflow.training.run import Run
 
+KINDS = {".json": "numbers", ".png": "picture", ".npz": "parameters"}
 REFUSED, INTERRUPTED = 2, 130
 # Seconds between two lines where there is no terminal to draw bars in.
 QUIET_SECONDS = 10.0
 
+
+@dataclass
+class Found:
+    """What a script has found: nothing as long as its first field is empty."""
+
+    def __bool__(self) -> bool:
+        return bool(getattr(self, fields(self)[0].name))
+
+
 Options = TypeVar("Options")
-Found = TypeVar("Found")
+Thing = TypeVar("Thing")
 # What a setting, a file or the machine can do wrong, and is said in one line.
 WRONG = (OSError, TypeError, ValueError, RuntimeError, FloatingPointError)
 
 
 def begin(
-    work: Callable[[Options, Console, Found], None],
-    report: Callable[[Options, Found, Console], Sequence[Path]],
+    work: Callable[[Options, Console, Thing], None],
+    report: Callable[[Options, Thing, Console], Sequence[Path]],
     options: Options,
-    found: Found,
+    found: Thing,
     *,
     store: Path | None = None,
 ) -> int:
@@ -64,7 +76,7 @@ def begin(
     """
     console = console_here()
     stopped: KeyboardInterrupt | None = None
-    files: Sequence[Path] = ()
+    files: Sequence[Path] | None = ()
     try:
         check_place(options)
         work(options, console, found)
@@ -77,8 +89,8 @@ def begin(
             files = report(options, found, console)
     except OSError as error:
         return refused(console, error)
-    except KeyboardInterrupt as stop:
-        stopped = stop
+    except KeyboardInterrupt as stop:  # a second one, or the first, too late
+        stopped, files = stop, None
     if stopped is not None:
         say(console, stopped_early(str(stopped), files, store))
         return INTERRUPTED
@@ -87,10 +99,12 @@ def begin(
     return 0 if files else 1
 
 
-def stopped_early(words: str, files: Sequence[Path], store: Path | None) -> str:
-    """Say in a line that Ctrl-C came, what was kept, and how to go on."""
-    kept = [*files, *([store] if store is not None and store.exists() else [])]
+def stopped_early(words: str, files: Sequence[Path] | None, store: Path | None) -> str:
+    """Say in a line that Ctrl-C came, what was kept (None: the report knows), and how to go on."""
+    kept = [*(files or ()), *([store] if store is not None and store.exists() else [])]
     done = f"what was done is kept in {', '.join(map(str, kept))}" if kept else "nothing was done, nothing is written"
+    if files is None and not kept:
+        done = "what was written is named above, and whole"
     on = "goes on" if store is not None else "begins anew"
     return f"Stopped early{', ' if words else ''}{words}: {done}. The same command {on}."
 
@@ -117,33 +131,22 @@ def check_place(options: Any) -> None:
         raise NotADirectoryError(said)
 
 
-def check_positive(options: Any, *names: str) -> None:
-    """Refuse numbers that are not above 0, or not finite."""
-    for name in names:
-        value = getattr(options, name)
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} is {value:g}; expected a number above 0. Leave it out.")
+def check_numbers(options: Any, *, positive: str = "", part: str = "", **least: str) -> None:
+    """Refuse numbers that make no sense, or are not finite.
 
-
-def check_least(options: Any, least: float, *names: str) -> None:
-    """Refuse numbers below the least that makes sense, or not finite."""
-    for name in names:
-        value = getattr(options, name)
-        if not (value >= least and math.isfinite(value)):
-            raise ValueError(f"{name} is {value:g}; expected at least {least:g}. Give a larger one.")
-
-
-def check_between(options: Any, low: float, high: float, *names: str) -> None:
-    """Refuse numbers that do not lie between two others."""
-    for name in names:
-        value = getattr(options, name)
-        if not low < value < high:
-            raise ValueError(f"{name} is {value:g}; expected a number above {low:g} and below {high:g}. Leave it out.")
-
-
-def check_part(options: Any, *names: str) -> None:
-    """Refuse what is no part of something."""
-    check_between(options, 0, 1, *names)
+    By the names of options, "lr threshold": what must be above 0, above 0 and below 1, or `least_1=` at least 1.
+    """
+    wanted: dict[str, tuple[str, float, float]] = {
+        "a number above 0": (positive, 0.0, math.inf), "a number above 0 and below 1": (part, 0.0, 1.0),
+    }  # fmt: skip
+    for key, names in least.items():
+        number = int(key.removeprefix("least_"))
+        wanted[f"at least {number}"] = names, math.nextafter(number, -math.inf), math.inf
+    for words, (names, low, high) in wanted.items():
+        for name in names.split():
+            value = getattr(options, name)
+            if not low < value < high:
+                raise ValueError(f"{name} is {value:g}; expected {words}. Give another, or leave it out.")
 
 
 def refused(console: Console, error: Exception) -> int:
@@ -170,6 +173,16 @@ def say(console: Console, words: str) -> None:
 def tell(console: Console, words: str) -> None:
     """Print a line as it is."""
     console.print(words, soft_wrap=True, highlight=False, markup=False)
+
+
+def headed(title: str, *heads: str, wrap: bool = True) -> Table:
+    """Return a table without rows: names on the left, and numbers on the right of their columns."""
+    from rich.table import Table
+
+    found = Table(title=title, title_justify="left")
+    for k, head in enumerate(heads):
+        found.add_column(head, justify="right" if k else "left", no_wrap=not (k and wrap))
+    return found
 
 
 def progress(console: Console) -> AbstractContextManager[Show]:
@@ -218,30 +231,23 @@ def plain(thing: Any) -> Any:
     return str(thing) if isinstance(thing, Path) else thing
 
 
-def keep(console: Console, folder: Path, files: Mapping[str, tuple[str, Any]]) -> list[Path]:
-    """Write files, whole or not at all, and say where each is.
+def keep(
+    console: Console, stem: Path, numbers: dict[str, Any], pictures: Mapping[str, Any], **others: bytes
+) -> list[Path]:
+    """Write what was found, whole or not at all; say where each file is, and return the paths.
 
-    Parameters
-    ----------
-    console : Console
-    folder : Path
-        Made where it is missing.
-    files : dict of (name, contents)
-        By what they are called. Contents are a dict of numbers, a picture of matplotlib, or bytes.
-
-    Returns
-    -------
-    list of Path
+    Numbers go to STEM.json, whose folder is made where it is missing; pictures by what is put behind the stem, "_who"
+    for STEM_who.png; bytes by suffix, `npz=...`.
     """
-    written = []
-    for what, (name, contents) in files.items():
-        with whole(folder / name) as beside:
-            if hasattr(contents, "savefig"):
-                contents.savefig(beside)
-            elif isinstance(contents, bytes):
+    text = json.dumps(plain(numbers), allow_nan=False)
+    files: dict[str, Any] = {".json": text.encode(), **{f".{suffix}": data for suffix, data in others.items()}}
+    files |= {f"{name}.png": picture for name, picture in pictures.items()}
+    written = [stem.with_name(stem.name + name) for name in files]
+    for path, contents in zip(written, files.values(), strict=True):
+        if isinstance(contents, bytes):
+            with whole(path) as beside:
                 beside.write_bytes(contents)
-            else:
-                beside.write_text(json.dumps(plain(contents), allow_nan=False), encoding="utf-8")
-        tell(console, f"{what}: {folder / name}")
-        written.append(folder / name)
+        else:
+            save(contents, path)
+        tell(console, f"{KINDS[path.suffix]}: {path}")
     return written

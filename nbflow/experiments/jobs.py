@@ -56,18 +56,7 @@ Work = Callable[[Job, Watch], Row | None]
 
 
 def job(store: Store, key: str, words: str, total: int, what: Any, way: str = "") -> Job:
-    """Return a job of a store.
-
-    Parameters
-    ----------
-    store : Store
-    key, words : str
-    total : int
-    what : object
-        See `Job`.
-    way : str
-        What its checkpoint is known by; by default the key. Jobs that go on with each other's work have one way.
-    """
+    """Return a job of a store; `way` names its checkpoint, for jobs that go on with each other's work, else the key."""
     folder = _folder_of(store)
     return Job(key, words, total, folder / f"{way or key}.npz", folder / "stop", what)
 

@@ -17,19 +17,7 @@ GAINS = ("norm", "squared", "log")
 
 
 def cures(method: str, *, clip: Clip, flow: Flow) -> dict[str, Any]:
-    """Return the fields of a `nbflow.Recipe` in which methods differ.
-
-    Parameters
-    ----------
-    method : str
-        One with "clip" in its name is clipped, one with "omega" in its name gets the flow penalty.
-    clip : Clip
-    flow : Flow
-
-    Returns
-    -------
-    dict
-        "clip" and "flow", each None where the method does without it.
+    """Return the fields of a `nbflow.Recipe` in which methods differ: "clip" and "flow", None where it has none.
 
     Examples
     --------
@@ -41,19 +29,6 @@ def cures(method: str, *, clip: Clip, flow: Flow) -> dict[str, Any]:
 
 
 def omega(penalty: str, alpha: Any, reduction: str = "mean") -> Flow:
-    """Return the flow penalty; `reduction` counts where the penalty is one of the gain.
-
-    Parameters
-    ----------
-    penalty : str
-        One of `nbflow.names("flows")`.
-    alpha : float or function of the update
-        Its weight beside the loss.
-    reduction : {"mean", "sum"}
-
-    Returns
-    -------
-    Flow
-    """
+    """Return the flow penalty; `reduction` counts where the penalty is one of the gain."""
     reduced: dict[str, Any] = {"reduction": reduction} if penalty in GAINS else {}
     return Flow(penalty, alpha=alpha, **reduced)

@@ -25,7 +25,8 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
-from nbflow.experiments.console import begin, check_positive, document, keep, say, tell, uninterrupted
+from nbflow.experiments.console import Found as Something
+from nbflow.experiments.console import begin, check_numbers, document, headed, keep, say, tell, uninterrupted
 
 # A side is called with R and a number of updates, and returns the seconds that they took.
 Side = Callable[[int, int], float]
@@ -216,7 +217,7 @@ def rate(side: Side, replicas: int, seconds: float) -> float:
 
 
 @dataclass
-class Found:
+class Found(Something):
     """What was measured: populations, and one network in every size."""
 
     lines: list[Line] = field(default_factory=list)
@@ -231,7 +232,7 @@ def work(options: Options, console: Console, found: Found) -> None:
     numbers = [*options.replicas, *(number for size in options.sizes for number in size)]
     if not options.replicas or min(numbers) < 1:
         raise ValueError("replicas or sizes has none, or one below 1; expected numbers above 0. Give 1 10, say.")
-    check_positive(options, "seconds")
+    check_numbers(options, positive="seconds")
     every = list(entrants(options, console))
     for entrant in every:
         found.lines.append(line := Line(entrant.title))
@@ -284,9 +285,7 @@ def about(options: Options) -> str:
 
 def table(lines: Sequence[Line]) -> Table:
     """Return the table: network updates a second, a row for each R."""
-    found = Table("networks", title="Network updates a second", title_justify="left")
-    for line in lines:
-        found.add_column(line.title, justify="right")
+    found = headed("Network updates a second", "networks", *(line.title for line in lines))
     for R in sorted({R for line in lines for R in line.replicas}):
         rates = [dict(zip(line.replicas, line.rates, strict=True)).get(R) for line in lines]
         found.add_row(f"{R:,}", *("-" if one is None else f"{one:,.0f}" for one in rates))
@@ -295,10 +294,8 @@ def table(lines: Sequence[Line]) -> Table:
 
 def table_of_sizes(cells: Sequence[Cell]) -> Table:
     """Return the table: milliseconds of an update of one network, a row for each size."""
-    found = Table("T, B, H")
     titles = list(dict.fromkeys(cell.title for cell in cells))
-    for title in titles:
-        found.add_column(title, justify="right")
+    found = headed("", "T, B, H", *titles)
     for size in dict.fromkeys(cell.size for cell in cells):
         took = {cell.title: cell.milliseconds for cell in cells if cell.size == size}
         found.add_row(", ".join(map(str, size)), *(f"{took[title]:.3g}" if title in took else "-" for title in titles))
@@ -334,12 +331,10 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
         if line.stopped:
             tell(console, f"{line.title} went no further: {line.stopped}")
     if cells:
-        tell(console, "One network, milliseconds an update")
+        tell(console, "One network, milliseconds an update")  # a title would be as narrow as the table
         console.print(table_of_sizes(cells))
     numbers = document(options, lines=list(map(asdict, lines)), sizes=list(map(asdict, cells)))
-    return keep(console, options.out, {
-        "numbers": (f"{options.name}.json", numbers), "picture": (f"{options.name}.png", picture(options, lines)),
-    })  # fmt: skip
+    return keep(console, options.out / options.name, numbers, {"": picture(options, lines)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
