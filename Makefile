@@ -30,8 +30,8 @@ help: ## Print the verbs.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
-	@echo 'PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS (more arguments for pytest, asv run, scripts/bench_peers.py), TORCH and JAX (what'
-	@echo 'pip installs for bench-peers), GPU (gpu, or gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
+	@echo 'PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS (more arguments for pytest, asv run, scripts/bench/bench_peers.py), TORCH and'
+	@echo 'JAX (what pip installs for bench-peers), GPU (gpu, or gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
 
 demo: $(VENV)/.demo ## Train on temporal order and show what clipping and the flow penalty do.
 	$(PY) scripts/demo.py
@@ -66,7 +66,7 @@ bench: asv_benchmarks/asv.conf.json $(VENV)/.bench ## Run the benchmarks on the 
 			--set-commit-hash "$$(git rev-parse HEAD)" $(BENCH_ARGS)
 
 bench-peers: $(PEERS)/.peers ## Time whole updates beside PyTorch and JAX, in turns, and print the tables.
-	$(PY) scripts/bench_peers.py $(PEERS_ARGS)
+	$(PY) scripts/bench/bench_peers.py $(PEERS_ARGS)
 
 asv_benchmarks/asv.conf.json:
 	@echo 'make bench: $@ is missing; there are no benchmarks in this checkout.' >&2; exit 1

@@ -25,7 +25,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._legible import legible
-from nbflow.records import Floats, Interval
+from nbflow.records import Floats, Interval, SequenceMean
 
 
 @legible
@@ -103,6 +103,39 @@ def success_rate(solved: int, runs: int, *, confidence: float = 0.95) -> Interva
         raise ValueError(f"solved is {solved}; expected at most {runs}, the runs. Swap them.")
     found = binomtest(solved, runs).proportion_ci(_check.part("confidence", confidence), method="wilson")
     return Interval(solved / runs, float(found.low), float(found.high))
+
+
+def mean_interval(samples: Any, *, confidence: float = 0.95) -> SequenceMean:
+    """Return the mean over the last axis, with Student's t interval.
+
+    Parameters
+    ----------
+    samples : array of shape (..., n)
+        NaN stands for a sample that is not there.
+    confidence : float
+
+    Returns
+    -------
+    SequenceMean
+        Of arrays (...). With one sample the interval is NaN, with none the mean too.
+
+    Examples
+    --------
+    >>> found = mean_interval([1.0, 2.0, 3.0])
+    >>> float(found.mean), round(float(found.low), 3), int(found.count)
+    (2.0, -0.484, 3)
+    """
+    from scipy import stats
+
+    samples, confidence = np.asarray(samples, np.float64), _check.part("confidence", confidence)
+    there = ~np.isnan(samples)
+    count = there.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = np.where(there, samples, 0).sum(axis=-1) / count
+        squares = np.where(there, samples - mean[..., None], 0) ** 2
+        spread = np.sqrt(squares.sum(axis=-1) / (count - 1.0) / count)
+        half = np.where(count > 1, stats.t.ppf((1 + confidence) / 2, np.maximum(count - 1, 1)) * spread, np.nan)
+        return SequenceMean(mean, mean - half, mean + half, count)
 
 
 def rate_difference(solved: tuple[int, int], runs: tuple[int, int], *, confidence: float = 0.95) -> Interval:

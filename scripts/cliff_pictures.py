@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from cliff_surface import Array, Descent, Options, Surface
 
 from nbflow import plot
-
-if TYPE_CHECKING:
-    from cliff import Array, Descent, Options, Surface
 
 # The smallest loss on the axis: a step that lands on the very bottom of the ravine has next to none.
 LOWEST = 1e-5
@@ -27,37 +25,26 @@ def about(options: Options) -> str:
 
 def picture(options: Options, whole: Surface, ravine: Surface, plain: Descent, clipped: Descent) -> Any:
     """Draw the surface in space, its map with both paths, the ravine near by, and the losses."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     paths = ((plain, plot.COLOURS[0]), (clipped, plot.COLOURS[1]))
-    with rc_context(plot.STYLE):
-        found = Figure(figsize=(13, 10.5), dpi=120, layout="constrained")
-        title = "A cliff in the loss of a recurrent network catapults plain gradient descent; clipping holds it"
-        found.suptitle(f"{title}\n\n", x=0.01, ha="left", fontsize=15, fontweight="bold")
-        found.text(0.01, 0.965, about(options), fontsize=10, color=plot.FAINT, va="top")
+    title = "A cliff in the loss of a recurrent network catapults plain gradient descent; clipping holds it"
+    with plot.page(title, about(options), (13, 9.6)) as found:
         _draw_space(found.add_subplot(2, 2, 1, projection="3d"), whole, paths)
-        _draw_map(
-            found,
-            found.add_subplot(2, 2, 2),
-            whole,
-            paths,
-            "The same from above",
-            ("plain: ends here", "clipped: ends here"),
-        )
+        ends = "plain: ends here", "clipped: ends here"
+        _draw_map(found, found.add_subplot(2, 2, 2), whole, paths, "The same from above", ends)
         _draw_map(found, found.add_subplot(2, 2, 3), ravine, paths, "Near the ravine at the foot of the cliff")
         _draw_losses(found.add_subplot(2, 2, 4), options, plain, clipped)
     return found
 
 
 def _draw_space(axes: Any, where: Surface, paths: Any) -> None:
+    from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
     thin = slice(None, None, max(1, len(where.w) // 150))
     w, b = np.meshgrid(where.w[thin], where.b[thin])
     loss = where.loss[thin, thin]
     axes.computed_zorder = False
-    colours = _colours(axes, LogNorm(1e-4, 0.5), loss)
+    colours = colormaps["viridis"](LogNorm(1e-4, 0.5)(loss))
     axes.plot_surface(w, b, loss, facecolors=colours, rstride=1, cstride=1, linewidth=0, antialiased=False,
                       shade=False, zorder=1)  # fmt: skip
     for k, (descent, colour) in enumerate(paths):
@@ -72,12 +59,6 @@ def _draw_space(axes: Any, where: Surface, paths: Any) -> None:
     axes.locator_params(nbins=5)
     axes.view_init(elev=28, azim=38)
     axes.set_box_aspect((1, 1.2, 0.6), zoom=1.0)
-
-
-def _colours(axes: Any, norm: Any, loss: Array) -> Any:
-    from matplotlib import colormaps
-
-    return colormaps["viridis"](norm(loss))
 
 
 def _inside(descent: Descent, where: Surface) -> Any:
@@ -115,14 +96,8 @@ def _draw_path(axes: Any, descent: Descent, colour: str) -> None:
     axes.plot(*descent.points.T, color=colour, linewidth=1.2, marker="o", markersize=3, zorder=4)
     k = descent.jump
     if k + 1 < len(descent.points):
-        arrow = {
-            "arrowstyle": "-|>",
-            "color": colour,
-            "linewidth": 2.2,
-            "mutation_scale": 18,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        }
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2.2, "mutation_scale": 18, "shrinkA": 0,
+                 "shrinkB": 0}  # fmt: skip
         drawn = axes.annotate("", descent.points[k + 1], descent.points[k], arrowprops=arrow, zorder=5,
                               annotation_clip=False)  # fmt: skip
         drawn.arrow_patch.set(clip_on=True, clip_box=axes.bbox)
@@ -141,7 +116,7 @@ def _draw_losses(axes: Any, options: Options, plain: Descent, clipped: Descent) 
     axes.set(xlabel="updates", ylabel="loss (square error)", title=title)
     # Room for the legend above all lines.
     axes.set_ylim(bottom, 60 * high)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    plot.grid(axes, "y")
     axes.legend(loc="upper left", ncols=2, frameon=False)
     k = plain.jump
     w, b = plain.points[k + 1]

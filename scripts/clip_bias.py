@@ -19,25 +19,35 @@ Usage: python scripts/clip_bias.py
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import clip_bias_pictures as pictures
 import numpy as np
 import tyro
-from reporting import begin, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
-from nbflow import plot
 from nbflow.data import piano_roll_batches, read_piano_rolls
+from nbflow.experiments.console import (
+    Found as Something,
+    Show,
+    begin,
+    check_numbers,
+    document,
+    headed,
+    keep,
+    progress,
+    tell,
+    uninterrupted,
+)
+from nbflow.experiments.methods import omega
 
 NOTES = 88
 # Batches that thresholds are found on.
@@ -134,13 +144,13 @@ def ways(options: Options) -> dict[str, Any]:
 # What is trained.
 
 
-def temporal_order(options: Options, show: Callable[[str, int, int], None]) -> Iterator[Stage]:
+def temporal_order(options: Options, show: Show) -> Iterator[Stage]:
     """Train on the task; yield it early and late."""
     task = nf.load_task(options.task)
     net = nf.Network(options.cell, task.n_in, options.hidden, task.n_out, loss=task.loss)
     recipe = nf.Recipe(
         lr=options.lr, batch_size=options.batch_size, lengths=options.length, clip=nf.Clip("norm", options.threshold),
-        flow=nf.Flow("squared", alpha=options.alpha, reduction="mean") if options.alpha else None,
+        flow=omega("squared", options.alpha) if options.alpha else None,
         max_updates=options.late, record_every=math.gcd(options.early, options.late), evaluate_every=0,
     )  # fmt: skip
     kept: dict[int, Any] = {}
@@ -149,9 +159,8 @@ def temporal_order(options: Options, show: Callable[[str, int, int], None]) -> I
         kept[run.updates] = run.theta.copy()
         show("training on the task", run.updates, options.late)
 
-    run = nf.train(net, nf.init(net, options.init, rng=options.seed), task, recipe, seed=options.seed, callbacks=[look])
-    if run.interrupted:
-        raise KeyboardInterrupt
+    theta = nf.init(net, options.init, rng=options.seed)
+    uninterrupted(nf.train(net, theta, task, recipe, seed=options.seed, callbacks=[look]))
     batches = [
         task.sample(seed=options.seed, index=k, batch_size=options.batch_size, length=options.length,
                     stream="evaluation", dtype=net.dtype)
@@ -164,7 +173,7 @@ def temporal_order(options: Options, show: Callable[[str, int, int], None]) -> I
         yield Stage(name, title, net, kept[updates], batches)
 
 
-def piano_rolls(options: Options, show: Callable[[str, int, int], None]) -> Iterator[Stage]:
+def piano_rolls(options: Options, show: Show) -> Iterator[Stage]:
     """Train on the training set of a file of piano rolls; yield the network at the end."""
     assert options.data is not None
     rolls = read_piano_rolls(options.data)
@@ -186,12 +195,10 @@ def piano_rolls(options: Options, show: Callable[[str, int, int], None]) -> Iter
     batches = passes()
     recipe = nf.Recipe("adam", lr=0.001, clip=nf.Clip("norm", options.threshold), max_updates=options.roll_updates,
                        record_every=min(100, options.roll_updates))  # fmt: skip
-    run = nf.train(
+    run = uninterrupted(nf.train(
         net, nf.init(net, "glorot", rng=options.seed), lambda update: next(batches), recipe, seed=options.seed,
         callbacks=[lambda run: show("training on piano rolls", run.updates, options.roll_updates)],
-    )  # fmt: skip
-    if run.interrupted:
-        raise KeyboardInterrupt
+    ))  # fmt: skip
     title = f"piano rolls ({options.data.stem}), {options.roll_updates:,} updates, {run.history['loss'][-1]:.2f} nats"
     yield Stage("rolls", title, net, run.theta, list(itertools.islice(batches, options.minibatches)))
 
@@ -199,7 +206,7 @@ def piano_rolls(options: Options, show: Callable[[str, int, int], None]) -> Iter
 # What is measured.
 
 
-def measure(options: Options, stage: Stage, show: Callable[[str, int, int], None]) -> Seen:
+def measure(options: Options, stage: Stage, show: Show) -> Seen:
     """Clip in every way, at thresholds that shorten gradients alike."""
     thresholds, clips = {}, {}
     some, every = stage.batches[:SOME], ways(options)
@@ -229,20 +236,25 @@ def sizes(batches: Sequence[nf.Batch]) -> list[int]:
     return sorted({1, *fit[len(fit) // 2 : len(fit) // 2 + 1], size, *(size * m for m in (5, 10) if count % m == 0)})
 
 
-def experiment(options: Options, console: Console) -> tuple[list[Seen], float]:
-    """Train and measure, until the end or Ctrl-C; return what was seen, and the seconds it took."""
-    seen: list[Seen] = []
+@dataclass
+class Found(Something):
+    """What was seen of each stage, and the seconds it took."""
+
+    seen: list[Seen] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def work(options: Options, console: Console, found: Found) -> None:
+    """Train and measure, stage by stage."""
+    check(options)
     started = time.perf_counter()
     parts = [temporal_order] if options.data is None else [temporal_order, piano_rolls]
-    try:
-        with progress(console) as show:
-            for part in parts:
-                for stage in part(options, show):
-                    seen.append(measure(options, stage, show))
-                    console.print(f"Seen: {stage.title}.", highlight=False, soft_wrap=True)
-    except KeyboardInterrupt:
-        console.print("Stopped early; this is what was done.", style="bold yellow")
-    return seen, time.perf_counter() - started
+    with progress(console) as show:
+        for part in parts:
+            for stage in part(options, show):
+                found.seen.append(measure(options, stage, show))
+                found.seconds = time.perf_counter() - started
+                tell(console, f"Seen: {stage.title}.")
 
 
 # What is said of it.
@@ -251,10 +263,9 @@ def experiment(options: Options, console: Console) -> tuple[list[Seen], float]:
 def table(options: Options, seen: Seen) -> Table:
     """Return what each way of clipping did."""
     bias = seen.bias
-    found = Table(title=f"{seen.stage.title[0].upper()}{seen.stage.title[1:]}", title_justify="left")
-    found.add_column("way of clipping")
-    for words in ("threshold", "clipped", "cosine", "relative norm", "same signs", "large", "compan.", "other"):
-        found.add_column(words, justify="right", no_wrap=True)
+    title = f"{seen.stage.title[0].upper()}{seen.stage.title[1:]}"
+    found = headed(title, "way of clipping", "threshold", "clipped", "cosine", "relative norm", "same signs", "large",
+                   "compan.", "other", wrap=False)  # fmt: skip
     for name, rule in bias.rules.items():
         found.add_row(
             name, f"{seen.thresholds[name]:.3g}", f"{100 * rule.changed:.0f} %", said(rule.cosine, 3),
@@ -294,77 +305,52 @@ def sentences(options: Options, seen: Seen) -> list[str]:
     return found
 
 
-def document(options: Options, seen: Sequence[Seen], seconds: float) -> dict[str, Any]:
-    """Return every setting and the numbers as JSON takes it."""
+def numbers(options: Options, found: Found) -> dict[str, Any]:
+    """Return every setting and the numbers."""
     stages = {}
-    for one in seen:
+    for one in found.seen:
         rules = {
             name: {key: value for key, value in rule._asdict().items() if key not in ("mean", "kept", "contribution")}
             for name, rule in one.bias.rules.items()
         }
-        averages = {key: np.asarray(value).tolist() for key, value in one.averages._asdict().items()}
         stages[one.stage.name] = {
             "title": one.stage.title, "loss": one.bias.loss, "true_norm": float(np.linalg.norm(one.bias.true)),
-            "noise": one.bias.noise, "known_signs": one.bias.known_signs, "norms": one.bias.norms.tolist(),
+            "noise": one.bias.noise, "known_signs": one.bias.known_signs, "norms": one.bias.norms,
             "share_by_kind": one.bias.share_by_kind, "thresholds": one.thresholds, "rules": rules,
-            "average_of_clipped": averages,
+            "average_of_clipped": one.averages._asdict(),
         }  # fmt: skip
-    data = None if options.data is None else options.data.name
-    found = {"options": asdict(options) | {"data": data}, "machine": machine(), "seconds": seconds, "stages": stages}
-    return {key: plain(value) for key, value in found.items()}
+    return document(options, seconds=found.seconds, stages=stages)
 
 
-def report(options: Options, seen: Sequence[Seen], seconds: float, console: Console) -> None:
+def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print tables, write the JSON and draw both pictures."""
-    for one in seen:
+    for one in found.seen:
         console.print(table(options, one))
         for sentence in sentences(options, one):
-            console.print(sentence, highlight=False)
+            tell(console, sentence)
         console.print()
     if options.data is None:
-        console.print("Piano rolls are left out: no --data.", highlight=False)
-    text = json.dumps(document(options, seen, seconds), allow_nan=False)
-    last = [one for one in seen if one.stage.name != "rolls"][-1]
-    first, second = pictures.bias(seen, list(ways(options)), options.part), pictures.who_loses(last, options.large)
-    files = {
-        "numbers": write(options.out / f"{options.name}.json", text),
-        "picture": plot.save(first, options.out / f"{options.name}.png"),
-        "picture of who loses": plot.save(second, options.out / f"{options.name}_who.png"),
-    }
-    for what, file in files.items():
-        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
-    console.print(f"{seconds:.0f} s", highlight=False)
+        tell(console, "Piano rolls are left out: no --data.")
+    last = [one for one in found.seen if one.stage.name != "rolls"][-1]
+    first, second = (
+        pictures.bias(found.seen, list(ways(options)), options.part),
+        pictures.who_loses(last, options.large),
+    )
+    return keep(console, options.out / options.name, numbers(options, found), {"": first, "_who": second})
 
 
 def check(options: Options) -> None:
     """Refuse what would end in nonsense; the rest is refused by nbflow."""
-    for name, least in (("early", 1), ("late", options.early + 1), ("roll_updates", 1), ("minibatches", 2)):
-        if getattr(options, name) < least:
-            raise ValueError(f"{name} is {getattr(options, name)}; expected at least {least}. Give a larger one.")
-    if not 0 < options.part < 1:
-        raise ValueError(f"part is {options.part:g}; expected a number above 0 and below 1. The default is 0.5.")
+    late = {f"least_{options.early + 1}": "late"}
+    check_numbers(options, part="part", least_1="early roll_updates", least_2="minibatches", **late)
     for name in ("batch_size", "roll_batch_size"):
         if options.group < 1 or getattr(options, name) % options.group:
             raise ValueError(f"group is {options.group}; expected a divisor of {name}, {getattr(options, name)}. "
                              f"Choose one.")  # fmt: skip
 
 
-def run(options: Options, console: Console) -> int:
-    """Train, measure and report; return the exit code."""
-    try:
-        check(options)
-        seen, seconds = experiment(options, console)
-    except (OSError, TypeError, ValueError, NotImplementedError, FloatingPointError) as error:
-        return refused(console, error)
-    if not seen:
-        console.print("Nothing was measured, and nothing is written.", style="bold yellow")
-        return 1
-    report(options, seen, seconds, console)
-    return 0
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
+    return begin(work, report, tyro.cli(Options, args=arguments, description=__doc__), Found())
 
 
 if __name__ == "__main__":

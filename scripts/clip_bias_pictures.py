@@ -19,22 +19,14 @@ WORDS = {"large": "large", "companion": "in a minibatch\nwith a large one", "oth
 
 def bias(seen: Sequence[Any], names: Sequence[str], part: float) -> Any:
     """Draw cosine, relative norm and signs of every way of clipping, a row for each stage."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    height = plot.HEAD + (0.5 + 0.25 * len(names)) * len(seen) + 0.4
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.1, w_pad=0.1)
-        found = Figure(figsize=(12.5, height), dpi=110, layout=layout)
-        found.text(0.01, 1 - 0.1 / height, "What each way of clipping does to the gradient on average",
-                   fontsize=15, fontweight="bold", va="top")  # fmt: skip
-        words = (
-            f"The mean of clipped minibatch gradients against the mean of the unclipped ones. Thresholds are such that "
-            f"each way shortens them to {100 * part:.0f} % of their mean norm.\nDots: estimates for ever more "
-            f"minibatches; lines: 95 % bootstrap intervals over minibatches. A dashed line: no bias, or only in length."
-        )
-        found.text(0.01, 1 - 0.42 / height, words, fontsize=10, color=plot.FAINT, va="top", linespacing=1.4)
+    words = (
+        f"The mean of clipped minibatch gradients against the mean of the unclipped ones. Thresholds are such that "
+        f"each way shortens them to {100 * part:.0f} % of their mean norm.\nDots: estimates for ever more minibatches; "
+        f"lines: 95 % bootstrap intervals over minibatches. A dashed line: no bias, or only in length."
+    )
+    size = 12.5, (0.5 + 0.25 * len(names)) * len(seen) + 0.4
+    title = "What each way of clipping does to the gradient on average"
+    with plot.page(title, words, size, dpi=110, h_pad=0.1, w_pad=0.1) as found:
         grid = found.subplots(len(seen), len(METRICS), squeeze=False, sharey=True, sharex="col")
         for line, one in zip(grid, seen, strict=True):
             line[0].set_title(f"{one.stage.title[0].upper()}{one.stage.title[1:]}", loc="left", fontsize=11,
@@ -46,7 +38,7 @@ def bias(seen: Sequence[Any], names: Sequence[str], part: float) -> Any:
         for column, (_, label, least), mark in zip(grid.T, METRICS, (1.0, part, 1.0), strict=True):
             column[-1].set_xlabel(label)
             for axes in column:
-                axes.axvline(mark, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+                plot.reference(axes, x=mark)
                 axes.set_xlim(left=least)
         grid[0, 0].invert_yaxis()
     return found
@@ -62,30 +54,19 @@ def _draw_rules(axes: Any, values: Sequence[Any], least: float) -> None:
         if word:
             axes.text(0.02, k, word, transform=axes.get_yaxis_transform(), fontsize=8, color=plot.FAINT, va="center")
             continue
-        axes.plot([value.low, value.high], [k, k], color=plot.COLOURS[1], linewidth=2, solid_capstyle="butt")
-        axes.plot(value.value, k, "o", color=plot.COLOURS[0], markersize=5.5, zorder=3)
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
+        plot.intervals([k], [value], ecolor=plot.COLOURS[1], elinewidth=2, capsize=0, across=True, ax=axes)
+    plot.grid(axes, "x")
     axes.tick_params(labelbottom=True)
 
 
 def who_loses(seen: Any, large: float) -> Any:
     """Draw what is kept of each example, what it contributes, and average of clipped against clipped average."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    height = 9.6
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.12, w_pad=0.1)
-        found = Figure(figsize=(13, height), dpi=110, layout=layout)
-        found.text(0.01, 1 - 0.1 / height, "Whose gradient counts for less", fontsize=15, fontweight="bold", va="top")
-        words = (
-            f"{seen.stage.title[0].upper()}{seen.stage.title[1:]}. Every dot is an example, in a minibatch of "
-            f"{seen.stage.batches[0].weights.shape[1]}; large are the {100 * large:g} % with the largest gradients.\n"
-            "Below: the average of norm-clipped minibatch gradients against the norm-clipped average over all examples."
-        )
-        found.text(0.01, 1 - 0.42 / height, words, fontsize=10, color=plot.FAINT, va="top", linespacing=1.4)
+    words = (
+        f"{seen.stage.title[0].upper()}{seen.stage.title[1:]}. Every dot is an example, in a minibatch of "
+        f"{seen.stage.batches[0].weights.shape[1]}; large are the {100 * large:g} % with the largest gradients.\n"
+        "Below: the average of norm-clipped minibatch gradients against the norm-clipped average over all examples."
+    )
+    with plot.page("Whose gradient counts for less", words, (13, 8.6), dpi=110, h_pad=0.12, w_pad=0.1) as found:
         grid = found.subplots(2, 3)
         _draw_kept(grid[0, 0], seen, "norm", "Clipping the minibatch by norm")
         _draw_kept(grid[0, 1], seen, "each example", "Clipping each example by norm")
@@ -106,11 +87,10 @@ def _draw_kept(axes: Any, seen: Any, name: str, title: str) -> None:
             mean = getattr(seen.bias.rules[name].kept_by_kind, kind)
             axes.plot(norms[there], kept[there], ".", color=colour, markersize=3, alpha=0.6, rasterized=True,
                       label=f"{WORDS[kind]}: {mean:.2f} on average".replace("\n", " "))  # fmt: skip
-            axes.axhline(mean, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
+            plot.reference(axes, y=mean, colour=colour, behind=False)
     axes.set_ylim(-0.32, 1.12)  # room for the legend
     axes.set_yticks(np.linspace(0, 1, 6))
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
+    plot.grid(axes)
 
 
 def _draw_shares(axes: Any, seen: Any) -> None:
@@ -132,10 +112,8 @@ def _draw_shares(axes: Any, seen: Any) -> None:
 
 
 def _draw_averages(line: Any, found: Any) -> None:
-    from matplotlib import colormaps
-
     x = found.thresholds / found.true_norm
-    colours = colormaps["viridis"](np.linspace(0.0, 0.88, len(found.sizes)))
+    colours = plot.shades(len(found.sizes))
     ratio = "norm of the average of clipped /\nnorm of the clipped average"
     rows = ((found.cosine, "cosine between the two"), (found.norm_ratio, ratio),
             (100 * found.changed, "minibatches clipped (%)"))  # fmt: skip
@@ -143,7 +121,6 @@ def _draw_averages(line: Any, found: Any) -> None:
         for row, size, colour in zip(values, found.sizes, colours, strict=True):
             axes.plot(x, row, color=colour, linewidth=2, label=f"{size}")
         axes.set(xscale="log", xlabel="threshold / norm of the true gradient", ylabel=label)
-        axes.axvline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.grid(color="#DDDDDD", linewidth=0.6)
-        axes.set_axisbelow(True)
+        plot.reference(axes, x=1)
+        plot.grid(axes)
     line[0].legend(title="examples in\na minibatch", fontsize=9, title_fontsize=9, framealpha=0.9, edgecolor="white")

@@ -11,17 +11,16 @@ Usage: python scripts/compact.py results/success_rate.jsonl
 
 from __future__ import annotations
 
-import lzma
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from reporting import compact_of, console_here, refused, write
+from rich.console import Console
 
-import nbflow as nf
-from nbflow.storage.store import line
+from nbflow.experiments.console import begin, tell
+from nbflow.storage.compact import compact
 
 
 @dataclass(frozen=True)
@@ -36,32 +35,17 @@ class Options:
     """Columns to leave out."""
 
 
-def compact(store: Path, code: str | None, drop: Sequence[str]) -> tuple[Path, int]:
-    """Write the copy of a store; return where it is and how many runs it has."""
-    if store.suffix == ".xz":
-        raise ValueError(f"store {store} is a copy; expected what it is a copy of. Give {store.with_suffix('')}.")
-    if not store.exists():
-        raise FileNotFoundError(f"store {store} is not there; expected a file that a script wrote. Look at the path.")
-    rows = [row for row in nf.Store(store).read().values() if code is None or row.get("code") == code]
-    if not rows:
-        raise ValueError(f"store {store} has no runs of code {code}; expected a name in its lines. Leave it out.")
-    # In the order of keys, which is not that of the moments when runs ended: the same runs give the same file.
-    rows.sort(key=lambda row: str(row["key"]))
-    lines = b"".join(line({name: value for name, value in row.items() if name not in drop}) for row in rows)
-    return write(compact_of(store), lzma.compress(lines, preset=9 | lzma.PRESET_EXTREME)), len(rows)
+def work(options: Options, console: Console, copies: list[Path]) -> None:
+    """Write the copy of each store."""
+    for store in options.stores:
+        path, runs = compact(store, options.code, options.drop)
+        tell(console, f"{path}: {runs:,} runs, {path.stat().st_size:,} bytes of {store.stat().st_size:,}")
+        copies.append(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, args=arguments, description=__doc__)
-    console = console_here()
-    for store in options.stores:
-        try:
-            path, runs = compact(store, options.code, options.drop)
-        except (TypeError, ValueError, OSError) as error:
-            return refused(console, error)
-        said = f"{path}: {runs:,} runs, {path.stat().st_size:,} bytes of {store.stat().st_size:,}"
-        console.print(said, soft_wrap=True, highlight=False)
-    return 0
+    return begin(work, lambda options, copies, console: copies, options, [])
 
 
 if __name__ == "__main__":

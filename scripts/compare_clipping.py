@@ -35,11 +35,10 @@ Usage: python scripts/compare_clipping.py --data jsb-chorales-quarter.json
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -48,15 +47,15 @@ import compare_clipping_pictures as pictures
 import compare_clipping_verdicts as verdicts
 import tyro
 from compare_clipping_design import PLANS, REFERENCE, VARIANTS, Plan
-from reporting import begin_with_the_copy, check_positive, console_here, executor_of, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
-from nbflow import plot
-from nbflow.experiments._pool import local_pool
 from nbflow.experiments.code_version import code_version
+from nbflow.experiments.console import begin, check_numbers, document, executor_of, headed, keep, tell
 from nbflow.experiments.experiment import key_of
+from nbflow.experiments.jobs import alone
+from nbflow.storage.compact import unpacked
 
 if TYPE_CHECKING:
     TaskName: TypeAlias = str
@@ -95,6 +94,10 @@ class Options:
     name: str = "compare_clipping"
     """How these files are called."""
 
+    @property
+    def store(self) -> Path:
+        return self.out / f"{self.name}.jsonl"
+
 
 @dataclass
 class Study:
@@ -116,8 +119,9 @@ class Study:
     compared: dict[str, verdicts.Comparison] = field(default_factory=dict)
 
 
-class StoppedError(Exception):
-    """Ctrl-C, with so many runs missing."""
+def code_of(options: Options) -> str:
+    """Return the version of the code whose runs count."""
+    return code_version() if options.code is None else options.code
 
 
 class Machinery:
@@ -125,14 +129,14 @@ class Machinery:
 
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
-        self.runs = nf.Store(begin_with_the_copy(options.out / f"{options.name}.jsonl"))
-        self.prepared = nf.Store(begin_with_the_copy(options.out / f"{options.name}.prepared.jsonl"))
+        self.runs = nf.Store(unpacked(options.store))
+        self.prepared = nf.Store(unpacked(options.out / f"{options.name}.prepared.jsonl"))
         self.executor = executor_of(options.executor)
-        self.code = code_version() if options.code is None else options.code
+        self.code = code_of(options)
 
     def sweep(self, words: str, experiments: Sequence[nf.Experiment], seeds: Sequence[int]) -> list[list[design.Row]]:
         """Train what is missing, and return the runs of each experiment."""
-        self.console.print(f"{words}: {len(experiments) * len(seeds):,} runs", highlight=False, soft_wrap=True)
+        tell(self.console, f"{words}: {len(experiments) * len(seeds):,} runs")
         keys = [[key_of(one, seed, self.code) for seed in seeds] for one in experiments]
         there = self.runs.read()
         if any(key not in there for row in keys for key in row):
@@ -140,7 +144,7 @@ class Machinery:
             workers = self.options.workers if self.executor is None else None
             swept = nf.sweep(list(experiments), list(seeds), self.runs.path, executor=self.executor, workers=workers)
             if swept.missing:
-                raise StoppedError(f"{words}: {swept.missing:,} runs are missing.")
+                raise KeyboardInterrupt(f"{words}: {swept.missing:,} runs are missing")
             there = self.runs.read()
         return [[there[key] for key in row] for row in keys]
 
@@ -175,8 +179,7 @@ class Machinery:
         if not set(keys.values()) <= self.prepared.read().keys():
             self.refuse_old_code(f"{plan.title}: cost")
             bare = self.experiment(plan, "none", (design.LRS[0], math.inf), tuning=False)
-            with local_pool(1) as pool:  # a process with one thread, as the runs have
-                seconds = pool.submit(design.cheapest, {"": bare, **every}, updates=100, rounds=11).result()
+            seconds = alone(design.cheapest, {"": bare, **every}, updates=100, rounds=11)
             self.prepared.add({"key": keys[name], "task": plan.name, "variant": name, "seconds": seconds[name],
                                "seconds_unclipped": seconds[""]} for name in every)  # fmt: skip
         rows = self.prepared.read()
@@ -212,7 +215,7 @@ def plans(options: Options, console: Console) -> list[Plan]:
     found = [PLANS[name] for name in options.tasks if name in PLANS]
     if design.MUSIC in options.tasks:
         if options.data is None:
-            console.print("Piano rolls are left out: no --data.", highlight=False)
+            tell(console, "Piano rolls are left out: no --data.")
         else:
             found.append(design.music(options.data))
     return found
@@ -226,20 +229,17 @@ def check(options: Options) -> None:
         raise ValueError("tasks is empty; expected one at least. Leave it out.")
     if not 2 <= options.seeds <= design.MOST_SEEDS:
         raise ValueError(f"seeds is {options.seeds}; expected 2 to {design.MOST_SEEDS:,}. Give 40.")
-    check_positive(options, "budget")
+    check_numbers(options, positive="budget")
 
 
 def table(study: Study) -> Table:
     """Return what each variant came to."""
     plan = study.plan
     limit = f"guessing: {plan.trivial:.2f} nats per frame" if plan.is_music else f"of at most {study.updates:,}"
-    found = Table(title=f"{plan.title[0].upper()}{plan.title[1:]}, {limit}", title_justify="left")
-    found.add_column("variant", no_wrap=True)
-    cost = "nats per frame" if plan.is_music else "updates, median"
-    for words in ("lr", "threshold", "better" if plan.is_music else "solved", cost, "times norm (90 %)", "p (Holm)",
-                  "cost"):  # fmt: skip
-        found.add_column(words, justify="right", no_wrap=True)
-    found.add_column("beside norm", no_wrap=True)
+    title = f"{plan.title[0].upper()}{plan.title[1:]}, {limit}"
+    better, cost = ("better", "nats per frame") if plan.is_music else ("solved", "updates, median")
+    found = headed(title, "variant", "lr", "threshold", better, cost, "times norm (90 %)", "p (Holm)", "cost",
+                   "beside norm", wrap=False)  # fmt: skip
     for name, (lr, threshold) in study.tuned.items():
         one, seen = study.outcomes[name], study.compared[name]
         digits = 3 if plan.is_music else 2
@@ -274,7 +274,7 @@ def conclusions(studies: Sequence[Study]) -> list[str]:
     return found
 
 
-def document(options: Options, studies: Sequence[Study], code: str) -> dict[str, Any]:
+def numbers(options: Options, studies: Sequence[Study]) -> dict[str, Any]:
     """Return every setting and every result as JSON takes it; the runs themselves are in the store."""
     tasks = {}
     for study in studies:
@@ -291,60 +291,41 @@ def document(options: Options, studies: Sequence[Study], code: str) -> dict[str,
                                   "thresholds": study.thresholds, "variants": rows}  # fmt: skip
     margins = {"alpha": verdicts.ALPHA, "rate": verdicts.RATE_MARGIN, "time": verdicts.TIME_MARGIN,
                "loss": verdicts.LOSS_MARGIN}  # fmt: skip
-    found = {
-        "options": asdict(options) | {"data": None if options.data is None else options.data.name}, "code": code,
-        "margins": margins, "lrs": design.LRS, "least_lr": design.LEAST_LR, "levels": design.LEVELS,
-        "lower": design.LOWER, "rare_levels": design.RARE_LEVELS, "upper": design.UPPER, "low_lrs": design.LOW_LRS,
-        "machine": machine(), "tasks": tasks,
-    }  # fmt: skip
-    return {key: plain(value) for key, value in found.items()}
+    return document(
+        options, code=code_of(options), margins=margins, lrs=design.LRS, least_lr=design.LEAST_LR,
+        levels=design.LEVELS, lower=design.LOWER, rare_levels=design.RARE_LEVELS, upper=design.UPPER,
+        low_lrs=design.LOW_LRS, tasks=tasks,
+    )  # fmt: skip
 
 
-def report(options: Options, studies: Sequence[Study], code: str, console: Console) -> None:
+def report(options: Options, studies: Sequence[Study], console: Console) -> list[Path]:
     """Print tables, write the JSON and draw the pictures."""
     for study in studies:
         console.print(table(study))
-    console.print("*: the learning rate is at an end of the range that was tried. cost: time of an update, no clipping "
-                  "being 1. +: within the margins, though a test tells the two apart.", highlight=False,
-                  soft_wrap=True)  # fmt: skip
+    tell(console, "*: the learning rate is at an end of the range that was tried. cost: time of an update, no clipping "
+                  "being 1. +: within the margins, though a test tells the two apart.")  # fmt: skip
     for sentence in conclusions(studies):
-        console.print(sentence, highlight=False, soft_wrap=True)
-    text = json.dumps(document(options, studies, code), allow_nan=False)
-    files = {"numbers": write(options.out / f"{options.name}.json", text)}
-    for study in studies:
-        path = options.out / f"{options.name}_{study.plan.name}.png"
-        files[study.plan.title] = plot.save(pictures.task(study), path)
-    files["summary"] = plot.save(pictures.summary(studies), options.out / f"{options.name}.png")
-    for what, file in files.items():
-        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
+        tell(console, sentence)
+    drawn = {f"_{study.plan.name}": pictures.task(study) for study in studies}
+    drawn[""] = pictures.summary(studies)
+    return keep(console, options.out / options.name, numbers(options, studies), drawn)
 
 
-def run(options: Options, console: Console) -> int:
-    """Do every stage of every task and report; return the exit code."""
-    done: list[Study] = []
-    code = 0
-    try:
-        check(options)
-        machinery = Machinery(options, console)
-        try:
-            for plan in plans(options, console):
-                study = Study(plan, thresholds=machinery.looks(plan))
-                tune(machinery, study)
-                study.cost = machinery.costs(plan, study.tuned)
-                compare(machinery, study)
-                done.append(study)
-        except (StoppedError, KeyboardInterrupt) as stopped:
-            console.print(f"Stopped early. {stopped} The same command goes on.", style="bold yellow", soft_wrap=True)
-            code = 130
-    except (OSError, TypeError, ValueError, RuntimeError) as error:
-        return refused(console, error)
-    if done:
-        report(options, done, machinery.code, console)
-    return code
+def work(options: Options, console: Console, done: list[Study]) -> None:
+    """Do every stage of every task."""
+    check(options)
+    machinery = Machinery(options, console)
+    for plan in plans(options, console):
+        study = Study(plan, thresholds=machinery.looks(plan))
+        tune(machinery, study)
+        study.cost = machinery.costs(plan, study.tuned)
+        compare(machinery, study)
+        done.append(study)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run(tyro.cli(Options, args=arguments, description=__doc__), console_here())
+    options = tyro.cli(Options, args=arguments, description=__doc__)
+    return begin(work, report, options, [], store=options.store)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 
 import nbflow as nf
 from nbflow.data import read_piano_rolls
+from nbflow.experiments.console import uninterrupted
 
 Row = dict[str, Any]
 
@@ -233,10 +234,8 @@ def look(one: nf.Experiment, seed: int) -> dict[str, list[float]]:
         for name, value in measures(one.net, run.theta[0], batch).items():
             found.setdefault(name, []).append(value)
 
-    if nf.train(
-        one.net, one.theta(seed)[None], one.task, one.recipe, replica_ids=[seed], callbacks=[watch]
-    ).interrupted:
-        raise KeyboardInterrupt
+    theta = one.theta(seed)[None]
+    uninterrupted(nf.train(one.net, theta, one.task, one.recipe, replica_ids=[seed], callbacks=[watch]))
     return found
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from compare_clipping_verdicts import (
     UNCLEAR,
 )
 
+import nbflow as nf
 from nbflow import plot
 
 # Mark and colour of a verdict: told apart by either.
@@ -36,26 +37,27 @@ def task(study: Any) -> Any:
         f"{study.tuning_runs[names[0]]} tuning runs found best.\nLeft: Wilson intervals, 95 %. Right: small dots are "
         f"runs, large marks geometric means with 95 % bootstrap intervals{'' if plan.is_music else _unsolved()}."
     )
-    found, (left, right) = _page(f"Ways to clip a gradient: {plan.title}", words, 2, len(names), 11.5)
-    for k, name in enumerate(names):
-        one, seen = study.outcomes[name], study.compared[name]
-        mark, colour = LOOKS[seen.verdict]
-        _interval(left, k, [100 * x for x in seen.rate], mark, colour)
-        values = np.array(list(one.cost.values()))
-        spread = k + np.linspace(-0.26, 0.26, len(values))
-        solved = np.ones(len(values), bool) if plan.is_music else np.array([at is not None for at in one.passages])
-        right.plot(values[solved], spread[solved], ".", color=colour, alpha=0.4, markersize=4, zorder=1)
-        right.plot(values[~solved], spread[~solved], ">", mfc="none", color=colour, alpha=0.6, markersize=4, zorder=1)
-        _interval(right, k, seen.typical, mark, colour)
-    left.set_xlim(-4, 104)
-    left.set_xlabel("runs better than the frequencies of notes (%)" if plan.is_music else "runs that solved it (%)")
-    if plan.is_music:
-        right.set_xlabel("loss on the test pieces (nats per frame)")
-    else:
-        right.set_xscale("log")
-        right.set_xlabel("updates until solved")
-        _plain_log(right)
-    _name(found, names)
+    with _page(f"Ways to clip a gradient: {plan.title}", words, 2, names, 11.5) as (found, (left, right)):
+        for k, name in enumerate(names):
+            one, seen = study.outcomes[name], study.compared[name]
+            mark, colour = LOOKS[seen.verdict]
+            _interval(left, k, [100 * x for x in seen.rate], mark, colour)
+            values = np.array(list(one.cost.values()))
+            spread = k + np.linspace(-0.26, 0.26, len(values))
+            solved = np.ones(len(values), bool) if plan.is_music else np.array([at is not None for at in one.passages])
+            right.plot(values[solved], spread[solved], ".", color=colour, alpha=0.4, markersize=4, zorder=1)
+            right.plot(
+                values[~solved], spread[~solved], ">", mfc="none", color=colour, alpha=0.6, markersize=4, zorder=1
+            )
+            _interval(right, k, seen.typical, mark, colour)
+        left.set_xlim(-4, 104)
+        left.set_xlabel("runs better than the frequencies of notes (%)" if plan.is_music else "runs that solved it (%)")
+        if plan.is_music:
+            right.set_xlabel("loss on the test pieces (nats per frame)")
+        else:
+            right.set_xscale("log")
+            right.set_xlabel("updates until solved")
+            _plain_log(right)
     return found
 
 
@@ -72,54 +74,49 @@ def summary(studies: Sequence[Any]) -> Any:
         f"(music {LOSS_MARGIN:g}). Equivalent also needs success within {100 * RATE_MARGIN:.0f} points; numbers: "
         f"runs solved. Hollow: fewer than half solved, so that the ratio is the budget's."
     )
-    found, line = _page("Does it matter how a gradient is clipped?", words, len(studies), len(names),
-                        2.6 + 3.0 * max(len(studies), 3))  # fmt: skip
-    for axes, study in zip(line, studies, strict=True):
-        margin = LOSS_MARGIN if study.plan.is_music else TIME_MARGIN
-        axes.axvspan(1 / margin, margin, color=plot.COLOURS[2], alpha=0.15, linewidth=0, zorder=0)
-        axes.axvline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-        for k, name in enumerate(names):
-            one, seen = study.outcomes[name], study.compared[name]
-            hollow = not (one.seen and study.outcomes[REFERENCE].seen)
-            _interval(axes, k, seen.ratio, *LOOKS[seen.verdict], hollow=hollow)
-            axes.text(1.02, k, f"{one.solved}/{one.runs}", transform=axes.get_yaxis_transform(), fontsize=8,
-                      va="center", color=plot.FAINT)  # fmt: skip
-        ends = [end for seen in study.compared.values() for end in (seen.ratio.low, seen.ratio.high)]
-        reach = max(*(abs(math.log(end)) for end in ends), 1.6 * math.log(margin)) * 1.1
-        axes.set_xscale("log")
-        axes.set_xlim(math.exp(-reach), math.exp(reach))
-        _plain_log(axes)
-        axes.set_title(study.plan.title.replace(", ", "\n").replace(" (", "\n("), fontsize=10.5, fontweight="bold")
-        axes.set_xlabel("loss / loss of norm" if study.plan.is_music else "updates / updates of norm")
-    _name(found, names)
+    width = 2.6 + 3.0 * max(len(studies), 3)
+    with _page("Does it matter how a gradient is clipped?", words, len(studies), names, width) as (found, line):
+        for axes, study in zip(line, studies, strict=True):
+            margin = LOSS_MARGIN if study.plan.is_music else TIME_MARGIN
+            axes.axvspan(1 / margin, margin, color=plot.COLOURS[2], alpha=0.15, linewidth=0, zorder=0)
+            plot.reference(axes, x=1)
+            for k, name in enumerate(names):
+                one, seen = study.outcomes[name], study.compared[name]
+                hollow = not (one.seen and study.outcomes[REFERENCE].seen)
+                _interval(axes, k, seen.ratio, *LOOKS[seen.verdict], hollow=hollow)
+                axes.text(1.02, k, f"{one.solved}/{one.runs}", transform=axes.get_yaxis_transform(), fontsize=8,
+                          va="center", color=plot.FAINT)  # fmt: skip
+            ends = [end for seen in study.compared.values() for end in (seen.ratio.low, seen.ratio.high)]
+            reach = max(*(abs(math.log(end)) for end in ends), 1.6 * math.log(margin)) * 1.1
+            axes.set_xscale("log")
+            axes.set_xlim(math.exp(-reach), math.exp(reach))
+            _plain_log(axes)
+            axes.set_title(study.plan.title.replace(", ", "\n").replace(" (", "\n("), fontsize=10.5, fontweight="bold")
+            axes.set_xlabel("loss / loss of norm" if study.plan.is_music else "updates / updates of norm")
     return found
 
 
-def _page(title: str, words: str, columns: int, rows: int, width: float) -> tuple[Any, Any]:
-    """Return a figure with a head, and axes side by side with a row for each variant."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+@contextmanager
+def _page(title: str, words: str, columns: int, names: Sequence[str], width: float) -> Iterator[tuple[Any, Any]]:
+    """Give a page and axes side by side with a row for each variant, whose names and marks are explained."""
+    from matplotlib.lines import Line2D
 
-    height = plot.HEAD + 1.5 + 0.31 * rows
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08, w_pad=0.08, wspace=0.04)
-        found = Figure(figsize=(width, height), dpi=130, layout=layout)
-        found.text(0.1 / width, 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
-        words = "\n".join(textwrap.fill(line, int(14 * width)) for line in words.splitlines())
-        found.text(0.1 / width, 1 - 0.42 / height, words, fontsize=9.5, color=plot.FAINT, va="top", linespacing=1.4)
+    with plot.page(title, words, (width, 1.5 + 0.31 * len(names)), dpi=130, w_pad=0.08, wspace=0.04) as found:
         line = found.subplots(1, columns, sharey=True, squeeze=False)[0]
         for axes in line:
-            axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-            axes.set_axisbelow(True)
-    return found, line
+            plot.grid(axes, "x")
+        yield found, line
+        line[0].set_yticks(range(len(names)), [VARIANTS[name].title for name in names])
+        line[0].invert_yaxis()
+        handles = [Line2D([], [], marker=mark, color=colour, linewidth=1.8, label=TITLES[key])
+                   for key, (mark, colour) in LOOKS.items()]  # fmt: skip
+        found.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
 def _interval(axes: Any, k: int, ends: Sequence[float], mark: str, colour: str, *, hollow: bool = False) -> None:
-    value, low, high = ends
-    axes.plot([low, high], [k, k], color=colour, linewidth=1.8, solid_capstyle="round", zorder=3)
-    axes.plot(value, k, mark, color=colour, mfc="white" if hollow else colour, markersize=9 if mark == "*" else 6.5,
-              zorder=4)  # fmt: skip
+    plot.intervals([k], [nf.Interval(*ends)], colour=colour, marker=mark, across=True, ax=axes, zorder=4, capsize=0,
+                   elinewidth=1.8, markerfacecolor="white" if hollow else colour,
+                   markersize=9 if mark == "*" else 6.5)  # fmt: skip
 
 
 def _plain_log(axes: Any) -> None:
@@ -131,15 +128,3 @@ def _plain_log(axes: Any) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4) if short else LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")
-
-
-def _name(found: Any, names: Sequence[str]) -> None:
-    """Name the variants on the left, and what marks mean at the bottom."""
-    from matplotlib.lines import Line2D
-
-    first = found.axes[0]
-    first.set_yticks(range(len(names)), [VARIANTS[name].title for name in names])
-    first.invert_yaxis()
-    handles = [Line2D([], [], marker=mark, color=colour, linewidth=1.8, label=TITLES[key])
-               for key, (mark, colour) in LOOKS.items()]  # fmt: skip
-    found.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

@@ -14,12 +14,16 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import temporal_order
 import tyro
-from reporting import console_here
+from rich.console import Console
 from scipy.stats import fisher_exact
-from temporal_order import Options, Result, show
+from temporal_order import Found, Options, Result
+
+from nbflow.experiments.console import begin, tell
 
 DEMO = Options(length=50, replicas=8, updates=25_000, evaluate_every=1000, evaluate_size=2000, name="demo")
 
@@ -65,15 +69,17 @@ def last_gain(result: Result) -> float:
     return float(np.median(late[np.isfinite(late)])) if np.isfinite(late).any() else math.nan
 
 
+def report(options: Options, found: Found, console: Console) -> list[Path]:
+    """Report as scripts/temporal_order.py does, and say what was seen."""
+    files = temporal_order.report(options, found, console)
+    for sentence in sentences(options, found.results):
+        tell(console, sentence)
+    return files
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, default=DEMO, args=arguments, description=__doc__)
-    console = console_here()
-    results = show(options, console)
-    if results is None:
-        return 2
-    for sentence in sentences(options, results) if results else ():
-        console.print(sentence, highlight=False)
-    return 0
+    return begin(temporal_order.work, report, options, Found())
 
 
 if __name__ == "__main__":

@@ -17,11 +17,10 @@ Usage: python scripts/flow.py
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,12 +28,22 @@ import flow_pictures as pictures
 import numpy as np
 import tyro
 from flow_measures import EDGES, PAIRS, Comparison, Cost, Look, compare, costs, look, over_seeds, said
-from reporting import Show, begin, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
-from nbflow import plot
+from nbflow.experiments.console import (
+    Found as Something,
+    Show,
+    begin,
+    check_numbers,
+    document,
+    headed,
+    keep,
+    progress,
+    tell,
+    uninterrupted,
+)
 from nbflow.records import Floats
 
 Method = Literal[
@@ -176,7 +185,7 @@ def train(options: Options, method: str, show: Callable[[int], None]) -> tuple[S
     for n, (percent, flow) in enumerate(phases(options, method)):
         before = max(kept)
 
-        def keep(run: nf.Run, before: int = before) -> None:
+        def look(run: nf.Run, before: int = before) -> None:
             kept[before + run.updates // every] = run.theta.copy()
             show(before * every + run.updates)
 
@@ -186,9 +195,8 @@ def train(options: Options, method: str, show: Callable[[int], None]) -> tuple[S
             record_every=every, evaluate_every=2 * every, evaluate_size=2000,
         )  # fmt: skip
         # A phase has sequences of its own: they are a function of the seed and of the update within it.
-        run = nf.train(net, kept[before], task, recipe, seed=options.seed + 1000 * n, callbacks=[keep])
-        if run.interrupted:
-            raise KeyboardInterrupt
+        run = nf.train(net, kept[before], task, recipe, seed=options.seed + 1000 * n, callbacks=[look])
+        uninterrupted(run)
         seen.updates += [before * every + update for update in run.evaluations["update"]]
         seen.errors += run.evaluations["score"]
         seen.nonfinite += round(sum(map(sum, run.history["nonfinite"])))
@@ -231,20 +239,26 @@ def time_derivatives(options: Options) -> dict[str, Cost]:
     return costs(net, theta, batch(options, task, SEEN, net.dtype), omega(options, "exact"), options.rounds)
 
 
-def experiment(options: Options, console: Console) -> tuple[list[Seen], dict[str, Cost], float]:
-    """Watch every method, until the end or Ctrl-C; return what was seen, what derivatives cost, and the seconds."""
-    found: list[Seen] = []
-    cost: dict[str, Cost] = {}
+@dataclass
+class Found(Something):
+    """What was seen of each method, what the derivatives of Omega cost, and the seconds of all."""
+
+    seen: list[Seen] = field(default_factory=list)
+    cost: dict[str, Cost] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def work(options: Options, console: Console, found: Found) -> None:
+    """Watch every method, then time the derivatives."""
+    check(options)
     started = time.perf_counter()
-    try:
-        with progress(console) as show:
-            for method in dict.fromkeys(options.methods):
-                found.append(watch(options, method, show))
-                console.print(f"Seen: {found[-1].title}.", highlight=False)
-            cost = time_derivatives(options)
-    except KeyboardInterrupt:
-        console.print("Stopped early; these are the methods that were done.", style="bold yellow")
-    return found, cost, time.perf_counter() - started
+    with progress(console) as show:
+        for method in dict.fromkeys(options.methods):
+            found.seen.append(watch(options, method, show))
+            found.seconds = time.perf_counter() - started
+            tell(console, f"Seen: {found.seen[-1].title}.")
+        found.cost = time_derivatives(options)
+    found.seconds = time.perf_counter() - started
 
 
 # What is said of it.
@@ -262,12 +276,8 @@ def table(options: Options, found: Sequence[Seen]) -> Table:
     """Return what became of every method at the last moment."""
     last = max(options.moments)
     title = f"After {last} % of {options.updates:,} updates; means over {options.replicas} seeds (95 % interval)"
-    rows = Table(title=title, title_justify="left")
-    rows.add_column("method", no_wrap=True)
-    words = ("under 1 %", "first at update (thousands)", "wrong at the end (%)", "gradient left", "median gain",
-             "largest exponent (nats/step)", "largest singular value")  # fmt: skip
-    for word in words:
-        rows.add_column(word, justify="right")
+    rows = headed(title, "method", "under 1 %", "first at update (thousands)", "wrong at the end (%)", "gradient left",
+                  "median gain", "largest exponent (nats/step)", "largest singular value")  # fmt: skip
     for seen in found:
         at = seen.looks[last]
         passed = sum(passage is not None for passage in seen.passages)
@@ -282,13 +292,9 @@ def table(options: Options, found: Sequence[Seen]) -> Table:
 
 def moments_table(options: Options, found: Sequence[Seen]) -> Table:
     """Return how much of the gradient is left at the first step, along training."""
-    rows = Table(
-        title=f"The gradient that is left: at the first state over at the last, {options.length} steps later",
-        title_justify="left",
-    )
-    rows.add_column("method", no_wrap=True)
-    for moment in options.moments:
-        rows.add_column(f"update {moment * options.updates // 100:,}", justify="right")
+    heads = (f"update {moment * options.updates // 100:,}" for moment in options.moments)
+    rows = headed(f"The gradient that is left: at the first state over at the last, {options.length} steps later",
+                  "method", *heads)  # fmt: skip
     for seen in found:
         rows.add_row(seen.title, *(span(seen.looks[m].by_lag[:, -1], ".2g", True) for m in options.moments))
     return rows
@@ -297,9 +303,7 @@ def moments_table(options: Options, found: Sequence[Seen]) -> Table:
 def derivatives_table(options: Options, seen: Seen) -> Table:
     """Return cosine and norm ratio between the derivatives of Omega, along training."""
     title = f"The derivatives of Omega, while training by {seen.title}; means over seeds (95 % interval)"
-    rows = Table(title=title, title_justify="left")
-    for word in ("update", *(words for _, _, _, words in SAID), "Omega"):
-        rows.add_column(word, justify="right")
+    rows = headed(title, "update", *(words for _, _, _, words in SAID), "Omega")
     for moment, at in seen.comparisons.items():
         cells = [span(getattr(at, what)[part][said(PAIRS[pair])], ".2f") for what, part, pair, _ in SAID]
         rows.add_row(f"{moment * options.updates // 100:,}", *cells, f"{over_seeds(at.omega, True).mean:.1e}")
@@ -316,48 +320,35 @@ SAID = (
 )  # fmt: skip
 
 
-def document(options: Options, found: Sequence[Seen], cost: dict[str, Cost], seconds: float) -> dict[str, Any]:
-    """Return every setting and the numbers as JSON takes it."""
+def numbers(options: Options, found: Found) -> dict[str, Any]:
+    """Return every setting and the numbers."""
     methods = {}
-    for seen in found:
+    for seen in found.seen:
         methods[seen.method] = {
             "title": seen.title, "updates": seen.updates, "errors": seen.errors, "passages": seen.passages,
             "nonfinite": seen.nonfinite, "seconds": seen.seconds,
-            "looks": {moment: lists(at._asdict()) for moment, at in seen.looks.items()},
-            "comparisons": {moment: lists(at._asdict()) for moment, at in seen.comparisons.items()},
+            "looks": {moment: at._asdict() for moment, at in seen.looks.items()},
+            "comparisons": {moment: at._asdict() for moment, at in seen.comparisons.items()},
         }  # fmt: skip
-    costs = {name: one._asdict() for name, one in cost.items()}
-    found_here = {"options": asdict(options), "machine": machine(), "seconds": seconds, "costs": costs,
-                  "gain_edges": EDGES.tolist(), "methods": methods}  # fmt: skip
-    return {key: plain(value) for key, value in found_here.items()}
+    costs = {name: one._asdict() for name, one in found.cost.items()}
+    return document(options, seconds=found.seconds, costs=costs, gain_edges=EDGES, methods=methods)
 
 
-def lists(thing: Any) -> Any:
-    """Return arrays, at any depth of dictionaries, as lists."""
-    if isinstance(thing, dict):
-        return {key: lists(value) for key, value in thing.items()}
-    return np.asarray(thing).tolist()
-
-
-def report(options: Options, found: Sequence[Seen], cost: dict[str, Cost], seconds: float, console: Console) -> None:
+def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print tables, write the JSON and draw the pictures."""
-    console.print(table(options, found), moments_table(options, found))
-    compared = [seen for seen in found if seen.comparisons]
-    for seen in compared:
-        console.print(derivatives_table(options, seen))
-    for name, one in cost.items():
-        words = f"{one.median:.2f} times a plain one ({one.low:.2f} to {one.high:.2f})"
-        console.print(f"Time of a gradient with Omega, {name}: {words}; median, 95 % interval.", highlight=False)
-    drawn = {"lags": pictures.lags(options, found), "gains": pictures.gains(options, found),
-             "spectra": pictures.spectra(options, found)}  # fmt: skip
+    seen = found.seen
+    console.print(table(options, seen), moments_table(options, seen))
+    compared = [one for one in seen if one.comparisons]
+    for one in compared:
+        console.print(derivatives_table(options, one))
+    for name, cost in found.cost.items():
+        words = f"{cost.median:.2f} times a plain one ({cost.low:.2f} to {cost.high:.2f})"
+        tell(console, f"Time of a gradient with Omega, {name}: {words}; median, 95 % interval.")
+    drawn = {"_lags": pictures.lags(options, seen), "_gains": pictures.gains(options, seen),
+             "_spectra": pictures.spectra(options, seen)}  # fmt: skip
     if compared:
-        drawn["derivatives"] = pictures.derivatives(options, compared)
-    text = json.dumps(document(options, found, cost, seconds), allow_nan=False)
-    files = {"numbers": write(options.out / f"{options.name}.json", text)}
-    files |= {what: plot.save(one, options.out / f"{options.name}_{what}.png") for what, one in drawn.items()}
-    for what, file in files.items():
-        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
-    console.print(f"{seconds:.0f} s", highlight=False)
+        drawn["_derivatives"] = pictures.derivatives(options, compared)
+    return keep(console, options.out / options.name, numbers(options, found), drawn)
 
 
 def check(options: Options) -> None:
@@ -366,9 +357,7 @@ def check(options: Options) -> None:
         raise ValueError(f"updates is {options.updates}; expected a multiple of 100. Give another number.")
     if not options.methods:
         raise ValueError("methods is empty; expected at least one. Name one, as in --methods none.")
-    for name in ("replicas", "sequences", "few", "k", "batches", "rounds"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} is {getattr(options, name)}; expected at least 1. Give a larger one.")
+    check_numbers(options, least_1="replicas sequences few k batches rounds")
     if options.few > options.sequences:
         raise ValueError(f"few is {options.few}; expected at most sequences, {options.sequences}. Give a smaller one.")
     if not 1 <= options.flossing_percent <= 99:
@@ -379,22 +368,8 @@ def check(options: Options) -> None:
             raise ValueError(f"{name} is {percents}; expected rising percents from 0 to 100. Give other ones.")
 
 
-def run(options: Options, console: Console) -> int:
-    """Train, look and report; return the exit code."""
-    try:
-        check(options)
-        found, cost, seconds = experiment(options, console)
-    except (OSError, TypeError, ValueError, NotImplementedError, FloatingPointError) as error:
-        return refused(console, error)
-    if not found:
-        console.print("Nothing was done, and nothing is written.", style="bold yellow")
-        return 1
-    report(options, found, cost, seconds, console)
-    return 0
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
+    return begin(work, report, tyro.cli(Options, args=arguments, description=__doc__), Found())
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import numpy as np
 from scipy import stats
 
 import nbflow as nf
-from nbflow.diagnostics._interval import interval
 from nbflow.records import Floats
+from nbflow.statistics import mean_interval
 
 DERIVATIVES = ("immediate", "detached", "exact")
 PAIRS = (("immediate", "exact"), ("detached", "exact"), ("immediate", "detached"))
@@ -62,7 +62,7 @@ def over_seeds(values: Any, logarithmic: bool = False) -> Span:
     """Return the mean over the first axis, geometric if wanted, and Student's t interval."""
     rows = np.moveaxis(np.asarray(values, float), 0, -1)
     with np.errstate(divide="ignore", over="ignore"):
-        found = interval(np.log(rows) if logarithmic else rows)[:3]
+        found = mean_interval(np.log(rows) if logarithmic else rows)[:3]
         return Span(*(np.exp(part) if logarithmic else part for part in found))
 
 

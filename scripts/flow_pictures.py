@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,29 +16,6 @@ GONE = 1e-8
 PARTS = {"all": "cosine,\nall parameters", "w_rec": "cosine,\nw_rec alone", "step": "cosine, with\nthe loss"}
 
 
-@contextmanager
-def page(title: str, words: str, size: tuple[float, float], head: float = plot.HEAD) -> Iterator[Any]:
-    """Give a figure with a title and a few lines at its top."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    height = size[1] + head
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - head / height), h_pad=0.07, w_pad=0.07)
-        found = Figure(figsize=(size[0], height), dpi=100, layout=layout)
-        found.text(0.1 / size[0], 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
-        found.text(0.1 / size[0], 1 - 0.42 / height, words, fontsize=10, color=plot.FAINT, va="top", linespacing=1.4)
-        yield found
-
-
-def colours(count: int) -> Any:
-    """Return colours that darken with time; told apart by colour-blind readers and in grey."""
-    from matplotlib import colormaps
-
-    return colormaps["viridis_r"](np.linspace(0.08, 1.0, count))
-
-
 def about(options: Any) -> str:
     return (f"{options.task.replace('_', ' ').capitalize()}, {options.length} steps, {options.hidden} hidden units, "
             f"{options.replicas} seeds a method")  # fmt: skip
@@ -51,7 +27,7 @@ def _panels(
     """Draw a panel for each method, a line for each moment."""
     rows = -(-len(found) // COLUMNS)
     grid = picture.subplots(rows, min(COLUMNS, len(found)), sharex=True, sharey=True, squeeze=False)
-    shades = colours(len(options.moments))
+    shades = plot.shades(len(options.moments))
     for k, axes in enumerate(grid.flat):
         if k >= len(found):
             axes.set_axis_off()
@@ -61,16 +37,14 @@ def _panels(
         axes.set_title(words, loc="left", fontsize=10.5, fontweight="bold")
         for moment, shade in zip(options.moments, shades, strict=True):
             draw(axes, found[k].looks[moment], (shade, f"{moment * options.updates // 100:,}"))
-        axes.grid(color="#E4E4E4", linewidth=0.6)
-        axes.set_axisbelow(True)
+        plot.grid(axes)
         if k + COLUMNS >= len(found):
             axes.set_xlabel(x)
             axes.tick_params(labelbottom=True)
     for line in grid:
         line[0].set_ylabel(y)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    labels = [f"after {label} updates" for label in labels]
-    picture.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    labels = [f"after {moment * options.updates // 100:,} updates" for moment in options.moments]
+    plot.legend_below(grid[0, 0], labels=labels)
 
 
 def lags(options: Any, found: Sequence[Any]) -> Any:
@@ -88,11 +62,11 @@ def lags(options: Any, found: Sequence[Any]) -> Any:
         axes.plot(mean, color=style[0], linewidth=2.2, label=style[1])
         if style[1] == f"{options.moments[-1] * options.updates // 100:,}":
             axes.plot(look.by_lag.T, color=style[0], linewidth=0.7, alpha=0.5)
-        axes.axhline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        plot.reference(axes, y=1)
         axes.set_yscale("log")
 
     rows = -(-len(found) // COLUMNS)
-    with page(title, words, (12.5, 0.8 + 2.3 * rows), plot.HEAD + 0.2) as picture:
+    with plot.page(title, words, (12.5, 0.8 + 2.3 * rows), dpi=100) as picture:
         _panels(picture, options, found, draw, "gradient, relative\nto the last step", "steps back from the end")
         low = min(look.by_lag.min() for seen in found for look in seen.looks.values())
         picture.axes[0].set_ylim(bottom=max(GONE, low / 2))
@@ -108,11 +82,12 @@ def gains(options: Any, found: Sequence[Any]) -> Any:
 
     def draw(axes: Any, look: Any, style: Any) -> None:
         axes.stairs(100 * look.gains.mean(axis=0), EDGES, color=style[0], linewidth=1.8, label=style[1])
-        axes.axvline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        plot.reference(axes, x=1)
         axes.set_xscale("log")
 
     rows = -(-len(found) // COLUMNS)
-    with page("What one step back does to the gradient", words, (12.5, 0.8 + 2.1 * rows)) as picture:
+    title = "What one step back does to the gradient"
+    with plot.page(title, words, (12.5, 0.8 + 2.1 * rows), dpi=100) as picture:
         _panels(picture, options, found, draw, "% of steps", "gain of the gradient")
         picture.axes[0].set_xlim(0.2, 5)
         picture.axes[0].set_xticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
@@ -129,7 +104,8 @@ def spectra(options: Any, found: Sequence[Any]) -> Any:
         f"which directions grow or shrink along sequences of {options.orbit} steps. Right: by how much the state after "
         f"{options.length} steps still depends on the first one."
     )
-    with page("Which directions survive the way through time", words, (12.5, 0.8 + 0.52 * len(found))) as picture:
+    title = "Which directions survive the way through time"
+    with plot.page(title, words, (12.5, 0.8 + 0.52 * len(found)), dpi=100) as picture:
         rates, values = picture.subplots(1, 2, sharey=True)
         for row, seen in enumerate(found):
             for moment, place, full in ((first, row - 0.2, False), (last, row + 0.2, True)):
@@ -143,9 +119,8 @@ def spectra(options: Any, found: Sequence[Any]) -> Any:
         values.set_xscale("log")
         values.set_xlim(left=GONE)
         for axes, mark in ((rates, 0), (values, 1)):
-            axes.axvline(mark, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-            axes.grid(axis="x", color="#E4E4E4", linewidth=0.6)
-            axes.set_axisbelow(True)
+            plot.reference(axes, x=mark)
+            plot.grid(axes, "x")
     return picture
 
 
@@ -165,7 +140,7 @@ def derivatives(options: Any, compared: Sequence[Any]) -> Any:
         f"together, which training follows.\n"
         f"Lines: means over seeds and {options.batches} minibatches; bands: 95 % intervals over seeds."
     )
-    with page("How good is the usual derivative of Omega?", words, (10.5, 8.6), plot.HEAD + 0.2) as picture:
+    with plot.page("How good is the usual derivative of Omega?", words, (10.5, 8.6), dpi=100) as picture:
         grid = picture.subplots(len(PARTS) + 1, len(compared), sharex=True, sharey="row", squeeze=False)
         for column, seen in zip(grid.T, compared, strict=True):
             column[0].set_title(f"while training by {seen.title}", loc="left", fontsize=11, fontweight="bold")
@@ -174,17 +149,16 @@ def derivatives(options: Any, compared: Sequence[Any]) -> Any:
                 rows = [at.cosine[part] for at in seen.comparisons.values()]
                 _lines(axes, updates, rows, False)
                 axes.set_ylim(-0.25, 1.08)
-                axes.axhline(0, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+                plot.reference(axes, y=0, behind=False)
             _lines(column[-1], updates, [at.ratio["all"] for at in seen.comparisons.values()], True)
-            column[-1].axhline(1, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+            plot.reference(column[-1], y=1, behind=False)
             column[-1].set(yscale="log", xlabel="updates")
             column[-1].set_xscale("symlog", linthresh=max(updates[1] if len(updates) > 1 else 1, 1), linscale=0.4)
         for axes, label in zip(grid[:, 0], (*PARTS.values(), "norm of one / the other,\nall parameters"),
                                strict=True):  # fmt: skip
             axes.set_ylabel(label)
         picture.align_ylabels(grid[:, 0])
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        picture.legend(handles, labels, loc="outside lower center", ncols=len(PAIRS), frameon=False)
+        plot.legend_below(grid[0, 0])
     return picture
 
 
@@ -194,5 +168,4 @@ def _lines(axes: Any, updates: Sequence[int], rows: Sequence[Any], logarithmic: 
         mean, low, high = (np.array(part) for part in zip(*spans, strict=True))
         axes.plot(updates, mean, color=colour, linewidth=2, marker=marker, markersize=4, label=said(pair))
         axes.fill_between(updates, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.grid(color="#E4E4E4", linewidth=0.6)
-    axes.set_axisbelow(True)
+    plot.grid(axes)

@@ -21,30 +21,31 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from reporting import console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
-from workers import Job, Watch, folder_of, run_all
 
 import nbflow as nf
 from nbflow import plot, statistics
 from nbflow.experiments.code_version import code_version
+from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, headed, keep, say
 from nbflow.experiments.experiment import key_of
+from nbflow.experiments.jobs import Job, Watch, done, job, run_all
+from nbflow.experiments.methods import omega
 from nbflow.records import Floats
 from nbflow.storage import checkpoint
 from nbflow.storage.store import Row, Store
-from nbflow.training.train import train
 
 # Updates of a seed at budget 1, in all stages together, and between two measurements of its error.
 UPDATES, EVALUATE_EVERY, RECORD_EVERY = 500_000, 2_000, 500
@@ -118,7 +119,7 @@ def experiment(options: Options, stage: int, updates: int) -> nf.Experiment:
     """Return what a stage trains, for at most so many updates."""
     recipe = nf.Recipe(
         lr=options.lr, batch_size=options.batch_size, lengths=(options.shortest, options.stages[stage]),
-        clip=nf.Clip("norm", options.threshold), flow=nf.Flow("squared", options.alpha, reduction="mean"),
+        clip=nf.Clip("norm", options.threshold), flow=omega("squared", options.alpha),
         max_updates=updates, record_every=RECORD_EVERY, evaluate_every=EVALUATE_EVERY, evaluate_size=options.size,
         solved_below=options.solved_below, stop_when_solved=True,
     )  # fmt: skip
@@ -128,14 +129,12 @@ def experiment(options: Options, stage: int, updates: int) -> nf.Experiment:
 def training_jobs(options: Options) -> list[Job]:
     """Return the training of each seed."""
     found = []
-    folder = folder_of(options.store)
     for seed in range(options.seeds):
         stages = [experiment(options, stage, 1) for stage in range(len(options.stages))]
         # A larger budget goes on with the same checkpoints, and has a line of its own.
         way = hashed([key_of(one, seed, code_version()) for one in stages])
         key = hashed([way, options.updates])
-        what = (options, seed)
-        found.append(Job(key, f"seed {seed}", options.updates, folder / f"{way}.npz", folder / "stop", what))
+        found.append(job(options.store, key, f"seed {seed}", options.updates, (options, seed), way))
     return found
 
 
@@ -153,7 +152,7 @@ def learn(job: Job, watch: Watch) -> Row | None:
         begin = of_stage.theta(seed) if theta is None else theta
         keep = Keep(job.path.with_suffix(f".{stage}.best"))
         # Stages do not see the same sequences again.
-        run = train(
+        run = nf.train(
             of_stage.net, begin, options.task, of_stage.recipe, seed=stage, replica_ids=[seed],
             callbacks=[keep, shifted(watch, done)], checkpoint=job.path.with_suffix(f".{stage}.npz"),
         )  # fmt: skip
@@ -212,13 +211,12 @@ def theta_of(text: str) -> Floats:
 
 def measuring_jobs(options: Options, trained: Sequence[Row]) -> list[Job]:
     """Return the measurement of each trained network at each length, the longest first."""
-    folder = folder_of(options.store)
     found = []
     for length in sorted(set(options.lengths), reverse=True):
         for row in trained:
             key = hashed([row["key"], length, options.size])
             what = (options, row["seed"], row["theta"], length)
-            found.append(Job(key, "measuring", options.size, folder / f"{key}.npz", folder / "stop", what))
+            found.append(job(options.store, key, "measuring", options.size, what))
     return found
 
 
@@ -228,11 +226,11 @@ def measure(job: Job, watch: Watch) -> Row | None:
     net, theta = experiment(options, 0, 1).net, theta_of(text)
     size = min(PASS, max(STEPS_A_PASS // length, 1))
     wrong, run = 0, nf.Run(theta)
-    for done in range(0, options.size, size):
-        count = min(size, options.size - done)
-        error = nf.evaluate(net, theta, options.task, length=length, size=count, seed=MEASURE_SEED + seed, index=done)
+    for first in range(0, options.size, size):
+        count = min(size, options.size - first)
+        error = nf.evaluate(net, theta, options.task, length=length, size=count, seed=MEASURE_SEED + seed, index=first)
         wrong += round(error * count)
-        run.updates = done + count
+        run.updates = first + count
         if watch(run) and run.updates < options.size:
             return None
     return {"kind": "measurement", "seed": seed, "length": length, "size": options.size, "wrong": wrong}
@@ -265,12 +263,9 @@ def state(row: Row) -> str:
 def table(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> Table:
     """Return the table of errors and intervals, in percent."""
     trivial = nf.load_task(options.task).trivial
-    found = Table("length", title=f"Wrong of {options.size:,} fresh sequences, and {100 * options.confidence:g} % "
-                  f"intervals in %", title_justify="left")  # fmt: skip
-    for row in trained:
-        found.add_column(f"seed {row['seed']}\n{state(row)}", justify="right")
-    if trivial is not None:
-        found.add_column("guessing", justify="right")
+    heads = [f"seed {row['seed']}\n{state(row)}" for row in trained] + ["guessing"] * (trivial is not None)
+    found = headed(f"Wrong of {options.size:,} fresh sequences, and {100 * options.confidence:g} % intervals in %",
+                   "length", *heads)  # fmt: skip
     by_place = {point[:2]: point for point in points}
     for length in options.lengths:
         here = [by_place.get((row["seed"], length)) for row in trained]
@@ -288,29 +283,15 @@ def words(options: Options, point: Point | None) -> str:
 
 def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> Any:
     """Draw error against length, both logarithmic above their smallest values; a colour for each network."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import NullLocator
 
-    width, height = 9.0, plot.HEAD + 4.2
     least = 100 / options.size  # one sequence, in %
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08)
-        found = Figure(figsize=(width, height), dpi=150, layout=layout)
-        found.text(0.1 / width, 1 - 0.1 / height, f"{options.task.replace('_', ' ').capitalize()}: learnt on short "
-                   f"sequences, asked for long ones", fontsize=15, fontweight="bold", va="top")  # fmt: skip
-        found.text(0.1 / width, 1 - 0.42 / height, about(options), fontsize=10, color=plot.FAINT, va="top",
-                   linespacing=1.4)  # fmt: skip
+    title = f"{options.task.replace('_', ' ').capitalize()}: learnt on short sequences, asked for long ones"
+    with plot.page(title, about(options), (9.0, 4.2), dpi=150) as found:
         axes = found.subplots()
         for k, row in enumerate(trained):
-            draw(
-                axes,
-                options,
-                [point for point in points if point.seed == row["seed"]],
-                k,
-                f"seed {row['seed']}: {state(row)}",
-            )
+            mine = [point for point in points if point.seed == row["seed"]]
+            draw(axes, options, mine, k, f"seed {row['seed']}: {state(row)}")
         chance = nf.load_task(options.task).trivial
         if chance is not None:
             axes.plot(options.lengths, [100 * chance(length).score for length in options.lengths], color=plot.INK,
@@ -327,12 +308,10 @@ def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -
         axes.set_yticks(decades, [f"{tick:g}" for tick in decades])
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(-0.2 * least, 130)
-        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        axes.set_axisbelow(True)
+        plot.grid(axes, "y")
         axes.set_xlabel("length of a sequence (steps)")
         axes.set_ylabel(f"wrong, of {options.size:,} (%)")
-        handles, labels = axes.get_legend_handles_labels()
-        found.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        plot.legend_below(axes, columns=2)
     return found
 
 
@@ -340,10 +319,8 @@ def draw(axes: Any, options: Options, points: Sequence[Point], k: int, title: st
     """Draw a network, a little beside the others, so that intervals do not hide each other."""
     x = [point.length * 1.025 ** (k - 1) for point in points]
     rates = [statistics.success_rate(point.wrong, point.size, confidence=options.confidence) for point in points]
-    ends = [[100 * (r.value - r.low) for r in rates], [100 * (r.high - r.value) for r in rates]]
     colour, mark = plot.COLOURS[k % len(plot.COLOURS)], "os^Dv<"[k % 6]
-    axes.errorbar(x, [100 * r.value for r in rates], yerr=ends, color=colour, marker=mark, markersize=6, linewidth=1.6,
-                  elinewidth=1.1, capsize=3, label=title, clip_on=False)  # fmt: skip
+    plot.intervals(x, list(map(plot.percent, rates)), colour=colour, marker=mark, label=title, clip_on=False, ax=axes)
 
 
 def about(options: Options) -> str:
@@ -357,30 +334,30 @@ def about(options: Options) -> str:
     )
 
 
-def document(options: Options, trained: Sequence[Row], points: Sequence[Point]) -> dict[str, Any]:
-    """Return every setting and every number as JSON takes it; the networks themselves are in the store."""
+@dataclass
+class Found(Something):
+    """The networks that were trained, and how often each is wrong at each length."""
+
+    points: list[Point] = field(default_factory=list)
+    trained: list[Row] = field(default_factory=list)
+
+
+def report(options: Options, found: Found, console: Console) -> list[Path]:
+    """Print the table, write the JSON and draw the picture; the networks themselves are in the store."""
+    trained, points = found.trained, found.points
+    console.print(table(options, trained, points))
+    if not any(row["solved"] for row in trained):
+        said = (f"No network was below {100 * options.solved_below:g} % within {options.updates:,} updates: these are "
+                f"the errors of the best ones that were met. Give a larger --budget.")  # fmt: skip
+        say(console, said)
     rows = [
         point._asdict()
         | {"error": statistics.success_rate(point.wrong, point.size, confidence=options.confidence)._asdict()}
         for point in points
     ]
     networks = [{name: value for name, value in row.items() if name != "theta"} for row in trained]
-    found = {"options": asdict(options), "updates": options.updates, "machine": machine(), "networks": networks,
-             "points": rows}  # fmt: skip
-    return {key: plain(value) for key, value in found.items()}
-
-
-def report(options: Options, trained: Sequence[Row], points: Sequence[Point], console: Console) -> None:
-    """Print the table, write the JSON and draw the picture."""
-    console.print(table(options, trained, points))
-    if not any(row["solved"] for row in trained):
-        said = (f"No network was below {100 * options.solved_below:g} % within {options.updates:,} updates: these are "
-                f"the errors of the best ones that were met. Give a larger --budget.")  # fmt: skip
-        console.print(said, style="bold yellow")
-    text = json.dumps(document(options, trained, points), allow_nan=False)
-    console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
-    path = plot.save(picture(options, trained, points), options.out / f"{options.name}.png")
-    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+    numbers = document(options, updates=options.updates, networks=networks, points=rows)
+    return keep(console, options.out / options.name, numbers, {"": picture(options, trained, points)})
 
 
 def check(options: Options) -> None:
@@ -395,40 +372,28 @@ def check(options: Options) -> None:
     task = nf.load_task(options.task)
     if min(*options.lengths, options.shortest) < task.shortest:
         raise ValueError(f"lengths is {options.lengths}; expected at least {task.shortest}, the shortest of the task.")
-    if not 0 < options.budget < 1e6:
-        raise ValueError(f"budget is {options.budget}; expected more than 0. The usual one is 1.")
+    check_numbers(options, positive="budget")
     for stage in range(len(stages)):
         of_stage = experiment(options, stage, 1)
-        train(of_stage.net, of_stage.theta(0), options.task, dataclasses.replace(of_stage.recipe, evaluate_every=0))
+        nf.train(of_stage.net, of_stage.theta(0), options.task, dataclasses.replace(of_stage.recipe, evaluate_every=0))
 
 
-def go(options: Options, console: Console, executor: Executor | None = None) -> tuple[list[Row], list[Point]]:
-    """Train and measure, or go on with it; Ctrl-C ends it with what there is."""
-    store = options.store
-    jobs = training_jobs(options)
-    stopped = run_all(learn, jobs, store, console, executor)
-    rows = store.read()
-    trained = [rows[job.key] for job in jobs if job.key in rows]
-    measuring = measuring_jobs(options, trained)
-    stopped = stopped or run_all(measure, measuring, store, console, executor)
-    rows = store.read()
-    if stopped:
-        console.print("Stopped early. The same command goes on.", style="bold yellow")
-    return trained, points_of([rows[job.key] for job in measuring if job.key in rows])
+def work(options: Options, console: Console, found: Found, executor: Executor | None = None) -> None:
+    """Train and measure, or go on with it; also what was measured of a network before Ctrl-C is found."""
+    with compiling(console):
+        check(options)
+    store, training = options.store, training_jobs(options)
+    try:
+        run_all(learn, training, store, console, executor)
+        run_all(measure, measuring_jobs(options, done(store, training)), store, console, executor)
+    finally:
+        found.trained = done(store, training)
+        found.points = points_of(done(store, measuring_jobs(options, found.trained)))
 
 
 def main(arguments: Sequence[str] | None = None, executor: Executor | None = None) -> int:
     options = tyro.cli(Options, args=arguments, description=__doc__)
-    console = console_here()
-    try:
-        with console.status("Compiling kernels; they are kept on disk for the next time"):
-            check(options)
-        trained, points = go(options, console, executor)
-    except (TypeError, ValueError, OSError) as error:
-        return refused(console, error)
-    if points:
-        report(options, trained, points, console)
-    return 0
+    return begin(functools.partial(work, executor=executor), report, options, Found(), store=options.store.path)
 
 
 if __name__ == "__main__":

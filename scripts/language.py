@@ -17,34 +17,33 @@ Usage: python scripts/language.py --text input.txt
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import itertools
-import json
 import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import tyro
-from reporting import console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
-from workers import Job, Watch, folder_of, run_all
 
 import nbflow as nf
 from nbflow import plot, statistics
 from nbflow.data.tasks import TextTask
 from nbflow.data.text import Text, read_text
-from nbflow.diagnostics._interval import interval
 from nbflow.experiments.code_version import code_version
+from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, headed, keep, tell
 from nbflow.experiments.experiment import key_of
+from nbflow.experiments.jobs import Job, Watch, done, job, run_all
+from nbflow.experiments.methods import cures, omega
 from nbflow.records import Interval
 from nbflow.storage.store import Row, Store
-from nbflow.training.train import train
 
 TITLES = {"clip": "tanh + clipping", "clip+omega": "tanh + clipping + Omega", "lstm": "LSTM + clipping"}
 PARTS = ("train", "validation", "test")
@@ -153,8 +152,7 @@ def experiment(options: Options, parts: Parts, method: str, lr: float) -> nf.Exp
     task = parts.task("validation")
     recipe = nf.Recipe(
         optimizer="adam", lr=lr, batch_size=options.batch_size, lengths=options.length,
-        clip=nf.Clip("norm", options.threshold),
-        flow=nf.Flow("squared", options.alpha, reduction="mean") if "omega" in method else None,
+        **cures(f"clip+{method}", clip=nf.Clip("norm", options.threshold), flow=omega("squared", options.alpha)),
         max_updates=options.updates, record_every=max(options.updates // EVALUATIONS // 5, 1),
         evaluate_every=options.updates // EVALUATIONS,
     )  # fmt: skip
@@ -166,12 +164,11 @@ def experiment(options: Options, parts: Parts, method: str, lr: float) -> nf.Exp
 
 def jobs(options: Options, parts: Parts, seeds: Sequence[int], lrs: dict[str, Sequence[float]]) -> list[Job]:
     """Return a run for each method, learning rate and seed; seed by seed, so that an early end leaves few gaps."""
-    found, folder = [], folder_of(options.store)
+    found = []
     made = {(method, lr): experiment(options, parts, method, lr) for method in lrs for lr in lrs[method]}
     for seed, (method, lr) in itertools.product(seeds, made):
         key = key_of(made[method, lr], seed, code_version())
-        what = (options, method, lr, seed)
-        found.append(Job(key, TITLES[method], options.updates, folder / f"{key}.npz", folder / "stop", what))
+        found.append(job(options.store, key, TITLES[method], options.updates, (options, method, lr, seed)))
     return found
 
 
@@ -180,7 +177,7 @@ def learn(job: Job, watch: Watch) -> Row | None:
     options, method, lr, seed = job.what
     parts = read(options)
     one = experiment(options, parts, method, lr)
-    run = train(one.net, one.theta(seed), one.task, one.recipe, replica_ids=[seed], callbacks=[watch],
+    run = nf.train(one.net, one.theta(seed), one.task, one.recipe, replica_ids=[seed], callbacks=[watch],
                    checkpoint=job.path)  # fmt: skip
     if run.updates < one.recipe.max_updates:
         return None
@@ -201,12 +198,13 @@ def choose(rows: Sequence[Row]) -> dict[str, float]:
     return {method: min(of, key=lambda lr: sum(of[lr]) / len(of[lr])) for method, of in found.items()}
 
 
-class Found(NamedTuple):
-    """What there is: runs that chose, and runs that are reported."""
+@dataclass
+class Found(Something):
+    """What there is: runs that chose, what they chose, and runs that are reported."""
 
-    tuned: list[Row]
-    chosen: dict[str, float]
-    final: list[Row]
+    final: list[Row] = field(default_factory=list)
+    tuned: list[Row] = field(default_factory=list)
+    chosen: dict[str, float] = field(default_factory=dict)
 
     def of(self, method: str) -> list[Row]:
         return [row for row in self.final if row["method"] == method]
@@ -215,32 +213,24 @@ class Found(NamedTuple):
         return [row["bits"][part] for row in self.of(method)]
 
 
-def go(options: Options, parts: Parts, console: Console, executor: Executor | None = None) -> Found:
-    """Choose learning rates, train with fresh seeds, or go on with it; Ctrl-C ends it with what there is."""
+def work(options: Options, console: Console, found: Found, executor: Executor | None = None) -> None:
+    """Choose learning rates and train with fresh seeds, or go on with it."""
+    with compiling(console):
+        parts = check(options)
+    sizes = alike(len(parts.train.vocabulary), options.hidden)
+    tell(console, ", ".join(f"{cell}: {h} units, {size_of(cell, len(parts.train.vocabulary), h):,} parameters"
+                            for cell, h in sizes.items()))  # fmt: skip
     store = options.store
     tuning = jobs(options, parts, range(TUNING, TUNING + options.tuning_seeds), dict.fromkeys(TITLES, options.lrs))
-    console.print(f"Learning rates: {len(tuning)} runs of {options.updates:,} updates", highlight=False)
-    stopped = run_all(learn, tuning, store, console, executor)
-    tuned = lines(store, tuning)
-    if stopped or len(tuned) < len(tuning):
-        return said(Found(tuned, {}, []), console)
-    chosen = choose(tuned)
-    final = jobs(options, parts, range(options.seeds), {method: [chosen[method]] for method in TITLES})
-    console.print(f"Fresh seeds: {len(final)} runs", highlight=False)
-    stopped = run_all(learn, final, store, console, executor)
-    found = Found(tuned, chosen, lines(store, final))
-    return said(found, console) if stopped else found
-
-
-def lines(store: Store, wanted: Sequence[Job]) -> list[Row]:
-    rows = store.read()
-    return [rows[job.key] for job in wanted if job.key in rows]
-
-
-def said(found: Found, console: Console) -> Found:
-    done = len(found.tuned) + len(found.final)
-    console.print(f"Stopped early, with {done} runs done. The same command goes on.", style="bold yellow")
-    return found
+    tell(console, f"Learning rates: {len(tuning)} runs of {options.updates:,} updates")
+    found.tuned = run_all(learn, tuning, store, console, executor)
+    found.chosen = choose(found.tuned)
+    final = jobs(options, parts, range(options.seeds), {method: [found.chosen[method]] for method in TITLES})
+    tell(console, f"Fresh seeds: {len(final)} runs")
+    try:
+        run_all(learn, final, store, console, executor)
+    finally:
+        found.final = done(store, final)
 
 
 # What is seen at the end.
@@ -253,16 +243,15 @@ def trivial(parts: Parts) -> dict[str, float]:
 
 def mean_of(options: Options, values: Sequence[float]) -> Interval:
     """Return the mean over seeds with Student's interval."""
-    value, low, high, _ = interval(np.array(values), options.confidence)
-    return Interval(float(value), float(low), float(high))
+    found = statistics.mean_interval(values, confidence=options.confidence)
+    return Interval(float(found.mean), float(found.low), float(found.high))
 
 
 def table(options: Options, parts: Parts, found: Found) -> Table:
     """Return the table of bits per character."""
-    shown = Table("", title=f"Bits per character after {options.updates:,} updates: means over seeds, "
-                  f"{100 * options.confidence:g} % intervals", title_justify="left")  # fmt: skip
-    for name in ("H", "parameters", "learning rate", "seeds", *PARTS):
-        shown.add_column(name, justify="right")
+    title = (f"Bits per character after {options.updates:,} updates: means over seeds, {100 * options.confidence:g} % "
+             f"intervals")  # fmt: skip
+    shown = headed(title, "", "H", "parameters", "learning rate", "seeds", *PARTS)
     for method in TITLES:
         rows = found.of(method)
         if rows:
@@ -310,18 +299,8 @@ def sentence(options: Options, name: str, found: dict[str, Any]) -> str:
 
 def picture(options: Options, parts: Parts, found: Found) -> Any:
     """Draw validation over updates with bands, and every part at the end with intervals and a dot for each seed."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    width, height = 10.4, plot.HEAD + 4.2
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08, wspace=0.06)
-        shown = Figure(figsize=(width, height), dpi=150, layout=layout)
-        shown.text(0.1 / width, 1 - 0.1 / height, "Characters of a text, with as many parameters and updates",
-                   fontsize=15, fontweight="bold", va="top")  # fmt: skip
-        shown.text(0.1 / width, 1 - 0.42 / height, about(options, parts, found), fontsize=10, color=plot.FAINT,
-                   va="top", linespacing=1.4)  # fmt: skip
+    title = "Characters of a text, with as many parameters and updates"
+    with plot.page(title, about(options, parts, found), (10.4, 4.2), dpi=150, wspace=0.06) as shown:
         left, right = shown.subplots(1, 2, width_ratios=(3, 2))
         for k, method in enumerate(TITLES):
             if found.of(method):
@@ -335,10 +314,8 @@ def picture(options: Options, parts: Parts, found: Found) -> Any:
         right.set_xlim(-0.5, len(PARTS) - 0.5)
         right.set_ylabel("at the end (bits per character)")
         for axes in (left, right):
-            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-            axes.set_axisbelow(True)
-        handles, labels = left.get_legend_handles_labels()
-        shown.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+            plot.grid(axes, "y")
+        plot.legend_below(left)
     return shown
 
 
@@ -357,9 +334,7 @@ def draw_ends(axes: Any, options: Options, found: Found, method: str, k: int) ->
     for at, part in enumerate(PARTS):
         values = found.bits(method, part)
         mean, x = mean_of(options, values), at + 0.24 * (k - 1)
-        ends = [[mean.value - mean.low], [mean.high - mean.value]] if math.isfinite(mean.low) else None
-        axes.errorbar([x], [mean.value], yerr=ends, color=plot.COLOURS[k], marker=MARKS[k], markersize=7,
-                      elinewidth=1.2, capsize=4)  # fmt: skip
+        plot.intervals([x], [mean], colour=plot.COLOURS[k], marker=MARKS[k], ax=axes)
         axes.plot([x + 0.08] * len(values), values, ".", color=plot.COLOURS[k], alpha=0.6, markersize=5)
 
 
@@ -374,8 +349,8 @@ def about(options: Options, parts: Parts, found: Found) -> str:
     )
 
 
-def document(options: Options, parts: Parts, found: Found) -> dict[str, Any]:
-    """Return every setting and every number as JSON takes it; the runs themselves are in the store."""
+def numbers(options: Options, parts: Parts, found: Found) -> dict[str, Any]:
+    """Return every setting and every number; the runs themselves are in the store."""
     methods = {
         method: {
             "lr": found.chosen[method], "n_hidden": rows[0]["n_hidden"], "parameters": rows[0]["parameters"],
@@ -384,60 +359,39 @@ def document(options: Options, parts: Parts, found: Found) -> dict[str, Any]:
         }
         for method in TITLES if (rows := found.of(method))
     }  # fmt: skip
-    tuning = [{name: row[name] for name in ("method", "lr", "seed", "bits")} for row in found.tuned]
-    shown = {
-        "options": {**asdict(options), "text": options.text.name}, "updates": options.updates, "machine": machine(),
-        "characters": {part: len(getattr(parts, part).tokens) for part in PARTS},
-        "by_frequency": trivial(parts), "methods": methods, "tuning": tuning,
-        "differences": differences(options, found),
-    }  # fmt: skip
-    return {key: plain(value) for key, value in shown.items()}
+    return document(
+        options, updates=options.updates, characters={part: len(getattr(parts, part).tokens) for part in PARTS},
+        by_frequency=trivial(parts), methods=methods, differences=differences(options, found),
+        tuning=[{name: row[name] for name in ("method", "lr", "seed", "bits")} for row in found.tuned],
+    )  # fmt: skip
 
 
-def report(options: Options, parts: Parts, found: Found, console: Console) -> None:
+def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print the table and the differences, write the JSON and draw the picture."""
+    parts = read(options)
     console.print(table(options, parts, found))
     for name, difference in differences(options, found).items():
-        console.print(sentence(options, name, difference), highlight=False, soft_wrap=True)
-    text = json.dumps(document(options, parts, found), allow_nan=False)
-    console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
-    path = plot.save(picture(options, parts, found), options.out / f"{options.name}.png")
-    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+        tell(console, sentence(options, name, difference))
+    drawn = {"": picture(options, parts, found)}
+    return keep(console, options.out / options.name, numbers(options, parts, found), drawn)
 
 
 def check(options: Options) -> Parts:
     """Read the text, and refuse what makes no sense before a worker finds it."""
-    for name in ("seeds", "tuning_seeds", "hidden"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} is {getattr(options, name)}; expected 1 or more. Leave it out.")
+    check_numbers(options, positive="budget", least_1="seeds tuning_seeds hidden")
     if not options.lrs:
         raise ValueError("lrs is empty; expected at least one learning rate. Leave it out.")
-    if not 0 < options.budget < 1e6:
-        raise ValueError(f"budget is {options.budget}; expected more than 0. The usual one is 1.")
     parts = read(options)
     for method in TITLES:
         one = experiment(options, parts, method, options.lrs[0])
-        short = nf.Recipe(**{**vars(one.recipe), "max_updates": 1, "evaluate_every": 0})
-        train(one.net, one.theta(0), one.task, short)
+        short = dataclasses.replace(one.recipe, max_updates=1, evaluate_every=0)
+        nf.train(one.net, one.theta(0), one.task, short)
     return parts
 
 
 def main(arguments: Sequence[str] | None = None, executor: Executor | None = None) -> int:
     options = tyro.cli(Options, args=arguments, description=__doc__)
-    console = console_here()
-    try:
-        with console.status("Compiling kernels; they are kept on disk for the next time"):
-            parts = check(options)
-        sizes = alike(len(parts.train.vocabulary), options.hidden)
-        said = ", ".join(f"{cell}: {h} units, {size_of(cell, len(parts.train.vocabulary), h):,} parameters"
-                         for cell, h in sizes.items())  # fmt: skip
-        console.print(said, highlight=False)
-        found = go(options, parts, console, executor)
-    except (TypeError, ValueError, OSError) as error:
-        return refused(console, error)
-    if found.final:
-        report(options, parts, found, console)
-    return 0
+    return begin(functools.partial(work, executor=executor), report, options, Found(), store=options.store.path)
 
 
 if __name__ == "__main__":

@@ -23,102 +23,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import math
-import os
+import io
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import tyro
 from music_pictures import about, picture
 from music_published import published
-from music_training import NOTES, Result, Training, display
-from reporting import begin, machine, plain, refused, write
+from music_training import NOTES, Options, Result, Training
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
-from nbflow import plot
-from nbflow.data import PianoRolls, read_piano_rolls
+from nbflow.data import read_piano_rolls
+from nbflow.experiments.console import begin, check_numbers, document, headed, keep, progress, tell, uninterrupted
 
 SPLITS = ("train", "valid", "test")
-
-
-if TYPE_CHECKING:
-    Cell: TypeAlias = str
-    Init: TypeAlias = str
-    Optimizer: TypeAlias = str
-    Rule: TypeAlias = str
-    Penalty: TypeAlias = str
-else:  # the names of the files in each package of nbflow
-    Cell, Init, Optimizer = (Literal[nf.names(package)] for package in ("cells", "inits", "optimizers"))
-    Rule, Penalty = (Literal[(*nf.names(package), "none")] for package in ("clips", "flows"))
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is trained, how, and where the results go."""
-
-    data: Path
-    """The file of piano rolls."""
-    recipe: Literal["paper", "adam"] = "paper"
-    """Which defaults the other options have."""
-    cell: Cell = "sigmoid"
-    """The recurrent cell."""
-    hidden: int = 300
-    """H, hidden units."""
-    init: Init = "sigmoid"
-    """How first weights are drawn."""
-    optimizer: Optimizer = "sgd"
-    """How a gradient becomes a step."""
-    lr: float = 1.0
-    """The learning rate, at first."""
-    halve_after: int = 5
-    """Epochs without a better validation loss after which the learning rate is halved; 0 for never."""
-    min_gain: float = 0.002
-    """By how many nats per frame the validation loss must fall to count as better, for halving and for patience."""
-    batch_size: int = 10
-    """B, subsequences in an update."""
-    length: int = 200
-    """The most frames in a subsequence."""
-    rule: Rule = "norm"
-    """How a gradient is clipped: norm (scaled as a whole), value (entry by entry) or another file in nbflow/clips."""
-    threshold: float = 8.0
-    """What a gradient, or the part of it that the rule measures, is clipped to."""
-    nonfinite: str = "random"
-    """What the clip does with a gradient that has NaN or Inf in it: random, skip, zero, shrink, raise or keep."""
-    penalty: Penalty = "squared"
-    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2, log (log r)^2; none for no Omega.
-    Or another regularizer in nbflow/flows."""
-    alpha: float = 0.5
-    """The weight of Omega beside the loss, in the first epoch."""
-    decay: bool = True
-    """Divide alpha by the number of the epoch."""
-    reduction: Literal["mean", "sum"] = "mean"
-    """Whether Omega is the mean over steps and sequences, or the sum over steps; of norm, squared and log alone."""
-    patience: int = 20
-    """Epochs without a better validation loss after which training ends; the best of all epochs is kept."""
-    max_epochs: int = 1000
-    """Epochs after which training ends in any case."""
-    max_minutes: float = math.inf
-    """Minutes after which training ends in any case, at the end of an epoch."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """The precision of every number."""
-    seed: int = 0
-    """Decides first weights and the order of subsequences."""
-    out: Path = Path("results")
-    """The folder for the picture, the JSON and the parameters."""
-    name: str = ""
-    """How these files are called; by default music-FILE-RECIPE."""
-
-    @property
-    def stem(self) -> str:
-        return self.name or f"music-{self.data.stem}-{self.recipe}"
-
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -129,24 +53,26 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def check(options: Options) -> None:
     """Refuse what would end in nonsense; the rest is refused by nbflow."""
-    for name in ("length", "batch_size", "patience", "max_epochs"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} is {getattr(options, name)}; expected at least 1. Give a larger one.")
+    check_numbers(options, least_1="length batch_size patience max_epochs")
     if not options.max_minutes > 0:
         raise ValueError(f"max_minutes is {options.max_minutes:g}; expected a number above 0. Give a larger one.")
 
 
-def experiment(options: Options, rolls: PianoRolls, console: Console) -> Result:
-    """Train, then measure the best epoch on the test set."""
-    with display(options, console) as show:
-        training = Training(options, rolls, show)
-        result = training.go()
+def work(options: Options, console: Console, found: Result) -> None:
+    """Train, then measure the best epoch on the test set, also after a Ctrl-C."""
+    check(options)
+    rolls = read_piano_rolls(options.data)
+    tell(console, f"{options.data.name}: {about(options)}")
+    found.frames = {name: [len(piece) for piece in part] for name, part in zip(SPLITS, rolls, strict=True)}
     tasks = {part: rolls.task(part) for part in SPLITS[1:]}
     # What knowing how often each note sounds in the training set reaches, and nothing of what came before.
-    result.by_frequency = {part: task.trivial().score for part, task in tasks.items()}
-    if result.epochs and math.isfinite(result.best_valid):
-        result.test = nf.evaluate(training.net, result.theta, tasks["test"])
-    return result
+    found.by_frequency = {part: task.trivial().score for part, task in tasks.items()}
+    with progress(console) as show:
+        training = Training(options, rolls, show, found)
+        run = training.go()
+    if found:
+        found.test = nf.evaluate(training.net, found.theta, tasks["test"])
+    uninterrupted(run)
 
 
 # What is seen at the end.
@@ -155,10 +81,7 @@ def experiment(options: Options, rolls: PianoRolls, console: Console) -> Result:
 def table(options: Options, result: Result) -> Table:
     """Return this result and the published ones."""
     known = published(options.data)
-    found = Table(title=f"{known.title}: nats per frame, lower is better", title_justify="left")
-    found.add_column("network")
-    found.add_column("valid", justify="right")
-    found.add_column("test", justify="right")
+    found = headed(f"{known.title}: nats per frame, lower is better", "network", "valid", "test")
     found.add_row(f"this run: {options.hidden} {options.cell} units, best epoch {result.best_epoch}",
                   f"{result.best_valid:.3f}", f"{result.test:.3f}", style="bold", end_section=True)  # fmt: skip
     if result.by_frequency:
@@ -180,54 +103,33 @@ def verdict(options: Options, result: Result) -> str:
     return f"{words} The goal for this set, under {goal:g}, is {'reached' if result.test < goal else 'NOT reached'}."
 
 
-def document(options: Options, rolls: PianoRolls, result: Result) -> dict[str, Any]:
-    """Return every setting and every number as JSON takes it."""
-    sizes = {name: {"pieces": len(part), "frames": sum(map(len, part))}
-             for name, part in zip(SPLITS, rolls, strict=True)}  # fmt: skip
+def numbers(options: Options, result: Result) -> dict[str, Any]:
+    """Return every setting and every number."""
+    sizes = {name: {"pieces": len(part), "frames": sum(part)} for name, part in result.frames.items()}
     found = {
-        "options": asdict(options) | {"data": options.data.name},
-        "data": {"sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), **sizes},
-        "machine": machine(),
-        "result": {
-            "unit": "nats per frame", "best_epoch": result.best_epoch, "valid": result.best_valid, "test": result.test,
-            "by_frequency": result.by_frequency,
-            "epochs": result.epochs, "updates": result.updates, "seconds": result.seconds, "ended": result.ended,
-        },
-        "history": result.history,
+        "unit": "nats per frame", "best_epoch": result.best_epoch, "valid": result.best_valid, "test": result.test,
+        "by_frequency": result.by_frequency, "epochs": result.epochs, "updates": result.updates,
+        "seconds": result.seconds, "ended": result.ended,
     }  # fmt: skip
-    return {key: plain(value) for key, value in found.items()}
+    data = {"sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), **sizes}
+    return document(options, data=data, result=found, history=result.history)
 
 
-def write_parameters(path: Path, options: Options, result: Result) -> Path:
-    """Write the best parameters and what is needed to use them, beside `path`, and rename the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(beside, theta=result.theta, cell=options.cell, n_in=NOTES, n_hidden=options.hidden, n_out=NOTES,
-                 loss="bernoulli", dtype=options.dtype, best_epoch=result.best_epoch)  # fmt: skip
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+def parameters(options: Options, result: Result) -> bytes:
+    """Return the best parameters, and what is needed to use them, as `numpy.load` reads them."""
+    file = io.BytesIO()
+    np.savez(file, theta=result.theta, cell=options.cell, n_in=NOTES, n_hidden=options.hidden, n_out=NOTES,
+             loss="bernoulli", dtype=options.dtype, best_epoch=result.best_epoch)  # fmt: skip
+    return file.getvalue()
 
 
-def report(options: Options, rolls: PianoRolls, result: Result, console: Console) -> None:
+def report(options: Options, result: Result, console: Console) -> list[Path]:
     """Print the table, write the JSON and the parameters, draw the picture."""
-    if result.interrupted:
-        console.print("Stopped early; this is the best epoch so far.", style="bold yellow")
-    else:
-        console.print(f"Ended: {result.ended}.", highlight=False)
+    tell(console, f"Ended: {result.ended}.")
     console.print(table(options, result))
-    console.print(verdict(options, result), highlight=False, soft_wrap=True)
-    path = options.out / options.stem
-    text = json.dumps(document(options, rolls, result), allow_nan=False)
-    files = {
-        "numbers": write(path.with_name(f"{path.name}.json"), text),
-        "parameters": write_parameters(path.with_name(f"{path.name}.npz"), options, result),
-        "picture": plot.save(picture(options, result), path.with_name(f"{path.name}.png")),
-    }
-    for what, file in files.items():
-        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
+    tell(console, verdict(options, result))
+    stem, drawn = options.out / options.stem, {"": picture(options, result)}
+    return keep(console, stem, numbers(options, result), drawn, npz=parameters(options, result))
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
@@ -239,25 +141,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
     return tyro.cli(Options, args=arguments, default=default, description=__doc__)
 
 
-def run(options: Options, console: Console) -> int:
-    """Train and report; return the exit code."""
-    try:
-        check(options)
-        rolls = read_piano_rolls(options.data)
-        console.print(f"{options.data.name}: {about(options)}", highlight=False, soft_wrap=True)
-        result = experiment(options, rolls, console)
-    except (OSError, TypeError, ValueError, NotImplementedError, FloatingPointError) as error:
-        return refused(console, error)
-    if not math.isfinite(result.test):
-        reason = "before the first epoch was done" if result.interrupted else "no epoch had a finite validation loss"
-        console.print(f"Stopped: {reason}. Nothing is written.", style="bold yellow")
-        return 1
-    report(options, rolls, result, console)
-    return 0
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    return begin(run, parse(arguments))
+    return begin(work, report, parse(arguments), Result())
 
 
 if __name__ == "__main__":

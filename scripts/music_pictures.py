@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from music_published import Published, published
-from music_training import Result
+from music_training import Options, Result
 
 from nbflow import plot
-
-if TYPE_CHECKING:
-    from music import Options
 
 
 def about(options: Options) -> str:
@@ -28,27 +25,20 @@ def about(options: Options) -> str:
 
 def picture(options: Options, result: Result) -> Any:
     """Draw losses, gradient norm and learning rate over epochs."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     rows, known = result.history, published(options.data)
-    with rc_context(plot.STYLE):
-        found = Figure(figsize=(8.5, 8), dpi=130, layout="constrained")
+    with plot.page(f"{known.title}: predicting the next frame", about(options), (8.5, 7.2), dpi=130) as found:
         losses, norm, lr = found.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
-        found.suptitle(f"{known.title}: predicting the next frame\n", x=0.01, ha="left", fontsize=14, fontweight="bold")
-        found.text(0.01, 0.957, about(options), fontsize=8.5, color=plot.FAINT, va="top")
         _draw_losses(losses, known, result)
         _draw(norm, rows["epoch"], rows["norm"], "gradient norm,\nmean of the epoch", plot.COLOURS[2])
         if options.rule == "norm":
-            norm.axhline(options.threshold, color=plot.INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            plot.reference(norm, y=options.threshold, colour=plot.INK, behind=False)
             norm.text(1, options.threshold, f"clipped to {options.threshold:g}", fontsize=8.5, ha="right",
                       va="bottom", transform=norm.get_yaxis_transform())  # fmt: skip
         _draw(lr, rows["epoch"], rows["lr"], "learning rate", plot.COLOURS[3], drawstyle="steps-mid")
         lr.set_xlabel("epoch")
         for axes in (losses, norm, lr):
             axes.margins(x=0.02)
-            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-            axes.set_axisbelow(True)
+            plot.grid(axes, "y")
     return found
 
 
@@ -69,7 +59,7 @@ def _draw_losses(axes: Any, known: Published, result: Result) -> None:
     rows, marker = result.history, "o" if result.epochs == 1 else ""
     axes.plot(rows["epoch"], rows["loss"], color=plot.COLOURS[1], label="train, while it learns", marker=marker)
     axes.plot(rows["epoch"], rows["valid"], color=plot.COLOURS[0], linewidth=2, label="valid", marker=marker)
-    axes.axvline(result.best_epoch, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+    plot.reference(axes, x=result.best_epoch)
     axes.plot(result.best_epoch, result.test, "*", color=plot.INK, markersize=12, zorder=5,
               label=f"test at the best valid epoch: {result.test:.3f}")  # fmt: skip
     if known.span:

@@ -4,42 +4,112 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from reporting import QUIET_SECONDS
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 import nbflow as nf
 from nbflow.data import PianoRolls, piano_roll_batches
-
-if TYPE_CHECKING:
-    from music import Options
+from nbflow.experiments.console import Show
+from nbflow.experiments.methods import omega
 
 NOTES = 88
-# Penalties of the gain; they are the ones that are reduced over steps.
-GAINS = ("norm", "squared", "log")
+
+
+if TYPE_CHECKING:
+    Cell: TypeAlias = str
+    Init: TypeAlias = str
+    Optimizer: TypeAlias = str
+    Rule: TypeAlias = str
+    Penalty: TypeAlias = str
+else:  # the names of the files in each package of nbflow
+    Cell, Init, Optimizer = (Literal[nf.names(package)] for package in ("cells", "inits", "optimizers"))
+    Rule, Penalty = (Literal[(*nf.names(package), "none")] for package in ("clips", "flows"))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is trained, how, and where the results go."""
+
+    data: Path
+    """The file of piano rolls."""
+    recipe: Literal["paper", "adam"] = "paper"
+    """Which defaults the other options have."""
+    cell: Cell = "sigmoid"
+    """The recurrent cell."""
+    hidden: int = 300
+    """H, hidden units."""
+    init: Init = "sigmoid"
+    """How first weights are drawn."""
+    optimizer: Optimizer = "sgd"
+    """How a gradient becomes a step."""
+    lr: float = 1.0
+    """The learning rate, at first."""
+    halve_after: int = 5
+    """Epochs without a better validation loss after which the learning rate is halved; 0 for never."""
+    min_gain: float = 0.002
+    """By how many nats per frame the validation loss must fall to count as better, for halving and for patience."""
+    batch_size: int = 10
+    """B, subsequences in an update."""
+    length: int = 200
+    """The most frames in a subsequence."""
+    rule: Rule = "norm"
+    """How a gradient is clipped: norm (scaled as a whole), value (entry by entry) or another file in nbflow/clips."""
+    threshold: float = 8.0
+    """What a gradient, or the part of it that the rule measures, is clipped to."""
+    nonfinite: str = "random"
+    """What the clip does with a gradient that has NaN or Inf in it: random, skip, zero, shrink, raise or keep."""
+    penalty: Penalty = "squared"
+    """How Omega counts a gain r that is not 1: norm (r-1)^2, squared (r^2-1)^2, log (log r)^2; none for no Omega.
+    Or another regularizer in nbflow/flows."""
+    alpha: float = 0.5
+    """The weight of Omega beside the loss, in the first epoch."""
+    decay: bool = True
+    """Divide alpha by the number of the epoch."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Whether Omega is the mean over steps and sequences, or the sum over steps; of norm, squared and log alone."""
+    patience: int = 20
+    """Epochs without a better validation loss after which training ends; the best of all epochs is kept."""
+    max_epochs: int = 1000
+    """Epochs after which training ends in any case."""
+    max_minutes: float = math.inf
+    """Minutes after which training ends in any case, at the end of an epoch."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """The precision of every number."""
+    seed: int = 0
+    """Decides first weights and the order of subsequences."""
+    out: Path = Path("results")
+    """The folder for the picture, the JSON and the parameters."""
+    name: str = ""
+    """How these files are called; by default music-FILE-RECIPE."""
+
+    @property
+    def stem(self) -> str:
+        return self.name or f"music-{self.data.stem}-{self.recipe}"
 
 
 @dataclass
 class Result:
     """What training has done so far."""
 
-    theta: NDArray[Any]
+    theta: Any = None
     best_epoch: int = 0
     best_valid: float = math.inf
     test: float = math.nan
     by_frequency: dict[str, float] = field(default_factory=dict)
+    frames: dict[str, list[int]] = field(default_factory=dict)
     seconds: float = 0.0
     updates: int = 0
-    interrupted: bool = False
     ended: str = "stopped by Ctrl-C"
     history: dict[str, list[Any]] = field(default_factory=lambda: {"epoch": [], "valid": []})
+
+    def __bool__(self) -> bool:
+        """Whether there is an epoch with a finite validation loss."""
+        return math.isfinite(self.best_valid)
 
     @property
     def epochs(self) -> int:
@@ -58,8 +128,8 @@ class Training:
     drawn with replacement, is what is measured on.
     """
 
-    def __init__(self, options: Options, rolls: PianoRolls, show: Callable[[Result, int, int], None]) -> None:
-        self.options, self.pieces, self.show = options, rolls.train, show
+    def __init__(self, options: Options, rolls: PianoRolls, show: Show, result: Result) -> None:
+        self.options, self.pieces, self.show, self.result = options, rolls.train, show, result
         self.net = nf.Network(options.cell, n_in=NOTES, n_hidden=options.hidden, n_out=NOTES, loss="bernoulli",
                               dtype=options.dtype)  # fmt: skip
         self.theta = nf.init(self.net, options.init, rng=options.seed)
@@ -71,7 +141,6 @@ class Training:
         # The last validation loss that counted as better, and the epochs since then.
         self.mark, self.waited = math.inf, 0
         self.held_out = rolls.task("valid")
-        self.result = Result(self.theta)
         self.started = time.perf_counter()
 
     def shuffled(self) -> Iterator[nf.Batch]:
@@ -84,7 +153,7 @@ class Training:
         if update and update % self.updates_an_epoch == 0:
             self.batches = self.shuffled()
         self.result.updates, self.result.seconds = update, time.perf_counter() - self.started
-        self.show(self.result, update % self.updates_an_epoch, self.updates_an_epoch)
+        self.show("updates", update % self.updates_an_epoch, self.updates_an_epoch, state(self.result))
         return next(self.batches)
 
     def valid(self, theta: NDArray[Any]) -> float:
@@ -101,10 +170,7 @@ class Training:
         clip = nf.Clip("norm", math.inf, nonfinite="keep")
         if options.rule != "none":
             clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
-        flow = None
-        if options.penalty != "none":
-            reduced: dict[str, Any] = {"reduction": options.reduction} if options.penalty in GAINS else {}
-            flow = nf.Flow(options.penalty, alpha=self.alpha, **reduced)
+        flow = None if options.penalty == "none" else omega(options.penalty, self.alpha, options.reduction)
         return nf.Recipe(
             optimizer=options.optimizer, lr=lambda update: self.lr, clip=clip, flow=flow,
             batch_size=options.batch_size, max_updates=options.max_epochs * self.updates_an_epoch,
@@ -141,56 +207,20 @@ class Training:
         result.ended = why[0] if why else result.ended
         return bool(why)
 
-    def go(self) -> Result:
+    def go(self) -> nf.Run:
+        """Train until it is over or Ctrl-C comes; what was done stands in the result."""
         run = nf.train(self.net, self.theta, self.source, self.recipe(), seed=self.options.seed,
                        callbacks=[self.after_epoch])  # fmt: skip
-        self.result.interrupted = run.interrupted
         self.result.updates, self.result.seconds = run.updates, time.perf_counter() - self.started
-        return self.result
-
-
-# What is seen while it trains.
+        return run
 
 
 def state(result: Result) -> str:
     """Say in few words how training is doing."""
     if not result.epochs:
-        return f"first epoch  {result.rate:,.0f} updates/s"
+        return f"first epoch  {result.rate:,.0f} updates/s" if result.updates else "first epoch"
     last = {name: values[-1] for name, values in result.history.items()}
     return (
         f"epoch {last['epoch']}  train {last['loss']:.3f}  valid {last['valid']:.3f}  best {result.best_valid:.3f} "
         f"({result.best_epoch})  lr {last['lr']:.3g}  {result.rate:,.0f} updates/s"
     )
-
-
-@contextmanager
-def display(options: Options, console: Console) -> Iterator[Callable[[Result, int, int], None]]:
-    """Give a function that shows how far training is: a bar in a terminal, else a line now and then."""
-    if not console.is_terminal:
-        yield Lines(console)
-        return
-    columns = (TextColumn("updates"), MofNCompleteColumn(), BarColumn(16), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, refresh_per_second=5) as bars:
-        task = bars.add_task("compiling kernels; they are kept on disk for the next time", total=None)
-        latest = 0.0
-
-        def show(result: Result, done: int, total: int) -> None:
-            nonlocal latest
-            if time.perf_counter() - latest > 0.1:
-                latest = time.perf_counter()
-                words = state(result) if result.updates else bars.tasks[task].description
-                bars.update(task, completed=done, total=total, description=words)
-
-        yield show
-
-
-class Lines:
-    """A line every some seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.last = console, time.perf_counter()
-
-    def __call__(self, result: Result, done: int, total: int) -> None:
-        if time.perf_counter() - self.last >= QUIET_SECONDS and result.epochs:
-            self.last = time.perf_counter()
-            self.console.print(f"{result.seconds:.0f} s  {state(result)}", highlight=False, soft_wrap=True)

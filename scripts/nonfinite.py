@@ -14,7 +14,6 @@ Usage: python scripts/nonfinite.py
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -24,12 +23,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
-from reporting import begin, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
+from nbflow.experiments.console import begin, document, headed, keep, progress, tell, uninterrupted
 
 Name = Literal["minibatch", "gradient", "state"]
 Policy = Literal["random", "skip", "zero", "shrink", "keep", "raise"]
@@ -156,23 +155,16 @@ def train(options: Options, name: str, policy: str) -> Result:
     except FloatingPointError as error:
         at = len(seen.get("update", [])) + 1
         return Result(name, policy, before.tolist(), dict(seen), f"update {at}: {error}")
-    if run.interrupted:
-        raise KeyboardInterrupt
-    return Result(name, policy, before.tolist(), run.history)
+    return Result(name, policy, before.tolist(), uninterrupted(run).history)
 
 
-def experiment(options: Options, console: Console) -> list[Result]:
-    """Train by every policy from every overflow, until the end or Ctrl-C."""
+def work(options: Options, console: Console, results: list[Result]) -> None:
+    """Train by every policy from every overflow."""
     wanted = [(name, policy) for name in dict.fromkeys(options.scenarios) for policy in dict.fromkeys(options.policies)]
-    results: list[Result] = []
-    try:
-        with progress(console) as show:
-            for k, (name, policy) in enumerate(wanted):
-                show("policies", k, len(wanted))
-                results.append(train(options, name, policy))
-    except KeyboardInterrupt:
-        console.print("Stopped early; this is what was done.", style="bold yellow")
-    return results
+    with progress(console) as show:
+        for k, (name, policy) in enumerate(wanted):
+            show("policies", k, len(wanted))
+            results.append(train(options, name, policy))
 
 
 # What is seen.
@@ -182,10 +174,8 @@ def table(options: Options, name: str, results: Sequence[Result]) -> Table:
     """Return what each policy did from one overflow on."""
     scenario, before = SCENARIOS[name], np.median(results[0].before)
     title = f"{scenario.title[0].upper()}{scenario.title[1:]}; {options.long(scenario)} steps, lr {scenario.lr:g}"
-    found = Table(title=title, title_justify="left")
-    found.add_column("policy")
-    for words in ("loss after (nats)", "gradients not finite", "last at update", "networks finite again"):
-        found.add_column(words, justify="right")
+    found = headed(title, "policy", "loss after (nats)", "gradients not finite", "last at update",
+                   "networks finite again")  # fmt: skip
     found.add_row("before", f"{before:.3g}", "", "", "", end_section=True)
     for result in results:
         if result.message:
@@ -225,45 +215,24 @@ def finite(losses: Any) -> Any:
     return np.where(np.isfinite(losses) & (losses > 0), losses, np.nan)
 
 
-def report(options: Options, results: Sequence[Result], console: Console) -> None:
+def report(options: Options, results: Sequence[Result], console: Console) -> list[Path]:
     """Print tables, write the JSON and draw the picture."""
     for name in dict.fromkeys(result.scenario for result in results):
         of_one = [result for result in results if result.scenario == name]
         console.print(table(options, name, of_one))
         for result in of_one:
             if result.message:
-                console.print(f"raise, at {result.message}", highlight=False, soft_wrap=True)
+                tell(console, f"raise, at {result.message}")
         console.print()
-    found = {
-        "options": asdict(options), "machine": machine(),
-        "scenarios": {name: SCENARIOS[name]._asdict() for name in options.scenarios},
-        "results": [
-            asdict(r) | ({} if r.message else {"loss_after": r.loss_after, "recovered": r.recovered}) for r in results
-        ],
-    }  # fmt: skip
-    text = json.dumps({key: plain(value) for key, value in found.items()}, allow_nan=False)
-    files = {"numbers": write(options.out / f"{options.name}.json", text)}
-    if any(not result.message for result in results):
-        files["picture"] = plot.save(picture(options, results), options.out / f"{options.name}.png")
-    for what, file in files.items():
-        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
-
-
-def run(options: Options, console: Console) -> int:
-    """Train and report; return the exit code."""
-    try:
-        results = experiment(options, console)
-    except (TypeError, ValueError) as error:
-        return refused(console, error)
-    if not results:
-        console.print("Nothing was trained, and nothing is written.", style="bold yellow")
-        return 1
-    report(options, results, console)
-    return 0
+    rows = [asdict(r) | ({} if r.message else {"loss_after": r.loss_after, "recovered": r.recovered}) for r in results]
+    scenarios = {name: SCENARIOS[name]._asdict() for name in options.scenarios}
+    drawn = {"": picture(options, results)} if any(not result.message for result in results) else {}
+    numbers = document(options, scenarios=scenarios, results=rows)
+    return keep(console, options.out / options.name, numbers, drawn)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
+    return begin(work, report, tyro.cli(Options, args=arguments, description=__doc__), [])
 
 
 if __name__ == "__main__":

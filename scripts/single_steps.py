@@ -17,23 +17,23 @@ Usage: python scripts/single_steps.py
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import single_steps_pictures as pictures
 import tyro
-from reporting import Show, begin, check_positive, machine, plain, progress, refused, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
-from nbflow import plot, statistics
+from nbflow import statistics
+from nbflow.experiments.console import Show, begin, check_numbers, document, headed, keep, progress, uninterrupted
+from nbflow.experiments.methods import omega
 
 TASK = "temporal_order"
 # What is done about a gradient that is not finite, and whether every update sees the minibatch that overflowed.
@@ -116,6 +116,9 @@ class Seen:
     moments: list[Moment] = field(default_factory=list)
     whole: bool = False
 
+    def __bool__(self) -> bool:
+        return bool(self.escapes)  # which come first
+
 
 # Direction and length.
 
@@ -126,19 +129,18 @@ def train(options: Options, show: Show) -> tuple[nf.Network, dict[int, Any]]:
     net = nf.Network("tanh", task.n_in, options.hidden, task.n_out, loss=task.loss)
     kept: dict[int, Any] = {}
 
-    def keep(run: nf.Run) -> None:
+    def look(run: nf.Run) -> None:
         if run.updates in options.moments:
             kept[run.updates] = run.theta.copy()
         show("training", run.updates, last)
 
     recipe = nf.Recipe(
         lr=options.lr, batch_size=options.batch_size, lengths=options.length, clip=nf.Clip("norm", options.threshold),
-        flow=nf.Flow("squared", alpha=options.alpha, reduction="mean") if options.alpha else None,
+        flow=omega("squared", options.alpha) if options.alpha else None,
         max_updates=last, record_every=int(np.gcd.reduce(options.moments)), evaluate_every=0,
     )  # fmt: skip
-    run = nf.train(net, nf.init(net, "smart_tanh", rng=options.seed), task, recipe, seed=options.seed, callbacks=[keep])
-    if run.interrupted:
-        raise KeyboardInterrupt
+    theta = nf.init(net, "smart_tanh", rng=options.seed)
+    uninterrupted(nf.train(net, theta, task, recipe, seed=options.seed, callbacks=[look]))
     return net, kept
 
 
@@ -227,9 +229,8 @@ def escape(options: Options, show: Show, found: list[Escape]) -> None:
         recipe = nf.Recipe(lr=1.0, clip=nf.Clip("norm", options.threshold, nonfinite=policy),
                            max_updates=options.updates, record_every=1)  # fmt: skip
         start = stretched(net, theta, brink + depth * options.threshold / norms)
-        run = nf.train(net, start, (lambda update: first) if same else fresh, recipe, seed=options.seed)
-        if run.interrupted:
-            raise KeyboardInterrupt
+        source = (lambda update: first) if same else fresh
+        run = uninterrupted(nf.train(net, start, source, recipe, seed=options.seed))
         finite = np.array(run.history["nonfinite"], dtype=int).reshape(-1, options.replicas) == 0
         until = [int(np.argmax(column)) + 1 if column.any() else None for column in finite.T]
         found.append(Escape(depth, way, until))
@@ -241,12 +242,11 @@ def escape(options: Options, show: Show, found: list[Escape]) -> None:
 def steps_table(options: Options, moments: Sequence[Moment]) -> Table:
     """Return direction, length and descent of every rule, over all moments and minibatches."""
     count = sum(len(next(iter(m.rules.values())).cosine) for m in moments)
-    found = Table(title=f"{count:,} clipped gradients of minibatches, each against its own gradient",
-                  title_justify="left")  # fmt: skip
-    found.add_column("rule")
-    for words in ("least cosine", "mean cosine", "greatest length / v", "descends", "decrease of the loss, parts of "
-                  "the unclipped step's (quartiles)"):  # fmt: skip
-        found.add_column(words, justify="right")
+    found = headed(
+        f"{count:,} clipped gradients of minibatches, each against its own gradient", "rule", "least cosine",
+        "mean cosine", "greatest length / v", "descends",
+        "decrease of the loss, parts of the unclipped step's (quartiles)",
+    )  # fmt: skip
     for rule in moments[0].rules:
         seen = [m.rules[rule] for m in moments]
         cosine, descends, decrease = (
@@ -270,11 +270,8 @@ def bounded(rule: str) -> bool:
 
 def escapes_table(options: Options, found: Sequence[Escape]) -> Table:
     """Return how many networks got out, and how soon."""
-    table = Table(title=f"Networks with a finite gradient within {options.updates} updates, and the median update of "
-                  f"the first", title_justify="left")  # fmt: skip
-    table.add_column("beyond the brink (v)")
-    for way in WAYS:
-        table.add_column(way, justify="right")
+    table = headed(f"Networks with a finite gradient within {options.updates} updates, and the median update of the "
+                   f"first", "beyond the brink (v)", *WAYS)  # fmt: skip
     for depth in dict.fromkeys(one.depth for one in found):
         cells = [said(options, one) for one in found if one.depth == depth]
         table.add_row(f"{depth:g}", *cells)
@@ -290,28 +287,17 @@ def said(options: Options, one: Escape) -> str:
     return f"{len(out)} of {len(one.until)} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %), {median}"
 
 
-def report(options: Options, seen: Seen, console: Console) -> None:
+def report(options: Options, seen: Seen, console: Console) -> list[Path]:
     """Print the tables, write the JSON and draw the picture; of a run that was stopped, under a name of their own."""
     moments, found = seen.moments, seen.escapes
     name = options.name if seen.whole else f"{options.name}.interrupted"
     if moments:
         console.print(steps_table(options, moments))
-    if found:
-        console.print(escapes_table(options, found))
-    document = {
-        "options": asdict(options), "machine": machine(), "interrupted": not seen.whole,
-        "moments": [{"updates": m.updates, "error": m.error, "rules": {
-            rule: {key: np.asarray(value).tolist() for key, value in steps._asdict().items()}
-            for rule, steps in m.rules.items()}} for m in moments],
-        "escapes": [one._asdict() for one in found],
-    }  # fmt: skip
-    text = json.dumps(plain(document), allow_nan=False)
-    files = {
-        "numbers": write(options.out / f"{name}.json", text),
-        "picture": plot.save(pictures.draw(options, moments, found), options.out / f"{name}.png"),
-    }
-    for what, file in files.items():
-        console.print(f"{what}: {file}", soft_wrap=True, highlight=False)
+    console.print(escapes_table(options, found))
+    rows = [{"updates": m.updates, "error": m.error,
+             "rules": {rule: steps._asdict() for rule, steps in m.rules.items()}} for m in moments]  # fmt: skip
+    numbers = document(options, interrupted=not seen.whole, moments=rows, escapes=[one._asdict() for one in found])
+    return keep(console, options.out / name, numbers, {"": pictures.draw(options, moments, found)})
 
 
 def check(options: Options) -> None:
@@ -321,18 +307,13 @@ def check(options: Options) -> None:
         if not values or not all(value > 0 and math.isfinite(value) for value in values):
             raise ValueError(f"{name} is {' '.join(map(str, values)) or 'empty'}; expected numbers above 0. "
                              f"Give {example}, say.")  # fmt: skip
-    for name in ("length", "hidden", "batch_size", "minibatches", "replicas", "updates", "overflow_length"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} is {getattr(options, name)}; expected at least 1. Give a larger one.")
-    if not 0 < options.part < 1:
-        raise ValueError(f"part is {options.part:g}; expected a number above 0 and below 1. The default is 0.5.")
-    if not (options.alpha >= 0 and math.isfinite(options.alpha)):
-        raise ValueError(f"alpha is {options.alpha:g}; expected a number of at least 0. Give 0 for no Omega.")
-    check_positive(options, "lr", "threshold")
+    counts = "length hidden batch_size minibatches replicas updates overflow_length"
+    check_numbers(options, positive="lr threshold", part="part", least_0="alpha", least_1=counts)
 
 
-def look(options: Options, console: Console, seen: Seen) -> None:
-    """Do both experiments; what is seen stays in `seen` whatever ends them."""
+def work(options: Options, console: Console, seen: Seen) -> None:
+    """Do both experiments."""
+    check(options)
     with progress(console) as show:
         escape(options, show, seen.escapes)
         net, kept = train(options, show)
@@ -341,25 +322,10 @@ def look(options: Options, console: Console, seen: Seen) -> None:
     seen.whole = True
 
 
-def run(options: Options, console: Console) -> int:
-    """Train, look and report; return the exit code."""
-    options = replace(options, moments=tuple(sorted(set(options.moments))), depths=tuple(sorted(set(options.depths))))
-    seen = Seen()
-    try:
-        check(options)
-        look(options, console, seen)
-    except (TypeError, ValueError) as error:
-        return refused(console, error)
-    except KeyboardInterrupt:
-        done = "what was seen so far is kept" if seen.escapes else "nothing was seen, and nothing is written"
-        console.print(f"Stopped early: {done}.", style="bold yellow")
-    if seen.escapes:  # which come first
-        report(options, seen, console)
-    return 0 if seen.whole else 130
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    return begin(run, tyro.cli(Options, args=arguments, description=__doc__))
+    given = tyro.cli(Options, args=arguments, description=__doc__)
+    options = replace(given, moments=tuple(sorted(set(given.moments))), depths=tuple(sorted(set(given.depths))))
+    return begin(work, report, options, Seen())
 
 
 if __name__ == "__main__":

@@ -9,31 +9,23 @@ import numpy as np
 
 from nbflow import plot, statistics
 
-HEIGHT, WIDTH = 5.2, 13.0
+SIZE = 13.0, 4.2  # inches
 
 
 def draw(options: Any, moments: Sequence[Any], escapes: Sequence[Any]) -> Any:
     """Draw the three panels."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / HEIGHT), w_pad=0.15, h_pad=0.08)
-        found = Figure(figsize=(WIDTH, HEIGHT), dpi=120, layout=layout)
-        found.text(0.01, 1 - 0.1 / HEIGHT, "What a single clipped step does", fontsize=15, fontweight="bold", va="top")
-        words = []
-        if moments:
-            words.append(
-                f"Left and middle: {options.minibatches} minibatches after "
-                f"{', '.join(f'{m.updates:,}' for m in moments)} updates of a network that learns temporal order, "
-                f"thresholds that leave {100 * options.part:g} % of the mean norm."
-            )
-        if escapes:
-            words.append(f"Right: {options.replicas} networks at each depth.")
-        words.append("Lines in the middle and on the right: 95 % Wilson intervals.")
-        said = "\n".join([words[0], " ".join(words[1:])])
-        found.text(0.01, 1 - 0.42 / HEIGHT, said, fontsize=10, color=plot.FAINT, va="top", linespacing=1.4)
+    words = []
+    if moments:
+        words.append(
+            f"Left and middle: {options.minibatches} minibatches after "
+            f"{', '.join(f'{m.updates:,}' for m in moments)} updates of a network that learns temporal order, "
+            f"thresholds that leave {100 * options.part:g} % of the mean norm."
+        )
+    if escapes:
+        words.append(f"Right: {options.replicas} networks at each depth.")
+    words.append("Lines in the middle and on the right: 95 % Wilson intervals.")
+    said = "\n".join([words[0], " ".join(words[1:])])
+    with plot.page("What a single clipped step does", said, SIZE, w_pad=0.15) as found:
         first, second, third = found.subplots(1, 3, width_ratios=(1.1, 1.1, 1))
         if moments:
             _cosines(first, moments)
@@ -55,7 +47,7 @@ def _cosines(axes: Any, moments: Sequence[Any]) -> None:
         axes.plot([low, high], [k, k], color=plot.COLOURS[1], linewidth=5, solid_capstyle="butt")
         axes.plot(median, k, "o", color=plot.COLOURS[0], markersize=6, zorder=3)
     _rules(axes, list(moments[0].rules))
-    axes.axvline(0, color=plot.FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    plot.reference(axes, x=0)
     axes.set_xlabel("cosine with its own gradient\n(median, middle 90 %, least to greatest)")
 
 
@@ -63,9 +55,8 @@ def _descent(axes: Any, moments: Sequence[Any]) -> None:
     """Draw how often a step lowers the loss, with intervals."""
     for k, rule in enumerate(moments[0].rules):
         values = np.concatenate([m.rules[rule].descends for m in moments])
-        rate = statistics.success_rate(int(values.sum()), len(values))
-        axes.plot([100 * rate.low, 100 * rate.high], [k, k], color=plot.COLOURS[1], linewidth=2.5)
-        axes.plot(100 * rate.value, k, "o", color=plot.COLOURS[0], markersize=6, zorder=3)
+        rate = plot.percent(statistics.success_rate(int(values.sum()), len(values)))
+        plot.intervals([k], [rate], ecolor=plot.COLOURS[1], elinewidth=2.5, capsize=0, across=True, ax=axes)
     _rules(axes, list(moments[0].rules))
     axes.set_xlim(right=101)
     axes.set_xlabel("steps that lower the loss of\ntheir minibatch (%)")
@@ -74,8 +65,7 @@ def _descent(axes: Any, moments: Sequence[Any]) -> None:
 def _rules(axes: Any, rules: list[str]) -> None:
     axes.set_yticks(range(len(rules)), rules)
     axes.invert_yaxis()
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
+    plot.grid(axes, "x")
 
 
 def _escapes(axes: Any, options: Any, escapes: Sequence[Any]) -> None:
@@ -83,11 +73,10 @@ def _escapes(axes: Any, options: Any, escapes: Sequence[Any]) -> None:
     ways = list(dict.fromkeys(one.way for one in escapes))
     for k, way in enumerate(ways):
         seen = [one for one in escapes if one.way == way]
-        x = np.array([one.depth for one in seen]) * 1.06 ** (k - 1)
+        x = [one.depth * 1.06 ** (k - 1) for one in seen]
         rates = [statistics.success_rate(sum(u is not None for u in one.until), len(one.until)) for one in seen]
-        values = np.array([[100 * part for part in rate[:3]] for rate in rates])
-        axes.vlines(x, values[:, 1], values[:, 2], color=plot.COLOURS[k], linewidth=2)
-        axes.plot(x, values[:, 0], "os^"[k] + "-", color=plot.COLOURS[k], markersize=6, linewidth=1.2, label=way)
+        plot.intervals(x, list(map(plot.percent, rates)), colour=plot.COLOURS[k], marker="os^"[k], linewidth=1.2,
+                       elinewidth=2, capsize=0, label=way, ax=axes)  # fmt: skip
     depths = sorted({one.depth for one in escapes})
     axes.set_xscale("log")
     axes.set_xticks(depths, [f"{depth:g}" for depth in depths])
@@ -95,5 +84,5 @@ def _escapes(axes: Any, options: Any, escapes: Sequence[Any]) -> None:
     axes.set_ylim(-4, 104)
     axes.set_xlabel("distance beyond the brink of overflow\n(lengths v of a random step)")
     axes.set_ylabel(f"finite again within {options.updates} updates (%)")
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    plot.grid(axes, "y")
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0, 1.2))

@@ -17,27 +17,33 @@ Usage: python scripts/success_rate.py --lengths 20 50 100 --seeds 10 --budget 10
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import sys
-import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
-from reporting import begin_with_the_copy, check_positive, console_here, executor_of, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot, statistics
+from nbflow.experiments.console import (
+    Found as Something,
+    begin,
+    check_numbers,
+    document,
+    executor_of,
+    headed,
+    keep,
+    tell,
+)
 from nbflow.experiments.experiment import key_of
+from nbflow.experiments.methods import TITLES, cures, omega
+from nbflow.storage.compact import unpacked
 
 Method = Literal["sgd", "clip", "clip+omega", "omega"]
-TITLES: dict[str, str] = {"sgd": "plain SGD", "clip": "SGD + clipping", "clip+omega": "SGD + clipping + Omega",
-                          "omega": "SGD + Omega"}  # fmt: skip
 MARKS = ("o", "s", "^", "D")
 # Updates of a run at budget 1, and the parts of them after which its error is measured.
 UPDATES, EVALUATIONS = 5_000, 10
@@ -89,6 +95,10 @@ class Options:
         """Most updates of a run."""
         return max(round(UPDATES * self.budget), EVALUATIONS)
 
+    @property
+    def store(self) -> Path:
+        return self.out / f"{self.name}.jsonl"
+
 
 class Cell(NamedTuple):
     """One combination: how many of its runs solved the task."""
@@ -107,8 +117,7 @@ def experiments(options: Options) -> dict[tuple[str, str, int], nf.Experiment]:
     for init, method, length in itertools.product(options.inits, options.methods, options.lengths):
         recipe = nf.Recipe(
             lr=options.lr, batch_size=options.batch_size, lengths=length,
-            clip=nf.Clip("norm", options.threshold) if "clip" in method else None,
-            flow=nf.Flow("squared", options.alpha, reduction="mean") if "omega" in method else None,
+            **cures(method, clip=nf.Clip("norm", options.threshold), flow=omega("squared", options.alpha)),
             max_updates=options.updates, record_every=options.updates // EVALUATIONS,
             evaluate_every=options.updates // EVALUATIONS, evaluate_size=options.evaluate_size,
             solved_below=options.solved_below, stop_when_solved=True,
@@ -124,10 +133,10 @@ def method_of(row: dict[str, Any]) -> str:
     return "+".join(cure for cure, field in cures.items() if field in row) or "sgd"
 
 
-def count(swept: nf.Swept) -> list[Cell]:
+def count(rows: Sequence[dict[str, Any]]) -> list[Cell]:
     """Return how many runs of each combination solved the task; what has no run yet is left out."""
     found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for row in swept.runs:
+    for row in rows:
         found.setdefault((row["init"], method_of(row), row["recipe.lengths"]), []).append(row)
     return [
         Cell(*place, sum(row.get("first_passage") is not None for row in rows), len(rows),
@@ -138,10 +147,9 @@ def count(swept: nf.Swept) -> list[Cell]:
 
 def table(options: Options, cells: Sequence[Cell]) -> Table:
     """Return the table of successes and intervals, in percent."""
-    found = Table("first weights", "method", title=f"Solved within {options.updates:,} updates, of all runs, and "
-                  f"{100 * options.confidence:g} % intervals in %", title_justify="left")  # fmt: skip
-    for length in options.lengths:
-        found.add_column(f"L = {length}", justify="right")
+    title = (f"Solved within {options.updates:,} updates, of all runs, and {100 * options.confidence:g} % intervals "
+             f"in %")  # fmt: skip
+    found = headed(title, "first weights", "method", *(f"L = {length}" for length in options.lengths))
     by_place = {cell[:3]: cell for cell in cells}
     for init, method in itertools.product(options.inits, options.methods):
         row = [by_place.get((init, method, length)) for length in options.lengths]
@@ -163,19 +171,9 @@ def words(options: Options, cell: Cell | None) -> str:
 
 def picture(options: Options, cells: Sequence[Cell]) -> Any:
     """Draw success against length, first weights side by side, a colour and a mark for each method."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    width, height = 1.2 + 3.6 * max(len(options.inits), 2), plot.HEAD + 3.9
-    with rc_context(plot.STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - plot.HEAD / height), h_pad=0.08, wspace=0.05)
-        found = Figure(figsize=(width, height), dpi=150, layout=layout)
-        found.text(0.1 / width, 1 - 0.1 / height, f"{options.task.replace('_', ' ').capitalize()}: how often is it "
-                   f"learnt?", fontsize=15, fontweight="bold", va="top")  # fmt: skip
-        words = textwrap.fill(about(options), int(13 * width))
-        found.text(0.1 / width, 1 - 0.42 / height, words, fontsize=10, color=plot.FAINT, va="top",
-                   linespacing=1.4)  # fmt: skip
+    title = f"{options.task.replace('_', ' ').capitalize()}: how often is it learnt?"
+    size = 1.2 + 3.6 * max(len(options.inits), 2), 3.9
+    with plot.page(title, about(options), size, dpi=150, wspace=0.05) as found:
         line = found.subplots(1, len(options.inits), sharey=True, squeeze=False)[0]
         for axes, init in zip(line, options.inits, strict=True):
             for k, method in enumerate(options.methods):
@@ -185,26 +183,18 @@ def picture(options: Options, cells: Sequence[Cell]) -> Any:
             axes.set_xlabel("length L (steps)")
             axes.set_xticks(options.lengths)
             axes.set_ylim(-4, 104)
-            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-            axes.set_axisbelow(True)
+            plot.grid(axes, "y")
         line[0].set_ylabel("runs that solved it (%)")
-        handles, labels = line[0].get_legend_handles_labels()
-        found.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        plot.legend_below(line[0])
     return found
 
 
 def _draw(axes: Any, options: Options, cells: Sequence[Cell], k: int) -> None:
     """Draw one method; beside the others, so that intervals do not hide each other."""
-    title = TITLES[options.methods[k]]
-    if not cells:
-        axes.errorbar([], [], color=plot.COLOURS[k], marker=MARKS[k], label=title)
-        return
     gaps = [b - a for a, b in itertools.pairwise(sorted(set(options.lengths)))] or [10]
     x = [c.length + 0.11 * min(gaps) * (k - (len(options.methods) - 1) / 2) for c in cells]
-    rates = [statistics.success_rate(c.solved, c.runs, confidence=options.confidence) for c in cells]
-    ends = [[100 * (r.value - r.low) for r in rates], [100 * (r.high - r.value) for r in rates]]
-    axes.errorbar(x, [100 * r.value for r in rates], yerr=ends, color=plot.COLOURS[k], marker=MARKS[k], markersize=6,
-                  linewidth=1.6, elinewidth=1.1, capsize=3, label=title)  # fmt: skip
+    rates = [plot.percent(statistics.success_rate(c.solved, c.runs, confidence=options.confidence)) for c in cells]
+    plot.intervals(x, rates, colour=plot.COLOURS[k], marker=MARKS[k], label=TITLES[options.methods[k]], ax=axes)
 
 
 def about(options: Options) -> str:
@@ -218,32 +208,26 @@ def about(options: Options) -> str:
     )
 
 
-def document(options: Options, cells: Sequence[Cell], swept: nf.Swept) -> dict[str, Any]:
-    """Return every setting and every rate as JSON takes it; the runs themselves are in the store."""
+@dataclass
+class Found(Something):
+    """The runs that are done, and how many are not."""
+
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    missing: int = 0
+
+
+def report(options: Options, found: Found, console: Console) -> list[Path]:
+    """Print the table, write the JSON and draw the picture; the runs themselves are in the store."""
+    cells = count(found.runs)
+    console.print(table(options, cells))
+    for row in [row for row in found.runs if row["failure"] is not None][:3]:
+        tell(console, f"failed: {row['init']}, {method_of(row)}: {row['failure']}")
     rows = [
         cell._asdict() | {"rate": statistics.success_rate(*cell[3:5], confidence=options.confidence)._asdict()}
         for cell in cells
     ]
-    found = {"options": asdict(options), "updates": options.updates, "machine": machine(), "missing": swept.missing,
-             "cells": rows}  # fmt: skip
-    return {key: plain(value) for key, value in found.items()}
-
-
-def report(options: Options, swept: nf.Swept, console: Console) -> None:
-    """Print the table, write the JSON and draw the picture."""
-    if swept.interrupted:
-        said = f"Stopped early; {swept.missing} runs are missing. The same command goes on."
-        console.print(said, style="bold yellow")
-    if not swept.runs:
-        return
-    cells = count(swept)
-    console.print(table(options, cells))
-    for row in swept.failed[:3]:
-        console.print(f"failed: {row['init']}, {method_of(row)}: {row['failure']}", soft_wrap=True, highlight=False)
-    text = json.dumps(document(options, cells, swept), allow_nan=False)
-    console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
-    path = plot.save(picture(options, cells), options.out / f"{options.name}.png")
-    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+    numbers = document(options, updates=options.updates, missing=found.missing, cells=rows)
+    return keep(console, options.out / options.name, numbers, {"": picture(options, cells)})
 
 
 def check(options: Options) -> None:
@@ -253,20 +237,16 @@ def check(options: Options) -> None:
     for name in options.inits:
         if name not in nf.names("inits"):
             raise ValueError(f"inits has {name!r}; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
-    check_positive(options, "budget", "threshold", "lr", "confidence", "solved_below")
-    if options.confidence >= 1:
-        raise ValueError(f"confidence is {options.confidence:g}; expected a number below 1. Leave it out.")
-    if not (options.alpha >= 0 and math.isfinite(options.alpha)):
-        raise ValueError(f"alpha is {options.alpha:g}; expected a number of at least 0. Leave it out.")
+    check_numbers(options, positive="budget threshold lr solved_below", part="confidence", least_0="alpha")
     for length in options.lengths:  # which every task refuses in its own way
         nf.load_task(options.task).sample(seed=0, index=0, batch_size=1, length=length)
 
 
-def check_code(options: Options, every: Sequence[nf.Experiment], store: Path) -> None:
+def check_code(options: Options, every: Sequence[nf.Experiment]) -> None:
     """Refuse to train what another version of the code is said to have trained."""
     if options.code is None:
         return
-    there = nf.Store(store).read()
+    there = nf.Store(options.store).read()
     wanted = [key_of(one, seed, options.code) for one in every for seed in range(options.seeds)]
     missing = sum(key not in there for key in wanted)
     if missing:
@@ -276,19 +256,21 @@ def check_code(options: Options, every: Sequence[nf.Experiment], store: Path) ->
         )
 
 
+def work(options: Options, console: Console, found: Found) -> None:
+    """Train every combination with every seed."""
+    check(options)
+    every = list(experiments(options).values())
+    store = unpacked(options.store)
+    check_code(options, every)
+    swept = nf.sweep(every, options.seeds, store, executor=executor_of(options.executor), code=options.code)
+    found.runs, found.missing = swept.runs, swept.missing
+    if swept.interrupted:
+        raise KeyboardInterrupt(f"{swept.missing:,} runs are missing")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, args=arguments, description=__doc__)
-    console = console_here()
-    try:
-        check(options)
-        every = list(experiments(options).values())
-        store = begin_with_the_copy(options.out / f"{options.name}.jsonl")
-        check_code(options, every, store)
-        swept = nf.sweep(every, options.seeds, store, executor=executor_of(options.executor), code=options.code)
-    except (TypeError, ValueError, OSError) as error:
-        return refused(console, error)
-    report(options, swept, console)
-    return 0
+    return begin(work, report, options, Found(), store=options.store)
 
 
 if __name__ == "__main__":

@@ -11,40 +11,38 @@ Usage: python scripts/temporal_order.py --length 50 --replicas 8 --updates 30000
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
-from reporting import QUIET_SECONDS, check_place, console_here, machine, plain, refused, write
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
 from nbflow.data.sampler import Trivial
+from nbflow.experiments.console import (
+    Found as Something,
+    begin,
+    compiling,
+    document,
+    headed,
+    keep,
+    progress,
+    tell,
+    uninterrupted,
+)
+from nbflow.experiments.methods import TITLES, cures, omega
 
 Method = Literal["sgd", "clip", "omega", "clip+omega"]
-TITLES: dict[str, str] = {
-    "sgd": "plain SGD",
-    "clip": "SGD + clipping",
-    "omega": "SGD + Omega",
-    "clip+omega": "SGD + clipping + Omega",
-}
-
-
-# Penalties of the gain; they are the ones that are reduced over steps.
-GAINS = ("norm", "squared", "log")
 
 
 @dataclass(frozen=True)
@@ -159,17 +157,12 @@ def network(options: Options) -> tuple[nf.Network, Any, nf.Task]:
 
 def recipe(options: Options, method: str) -> nf.Recipe:
     """Return how a method trains."""
-    clip = flow = None
-    if "clip" in method:
-        clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
-    if "omega" in method:
-        reduced: dict[str, Any] = {"reduction": options.reduction} if options.penalty in GAINS else {}
-        flow = nf.Flow(options.penalty, alpha=options.alpha, **reduced)
+    clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
     return nf.Recipe(
-        lr=options.lr, batch_size=options.batch_size, lengths=options.length, clip=clip, flow=flow,
-        max_updates=options.updates, record_every=options.record_every, evaluate_every=options.evaluate_every,
-        evaluate_size=options.evaluate_size, solved_below=options.solved_below,
-        stop_when_solved=options.stop_when_solved,
+        lr=options.lr, batch_size=options.batch_size, lengths=options.length, max_updates=options.updates,
+        record_every=options.record_every, evaluate_every=options.evaluate_every, evaluate_size=options.evaluate_size,
+        solved_below=options.solved_below, stop_when_solved=options.stop_when_solved,
+        **cures(method, clip=clip, flow=omega(options.penalty, options.alpha, options.reduction)),
     )  # fmt: skip
 
 
@@ -195,13 +188,12 @@ def warm_up(options: Options, methods: Sequence[str]) -> None:
     net, theta, task = network(options)
     for method in methods:
         short = replace(recipe(options, method), max_updates=1, evaluate_size=1)
-        if nf.train(net, theta, task, short, seed=options.seed).interrupted:
-            raise KeyboardInterrupt
+        uninterrupted(nf.train(net, theta, task, short, seed=options.seed))
     Gain(options, net, task)(theta)
 
 
 def train(options: Options, method: str, show: Callable[[Result], None]) -> Result:
-    """Train every network by one method."""
+    """Train every network by one method, until the end or Ctrl-C."""
     net, theta, task = network(options)
     measure = Gain(options, net, task)
     result = Result(method, nf.Run(theta))
@@ -216,25 +208,28 @@ def train(options: Options, method: str, show: Callable[[Result], None]) -> Resu
     return result
 
 
-def experiment(options: Options, console: Console) -> tuple[list[Result], float]:
-    """Train by every method, until the end or Ctrl-C; return what was done, and the seconds before the first update."""
-    methods = list(dict.fromkeys(options.methods))
-    results: list[Result] = []
-    started = time.perf_counter()
-    compiling = math.nan
-    try:
-        with console.status("Compiling kernels; they are kept on disk for the next time"):
-            warm_up(options, methods)
-        compiling = time.perf_counter() - started
-        console.print(f"Kernels ready after {compiling:.1f} s. {about(options)}", highlight=False)
-        with display(options, methods, console) as show:
-            for method in methods:
-                results.append(train(options, method, show))
-                if results[-1].run.interrupted:
-                    break
-    except KeyboardInterrupt:  # while compiling, or between two methods
-        pass
-    return results, compiling
+@dataclass
+class Found(Something):
+    """What was done: a result for each method, and the seconds before the first update."""
+
+    results: list[Result] = field(default_factory=list)
+    compiling: float = math.nan
+
+
+def work(options: Options, console: Console, found: Found) -> None:
+    """Train by every method."""
+    methods, started = list(dict.fromkeys(options.methods)), time.perf_counter()
+    if not methods:
+        raise ValueError("methods is empty; expected one at least. Leave it out.")
+    with compiling(console):
+        warm_up(options, methods)
+    found.compiling = time.perf_counter() - started
+    tell(console, f"Kernels ready after {found.compiling:.1f} s. {about(options)}")
+    with progress(console) as show:
+        for method in methods:
+            found.results.append(train(options, method, lambda one: show(
+                one.title, one.run.updates, options.updates, state(one))))  # fmt: skip
+            uninterrupted(found.results[-1].run)
 
 
 def about(options: Options) -> str:
@@ -246,52 +241,12 @@ def about(options: Options) -> str:
     )
 
 
-# What is seen while it trains.
-
-
-@contextmanager
-def display(options: Options, methods: Sequence[str], console: Console) -> Iterator[Callable[[Result], None]]:
-    """Give a function that shows how far a method is: bars in a terminal, else a line now and then."""
-    if not console.is_terminal:
-        yield Lines(options, console)
-        return
-    console.print(f"/s: network updates a second, updates times {options.replicas} networks.", highlight=False)
-    title = TextColumn("{task.description}")
-    with Progress(title, BarColumn(10), TextColumn("{task.fields[words]}"), TimeRemainingColumn(), console=console,
-                  refresh_per_second=5) as bars:  # fmt: skip
-        tasks = {method: bars.add_task(TITLES[method], total=options.updates, start=False, words="waiting")
-                 for method in methods}  # fmt: skip
-        yield lambda result: advance(bars, tasks[result.method], result)
-
-
-def advance(bars: Progress, task: TaskID, result: Result) -> None:
-    if not bars.tasks[task].started:
-        bars.start_task(task)
-    bars.update(task, completed=result.run.updates, words=state(result, "/s"))
-
-
-def state(result: Result, unit: str = " network updates/s") -> str:
+def state(result: Result) -> str:
     """Say in few words how a method is doing; norm and error are medians over its networks."""
-    words = f"{result.rate:,.0f}{unit}"
+    words = f"{result.rate:,.0f} network updates/s"
     if result.errors:
         words += f"  error {100 * statistics.median(result.errors):.1f} %"
     return words + f"  norm {statistics.median(result.run.history['norm'][-1]):.2g}"
-
-
-class Lines:
-    """A line every some seconds."""
-
-    def __init__(self, options: Options, console: Console) -> None:
-        self.total, self.console, self.last = options.updates, console, time.perf_counter()
-
-    def __call__(self, result: Result) -> None:
-        done, now = result.run.updates, time.perf_counter()
-        if now - self.last < QUIET_SECONDS and done < self.total:
-            return
-        self.last = now
-        left = result.run.seconds * (self.total / done - 1)
-        self.console.print(f"{result.title}: {done:,} of {self.total:,} updates, {state(result)}, {left:.0f} s left",
-                           highlight=False, soft_wrap=True)  # fmt: skip
 
 
 # What is seen at the end.
@@ -301,9 +256,7 @@ def table(options: Options, results: Sequence[Result]) -> Table:
     """Return the table of results, a column for each method."""
     below = f"{100 * options.solved_below:g} %"
     title = f"{options.task.replace('_', ' ').capitalize()}: {options.replicas} networks a method"
-    found = Table("", title=title, title_justify="left")
-    for result in results:
-        found.add_column(result.title, justify="right")
+    found = headed(title, "", *(result.title for result in results))
     words = (f"solved: below {below}", "first update below, median", "each network, thousands", f"stays below {below}",
              "final error, median", "final loss, median", "non-finite gradients", "network updates/s")  # fmt: skip
     for what, *values in zip(words, *map(cells, results), strict=True):
@@ -365,51 +318,19 @@ def picture(options: Options, results: Sequence[Result]) -> Any:
     return plot.training(f"{options.task.replace('_', ' ').capitalize()}: who learns it?", words, titles, rows)
 
 
-def document(options: Options, results: Sequence[Result], compiling: float) -> dict[str, Any]:
-    """Return every setting and every number as JSON takes it."""
-    guess = guessing(options)
-    found = {
-        "options": asdict(options),
-        "machine": machine(),
-        "guessing": None if guess is None else guess._asdict(),
-        "seconds_before_first_update": compiling,
-        "methods": {result.method: result.run.as_dict() | {"gain": result.gain} for result in results},
-    }
-    return {key: plain(value) for key, value in found.items()}
-
-
-def report(options: Options, results: Sequence[Result], compiling: float, console: Console) -> None:
+def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print the table, write the JSON and draw the picture."""
-    if not results:
-        console.print("Stopped before the first update; nothing is written.", style="bold yellow")
-        return
-    if any(result.run.interrupted for result in results) or len(results) < len(set(options.methods)):
-        console.print("Stopped early; this is what was done.", style="bold yellow")
+    results, name, guess = found.results, options.name or options.task, guessing(options)
     console.print(table(options, results))
-    name = options.name or options.task
-    text = json.dumps(document(options, results, compiling), allow_nan=False)
-    console.print(f"numbers: {write(options.out / f'{name}.json', text)}", soft_wrap=True, highlight=False)
-    path = plot.save(picture(options, results), options.out / f"{name}.png")
-    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
-
-
-def show(options: Options, console: Console) -> list[Result] | None:
-    """Run the experiment and report it; None if a setting makes no sense."""
-    try:
-        check_place(options.out)
-        if not options.methods:
-            raise ValueError("methods is empty; expected one at least. Leave it out.")
-        results, compiling = experiment(options, console)
-    except (OSError, TypeError, ValueError, NotImplementedError) as error:
-        refused(console, error)
-        return None
-    report(options, results, compiling, console)
-    return results
+    numbers = document(
+        options, guessing=None if guess is None else guess._asdict(), seconds_before_first_update=found.compiling,
+        methods={result.method: result.run.as_dict() | {"gain": result.gain} for result in results},
+    )  # fmt: skip
+    return keep(console, options.out / name, numbers, {"": picture(options, results)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = tyro.cli(Options, args=arguments, description=__doc__)
-    return 2 if show(options, console_here()) is None else 0
+    return begin(work, report, tyro.cli(Options, args=arguments, description=__doc__), Found())
 
 
 if __name__ == "__main__":

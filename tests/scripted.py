@@ -17,12 +17,14 @@ for needed in ("matplotlib", "rich", "tyro"):
     pytest.importorskip(needed)
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
+BENCH = SCRIPTS / "bench"
 SHORT = {"train": (7, 5, 4, 4, 3), "valid": (6,), "test": (3,)}
 
 
 def load(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
     """Import a script, which finds its neighbours as long as the test runs."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    for folder in (BENCH, SCRIPTS):
+        monkeypatch.syspath_prepend(str(folder))
     return importlib.import_module(name)
 
 
@@ -42,6 +44,29 @@ def assert_help(name: str, *words: str) -> None:
     assert done.returncode == 0, done.stderr
     for one in words:
         assert one in done.stdout
+
+
+def assert_refused(script: Any, arguments: Sequence[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Assert that a script answers with exit code 2 and one line that has these words, and makes nothing new."""
+    place = Path(arguments[arguments.index("--out") + 1]) if "--out" in arguments else None
+    folder = place.parent if place is not None and place.parent.is_dir() else None
+    before = sorted(folder.rglob("*")) if folder else []
+    capsys.readouterr()
+    assert script.main(list(arguments)) == 2
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1].startswith("error: "), said
+    assert words in " ".join(said.split())
+    assert before == (sorted(folder.rglob("*")) if folder else []), "something was written"
+
+
+def assert_stopped(code: int, said: str, *words: str) -> None:
+    """Assert that a script ended as all do after a Ctrl-C: the exit code, and a last line that says what was kept."""
+    assert code == 130, said
+    last = said.splitlines()[-1]
+    assert last.startswith("Stopped early")
+    assert last.endswith(("The same command goes on.", "The same command begins anew."))
+    for one in words:
+        assert one in last
 
 
 def read(path: Path) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import SCRIPTS, assert_help, load
+from scripted import SCRIPTS, assert_help, assert_refused, assert_stopped, load
 
 import nbflow as nf
 
@@ -166,8 +166,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert "Stopped early. The same command goes on." in said
+    assert_stopped(process.returncode, said, "The same command goes on.")
     done = [nf.load_run(path).updates for path in folder.glob("*.0.npz")]
     assert len(done) == 1
     assert 0 < done[0] < 100_000
@@ -187,8 +186,4 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
 def test_a_wrong_option_is_one_clear_error(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], found: str
 ) -> None:
-    assert run(script, *wrong, "--out", str(tmp_path / "new")) == 2
-    said = capsys.readouterr().out
-    assert said.startswith("error: ")
-    assert found in said
-    assert not (tmp_path / "new").exists()
+    assert_refused(script, [*TINY, *wrong, "--out", str(tmp_path / "new")], found, capsys)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, fixture_of, read, write_tunes
+from scripted import assert_help, assert_refused, assert_stopped, fixture_of, read, write_tunes
 
 TINY = ["--length", "10", "--hidden", "6", "--batch-size", "4", "--group", "2", "--early", "5", "--late", "15",
         "--minibatches", "10", "--resamples", "20", "--part", "0.9", "--roll-hidden", "5", "--roll-updates", "3",
@@ -88,11 +88,7 @@ def test_a_new_rule_is_measured_as_soon_as_its_file_is_there(script: Any, monkey
 def test_a_setting_that_makes_no_sense_is_one_clear_line(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    assert script.main([*TINY, *arguments, "--out", str(tmp_path / "new")]) == 2
-    out = capsys.readouterr().out
-    assert "error: " in out
-    assert words in out
-    assert not (tmp_path / "new").exists()
+    assert_refused(script, [*TINY, *arguments, "--out", str(tmp_path / "new")], words, capsys)
 
 
 def test_ctrl_c_keeps_the_stages_that_were_done(
@@ -106,11 +102,11 @@ def test_ctrl_c_keeps_the_stages_that_were_done(
         return measure(options, stage, show)
 
     monkeypatch.setattr(script, "measure", interrupt)
-    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
-    assert "Stopped early" in capsys.readouterr().out
+    code = script.main([*TINY, "--out", str(tmp_path)])
+    assert_stopped(code, capsys.readouterr().out, "clip_bias.json", "clip_bias_who.png")
     assert list(read(tmp_path / "clip_bias.json")["stages"]) == ["early"]
     monkeypatch.setattr(script, "temporal_order", interrupt_at_once)
-    assert script.main([*TINY, "--out", str(tmp_path / "new")]) == 1
+    assert script.main([*TINY, "--out", str(tmp_path / "new")]) == 130
     assert not (tmp_path / "new").exists()
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import SCRIPTS, assert_help, fixture_of
+from scripted import SCRIPTS, assert_help, assert_refused, fixture_of
 
+from nbflow.storage.compact import unpacked
 from nbflow.storage.store import Store
 
 ROOT = SCRIPTS.parent
@@ -59,11 +60,8 @@ def test_runs_of_other_code_can_be_left_out(script: Any, store: Path) -> None:
 
 
 def test_what_is_not_there_is_said(script: Any, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script.main([str(store.with_name("none.jsonl"))]) == 2
-    assert script.main([str(store), "--code", "none"]) == 2
-    out = capsys.readouterr().out
-    assert "none.jsonl is not there" in out
-    assert "no runs of code none" in out
+    assert_refused(script, [str(store.with_name("none.jsonl"))], "none.jsonl is not there", capsys)
+    assert_refused(script, [str(store), "--code", "none"], "no runs of code none", capsys)
     assert not store.with_name("runs.jsonl.xz").exists()
 
 
@@ -76,17 +74,15 @@ def test_pandas_reads_it(script: Any, store: Path) -> None:
 
 
 def test_a_script_begins_with_the_copy_where_there_is_no_store(script: Any, store: Path) -> None:
-    import reporting
-
     assert script.main([str(store)]) == 0
     store.unlink()
-    assert reporting.begin_with_the_copy(store) == store
+    assert unpacked(store) == store
     assert without_history(Store(store).read().values()) == without_history(ROWS)
     Store(store).add([{"key": "more"}])
-    reporting.begin_with_the_copy(store)
+    unpacked(store)
     assert "more" in Store(store).read(), "a store that is there is left alone"
     nothing = store.with_name("nothing.jsonl")
-    assert not reporting.begin_with_the_copy(nothing).exists()
+    assert not unpacked(nothing).exists()
 
 
 def test_git_keeps_compact_copies_and_nothing_else_of_what_scripts_write() -> None:
@@ -105,8 +101,7 @@ def test_a_copy_is_not_copied(script: Any, store: Path, capsys: pytest.CaptureFi
     assert script.main([str(store)]) == 0
     copy = store.with_name("runs.jsonl.xz")
     before = copy.read_bytes()
-    assert script.main([str(copy)]) == 2
-    assert "is a copy; expected what it is a copy of" in capsys.readouterr().out
+    assert_refused(script, [str(copy)], "is a copy; expected what it is a copy of", capsys)
     assert copy.read_bytes() == before
 
 

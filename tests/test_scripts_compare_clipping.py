@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, load, write_tunes
+from scripted import assert_help, assert_refused, assert_stopped, load, write_tunes
 
 import nbflow as nf
 
@@ -30,7 +30,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
         "TUNING_SEEDS": range(1_000_000, 1_000_002),
     }.items():
         monkeypatch.setattr(found.design, name, value)
-    monkeypatch.setattr(found, "local_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(found, "alone", lambda call, *given, **named: call(*given, **named))
     with ThreadPoolExecutor(1) as executor:
         monkeypatch.setattr(found, "executor_of", lambda name: executor)
         yield found
@@ -321,8 +321,8 @@ def test_ctrl_c_in_any_stage_keeps_what_was_done_and_the_same_command_goes_on(
     for stage in range(2):
         monkeypatch.setattr(script.nf, "sweep", interrupted if not stage else lambda *a, **k: (
             sweep(*a, **k) if len(a[0]) > 2 else interrupted(*a, **k)))  # fmt: skip
-        assert script.main(arguments) == 130
-        assert "The same command goes on" in capsys.readouterr().out
+        code = script.main(arguments)
+        assert_stopped(code, capsys.readouterr().out, "runs are missing", "compare_clipping.jsonl", "goes on")
         assert not (tmp_path / "a" / "compare_clipping.json").exists()
     monkeypatch.setattr(script.nf, "sweep", sweep)
     assert script.main(arguments) == 0
@@ -334,8 +334,10 @@ def test_ctrl_c_in_any_stage_keeps_what_was_done_and_the_same_command_goes_on(
 def test_without_a_file_of_piano_rolls_that_task_is_left_out_and_said_to_be(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert script.main([*TINY, "--tasks", "music", "--out", str(tmp_path)]) == 0
-    assert "Piano rolls are left out: no --data." in capsys.readouterr().out
+    assert script.main([*TINY, "--tasks", "music", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "Piano rolls are left out: no --data." in said
+    assert "nothing is written" in said
 
 
 @pytest.mark.parametrize(
@@ -351,9 +353,7 @@ def test_without_a_file_of_piano_rolls_that_task_is_left_out_and_said_to_be(
 def test_a_setting_that_makes_no_sense_is_one_clear_line(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    assert script.main([*TINY, *arguments, "--out", str(tmp_path / "new")]) == 2
-    assert words in capsys.readouterr().out
-    assert not (tmp_path / "new").exists()
+    assert_refused(script, [*TINY, *arguments, "--out", str(tmp_path / "new")], words, capsys)
 
 
 def test_one_thread_measures_the_cost_in_turns(script: Any) -> None:

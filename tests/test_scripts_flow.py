@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, fixture_of, read
+from scripted import assert_help, assert_refused, assert_stopped, fixture_of, read
 
 import nbflow as nf
 
@@ -127,11 +127,8 @@ def test_an_interval_over_seeds_is_students_and_geometric_where_wanted(measures:
 def test_a_setting_that_makes_no_sense_is_one_clear_line(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    assert script.main([*TINY, "--methods", "exact", *arguments, "--out", str(tmp_path / "new")]) == 2
-    out = " ".join(capsys.readouterr().out.split())
-    assert "error: " in out
-    assert words in out
-    assert not (tmp_path / "new").exists()
+    wrong = [*TINY, "--methods", "exact", *arguments, "--out", str(tmp_path / "new")]
+    assert_refused(script, wrong, words, capsys)
 
 
 def test_ctrl_c_keeps_the_methods_that_were_done(
@@ -146,11 +143,11 @@ def test_ctrl_c_keeps_the_methods_that_were_done(
 
     monkeypatch.setattr(script, "watch", interrupt)
     few = [*TINY, "--methods", "none", "exact"]
-    assert script.main([*few, "--out", str(tmp_path / "out")]) == 0
-    assert "Stopped early" in capsys.readouterr().out
+    code = script.main([*few, "--out", str(tmp_path / "out")])
+    assert_stopped(code, capsys.readouterr().out, "flow.json", "flow_spectra.png")
     found = read(tmp_path / "out" / "flow.json")
     assert list(found["methods"]) == ["none"]
     assert found["costs"] == {}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["flow.json", *PICTURES[1:]]
-    assert script.main([*TINY, "--methods", "exact", "--out", str(tmp_path / "new")]) == 1
+    assert script.main([*TINY, "--methods", "exact", "--out", str(tmp_path / "new")]) == 130
     assert not (tmp_path / "new").exists()

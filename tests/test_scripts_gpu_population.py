@@ -1,11 +1,11 @@
-"""scripts/gpu_population.py: what it measures, writes and says, on populations of a few tiny networks."""
+"""scripts/bench/gpu_population.py: what it measures, writes and says, on populations of a few tiny networks."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from scripted import assert_help, fixture_of
+from scripted import assert_help, assert_refused, fixture_of
 
 TINY = ["--length", "10", "--hidden", "4", "--batch-size", "2", "--seconds", "0.01", "--replicas", "1", "3",
         "--sizes", "10", "2", "3"]  # fmt: skip
@@ -24,7 +24,7 @@ def no_gpu(monkeypatch):
 
 
 def test_help_teaches_every_option():
-    assert_help("gpu_population.py", "Usage:", "--replicas", "Whether to measure PyTorch")
+    assert_help("bench/gpu_population.py", "Usage:", "--replicas", "Whether to measure PyTorch")
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -107,6 +107,5 @@ def test_pytorch_out_of_memory_is_a_memory_error(script, torch, monkeypatch):
         side(1, 1)
 
 
-def test_a_population_of_none_is_refused(script, tmp_path):
-    assert script.main(["--replicas", "0", "--out", str(tmp_path)]) == 2
-    assert not list(tmp_path.iterdir())
+def test_a_population_of_none_is_refused(script, tmp_path, capsys):
+    assert_refused(script, ["--replicas", "0", "--out", str(tmp_path / "new")], "replicas or sizes has none", capsys)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, fixture_of, read
+from scripted import assert_help, assert_refused, assert_stopped, fixture_of, read
 
 TINY = ["--hidden", "8", "--batch-size", "4", "--replicas", "2", "--updates", "40"]
 
@@ -64,9 +64,8 @@ def test_the_gradient_overflows_on_its_way_back_though_the_loss_is_finite(script
 def test_a_setting_that_makes_no_sense_is_one_clear_line(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert script.main([*TINY, "--threshold", "-1", "--out", str(tmp_path / "new")]) == 2
-    assert capsys.readouterr().out.startswith("error: threshold is -1")
-    assert not (tmp_path / "new").exists()
+    wrong = [*TINY, "--threshold", "-1", "--out", str(tmp_path / "new")]
+    assert_refused(script, wrong, "error: threshold is -1", capsys)
 
 
 def test_ctrl_c_keeps_the_policies_that_were_tried(
@@ -81,8 +80,8 @@ def test_ctrl_c_keeps_the_policies_that_were_tried(
 
     monkeypatch.setattr(script, "train", interrupt)
     given = [*TINY, "--length", "10", "--scenarios", "minibatch"]
-    assert script.main([*given, "--out", str(tmp_path)]) == 0
-    assert "Stopped early" in capsys.readouterr().out
+    code = script.main([*given, "--out", str(tmp_path)])
+    assert_stopped(code, capsys.readouterr().out, str(tmp_path / "nonfinite.json"))
     assert [result["policy"] for result in read(tmp_path / "nonfinite.json")["results"]] == ["random", "skip"]
-    assert script.main([*given, "--policies", "zero", "--out", str(tmp_path / "new")]) == 1
+    assert script.main([*given, "--policies", "zero", "--out", str(tmp_path / "new")]) == 130
     assert not (tmp_path / "new").exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, fixture_of
+from scripted import assert_help, assert_refused, assert_stopped, fixture_of
 
 import nbflow as nf
 
@@ -88,9 +88,7 @@ def test_nonsense_is_refused_in_one_line_before_anything_runs(
     words: str,
 ) -> None:
     monkeypatch.setattr(script, "brinks", lambda *_: pytest.fail("it runs"))
-    assert script.main([*TINY, *arguments, "--out", str(tmp_path)]) == 2
-    assert words in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+    assert_refused(script, [*TINY, *arguments, "--out", str(tmp_path / "new")], words, capsys)
 
 
 @pytest.mark.parametrize(("part", "calls", "moments"), [("train", 0, 0), ("look_at", 0, 0), ("look_at", 1, 1)])
@@ -113,8 +111,8 @@ def test_an_interruption_keeps_what_was_seen_and_what_was_there(
         return seen[-1]
 
     monkeypatch.setattr(script, part, interrupt)
-    assert script.main([*TINY, "--out", str(tmp_path)]) == 130
-    assert "Stopped early" in capsys.readouterr().out
+    code = script.main([*TINY, "--out", str(tmp_path)])
+    assert_stopped(code, capsys.readouterr().out, "single_steps.interrupted.json")
     found = json.loads((tmp_path / "single_steps.interrupted.json").read_text())
     assert found["interrupted"]
     assert (len(found["escapes"]), len(found["moments"])) == (6, moments)
@@ -129,8 +127,8 @@ def test_an_interruption_before_anything_was_seen_writes_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(script, "escape", interrupt)
-    assert script.main([*TINY, "--out", str(tmp_path / "none")]) == 130
-    assert "nothing was seen, and nothing is written" in capsys.readouterr().out
+    code = script.main([*TINY, "--out", str(tmp_path / "none")])
+    assert_stopped(code, capsys.readouterr().out, "nothing is written")
     assert not (tmp_path / "none").exists()
 
 

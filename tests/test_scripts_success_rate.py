@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import assert_help, load
+from scripted import assert_help, assert_refused, assert_stopped, load
 
 TINY = ["--lengths", "10", "12", "--inits", "sigmoid", "smart_tanh", "--seeds", "2", "--hidden", "6",
         "--batch-size", "3", "--budget", "0.004", "--evaluate-size", "20"]  # fmt: skip
@@ -81,7 +81,7 @@ def test_rates_are_counted_by_first_weights_method_and_length(script: Any) -> No
     runs = [row(script, "sigmoid", "sgd", 10, 500), row(script, "sigmoid", "sgd", 10, None),
             row(script, "sigmoid", "sgd", 20, 500), row(script, "smart_tanh", "clip+omega", 10, 500),
             row(script, "smart_tanh", "clip", 10, None, "ValueError: x")]  # fmt: skip
-    assert script.count(script.nf.Swept(runs)) == [
+    assert script.count(runs) == [
         ("sigmoid", "sgd", 10, 1, 2, 0), ("sigmoid", "sgd", 20, 1, 1, 0), ("smart_tanh", "clip+omega", 10, 1, 1, 0),
         ("smart_tanh", "clip", 10, 0, 1, 1)]  # fmt: skip
 
@@ -100,8 +100,8 @@ def test_an_executor_that_is_none_is_refused(capsys: pytest.CaptureFixture[str],
                                              tmp_path: Path) -> None:  # fmt: skip
     success_rate = load(monkeypatch, "success_rate")
 
-    assert success_rate.main([*TINY, "--executor", "slurm", "--out", str(tmp_path)]) == 2
-    assert "executor is 'slurm'; expected local or dask://HOST:PORT" in capsys.readouterr().out
+    words = "executor is 'slurm'; expected local or dask://HOST:PORT"
+    assert_refused(success_rate, [*TINY, "--executor", "slurm", "--out", str(tmp_path)], words, capsys)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,25 @@ def test_an_executor_that_is_none_is_refused(capsys: pytest.CaptureFixture[str],
         (["--budget", "inf"], "budget is inf"),
         (["--threshold", "0"], "threshold is 0"),
         (["--alpha", "nan"], "alpha is nan"),
-        (["--confidence", "2"], "confidence is 2; expected a number below 1"),
+        (["--confidence", "2"], "confidence is 2; expected a number above 0 and below 1"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_one_clear_line_and_trains_nothing(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    assert script.main([*TINY, *arguments, "--out", str(tmp_path / "new")]) == 2
-    assert words in capsys.readouterr().out
-    assert not (tmp_path / "new").exists()
+    assert_refused(script, [*TINY, *arguments, "--out", str(tmp_path / "new")], words, capsys)
+
+
+def test_ctrl_c_says_how_many_runs_are_missing_and_where_the_others_are(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = script.nf.sweep
+
+    def interrupted(experiments: Any, seeds: int, store: Path, **more: Any) -> Any:
+        done = sweep(experiments[:3], seeds, store, **more)
+        return script.nf.Swept(done.runs, 2 * (len(experiments) - 3), True)
+
+    monkeypatch.setattr(script.nf, "sweep", interrupted)
+    code = script.main([*TINY, "--out", str(tmp_path)])
+    assert_stopped(code, capsys.readouterr().out, "Stopped early, 26 runs are missing", "success_rate.jsonl", "goes on")
+    assert json.loads((tmp_path / "success_rate.json").read_text())["missing"] == 26

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import assert_help, fixture_of, read
+from scripted import SCRIPTS, assert_help, assert_refused, assert_stopped, fixture_of, read
 
 TINY = ["--length", "10", "--replicas", "2", "--hidden", "8", "--batch-size", "4", "--updates", "20",
         "--record-every", "5", "--evaluate-every", "10", "--evaluate-size", "50"]  # fmt: skip
@@ -75,24 +79,21 @@ def test_a_setting_that_makes_no_sense_is_one_clear_line(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     given = TINY[2:] if "--length" in arguments else TINY
-    assert script.main([*given, *arguments, "--out", str(tmp_path / "new")]) == 2
-    out = capsys.readouterr().out
-    assert out.startswith("error: ")
-    assert words in out
-    assert not (tmp_path / "new").exists()
+    assert_refused(script, [*given, *arguments, "--out", str(tmp_path / "new")], words, capsys)
 
 
 def test_ctrl_c_keeps_what_was_done(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(lines: Any, result: Any) -> None:
+    def interrupt(result: Any) -> str:
         if result.method == "clip" and result.run.updates == 10:
             raise KeyboardInterrupt
+        return ""
 
-    monkeypatch.setattr(script.Lines, "__call__", interrupt)
-    assert script.main([*TINY, "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(script, "state", interrupt)
+    code = script.main([*TINY, "--out", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "Stopped early" in out
+    assert_stopped(code, out, str(tmp_path / "temporal_order.json"), str(tmp_path / "temporal_order.png"))
     assert "at 10" in out
     runs = read(tmp_path / "temporal_order.json")["methods"]
     assert {name: run["updates"] for name, run in runs.items()} == {"sgd": 20, "clip": 10}
@@ -106,22 +107,27 @@ def test_ctrl_c_before_the_first_update_writes_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(script, "warm_up", interrupt)
-    assert script.main([*TINY, "--out", str(tmp_path / "new")]) == 0
-    assert "nothing is written" in capsys.readouterr().out
+    code = script.main([*TINY, "--out", str(tmp_path / "new")])
+    assert_stopped(code, capsys.readouterr().out, "nothing is written")
     assert not (tmp_path / "new").exists()
 
 
-def test_bars_show_what_lines_show(script: Any) -> None:
-    from rich.console import Console
+def test_how_a_method_is_doing_is_said_in_few_words(script: Any) -> None:
+    said = script.state(made(script, "clip", [None, 10], [0.5, 0.0]))
+    assert said == "20 network updates/s  error 25.0 %  norm 0.5"
 
-    options = script.Options(replicas=2, updates=20)
-    console = Console(force_terminal=True, width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    with script.display(options, ["clip"], console) as show:
-        show(made(script, "clip", [None, 10], [0.5, 0.0]))
-    console.file.close()
-    shown = console.export_text()
-    assert "SGD + clipping" in shown
-    assert "20/s  error 25.0 %  norm 0.5" in shown
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_shell_can_tell_that_ctrl_c_ended_it(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPTS / "temporal_order.py", *TINY, "--updates", "1000000", "--out", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        while "Kernels ready" not in said and (line := process.stdout.readline()):
+            said += line
+        process.send_signal(signal.SIGINT)
+        said += process.communicate(timeout=300)[0]
+    assert_stopped(process.returncode, said, "begins anew")
 
 
 def made(script: Any, method: str, passages: list[int | None], errors: list[float]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import nbflow as nf
 
 # The sides of PyTorch and JAX, each in a process of its own, are those of the script.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts" / "bench"))
 bench_peers = importlib.import_module("bench_peers")
 
 DTYPES = ("float32", "float64")

@@ -1,6 +1,6 @@
 """Numbers that are no times: ratios to PyTorch and JAX, the part of the machine that is used, errors.
 
-The sides of a ratio take turns in processes of their own (scripts/bench_peers.py), because thread pools of two
+The sides of a ratio take turns in processes of their own (scripts/bench/bench_peers.py), because thread pools of two
 libraries in one process spin against each other. Where PyTorch or JAX is not installed, its ratio is skipped.
 """
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.diagnostics._interval import check_confidence, interval
+from nbflow import _check
 from nbflow.diagnostics.trace import trace
 from nbflow.gradients.workspace import Buffers
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, LagProfile, SequenceMean
+from nbflow.statistics import mean_interval
 
 
 def gains_by_lag(
@@ -62,7 +63,7 @@ def gains_by_lag(
     >>> round(float(seen.delta_norm.mean[0] / seen.delta_norm.mean[10]), 6)
     1024.0
     """
-    confidence = check_confidence(confidence)
+    confidence = _check.part("confidence", confidence)
     seen = trace(net, theta, batch, backend=backend, workspace=workspace)
     last = last_step(batch.weights)
     norms = _aligned(seen.delta_norm, np.where(last > 0, last, -1))
@@ -94,5 +95,5 @@ def _geometric(values: Floats, confidence: float) -> SequenceMean:
     """Return the geometric mean over sequences, of values that are not 0, with its interval."""
     with np.errstate(divide="ignore", over="ignore"):
         logs = np.log(np.where(values == 0, np.nan, values))
-        mean, low, high, count = interval(logs, confidence)
+        mean, low, high, count = mean_interval(logs, confidence=confidence)
         return SequenceMean(np.exp(mean), np.exp(low), np.exp(high), count)

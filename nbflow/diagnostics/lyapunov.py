@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.diagnostics._interval import interval
 from nbflow.diagnostics.singular_values import at_most, in_double
 from nbflow.gradients.workspace import Buffers, shape_of
 from nbflow.model.network import Network
 from nbflow.records import Floats, Spectrum
+from nbflow.statistics import mean_interval
 
 
 def lyapunov_exponents(
@@ -82,7 +82,7 @@ def lyapunov_exponents(
             if start >= discard:
                 grown += np.log(sizes)
     exponents = -np.sort(-grown / (steps - discard), axis=1)
-    return Spectrum(exponents, *interval(exponents.T)[:3])
+    return Spectrum(exponents, *mean_interval(exponents.T)[:3])
 
 
 class _Carry:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.diagnostics._interval import check_confidence, interval
 from nbflow.diagnostics.lags import last_step
 from nbflow.gradients._choices import backend_there
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model.network import Network
 from nbflow.records import Batch, Cell, Floats, Saturation, SequenceMean
+from nbflow.statistics import mean_interval
 
 
 def saturation(
@@ -71,7 +71,7 @@ def saturation(
     (('i', 'f', 'g', 'o'), array([1., 0., 0., 0.]))
     """
     backend_there(backend)
-    margin, confidence = _check_margin(margin), check_confidence(confidence)
+    margin, confidence = _check_margin(margin), _check.part("confidence", confidence)
     checked = _check.computation(net, theta, batch)
     where, ranges = _places(net.cell_object), np.array(net.cell_object.ranges)
     gates = _activations(buffers_for(net, checked, workspace).of(checked), checked, where)
@@ -89,7 +89,7 @@ def saturation(
         low=_mean(low, taken, (1, 2)),
         high=_mean(high, taken, (1, 2)),
         by_step=_mean(either, taken, (2, 4)),
-        part=interval(np.moveaxis(_mean(either, taken, (1, 4)), 1, -1), confidence),
+        part=mean_interval(np.moveaxis(_mean(either, taken, (1, 4)), 1, -1), confidence=confidence),
     )
     return _single(found) if checked.single else found
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.diagnostics._interval import interval
 from nbflow.gradients.vector_products import listened
 from nbflow.gradients.workspace import Buffers, shape_of
 from nbflow.model.network import Network
 from nbflow.records import Floats, Spectrum
+from nbflow.statistics import mean_interval
 
 # Up to here the Jacobian is formed after all: a dense decomposition finds what Lanczos iterations lose of a small rank.
 SMALL = 64
@@ -104,7 +104,7 @@ def jacobian_singular_values(
         here = LongJacobian(net, theta, inputs[:, b : b + 1], None if state is None else state[b : b + 1])
         found[b] = _largest(here, size, k)
     with np.errstate(divide="ignore"):
-        return Spectrum(found, *(np.exp(part) for part in interval(np.log(found).T)[:3]))
+        return Spectrum(found, *(np.exp(part) for part in mean_interval(np.log(found).T)[:3]))
 
 
 def _largest(jacobian: LongJacobian, size: int, k: int) -> Any:

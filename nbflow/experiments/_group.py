@@ -124,6 +124,14 @@ def progress_of(path: pathlib.Path) -> pathlib.Path:
     return path.with_suffix(".progress")
 
 
+def done_of(path: pathlib.Path) -> int:
+    """Return how many updates a group has done, as far as it has said."""
+    try:
+        return int(progress_of(path).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def lock_of(path: pathlib.Path) -> pathlib.Path:
     """Return the file whose lock whoever trains a group holds."""
     return path.with_suffix(".lock")

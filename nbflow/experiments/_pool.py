@@ -7,11 +7,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+# Seconds between two looks at what the workers do.
+GLANCE = 0.5
+Job = TypeVar("Job")
 # Runs are the parallel axis of a sweep: a thread for each process is as many as there are cores.
 ONE_THREAD = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -30,9 +33,45 @@ def end_processes() -> None:
             child.terminate()
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def call_all(
+    executor: Executor,
+    call: Callable[[Job], Any],
+    jobs: Iterable[Job],
+    take: Callable[[Job, Future[Any]], None],
+    look: Callable[[Collection[Job]], None],
+    stop: Callable[[], Any],
+) -> None:
+    """Have an executor call `call(job)` for every job, and `take` what comes back; `look` at the others now and then.
+
+    On any exception, Ctrl-C among them, `stop` asks what runs to save itself, and what comes back then is taken all the
+    same: so `take` may be called again for a job that the exception cut off in it. A second Ctrl-C does not wait for
+    that, and ends the processes of local pools.
+    """
+    waiting: dict[Future[Any], Job] = {}
+    try:
+        for job in jobs:
+            waiting[executor.submit(call, job)] = job
+        while waiting:
+            ended, _ = wait(waiting, timeout=GLANCE, return_when=FIRST_COMPLETED)
+            for future in ended:
+                take(waiting[future], future)
+                del waiting[future]  # only now
+            look(waiting.values())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            stop()
+        for future in waiting:
+            future.cancel()
+        try:
+            wait(waiting)
+        except KeyboardInterrupt:
+            end_processes()
+            raise
+        for future, job in waiting.items():
+            if not future.cancelled():
+                with contextlib.suppress(Exception):
+                    take(job, future)
+        raise
 
 
 class _Process(SpawnProcess):

@@ -6,58 +6,82 @@ import contextlib
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
-# Seconds between two lines where there is no terminal to draw a bar in.
-QUIET_SECONDS = 30.0
+if TYPE_CHECKING:
+    from rich.console import Console
 
-Show = Callable[[float, str], None]
+# Seconds between two lines where there is no terminal to draw bars in, and between two looks at a bar.
+QUIET_SECONDS, BAR_SECONDS = 30.0, 0.1
+
+
+class Show(Protocol):
+    """Say that `done` of `total` is done of what is called `name`, and in words how it stands."""
+
+    def __call__(self, name: str, done: float, total: float, words: str = "") -> None: ...
 
 
 @contextlib.contextmanager
-def shown(total: int, *, wanted: bool) -> Iterator[Show]:
-    """Give `show(done, words)`, with `done` of `total` runs, a part of one counting as such."""
+def shown(*, wanted: bool = True, console: Console | None = None, seconds: float = QUIET_SECONDS) -> Iterator[Show]:
+    """Give a `Show`: on a console, or on the error stream; there is a bar for each name.
+
+    Without a name, and without words, done and total stand alone.
+    """
+    stream = sys.stderr if console is None else console.file
+    terminal = sys.stderr.isatty() if console is None else console.is_terminal
     if not wanted:
-        yield lambda done, words: None
-    elif sys.stderr.isatty() and importlib.util.find_spec("rich"):
-        with _bar(total) as show:
+        yield lambda name, done, total, words="": None
+    elif terminal and importlib.util.find_spec("rich"):
+        with _bars(console) as show:
             yield show
     else:
-        yield _Lines(total)
+        yield _Lines(stream, seconds)
+
+
+def said(name: str, done: float, total: float, words: str) -> str:
+    """Say how far it is; words without a name say it already."""
+    counted = f"{done:,.0f} of {total:,.0f}"
+    if not name:
+        return words or counted
+    return f"{name}: {counted}{', ' if words else ''}{words}"
 
 
 @contextlib.contextmanager
-def _bar(total: int) -> Iterator[Show]:
+def _bars(console: Console | None) -> Iterator[Show]:
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn(), TextColumn("elapsed"),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, speed_estimate_period=600) as bars:
-        bar = bars.add_task("", total=total)
-        yield lambda done, words: bars.update(bar, completed=done, description=words)
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(16), rich.TaskProgressColumn(),
+               rich.TextColumn("elapsed"), rich.TimeElapsedColumn(), rich.TextColumn("left"),
+               rich.TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+    known: dict[str, tuple[Any, float]] = {}
+    with rich.Progress(*columns, console=console or Console(stderr=True), refresh_per_second=2,
+                  speed_estimate_period=600) as bars:  # fmt: skip
+
+        def show(name: str, done: float, total: float, words: str = "") -> None:
+            bar, before = known.get(name) or (bars.add_task(name, total=total), -BAR_SECONDS)
+            now = time.perf_counter()
+            # Some computations say how they are doing thousands of times a second.
+            if done >= total or now - before >= BAR_SECONDS:
+                known[name] = bar, now
+                bars.update(bar, completed=done, total=total, description=said(name, done, total, words))
+
+        yield show
 
 
 class _Lines:
-    """A line on the error stream every some seconds."""
+    """A line every some seconds, with the time that is left at the pace of what it has seen."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.started, self.first = total, time.perf_counter(), -1.0
-        self.last = self.started
+    def __init__(self, stream: IO[str], seconds: float) -> None:
+        self.stream, self.seconds, self.last = stream, seconds, time.perf_counter()
+        self.begun: dict[str, tuple[float, float]] = {}
 
-    def __call__(self, done: float, words: str) -> None:
+    def __call__(self, name: str, done: float, total: float, words: str = "") -> None:
         now = time.perf_counter()
-        if self.first < 0:
-            self.first = done
-        if now - self.last < QUIET_SECONDS:
+        started, first = self.begun.setdefault(name, (now, done))
+        if now - self.last < self.seconds:
             return
-        self.last, here = now, done - self.first
-        left = f", {(now - self.started) * (self.total - done) / here:.0f} s left" if here > 0 else ""
-        print(f"{words}{left}", file=sys.stderr, flush=True)
+        self.last, here = now, done - first
+        left = f", {(now - started) * (total - done) / here:.0f} s left" if here > 0 else ""
+        print(f"{said(name, done, total, words)}{left}", file=self.stream, flush=True)

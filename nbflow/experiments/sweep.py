@@ -7,22 +7,21 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbflow import _check
 from nbflow._legible import legible
-from nbflow.experiments._group import Job, Member, Outcome, clear, cut, lock_of, owned, progress_of, run_group, warm
-from nbflow.experiments._pool import cores, end_processes, local_pool
+from nbflow.experiments._group import Job, Member, Outcome, clear, cut, done_of, lock_of, owned, run_group, warm
+from nbflow.experiments._pool import GLANCE, call_all, local_pool
 from nbflow.experiments._progress import Show, shown
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, key_of, structure
+from nbflow.experiments.machine import cores
 from nbflow.storage._files import explained
 from nbflow.storage.store import Row, Store
 
-# Seconds between two looks at what the workers do.
-GLANCE = 0.5
 # How often in a row a pool may break before anything is done.
 BREAKS = 3
 # How the file of a sweep begins, which its groups look for.
@@ -141,7 +140,7 @@ def sweep(
     # Seed by seed, so that a group has the same runs when more seeds are asked for.
     members = {keys[e, s]: Member(keys[e, s], one, s) for s in numbers for e, one in enumerate(found)}
     driver = Driver(Store(store), list(members.values()), group_size, seconds, code)
-    with shown(len(members), wanted=progress) as show:
+    with shown(wanted=progress) as show:
         interrupted = driver.drive(_given(executor) if executor else _local(workers), show)
     rows = Store(store).read()
     wanted = dict.fromkeys(keys.values())
@@ -238,7 +237,7 @@ class Driver:
         while self.left and not any(map(_is_free, self.left)):
             time.sleep(GLANCE)
             self._leave_out_what_is_there()
-            show(*self._state())
+            show("", *self._state())
 
     def _leave_out_what_is_there(self) -> None:
         there = self.store.read()
@@ -248,34 +247,8 @@ class Driver:
 
     def _round(self, executor: Executor, show: Show) -> None:
         """Submit every group once, and take in what comes back; on an exception, stop those that run."""
-        waiting: dict[Future[Outcome], Job] = {}
-        try:
-            for job in list(self.left.values()):
-                waiting[executor.submit(run_group, job)] = job
-            while waiting:
-                ended, _ = wait(waiting, timeout=GLANCE, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    self._take(waiting.pop(future), future)
-                show(*self._state())
-        except BaseException:
-            self._halt(waiting)
-            raise
-
-    def _halt(self, waiting: dict[Future[Outcome], Job]) -> None:
-        """Have what runs save itself and stop, and wait for that."""
-        with contextlib.suppress(OSError):
-            lock_of(self.name).unlink()
-        for future in waiting:
-            future.cancel()
-        try:
-            wait(waiting)
-        except KeyboardInterrupt:
-            end_processes()
-            raise
-        with contextlib.suppress(Exception):
-            for future, job in waiting.items():
-                if not future.cancelled():
-                    self._take(job, future)
+        jobs, stop = list(self.left.values()), lock_of(self.name).unlink
+        call_all(executor, run_group, jobs, self._take, lambda _: show("", *self._state()), stop)
 
     def _take(self, job: Job, future: Future[Outcome]) -> None:
         """Keep what a group has done."""
@@ -304,13 +277,13 @@ class Driver:
             clear(job.path)
             del self.left[job.path]
 
-    def _state(self) -> tuple[float, str]:
-        """Return how many runs are done, a part of one counting as such, and the same in words."""
+    def _state(self) -> tuple[float, int, str]:
+        """Return how many runs are done, a part of one counting as such, of how many, and the same in words."""
         jobs = self.left.values()
         done = self.total - sum(len(job.members) for job in jobs)
         parts = sum(len(job.members) * _part(job) for job in jobs)
         failed = f", {self.failures} failed" if self.failures else ""
-        return done + parts, f"{done} of {self.total} runs{failed}"
+        return done + parts, self.total, f"{done} of {self.total} runs{failed}"
 
 
 def _is_free(path: Path) -> bool:
@@ -324,8 +297,4 @@ def _is_free(path: Path) -> bool:
 
 def _part(job: Job) -> float:
     """Return how far a group is, from 0 to 1."""
-    try:
-        updates = int(progress_of(job.path).read_text())
-    except (OSError, ValueError):
-        return 0.0
-    return min(updates / job.members[0].experiment.recipe.max_updates, 1.0)
+    return min(done_of(job.path) / job.members[0].experiment.recipe.max_updates, 1.0)

@@ -6,12 +6,11 @@ sizes. Where PyTorch sees a GPU it is measured too, on data that are there alrea
 batched over networks for more, with TF32 off and on. Without a GPU the script says so and measures the CPU. At the end
 there are two tables, a picture, and every number and setting as JSON. Ctrl-C ends early and keeps what was done.
 
-Usage: python scripts/gpu_population.py --replicas 1 10 100 1000
+Usage: python scripts/bench/gpu_population.py --replicas 1 10 100 1000
 """
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -21,12 +20,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from reporting import check_place, check_positive, console_here, machine, plain, refused, write
 from rich.console import Console
 from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
+from nbflow.experiments.console import (
+    Found as Something,
+    begin,
+    check_numbers,
+    document,
+    headed,
+    keep,
+    say,
+    tell,
+    uninterrupted,
+)
 
 # A side is called with R and a number of updates, and returns the seconds that they took.
 Side = Callable[[int, int], float]
@@ -106,9 +115,8 @@ def nbflow_side(options: Options, backend: str) -> Side:
         times: list[float] = []
         recipe = nf.Recipe(batch_size=options.batch_size, lengths=options.length, clip=nf.Clip("norm", 1.0),
                            max_updates=2 * updates, record_every=updates, evaluate_every=0)  # fmt: skip
-        run = nf.train(net, theta, task, recipe, callbacks=[lambda run: times.append(run.seconds)], backend=backend)
-        if run.interrupted:
-            raise KeyboardInterrupt
+        mark = [lambda run: times.append(run.seconds)]
+        uninterrupted(nf.train(net, theta, task, recipe, callbacks=mark, backend=backend))
         return times[1] - times[0]
 
     return measure
@@ -178,8 +186,7 @@ def entrants(options: Options, console: Console) -> Iterator[Entrant]:
     try:
         require()
     except RuntimeError as error:
-        words = f"No line for a GPU: {error}"
-        console.print(words, style="bold yellow", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"No line for a GPU: {error}")
         return
     yield Entrant(f"nbflow, {name_of_card()}", lambda options: nbflow_side(options, "cuda"))
     if options.peers and options.cell == "tanh" and torch_sees_a_gpu():
@@ -218,21 +225,30 @@ def rate(side: Side, replicas: int, seconds: float) -> float:
         updates = int(min(10 * updates, max(2 * updates, updates * 0.5 * seconds / max(took, 1e-9))))
 
 
-def experiment(options: Options, console: Console) -> tuple[list[Line], list[Cell]]:
-    """Measure every entrant, first populations, then one network in every size; Ctrl-C keeps what was done."""
-    lines: list[Line] = []
-    cells: list[Cell] = []
-    try:
-        found = list(entrants(options, console))
-        for entrant in found:
-            lines.append(line := Line(entrant.title))
-            measure_populations(options, console, entrant, line)
-        for size in options.sizes:
-            for entrant in (one for one in found if one.alone):
-                measure_one(options, console, entrant, size, cells)
-    except KeyboardInterrupt:
-        console.print("Stopped early; this is what was done.", style="bold yellow")
-    return [line for line in lines if line.replicas], cells
+@dataclass
+class Found(Something):
+    """What was measured: populations, and one network in every size."""
+
+    lines: list[Line] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any(line.replicas for line in self.lines)
+
+
+def work(options: Options, console: Console, found: Found) -> None:
+    """Measure every entrant, first populations, then one network in every size."""
+    numbers = [*options.replicas, *(number for size in options.sizes for number in size)]
+    if not options.replicas or min(numbers) < 1:
+        raise ValueError("replicas or sizes has none, or one below 1; expected numbers above 0. Give 1 10, say.")
+    check_numbers(options, positive="seconds")
+    every = list(entrants(options, console))
+    for entrant in every:
+        found.lines.append(line := Line(entrant.title))
+        measure_populations(options, console, entrant, line)
+    for size in options.sizes:
+        for entrant in (one for one in every if one.alone):
+            measure_one(options, console, entrant, size, found.cells)
 
 
 def measure_populations(options: Options, console: Console, entrant: Entrant, line: Line) -> None:
@@ -247,7 +263,7 @@ def measure_populations(options: Options, console: Console, entrant: Entrant, li
                 return
         line.replicas.append(R)
         line.rates.append(found)
-        console.print(f"{entrant.title}: {R:,} networks, {found:,.0f} network updates/s", highlight=False)
+        tell(console, f"{entrant.title}: {R:,} networks, {found:,.0f} network updates/s")
 
 
 def measure_one(
@@ -259,10 +275,10 @@ def measure_one(
         try:
             found = rate(entrant.make(replace(options, length=T, batch_size=B, hidden=H)), 1, options.seconds)
         except MemoryError as error:
-            console.print(f"{entrant.title}, T={T}, B={B}, H={H}: {error}", highlight=False, soft_wrap=True)
+            tell(console, f"{entrant.title}, T={T}, B={B}, H={H}: {error}")
             return
     cells.append(Cell(entrant.title, size, 1000 / found))
-    console.print(f"{entrant.title}: T={T}, B={B}, H={H}, {1000 / found:.3g} ms an update", highlight=False)
+    tell(console, f"{entrant.title}: T={T}, B={B}, H={H}, {1000 / found:.3g} ms an update")
 
 
 # What is seen at the end.
@@ -278,9 +294,7 @@ def about(options: Options) -> str:
 
 def table(lines: Sequence[Line]) -> Table:
     """Return the table: network updates a second, a row for each R."""
-    found = Table("networks", title="Network updates a second", title_justify="left")
-    for line in lines:
-        found.add_column(line.title, justify="right")
+    found = headed("Network updates a second", "networks", *(line.title for line in lines))
     for R in sorted({R for line in lines for R in line.replicas}):
         rates = [dict(zip(line.replicas, line.rates, strict=True)).get(R) for line in lines]
         found.add_row(f"{R:,}", *("-" if one is None else f"{one:,.0f}" for one in rates))
@@ -289,10 +303,8 @@ def table(lines: Sequence[Line]) -> Table:
 
 def table_of_sizes(cells: Sequence[Cell]) -> Table:
     """Return the table: milliseconds of an update of one network, a row for each size."""
-    found = Table("T, B, H")
     titles = list(dict.fromkeys(cell.title for cell in cells))
-    for title in titles:
-        found.add_column(title, justify="right")
+    found = headed("", "T, B, H", *titles)
     for size in dict.fromkeys(cell.size for cell in cells):
         took = {cell.title: cell.milliseconds for cell in cells if cell.size == size}
         found.add_row(", ".join(map(str, size)), *(f"{took[title]:.3g}" if title in took else "-" for title in titles))
@@ -301,12 +313,9 @@ def table_of_sizes(cells: Sequence[Cell]) -> Table:
 
 def picture(options: Options, lines: Sequence[Line]) -> Any:
     """Draw network updates a second against R, a line for each side."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
-    with rc_context(plot.STYLE):
-        found = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
+    with plot.page("A population of networks", about(options), (7.5, 4.6), dpi=150) as found:
         axes = found.subplots()
         for line, colour, marker in zip(lines, plot.COLOURS, "osD^vP", strict=False):
             axes.plot(line.replicas, line.rates, color=colour, marker=marker, linewidth=2, label=line.title)
@@ -317,46 +326,28 @@ def picture(options: Options, lines: Sequence[Line]) -> Any:
         axes.set_xticks(replicas, [f"{R:,}" for R in replicas])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:,.0f}")
-        axes.grid(color="#DDDDDD", linewidth=0.6)
-        axes.set_axisbelow(True)
+        plot.grid(axes)
         axes.legend(frameon=False)
-        found.suptitle(f"A population of networks\n{about(options)}", x=0.01, ha="left", fontsize=11)
     return found
 
 
-def report(options: Options, lines: Sequence[Line], cells: Sequence[Cell], console: Console) -> None:
+def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print the tables, write the JSON and draw the picture."""
-    if not lines:
-        console.print("Nothing was measured; nothing is written.", style="bold yellow")
-        return
-    console.print(about(options), highlight=False, soft_wrap=True)
+    lines, cells = [line for line in found.lines if line.replicas], found.cells
+    tell(console, about(options))
     console.print(table(lines))
     for line in lines:
         if line.stopped:
-            console.print(f"{line.title} went no further: {line.stopped}", highlight=False, soft_wrap=True)
+            tell(console, f"{line.title} went no further: {line.stopped}")
     if cells:
-        console.print("One network, milliseconds an update", highlight=False)
+        tell(console, "One network, milliseconds an update")  # a title would be as narrow as the table
         console.print(table_of_sizes(cells))
-    found = {"options": asdict(options), "machine": machine(), "lines": [asdict(line) for line in lines],
-             "sizes": [asdict(cell) for cell in cells]}  # fmt: skip
-    text = json.dumps({key: plain(value) for key, value in found.items()}, allow_nan=False)
-    console.print(f"numbers: {write(options.out / f'{options.name}.json', text)}", soft_wrap=True, highlight=False)
-    path = plot.save(picture(options, lines), options.out / f"{options.name}.png")
-    console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+    numbers = document(options, lines=list(map(asdict, lines)), sizes=list(map(asdict, cells)))
+    return keep(console, options.out / options.name, numbers, {"": picture(options, lines)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options, console = tyro.cli(Options, args=arguments, description=__doc__), console_here()
-    numbers = [*options.replicas, *(number for size in options.sizes for number in size)]
-    try:
-        check_place(options.out)
-        if not options.replicas or min(numbers) < 1:
-            raise ValueError("replicas or sizes has none, or one below 1; expected numbers above 0. Give 1 10, say.")
-        check_positive(options, "seconds")
-        report(options, *experiment(options, console), console)
-    except (OSError, TypeError, ValueError) as error:
-        return refused(console, error)
-    return 0
+    return begin(work, report, tyro.cli(Options, args=arguments, description=__doc__), Found())
 
 
 if __name__ == "__main__":

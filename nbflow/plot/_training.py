@@ -1,36 +1,15 @@
-"""Pictures that the scripts share; matplotlib is imported inside the functions, for nbflow itself does without it."""
+"""Quantities over updates: a row of axes for each, a column and a colour for each method."""
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nbflow._legible import legible
-from nbflow.records import Floats
-
-# Okabe and Ito 2008: told apart by colour-blind readers too, and in this order also by their lightness.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK, FAINT = "#222222", "#666666"
-# Inches at the top of a picture, for its title and two lines below.
-HEAD = 1.0
-STYLE: Any = {
-    "font.size": 10,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-}
+from nbflow.plot._marks import grid, reference, replicas
+from nbflow.plot._page import COLOURS, INK, page
 
 
 @legible
@@ -97,27 +76,19 @@ def training(title: str, subtitle: str, methods: Mapping[str, str], rows: Sequen
     >>> [axes.get_ylabel() for axes in picture.axes]
     ['error (%)']
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    width, height = 2.2 + 3.4 * max(len(methods), 2), HEAD + 0.5 + 2.3 * len(rows)
-    with rc_context(STYLE):
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / height), h_pad=0.08, wspace=0.06, hspace=0.04)
-        picture = Figure(figsize=(width, height), dpi=150, layout=layout)
-        picture.text(0.1 / width, 1 - 0.1 / height, title, fontsize=15, fontweight="bold", va="top")
-        picture.text(0.1 / width, 1 - 0.42 / height, subtitle, fontsize=10, color=FAINT, va="top", linespacing=1.4)
-        grid = picture.subplots(len(rows), len(methods), sharex=True, sharey="row", squeeze=False)
-        for line, row in zip(grid, rows, strict=True):
+    size = 2.2 + 3.4 * max(len(methods), 2), 0.5 + 2.3 * len(rows)
+    with page(title, subtitle, size, dpi=150, wspace=0.06, hspace=0.04) as picture:
+        lines = picture.subplots(len(rows), len(methods), sharex=True, sharey="row", squeeze=False)
+        for line, row in zip(lines, rows, strict=True):
             _draw_row(line, row, list(methods))
-        for axes, words, colour in zip(grid[0], methods.values(), itertools.cycle(COLOURS), strict=False):
+        for axes, words, colour in zip(lines[0], methods.values(), itertools.cycle(COLOURS), strict=False):
             axes.set_title(words, color=colour, fontweight="bold", fontsize=11)
-        for axes in grid[-1]:
+        for axes in lines[-1]:
             axes.set_xlabel("updates")
             axes.set_xlim(left=0)
             axes.xaxis.set_major_formatter("{x:,.0f}")
             axes.xaxis.get_major_locator().set_params(nbins=4)
-        picture.align_ylabels(grid[:, 0])
+        picture.align_ylabels(lines[:, 0])
     return picture
 
 
@@ -127,17 +98,16 @@ def _draw_row(line: Any, row: Row, methods: Sequence[str]) -> None:
         if row.scale != "linear":
             axes.set_yscale("log" if row.scale == "log" else "symlog", **_room(row))
         if method in row.curves:
-            replicas(axes, *row.curves[method], colour)
+            replicas(*row.curves[method], colour=colour, ax=axes)
         for level in row.levels.get(method, ()):
-            axes.axhline(level.at, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=3)
+            reference(axes, y=level.at, colour=INK, behind=False)
             # What a line means is said once, to the right of the last column.
             if method == methods[-1] or level not in last:
                 x, side = (1.02, "left") if method == methods[-1] else (0.99, "right")
                 axes.text(
                     x, level.at, level.text, transform=axes.get_yaxis_transform(), fontsize=9, ha=side, va="center"
                 )
-        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        axes.set_axisbelow(True)
+        grid(axes, "y")
         axes.margins(x=0)
         if row.scale == "error":
             axes.axhspan(-0.25 * row.solved, row.solved, color="#009E73", alpha=0.13, linewidth=0, zorder=0)
@@ -163,53 +133,3 @@ def _ticks(axes: Any, row: Row) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
     if row.scale != "linear":
         axes.yaxis.set_minor_locator(NullLocator())
-
-
-def replicas(axes: Any, updates: Sequence[float], values: Any, colour: str) -> None:
-    """Draw a thin line for every replica, and a thick one for their median.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    updates : sequence of n numbers
-    values : array of shape (n, R)
-    colour : str
-    """
-    if not len(updates):
-        return
-    rows: Floats = np.asarray(values, dtype=float).reshape(len(updates), -1)
-    axes.plot(updates, rows, color=colour, linewidth=0.7, alpha=0.4, solid_joinstyle="round")
-    axes.plot(updates, median(rows), color=colour, linewidth=2.4, solid_capstyle="round")
-
-
-def median(rows: Floats) -> Floats:
-    """Return the median of each row (n, R) over what is finite, NaN where nothing is."""
-    finite = np.isfinite(rows)
-    found = np.full(len(rows), np.nan)
-    for k in np.flatnonzero(finite.any(axis=1)):
-        found[k] = np.median(rows[k, finite[k]])
-    return found
-
-
-def save(picture: Any, path: str | os.PathLike[str]) -> Path:
-    """Write a picture beside `path` and rename it, so that there is never half a picture; return the path.
-
-    Parameters
-    ----------
-    picture : matplotlib.figure.Figure
-    path : path
-        Its suffix says the format; missing folders are made.
-
-    Returns
-    -------
-    Path
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-    try:
-        picture.savefig(beside)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
-    return target

@@ -1,4 +1,4 @@
-"""Updates of a recurrent network as nbflow, PyTorch and JAX do them, each a side that scripts/bench_peers.py times."""
+"""Updates of a recurrent network as nbflow, PyTorch and JAX do them: the sides that bench_peers.py times."""
 
 from __future__ import annotations
 

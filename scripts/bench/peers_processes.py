@@ -1,4 +1,4 @@
-"""A process for each side of scripts/bench_peers.py, and bursts in turn; requests and answers are lines of JSON.
+"""A process for each side of scripts/bench/bench_peers.py, and bursts in turn; requests and answers are lines of JSON.
 
 Run as a program this is such a process.
 """
@@ -9,6 +9,7 @@ import functools
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,11 @@ PAUSE = 0.01  # seconds in which idle threads of the side before go to sleep
 
 
 def serve() -> None:
-    """Answer requests until the input ends; what libraries print goes to the standard error."""
+    """Answer requests until the input ends; what libraries print goes to the standard error.
+
+    Ctrl-C is for whoever asks: it closes the input.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     made: dict[int, Side] = {}

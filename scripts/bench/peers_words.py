@@ -9,10 +9,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from nbflow.experiments.machine import cores, cpu_fields, processor
 
 Rows = list[list[str]]
 
@@ -36,22 +38,14 @@ def table(head: Sequence[str], rows: Rows) -> str:
     return "\n".join(f"| {line} |" for line in text)
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def machine() -> str:
     """Say what the machine is: processor, cores, vector instructions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    fields = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    name = fields.get("model name") or platform.processor() or platform.machine()
+    fields = cpu_fields()
     ids = f" (family {fields['cpu family']}, model {fields['model']})" if "cpu family" in fields else ""
     flags = fields.get("flags", "").split()
     vectors = next((word for flag, word in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "neither")
-    return f"{name}{ids}, {cores()} cores, vector instructions: {vectors if flags else 'not known'}"
+    said = vectors if flags else "not known"
+    return f"{processor()}{ids}, {cores()} cores, vector instructions: {said}"
 
 
 def versions() -> str:
@@ -75,6 +69,38 @@ def load() -> str:
 
 def today() -> str:
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
+def measured(sections: Mapping[str, Callable[[], str]]) -> tuple[list[str], bool]:
+    """Return a table with its title for each section, and whether Ctrl-C came before the last."""
+    found = []
+    try:
+        for title, section in sections.items():
+            found.append(f"**{title}**\n\n{section()}")
+    except KeyboardInterrupt:
+        return found, True
+    return found, False
+
+
+def finish(
+    facts: Sequence[str], tables: Sequence[str], stopped: bool, file: Path | None, marks: tuple[str, str]
+) -> int:
+    """Print the tables, and write all of them where they belong; return the exit code."""
+    text = "\n\n".join(["\n".join(f"- {fact}" for fact in facts), *tables])
+    if tables:
+        print(text)
+    if stopped:
+        kept = f"{len(tables)} tables are printed above" if tables else "nothing was measured"
+        say(f"Stopped early: {kept}, and no file is written. The same command begins anew.")
+        return 130
+    if file:
+        write(file, text, marks)
+    return 0
+
+
+def marks(script: str) -> tuple[str, str]:
+    """Return the two lines of a file between which a script writes."""
+    return f"<!-- written by scripts/bench/{script}: begin -->", f"<!-- written by scripts/bench/{script}: end -->"
 
 
 def write(path: Path, text: str, marks: tuple[str, str]) -> None:

@@ -1,9 +1,9 @@
 """Where an update of nbflow goes: its phases, its matrix products beside BLAS, and the memory of a long sequence.
 
-One thread, float32, tanh, the updates of scripts/bench_peers.py. Every time is the least of several bursts, the sides
-of a comparison in turn: on a shared machine a least time repeats, a median does not.
+One thread, float32, tanh, the updates of scripts/bench/bench_peers.py. Every time is the least of several bursts, the
+sides of a comparison in turn: on a shared machine a least time repeats, a median does not.
 
-Usage: python scripts/bench_parts.py --write docs/benchmarks.md
+Usage: python scripts/bench/bench_parts.py --write docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ import numpy as np
 import peers_sides as peers
 import peers_words as words
 
-BEGIN, END = "<!-- written by scripts/bench_parts.py: begin -->", "<!-- written by scripts/bench_parts.py: end -->"
+MARKS = words.marks("bench_parts.py")
 SHAPES = tuple(peers.shape_from(text) for text in peers.SHAPES)
 LONG, EVERY = (100_000, 1, 6, 50), 320
 BURSTS, FEW = 25, 5  # FEW where one call is a burst
@@ -237,24 +237,20 @@ TITLES = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", nargs="+", choices=TITLES, default=list(TITLES), help="by default all")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the marks of this file, too")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     before, begun = words.load(), time.perf_counter()
-    tables = [f"**{TITLES[name]}**\n\n{globals()[name]()}" for name in options.sections]
+    tables, stopped = words.measured({TITLES[name]: globals()[name] for name in options.sections})
     facts = [
         f"Machine: {words.machine()}.",
         f"Versions: {words.versions()}.",
-        f"Command: `python scripts/bench_parts.py`, {words.today()}, {time.perf_counter() - begun:.0f} s; least of "
-        f"{FEW} to {BURSTS} bursts; load average before it {before}, after it {words.load()}.",
+        f"Command: `python scripts/bench/bench_parts.py`, {words.today()}, {time.perf_counter() - begun:.0f} s; least "
+        f"of {FEW} to {BURSTS} bursts; load average before it {before}, after it {words.load()}.",
     ]
-    text = "\n\n".join(["\n".join(f"- {fact}" for fact in facts), *tables])
-    print(text)
-    if options.write:
-        words.write(options.write, text, (BEGIN, END))
-    return 0
+    return words.finish(facts, tables, stopped, options.write, MARKS)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ pools of two libraries in one process spin against each other; the processes tak
 machine that slows down slows all of them. Times are medians over the bursts (quartiles in brackets), ratios are medians
 of the ratios within a round. Before they are timed, the sides must agree on loss and gradient.
 
-Usage: make bench-peers, or python scripts/bench_peers.py --shapes 50,20,6,50 200,20,6,100 --write docs/benchmarks.md
+Usage: make bench-peers
+       python scripts/bench/bench_peers.py --shapes 50,20,6,50 200,20,6,100 --write docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -27,7 +28,23 @@ from typing import Any
 from peers_processes import MissingError, Program, Times, Worker, alternate, fastest, ratio
 from peers_sides import SHAPES, SQUARE, Shape, named, shape_from
 from peers_starts import starts
-from peers_words import Rows, between, cores, load, machine, say, spread, table, today, versions, write
+from peers_words import (
+    Rows,
+    between,
+    finish,
+    load,
+    machine,
+    marks,
+    measured,
+    say,
+    spread,
+    table,
+    today,
+    versions,
+    write,
+)
+
+from nbflow.experiments.machine import cores as cores
 
 UNROLLS = (1, 2, 4, 8, 16, 32)
 REPLICAS = (1, 2, 4, 8, 16, 32)
@@ -35,7 +52,7 @@ CURES_AT = REPLICAS_AT = (200, 20, 6, 100)
 REPLICAS_SMALL = (50, 20, 6, 50)
 CELLS_AT = ((200, 20, 6, 50), (100, 64, 100, 512))
 SECTIONS = ("updates", "cells", "rates", "cures", "replicas", "starts")
-MARKS = "<!-- written by scripts/bench_peers.py: begin -->", "<!-- written by scripts/bench_peers.py: end -->"
+MARKS = marks("bench_peers.py")
 AGREE = 2e-3
 
 
@@ -228,25 +245,23 @@ TITLES = {
 }
 
 
-def report(options: argparse.Namespace) -> str:
-    """Measure, and return everything as Markdown."""
+def report(options: argparse.Namespace) -> int:
+    """Measure, print and write; return the exit code."""
     before, begun = load(), time.perf_counter()
     bench = Bench(options)
     try:
-        tables = {name: getattr(bench, name)() for name in options.sections}
+        tables, stopped = measured({TITLES[name]: getattr(bench, name) for name in options.sections})
     finally:
         bench.close()
     facts = [
         f"Machine: {machine()}.",
         f"Versions: {versions()}." + (f" numba's threading layer: {bench.layer}." if bench.layer else ""),
-        f"Command: `{shlex.join(['python', 'scripts/bench_peers.py', *options.command])}`, {today()}, "
+        f"Command: `{shlex.join(['python', 'scripts/bench/bench_peers.py', *options.command])}`, {today()}, "
         f"{time.perf_counter() - begun:.0f} s; {bench.rounds} rounds, each side in its own process; load average "
         f"before it {before}, after it {load()}.",
         *bench.notes,
     ]
-    parts = ["\n".join(f"- {fact}" for fact in facts)]
-    parts += [f"**{TITLES[name]}**\n\n{text}" for name, text in tables.items()]
-    return "\n\n".join(parts)
+    return finish(facts, tables, stopped, options.write, MARKS)
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -266,13 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         write(options.write, between(options.write, MARKS), MARKS)
     try:
-        text = report(options)
+        return report(options)
     except MissingError as error:
         raise SystemExit(f"bench_peers: {error} is not installed here; run make bench-peers") from None
-    print(text)
-    if options.write:
-        write(options.write, text, MARKS)
-    return 0
 
 
 if __name__ == "__main__":
