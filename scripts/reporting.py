@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import math
 import os
 import platform
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nbflow as nf
-from nbflow.storage.store import parse, split
+from nbflow.storage.store import read_copy
 
 # Seconds between two lines where there is no terminal to draw bars in.
 QUIET_SECONDS = 10.0
@@ -150,8 +149,7 @@ def compact_of(store: Path) -> Path:
 def begin_with_the_copy(store: Path) -> Path:
     """Unpack the compact copy of a store where there is one and no store yet; return the store."""
     if not store.exists() and compact_of(store).exists():
-        rows = [parse(text) for text in split(lzma.decompress(compact_of(store).read_bytes()))]
-        nf.Store(store).add(row for row in rows if row)
+        nf.Store(store).add(read_copy(compact_of(store)))
     return store
 
 
