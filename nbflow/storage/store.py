@@ -152,7 +152,7 @@ class Store:
             row = parse(text)
             if row is None:
                 return True
-            self._rows.setdefault(row["key"], row)
+            _enter(self._rows, row)
             self._seen += len(text)
         return False
 
@@ -187,7 +187,7 @@ class Store:
             self._warn(bad, len(good), f"left out, and left there, as nothing could be written ({why})")
         rows: dict[str, Row] = {}
         for row in filter(None, map(parse, good)):
-            rows.setdefault(row["key"], row)
+            _enter(rows, row)
         return rows
 
     def _warn(self, bad: dict[int, bytes], good: int, done: str) -> None:
@@ -266,6 +266,11 @@ def parse(text: bytes) -> Row | None:
     except (ValueError, RecursionError):  # UnicodeDecodeError is one too
         return None
     return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None
+
+
+def _enter(rows: dict[str, Row], row: Row) -> None:
+    """Take in a row; of several with one key the first counts."""
+    rows.setdefault(row["key"], row)
 
 
 def _sorted_out(data: bytes) -> tuple[list[bytes], dict[int, bytes]]:
