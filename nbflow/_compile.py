@@ -138,6 +138,46 @@ def exact_unit(function: F) -> F:
     return numba.njit(error_model="numpy", forceinline=True, fastmath=False)(function)
 
 
+def exactly(thing: Any) -> Any:
+    """Return a unit as `exact_unit` compiles it, with all units that it calls; itself where it is so.
+
+    For formulas that must stay as written whoever wrote them. Flags belong to the function that they were compiled
+    with: neither the loop nor a unit that calls another one can take them back. So what is not exact is compiled anew.
+    A plain `numba.njit` is not: it takes the flags of whatever happens to call it first.
+    """
+    return _exactly(thing, ())
+
+
+def _exactly(thing: Any, callers: tuple[Any, ...]) -> Any:
+    function = getattr(thing, "py_func", None)
+    if function is None or thing in callers:
+        return thing
+    seen = inspect.getclosurevars(function)
+    used = {**seen.globals, **seen.nonlocals}
+    anew = {name: _exact_helper(value, function.__code__.co_names, (*callers, thing)) for name, value in used.items()}
+    if thing.targetoptions.get("fastmath") is False and all(anew[name] is value for name, value in used.items()):
+        return thing
+    cells = tuple(types.CellType(anew[name]) for name in function.__code__.co_freevars)
+    again = types.FunctionType(
+        function.__code__, {**function.__globals__, **anew}, function.__name__, function.__defaults__, cells
+    )
+    again.__qualname__, again.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
+    return exact_unit(again)
+
+
+def _exact_helper(thing: Any, names: tuple[str, ...], callers: tuple[Any, ...]) -> Any:
+    """Return what a unit finds under a name: exact if it is a unit, and if a module, with exact units in it."""
+    if not isinstance(thing, types.ModuleType):
+        return _exactly(thing, callers)
+    held = {name: getattr(thing, name) for name in names if hasattr(thing, name)}
+    anew = {name: _exactly(value, callers) for name, value in held.items()}
+    if all(anew[name] is value for name, value in held.items()):
+        return thing
+    module = types.ModuleType(thing.__name__)
+    module.__dict__.update({**vars(thing), **anew})
+    return module
+
+
 def part(function: F) -> F:
     """Compile a piece of a kernel, together with the kernel that calls it."""
     return numba.njit(error_model="numpy", fastmath=ON_CPU)(function)
@@ -150,16 +190,20 @@ def exact_part(function: F) -> F:
 
 def loop(*bound: Any, parallel: bool = False) -> Callable[[F], F]:
     """Compile a function of arrays that Python calls; `bound` are the units and dtypes that its closure holds."""
-    options = {"error_model": "numpy", "nogil": True, "fastmath": set(SAFE), "parallel": parallel}
+    return lambda function: _compiled_loop(function, bound, {"fastmath": set(SAFE), "parallel": parallel})
 
-    def decorate(function: F) -> F:
-        dispatcher = numba.njit(pipeline_class=_Closed, **options)(function)
-        key = _names_of(bound)
-        if JIT and key is not None:
-            _keep_on_disk(dispatcher, function, (key, parallel))
-        return dispatcher
 
-    return decorate
+def exact_loop(*bound: Any) -> Callable[[F], F]:
+    """Compile a loop whose operations stay as written; so do those of units that say so, and those of no other."""
+    return lambda function: _compiled_loop(function, bound, {"fastmath": False, "parallel": False})
+
+
+def _compiled_loop(function: F, bound: tuple[Any, ...], options: dict[str, Any]) -> F:
+    dispatcher = numba.njit(pipeline_class=_Closed, error_model="numpy", nogil=True, **options)(function)
+    key = _names_of(bound)
+    if JIT and key is not None:
+        _keep_on_disk(dispatcher, function, (key, options["parallel"]))
+    return dispatcher
 
 
 class Kernel:

@@ -165,6 +165,11 @@ def _choose(condition, a, b):
     return np.where(condition, a, b)[()]
 
 
+def _greatest(x):
+    """Return the greatest finite number of x's type."""
+    return np.finfo(np.result_type(x)).max
+
+
 def _fma(a, b, c):
     """Return a b + c, rounded once where the machine does that in one instruction, and twice elsewhere."""
     return a * b + c
@@ -178,9 +183,14 @@ def _polynomial(x, coefficients):
     return value
 
 
+def _constant(value):
+    return lambda x: value
+
+
 _overload(_bits)(lambda x: lambda x: _bitcast(x))
 _overload(_from_bits)(lambda bits: lambda bits: _bitcast(bits))
 _overload(_choose)(lambda condition, a, b: lambda condition, a, b: _select(condition, a, b))
+_overload(_greatest)(lambda x: _constant(np.finfo(str(x)).max))
 _overload(_fma)(lambda a, b, c: lambda a, b, c: _multiply_add(a, b, c))
 _overload(_polynomial)(lambda x, coefficients: lambda x, coefficients: _horner(x, coefficients))
 
@@ -455,6 +465,22 @@ def larger(a, b):
     2.0
     """
     return _choose(b.real != b.real, b, _choose(a.real < b.real, b, a))
+
+
+@_formula
+def saturated(x, d):
+    """Return x, and the greatest finite number of its sign where x is infinite though d is not; NaN stays NaN.
+
+    For what is summed from finite numbers, such as the moments of an optimizer, which would stay infinite for ever.
+
+    Examples
+    --------
+    >>> float(saturated(np.float64("inf"), 1.0)), float(saturated(np.float64("inf"), np.float64("inf")))
+    (1.7976931348623157e+308, inf)
+    """
+    greatest = _greatest(x)
+    bound = _choose(x < ZERO, -greatest, greatest)
+    return _choose((abs(x) > greatest) & (abs(d) <= greatest), bound, x)
 
 
 # ns: float32 1.77 (np.log 0.34); float64 2.65 (0.60).

@@ -17,6 +17,7 @@ import pytest
 from tolerance import same_bits
 
 from nbflow.storage import checkpoint
+from nbflow.storage._files import memory
 
 pytestmark = pytest.mark.sim
 
@@ -226,17 +227,25 @@ STEPS = [("fsync", 1), ("replace", 1), ("replace", 2), ("fsync", 2)]
 @pytest.mark.parametrize(("call", "nth"), STEPS)
 @pytest.mark.parametrize("after", [False, True])
 def test_a_save_that_is_cut_off_anywhere_loses_nothing(path, monkeypatch, call, nth, after):
-    usual, calls = getattr(os, call), []
+    calls = []
 
-    def cut(*arguments):
-        calls.append(1)
-        if len(calls) == nth:
-            if after:
-                usual(*arguments)
-            raise CutOffError
-        return usual(*arguments)
+    def in_a_process_that_ends(name):
+        usual = getattr(os, name)
 
-    monkeypatch.setattr(os, call, cut)
+        def run(*arguments):
+            if calls.count(call) >= nth:  # it has ended, and does nothing any more
+                raise CutOffError
+            calls.append(name)
+            if name == call and calls.count(call) == nth:
+                if after:
+                    usual(*arguments)
+                raise CutOffError
+            return usual(*arguments)
+
+        return run
+
+    for name in ("fsync", "replace", "unlink"):
+        monkeypatch.setattr(os, name, in_a_process_that_ends(name))
     new = {"updates": 8}
     with pytest.raises(CutOffError):
         checkpoint.save(path, ARRAYS, new)
@@ -263,6 +272,8 @@ def test_a_full_or_read_only_disk_is_a_clear_error_and_loses_nothing(path, monke
         checkpoint.save(path, ARRAYS, {"updates": 8})
     assert caught.value.errno == code
     monkeypatch.undo()
+    assert not checkpoint.beside(path).exists()
+    assert path.exists()
     assert checkpoint.load(path).facts in (FACTS, {"updates": 8})
 
 
@@ -279,6 +290,93 @@ def test_a_first_checkpoint_that_was_cut_off_is_none(tmp_path):
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, TypeError])
+def test_whatever_ends_a_save_no_half_file_is_left(path, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
+    with pytest.raises(error):
+        checkpoint.save(path, ARRAYS, {"updates": 8})
+    assert sorted(os.listdir(path.parent)) == ["run.npz", "run.npz.before"]
+    assert checkpoint.load(path).facts == FACTS
+
+
 def test_a_device_is_no_checkpoint():
     with pytest.raises(OSError, match=r"is no regular file; expected one. Name another"):
         checkpoint.load(pathlib.Path(os.devnull))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_checkpoint_and_nobody_waits_for_it(tmp_path):
+    path = tmp_path / "run.npz"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"is no regular file; expected one. Name another\.$"):
+        checkpoint.load(path)
+    os.mkfifo(tmp_path / "other.npz.new")
+    with pytest.raises(OSError, match=r"other.npz could not be written"):
+        checkpoint.save(tmp_path / "other.npz", ARRAYS, FACTS)
+
+
+def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(path):
+    os.truncate(path, memory() + 1)
+    with pytest.raises(ValueError, match=r"run.npz has \d+ bytes; expected at most \d+, the memory of this machine"):
+        checkpoint.load(path)
+
+
+FORGED = {
+    "a list for a manifest": (put("manifest.json", b"[]"), "no format"),
+    "a number for a manifest": (put("manifest.json", b"7"), "no format"),
+    "no facts": (lambda members: edit(members, lambda manifest: manifest.pop("facts")), "no arrays or no facts"),
+    "a list of facts": (
+        lambda members: edit(members, lambda manifest: manifest.update(facts=[1])), "no arrays or no facts",
+    ),
+    "no arrays": (lambda members: edit(members, lambda manifest: manifest.pop("arrays")), "no arrays or no facts"),
+    "a number for an array": (
+        lambda members: edit(members, lambda manifest: manifest["arrays"].update(theta=7)), "manifest says otherwise",
+    ),
+    "no shape": (
+        lambda members: edit(members, lambda manifest: manifest["arrays"]["theta"].pop("shape")),
+        "manifest says otherwise",
+    ),
+    "no sha256": (
+        lambda members: edit(members, lambda manifest: manifest["arrays"]["theta"].pop("sha256")), "sha256 of theta",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_forged_manifest_is_refused_by_name(kind, path):
+    change, said = FORGED[kind]
+    rewritten(path, change)
+    with pytest.raises(checkpoint.DamagedError, match=rf"run.npz is damaged: .*{said}"):
+        checkpoint.read(path)
+
+
+def test_a_fact_that_is_missing_is_named(path):
+    with pytest.raises(ValueError, match=r"checkpoint has no 'setting' among its facts; expected.*Name another file"):
+        checkpoint.load(path).facts["setting"]
+
+
+@pytest.mark.parametrize(
+    "facts, said",
+    [
+        ({"setting": {"momentum": np.longdouble(0.9)}}, "facts.setting.momentum is a longdouble"),
+        ({"list": [1, np.float32(2)]}, r"facts.list\[1\] is a float32; expected a number.*float"),
+        ({"array": np.zeros(2)}, "facts.array is a ndarray.*tolist"),
+        ({"named": {(1, 2): 3}}, "facts.named, a key, is a tuple"),
+        ({"set": {1}}, "facts.set is a set"),
+    ],
+)  # fmt: skip
+def test_facts_that_are_no_plain_data_are_named_and_nothing_is_left(path, facts, said):
+    with pytest.raises(TypeError, match=rf"run.npz: {said}"):
+        checkpoint.save(path, ARRAYS, facts)
+    assert sorted(os.listdir(path.parent)) == ["run.npz", "run.npz.before"]
+    assert checkpoint.load(path).facts == FACTS
+
+
+def test_facts_that_hold_themselves_are_refused(path):
+    facts = {"updates": 8}
+    facts["itself"] = facts
+    with pytest.raises(ValueError, match="nested too deep"):
+        checkpoint.save(path, ARRAYS, facts)

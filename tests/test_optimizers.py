@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import types
+
 import naive
+import numba
 import numpy as np
 import pytest
 from cases import DTYPES, OPTIMIZERS, make_case, make_replicas
 from tolerance import assert_close, same_bits, within
 
 import nbflow as nf
+from nbflow import scalars
+from nbflow._compile import JIT
+from nbflow._load import load
+from nbflow.cpu.update import build_update
 
 UPDATES = 20
 CASES = [make_case("tanh", "square", "dense", "ragged", T=4, B=3, N=2, H=3, M=2, seed=40 + k) for k in range(UPDATES)]
@@ -95,3 +103,217 @@ def test_settings_change_what_they_name():
     assert np.allclose(moved[sgd != start], 0.2, rtol=1e-12)
     first = np.abs(train("adam", 0.1, updates=1, settings={"epsilon": 1e-300})[0] - start)
     assert np.allclose(first[sgd != start], 0.1, rtol=1e-12)  # Kingma & Ba 2015: a first step of lr in every direction
+
+
+# From the least to the greatest number --------------------------------------------------------------------------------
+
+
+def spread(dtype):
+    """Return numbers of both signs from the least to the greatest."""
+    limits = np.finfo(dtype)
+    root = np.sqrt(limits.max)  # whose square is the last one
+    sizes = [limits.smallest_subnormal, limits.tiny, limits.tiny**0.5, 1, root, 4 * root, limits.max / 2, limits.max]
+    return np.array([0, *sizes, *np.negative(sizes)], dtype)
+
+
+def run_updates(optimizer, ds, lr):
+    """Return what each of some gradients of one dtype makes of a theta of 0.5, and the slots after it."""
+    dtype = ds[0].dtype
+    slots = np.zeros((1, len(optimizer.slots), ds[0].size), dtype)
+    settings = np.array(list(optimizer.settings.values()), dtype).reshape(1, -1, 1)
+    update = build_update(optimizer.update, slots.shape[1], settings.shape[1])
+    for n, d in enumerate(ds, start=1):
+        theta = np.full((1, d.size), 0.5, dtype)
+        update(theta, d[None], slots, np.array([lr], dtype), settings, dtype.type(n))
+        yield theta[0], slots[0].copy()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("of_lr", ["least", "tiny", "usual", "1", "greatest"])
+def test_gradients_from_the_least_to_the_greatest_number_are_followed_as_defined_and_never_make_nan(
+    optimizer, dtype, of_lr
+):
+    """All triples of gradients one after the other; at learning rates of up to 1 theta stays finite."""
+    limits = np.finfo(dtype)
+    lr = {"least": limits.smallest_subnormal, "tiny": limits.tiny, "usual": 1e-3, "1": 1, "greatest": limits.max}
+    lr = np.dtype(dtype).type(lr[of_lr])
+    ds = np.array(list(itertools.product(spread(dtype), repeat=3)), dtype).T.copy()
+    tolerance, state = {"float32": 1e-4, "float64": 1e-12}[dtype], None
+    with np.errstate(all="ignore"):
+        for n, (theta, slots) in enumerate(run_updates(load("optimizers", optimizer), list(ds), lr), start=1):
+            start = np.full_like(theta, 0.5)
+            wanted, state = naive.OPTIMIZERS[optimizer](start, ds[n - 1], state, lr, n)
+            assert wanted.dtype == dtype
+            assert np.isfinite(slots).all()
+            assert not np.isnan(theta).any()
+            assert np.isfinite(theta).all() or of_lr == "greatest"
+            for got, right in zip((theta, *slots), (wanted, *state), strict=True):
+                # A number beside the end of the range may round beyond it on one side alone.
+                end = limits.max * (1 - tolerance)
+                alike = (got == right) | ((abs(got) >= end) & (abs(right) >= end) & (np.sign(got) == np.sign(right)))
+                alike |= abs(got - right) <= tolerance * abs(right) + 4 * limits.smallest_subnormal
+                # What was cancelled on the way: rounding of the slot before, or of the gradient.
+                alike |= abs(got - right) <= tolerance * abs(right - got.dtype.type(0.5)) + 4 * limits.eps
+                assert alike.all(), (ds[:n, ~alike][:, :3], got[~alike][:3], right[~alike][:3])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_moment_that_would_overflow_is_the_greatest_number_and_comes_back(dtype):
+    greatest, zero = np.finfo(dtype).max, np.zeros(1, dtype)
+    huge = np.full(1, greatest, dtype)
+    for name, slot, decay in (("rmsprop", 0, 0.99), ("adam", 1, 0.999)):
+        (_, first), (_, second), _ = run_updates(load("optimizers", name), [huge, zero, zero], 0.1)
+        assert first[slot] == greatest
+        assert second[slot] == pytest.approx(decay * greatest, rel=1e-6)
+    *_, (_, slots) = run_updates(load("optimizers", "momentum"), [huge, huge, zero], 0.1)
+    assert slots[0] == pytest.approx(0.9 * greatest, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_gradient_that_is_not_finite_is_not_made_so(optimizer, bad):
+    """Policy "keep" keeps it: theta shows what came."""
+    ((theta, _),) = run_updates(load("optimizers", optimizer), [np.full(1, bad)], 0.1)
+    assert not np.isfinite(theta).any()
+
+
+@nf.unit
+def average(kept, before, now):
+    return kept * before + (scalars.ONE - kept) * now
+
+
+OWN = types.ModuleType("own")
+OWN.average = average
+
+
+@nf.unit
+def own_inline(theta, d, slots, lr, settings, n):
+    square = settings[0] * slots[0] + (scalars.ONE - settings[0]) * d * d
+    return theta - lr * d / (scalars.sqrt(square) + settings[1]), (square,)
+
+
+@nf.unit
+def own_with_helper(theta, d, slots, lr, settings, n):
+    square = average(settings[0], slots[0], d * d)
+    return theta - lr * d / (scalars.sqrt(square) + settings[1]), (square,)
+
+
+@nf.exact_unit
+def own_with_module(theta, d, slots, lr, settings, n):
+    square = OWN.average(settings[0], slots[0], d * d)
+    return theta - lr * d / (scalars.sqrt(square) + settings[1]), (square,)
+
+
+def own_with_closure():
+    mean = average
+
+    @nf.exact_unit
+    def update(theta, d, slots, lr, settings, n):
+        square = mean(settings[0], slots[0], d * d)
+        return theta - lr * d / (scalars.sqrt(square) + settings[1]), (square,)
+
+    return update
+
+
+OWN_UPDATES = {
+    "inline": own_inline, "helper": own_with_helper, "module": own_with_module, "closure": own_with_closure(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("of", OWN_UPDATES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_optimizer_of_ones_own_stays_as_written_however_its_parts_were_compiled(of, dtype):
+    """A square of Inf, and so a step of 0, as NumPy has it; regrouped, it was NaN."""
+    own = nf.Optimizer(("square",), OWN_UPDATES[of], {"decay": 0.9, "epsilon": 1e-8})
+    huge, one = np.full(40, np.finfo(dtype).max, dtype), np.ones(40, dtype)
+    (_, _), (theta, slots), (again, _) = run_updates(own, [one, huge, one], 0.1)
+    assert np.isinf(slots).all()
+    assert np.array_equal(theta, np.full_like(theta, 0.5))
+    assert np.array_equal(again, theta)
+
+
+def leave_of(update, slots, settings):
+    """Return the words of leave to regroup in the code of a loop, compiled here and not taken from the disk."""
+    options = {name: value for name, value in update.targetoptions.items() if name != "nopython"}
+    anew = numba.njit(**options)(update.py_func)
+    rows = np.ones((1, 8))
+    anew(rows, rows.copy(), np.ones((1, slots, 8)), np.ones(1), np.full((1, settings, 1), 0.5), np.float64(1))
+    (llvm,) = anew.inspect_llvm().values()
+    assert "fmul" in llvm
+    return {"reassoc", "contract", "arcp", "afn", "fast"} & set(llvm.split())
+
+
+@pytest.mark.skipif(not JIT, reason="nothing is compiled")
+@pytest.mark.parametrize("of", [*OPTIMIZERS, *OWN_UPDATES])
+def test_no_operation_of_an_update_may_be_regrouped(of):
+    slots, settings = 1, 2
+    if of in OPTIMIZERS:
+        optimizer = load("optimizers", of)
+        slots, settings = len(optimizer.slots), len(optimizer.settings)
+    unit = optimizer.update if of in OPTIMIZERS else OWN_UPDATES[of]
+    assert not leave_of(build_update(unit, slots, settings), slots, settings)
+
+
+@pytest.mark.skipif(not JIT, reason="nothing is compiled")
+def test_the_test_above_would_see_a_unit_as_it_was_compiled(monkeypatch):
+    monkeypatch.setattr("nbflow.cpu.update.exactly", lambda update: update)
+    for unit in OWN_UPDATES.values():
+        assert "reassoc" in leave_of(build_update.__wrapped__(unit, 1, 2), 1, 2)
+
+
+def test_training_goes_on_after_a_gradient_whose_square_overflows():
+    """The policy for gradients that are not finite does not see it, and theta and what follows are finite."""
+    net = nf.Network("relu", 1, 8, 1, loss="square")
+    theta = nf.init(net, "identity", rng=0)
+    nf.unpack(net, theta).w_rec[...] *= 1.6
+
+    def sample(update):
+        steps = 85 if update == 3 else 20
+        weights = np.zeros((steps, 4), "f4")
+        weights[-1] = 0.25
+        inputs = np.random.default_rng(update).uniform(0, 1, (steps, 4, 1)).astype("f4")
+        return nf.Batch(inputs, np.zeros((steps, 4, 1), "f4"), weights)
+
+    for optimizer in ("adam", "rmsprop"):
+        recipe = nf.Recipe(
+            optimizer=optimizer, lr=1e-3, clip=nf.Clip("norm", np.inf, "skip"), max_updates=8, record_every=1
+        )
+        run = nf.train(net, theta, sample, recipe)
+        assert 1e19 < run.history["norm"][3] < np.inf
+        assert np.isfinite(run.theta).all()
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_where_torchs_moment_is_infinite_for_good_ours_comes_back(name):
+    """After a gradient of 1e25 in float32 torch's steps are 0, by rmsprop and by adam, at every later update."""
+    torch = pytest.importorskip("torch")
+    ds = [np.full(1, value, np.float32) for value in (1.0, 1e25, *[1.0] * 3)]
+    x = torch.tensor([0.5], requires_grad=True)
+    build = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
+    theirs = build[name]([x], lr=0.1)
+    path = []
+    for d in ds:
+        x.grad = torch.from_numpy(d)
+        theirs.step()
+        path.append(x.item())
+    assert path[1:] == path[:1] * 4
+    slot = theirs.state[x]["square_avg" if name == "rmsprop" else "exp_avg_sq"]
+    assert torch.isinf(slot).all()
+    *_, (_, slots) = run_updates(load("optimizers", name), ds, 0.1)
+    assert np.isfinite(slots).all()
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_where_optaxs_moment_is_infinite_for_good_ours_comes_back(name):
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    ds = [np.full(1, value, np.float32) for value in (1.0, 1e25, *[1.0] * 3)]
+    theirs = {"rmsprop": optax.rmsprop, "adam": optax.adam}[name](0.1)
+    state, steps = theirs.init(jax.numpy.zeros(1)), []
+    for d in ds:
+        step, state = theirs.update(jax.numpy.asarray(d), state)
+        steps.append(float(step[0]))
+    assert steps[0] != 0
+    assert not np.abs(steps[1:]).any()
+    *_, (_, slots) = run_updates(load("optimizers", name), ds, 0.1)
+    assert np.isfinite(slots).all()

@@ -89,7 +89,57 @@ def test_a_median_that_was_not_seen_is_infinite():
 
 def test_a_curve_does_not_depend_on_how_long_the_unsolved_went_on_after_the_last_one_was_solved():
     one, two = (st.survival(st.passages([10, 20, None], last)) for last in (20, 999))
-    assert one.unsolved[:2].tolist() == two.unsolved[:2].tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert one.unsolved[:3].tolist() == two.unsolved[:3].tolist() == pytest.approx([1, 2 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("first", [[10, 20], [None, None], [0, 5], [5]])
+def test_a_survival_curve_begins_with_all_unsolved_at_update_0(first):
+    curve = st.survival(st.passages(first, 50))
+    assert (curve.updates[0], curve.unsolved[0], curve.low[0], curve.high[0]) == (0, 1, 1, 1)
+    assert (np.diff(curve.updates) >= 0).all()
+    assert (np.diff(curve.unsolved) <= 0).all()
+    assert len({len(column) for column in curve[:4]}) == 1
+
+
+def missing():
+    """Return columns with one passage at 2000 and one run that was not solved."""
+    yield "None", [2000, None]
+    yield "NaN", [2000.0, math.nan]
+    yield "an array", np.array([2000.0, np.nan])
+    yield "a masked array", np.ma.masked_array([2000, 0], [False, True])
+
+
+@pytest.mark.parametrize("column", [column for _, column in missing()], ids=[name for name, _ in missing()])
+def test_what_stands_for_none_in_a_column_is_a_run_that_was_not_solved(column):
+    times = st.passages(column, 5000)
+    assert (times._uncensored.tolist(), times._right.tolist()) == ([2000], [5000])
+
+
+@pytest.mark.parametrize("dtype", [None, "Int64", "float64", "object"])
+def test_a_column_of_pandas_is_taken_as_it_comes(dtype):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([{"first_passage": 2000}, {"first_passage": None}], index=[7, 3])
+    column = frame.first_passage if dtype is None else frame.first_passage.astype(dtype)
+    times = st.passages(column, pandas.Series([5000, 6000]))
+    assert (times._uncensored.tolist(), times._right.tolist()) == ([2000], [6000])
+
+
+@pytest.mark.parametrize(
+    "first, updates, said",
+    [
+        (["never", 3], 9, "first_passage is a str for run 0; expected an update, or None for never"),
+        ([3, True], 9, "first_passage is a bool for run 1"),
+        ([3, -1], 9, "first_passage is -1 for run 1"),
+        ([3, math.inf], 9, "first_passage is inf for run 1.*Write None"),
+        ([3, 10], 9, "first_passage is 10 for run 1, which had 9 updates; expected at most as many"),
+        ([3, None], [9, math.nan], "updates are not all finite"),
+        ([3, None], ["a", "b"], "updates are not all finite"),
+        ([3, None], [9, 9, 9], r"updates has shape \(3,\); expected a number, or one for each of 2 runs"),
+    ],
+)
+def test_passages_of_another_kind_are_refused(first, updates, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        st.passages(first, updates)
 
 
 def test_the_logrank_test_is_the_published_one():

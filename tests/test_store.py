@@ -17,11 +17,12 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from disks import small_disk
 
 from nbflow.storage import _files as files
-from nbflow.storage.store import Store, line, parse
+from nbflow.storage.store import Store, line, parse, read_copy
 
 pytestmark = pytest.mark.sim
 
@@ -438,3 +439,128 @@ def test_a_lock_ends_with_its_process(path):
 def test_a_line_without_its_end_is_none():
     assert parse(b'{"key":"a"}\n') == {"key": "a"}
     assert parse(b'{"key":"a"}') is None
+
+
+# --- Where nothing can be written, and what is no file to read.
+
+
+def refuse_writing(monkeypatch, code):
+    def refuse(path, mode):
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr("nbflow.storage.store.open_to_write", refuse)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("torn", [b'{"key":"r0', b"", b'{"key":"last"}'])
+def test_a_store_with_a_torn_line_is_read_where_it_cannot_be_written(path, monkeypatch, code, torn):
+    """All that is whole, with a word of what is not; and the file is as it was until somebody can write."""
+    middle = b"{garbled\n" + line({"key": "after"})
+    whole = path.read_bytes() + middle + torn
+    path.write_bytes(whole)
+    refuse_writing(monkeypatch, code)
+    store = Store(path)
+    keys = [*(row["key"] for row in ROWS), "after", *(["last"] if torn.endswith(b"}") else [])]
+    lines = "6, 8" if torn == b'{"key":"r0' else "6"
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match=rf"line {lines}, cut off.*left there.*{os.strerror(code)}") as said:
+            assert list(store.read()) == keys
+        assert len(said) == 1
+        assert said[0].filename == __file__
+    assert path.read_bytes() == whole
+    with pytest.raises(OSError, match=r"could not be written: .*still there"):
+        store.add([{"key": "more"}])
+    assert path.read_bytes() == whole
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning, match="moved to"):
+        assert list(store.read()) == keys
+    assert read(path) == list(store.read().values())
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_healing_that_fails_leaves_no_half_file(path, monkeypatch, call):
+    path.write_bytes(path.read_bytes() + b"{garbled\n")
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.warns(RuntimeWarning, match="left there"):
+        assert len(Store(path).read()) == 5
+    assert not path.with_name("runs.jsonl.new").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_pipes_and_devices_are_no_stores_and_nobody_waits_for_them(tmp_path, make):
+    path = tmp_path / "runs.jsonl"
+    make(path)
+    for use in (lambda s: s.read(), lambda s: s.add(ROWS), lambda s: s.has(["a"]), lambda s: read_copy(s.path)):
+        with pytest.raises(OSError, match=r"runs.jsonl is no regular file; expected one. Name another\.$"):
+            use(Store(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_in_the_place_of_the_lock_is_an_error_and_nobody_waits_for_it(path):
+    path.with_name("runs.jsonl.lock").unlink()
+    os.mkfifo(path.with_name("runs.jsonl.lock"))
+    with pytest.raises(OSError, match=r"runs.jsonl could not be written"):
+        Store(path).add([{"key": "more"}])
+
+
+def test_a_store_larger_than_the_memory_is_refused_before_it_is_read(path):
+    os.truncate(path, files.memory() + 1)
+    for use in (lambda s: s.read(), lambda s: s.add([{"key": "more"}]), lambda s: s.has(["a"])):
+        with pytest.raises(ValueError, match=r"has \d+ bytes; expected at most \d+, the memory of this machine"):
+            use(Store(path))
+    assert path.stat().st_size == files.memory() + 1
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        ({"momentum": np.longdouble(0.9)}, "settings.momentum is a longdouble"),
+        ([1.0, np.int64(3)], r"settings\[1\] is a int64; expected a number.*int"),
+        (np.zeros(2), "settings is a ndarray.*tolist"),
+    ],
+)
+def test_a_row_that_is_no_plain_data_is_refused_by_name(path, value, said):
+    with pytest.raises(TypeError, match=rf"row 'odd': {said}"):
+        Store(path).add([{"key": "good"}, {"key": "odd", "settings": value}])
+    assert read(path) == ROWS
+
+
+def test_a_row_that_holds_itself_is_refused(path):
+    row = {"key": "odd"}
+    row["itself"] = row
+    with pytest.raises(ValueError, match="row 'odd' is nested too deep"):
+        Store(path).add([row])
+    assert read(path) == ROWS
+
+
+# --- Compressed copies.
+
+
+def test_a_copy_is_read_as_what_it_is_a_copy_of(path):
+    copy = path.with_name("runs.jsonl.xz")
+    copy.write_bytes(lzma.compress(path.read_bytes()))
+    assert read_copy(copy) == ROWS
+
+
+def test_a_damaged_copy_is_one_plain_line(path, monkeypatch):
+    copy = path.with_name("runs.jsonl.xz")
+    whole = lzma.compress(b"".join(line({"key": f"{k:04}", "loss": k / 7}) for k in range(300)))
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 0x41
+    damaged = [b"", b"no xz at all", whole[:-1], whole[: len(whole) // 2], bytes(broken), whole + b"more",
+               lzma.compress(b"{garbled\n"), lzma.compress(path.read_bytes()[:-5])]  # fmt: skip
+    for data in damaged:
+        copy.write_bytes(data)
+        with pytest.raises(ValueError, match=r"^copy .*runs.jsonl.xz is damaged: .*\. Fetch it again") as caught:
+            read_copy(copy)
+        assert "\n" not in str(caught.value)
+    copy.write_bytes(whole)
+    monkeypatch.setattr("nbflow.storage.store.memory", lambda: 4000)
+    with pytest.raises(ValueError, match="unpacks to more than 1000 bytes"):
+        read_copy(copy)

@@ -391,3 +391,25 @@ def test_units_that_look_beyond_their_memory_are_refused_before_they_are_compile
 def test_units_may_divide_by_0_as_compiled_arithmetic_does():
     run = trained(nf.Clip("norm", nf.Threshold(value=endless_at_first), nonfinite="skip"), updates=3)
     assert run.history["threshold"] == [math.inf, 1.0, 0.5]
+
+
+# ----------------------------------------------------------------------------------------------------------- as written
+
+
+@nf.unit
+def mean_of_squares(norm, memory, settings, update):
+    return memory[0]
+
+
+@nf.unit
+def learn_squares(norm, memory, settings):
+    memory[0] = settings[0] * memory[0] + (1.0 - settings[0]) * norm * norm
+
+
+def test_a_threshold_of_ones_own_stays_as_written_however_its_parts_were_compiled():
+    """A square of Inf is Inf, as in NumPy; regrouped, it is NaN, which is no threshold."""
+    own = nf.Threshold(value=mean_of_squares, learn=learn_squares, memory=1, settings={"decay": 0.9})
+    got, follower = followed(own, [1.0, 1e200, 1.0, 1.0])
+    assert got[:2, 0].tolist() == pytest.approx([np.finfo("f8").tiny, 0.1])
+    assert np.isinf(got[2:]).all()
+    assert np.isinf(follower.memory[0, 0])

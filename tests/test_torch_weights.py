@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -191,9 +193,123 @@ BAD = {
     "five gates": (lambda w: {n: np.concatenate([a, a[:5]]) if "_l0" in n else a for n, a in w.items()}, "5 times"),
     "no square": (lambda w: w | {"weight_hh_l0": w["weight_hh_l0"][:-1]}, r"expected \(G \* H, H\)"),
     "no matrix": (lambda w: w | {"weight_hh_l0": w["bias"]}, r"expected \(G \* H, H\)"),
+    "two cells": (lambda w: {f"{k}.weight_ih": w["weight_ih_l0"] for k in "ab"}, "'a.weight_ih' and 'b.weight_ih'"),
+    "a quantized one": (lambda w: w | {"rnn._all_weight_values.0.param": w["bias"]}, "before it was quantized"),
     "an empty one": (lambda w: w | {"weight_hh_l0": w["weight_hh_l0"][:0]}, r"expected \(G \* H, H\)"),
     "numbers": (lambda w: w | {"weight_ih_l0": np.float64(1.0)}, "weight_ih_l0 has shape"),
 }
+
+
+def parametrized(torch, how):
+    """Return a module with parts in place of a weight, and the remedy that is right for it."""
+    utils, module = torch.nn.utils, torch.nn.GRU(3, 5)
+    made = {
+        "orthogonal": (utils.parametrizations.orthogonal, "parametrize.remove_parametrizations"),
+        "weight norm": (utils.parametrizations.weight_norm, "parametrize.remove_parametrizations"),
+        "spectral norm": (utils.parametrizations.spectral_norm, "parametrize.remove_parametrizations"),
+        "old weight norm": (utils.weight_norm, "remove_weight_norm"),
+        "old spectral norm": (utils.spectral_norm, "remove_spectral_norm"),
+        "pruned": (lambda m, name: utils.prune.l1_unstructured(m, name, 3), "prune.remove"),
+    }
+    make, remedy = made[how]
+    make(module, "weight_hh_l0")
+    return module, remedy
+
+
+@pytest.mark.filterwarnings("ignore")  # that the old ways are old
+@pytest.mark.parametrize(
+    "how", ["orthogonal", "weight norm", "spectral norm", "old weight norm", "old spectral norm", "pruned"]
+)
+def test_a_weight_that_is_made_of_parts_is_refused_with_the_call_that_joins_them(torch, how):
+    """And after that very call it is taken."""
+    import torch.nn.utils.prune
+
+    module, remedy = parametrized(torch, how)
+    linear = {f"head.{name}": p for name, p in torch.nn.Linear(5, 2).state_dict().items()}
+    call = f"torch.nn.utils.{remedy}(module, 'weight_hh_l0')"
+    with pytest.raises(ValueError, match=f"of which weight_hh_l0 is made; expected.*Call {re.escape(call)}"):
+        nf.from_torch({**module.state_dict(prefix="rnn."), **linear})
+    functools.reduce(getattr, remedy.split("."), torch.nn.utils)(module, "weight_hh_l0")
+    net, _ = nf.from_torch({**module.state_dict(prefix="rnn."), **linear})
+    assert net.cell == "gru"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_keys_of_modules_of_one_step_are_known(torch, cell):
+    kinds = {"tanh": torch.nn.RNNCell, "relu": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}
+    module = kinds[cell](3, 5, **({"nonlinearity": "relu"} if cell == "relu" else {}))
+    linear = torch.nn.Linear(5, 2)
+    net, theta = from_weights(cell, {**module.state_dict(prefix="cell."), **linear.state_dict(prefix="head.")})
+    assert (net.cell, net.n_in, net.n_hidden, net.n_out) == (cell, 3, 5, 2)
+    x, state, y = torch.randn(6, 4, 3), None, []
+    for step in x:
+        state = module(step) if state is None else module(step, state)
+        y.append(linear(state[0] if cell == "lstm" else state))
+    wanted = torch.stack(y).detach().numpy()
+    assert_close(nf.predict(net, theta, x.numpy()), wanted, within("float32", 6, 8))
+
+
+@pytest.mark.parametrize("before", ["module.", "model.", "_orig_mod.", "module.model.net."])
+def test_what_wrappers_put_before_the_keys_is_no_matter(before):
+    """DataParallel, Lightning, torch.compile, and several of them."""
+    weights = make_weights("lstm", rnn="rnn.", linear="head.")
+    wrapped = {f"{before}{name}": array for name, array in weights.items()}
+    assert same_bits(nf.from_torch(wrapped)[1], nf.from_torch(weights)[1])
+
+
+@pytest.mark.parametrize("path", [("state_dict",), ("model",), ("checkpoint", "model")])
+def test_a_checkpoint_with_the_weights_inside_is_refused_with_what_to_write(path):
+    weights = make_weights("gru", rnn="rnn.", linear="head.")
+    checkpoint = functools.reduce(lambda inside, key: {"epoch": 3, "optimizer": {"state": {}}, key: inside},
+                                  reversed(path), weights)  # fmt: skip
+    call = "".join(f"[{key!r}]" for key in path)
+    with pytest.raises(ValueError, match=rf"inside '{path[0]}'.*Write from_torch\(state_dict{re.escape(call)}\)\."):
+        nf.from_torch(checkpoint)
+
+
+def test_an_optimizers_state_and_a_path_are_refused_with_what_to_write():
+    with pytest.raises(ValueError, match=r"'param_groups', as an optimizer's has.*Write module.state_dict\(\)"):
+        nf.from_torch({"state": {}, "param_groups": []})
+    with pytest.raises(TypeError, match=r"state_dict is a str; expected a dict of arrays. Write torch.load\(path"):
+        nf.from_torch("model.pt")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_embedding_is_refused_with_the_way_to_fold_it_and_that_way_is_right(torch, cell):
+    """What the message says is done, and tokens give what PyTorch's modules give."""
+    embedding, model = torch.nn.Embedding(7, 3), Model(torch, cell, make_weights(cell, dtype="float32"), "float32")
+    w = {**embedding.state_dict(prefix="emb."), **model.rnn.state_dict(prefix="rnn."),
+         **model.linear.state_dict(prefix="head.")}  # fmt: skip
+    with pytest.raises(ValueError, match=r"'emb.weight' of shape \(7, 3\), as of an nn.Embedding; expected") as caught:
+        from_weights(cell, w)
+    said = "w['rnn.weight_ih_l0'] = w['rnn.weight_ih_l0'] @ w.pop('emb.weight').mT"
+    assert str(caught.value).endswith(f"w = module.state_dict(); {said}.")
+    exec(said, {"w": w})
+    net, theta = from_weights(cell, w)
+    tokens = torch.randint(0, 7, (6, 4))
+    wanted = model(embedding(tokens)).detach().numpy()
+    assert_close(nf.predict(net, theta, tokens.numpy()), wanted, within("float32", 6, 8))
+
+
+def test_tensors_without_numbers_are_refused_by_name(torch):
+    weights = make_weights("gru", dtype="float32")
+    with torch.device("meta"):
+        nothing = torch.ones(2, 5)
+    with pytest.raises(
+        TypeError, match=r"state_dict\['weight'\] is on the meta device, where no numbers are; expected"
+    ):
+        nf.from_torch(weights | {"weight": nothing})
+    with pytest.raises(TypeError, match=r"state_dict\['weight'\] is a Tensor that gives no array.*to_dense"):
+        nf.from_torch(weights | {"weight": torch.ones(2, 5).to_sparse()})
+
+
+def test_no_message_prints_a_page_however_many_keys_there_are():
+    many = {f"layers.{k}." + "x" * 500: np.zeros(2) for k in range(1000)}
+    deep = {"weight_ih_l0": np.zeros((5, 3)), "bias_ih_l0": np.zeros(5)}
+    for given in (many, deep | {f"{k}.{'x' * 500}.weight": np.zeros((2, 5)) for k in range(9)}):
+        with pytest.raises(ValueError, match="state_dict has") as caught:
+            nf.from_torch(given)
+        assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("what", BAD)

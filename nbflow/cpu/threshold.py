@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from nbflow._compile import exact_unit, loop, part
+from nbflow._compile import exact_unit, exactly, loop, part
 from nbflow.cpu.norm import build_examine
 from nbflow.cpu.rows import build_load
 
@@ -24,7 +24,7 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
     that is not finite, or that no float64 holds, is not learnt, and counts as Inf where the threshold is asked.
     """
     examine, load_settings = build_examine(dtype), build_load(setting_count)
-    enter = forget if learn is None else learn
+    value, enter = exactly(value), forget if learn is None else exactly(learn)
     greatest = np.finfo(np.float64).max
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 
@@ -33,7 +33,7 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
         root, scale, finite = examine(row)
         return np.float64(root) / np.float64(scale) if finite else np.inf
 
-    @loop(value, learn, learns_first, setting_count, dtype)
+    @loop(value, enter, learns_first, setting_count, dtype)
     def follow(d, memory, settings, update, thresholds):
         good = True
         for r in range(d.shape[0]):

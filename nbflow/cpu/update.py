@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from nbflow._compile import loop
+from nbflow._compile import exact_loop, exactly
 from nbflow.cpu.rows import build_load, build_store
 
 
@@ -12,12 +12,14 @@ from nbflow.cpu.rows import build_load, build_store
 def build_update(optimizer_update, slot_count, setting_count):
     """Build `update(theta, d, slots, lr, settings, n)`.
 
-    theta, d (R, P); slots (R, K, P); lr (R,); settings (1, number of settings, 1); n a number of the same dtype.
+    theta, d (R, P); slots (R, K, P); lr (R,); settings (1, number of settings, 1); n a number of the same dtype. An
+    update stays as its author wrote it: regrouped, (1 - b) d d + b s is d d + b (s - d d), NaN where d d overflows.
     """
+    optimizer_update = exactly(optimizer_update)
     load_slots, store_slots = build_load(slot_count), build_store(slot_count)
     load_settings = build_load(setting_count)
 
-    @loop(optimizer_update, slot_count, setting_count)
+    @exact_loop(optimizer_update, slot_count, setting_count)
     def update(theta, d, slots, lr, settings, n):
         constants = load_settings(settings, 0, 0)
         for r in range(theta.shape[0]):

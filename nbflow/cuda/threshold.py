@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nbflow._compile import exactly
 from nbflow.cpu.report import FINITE, NORM, SCALE
 from nbflow.cpu.threshold import forget
 from nbflow.cuda.device import allocate, cuda, grid, launch_over
@@ -24,7 +25,8 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
     As `nbflow.cpu.threshold`; `memory` has `width` numbers for each replica, its settings first. What is no threshold
     (negative, or NaN) is left as it is, for the host to find.
     """
-    load_settings, enter = build_load(setting_count), forget if learn is None else learn
+    load_settings, value = build_load(setting_count), exactly(value)
+    enter = forget if learn is None else exactly(learn)
     greatest = np.finfo(np.float64).max
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 

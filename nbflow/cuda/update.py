@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from nbflow._compile import exactly
 from nbflow.cuda.clip import WIDTH
 from nbflow.cuda.device import cuda, grid
 from nbflow.cuda.job import (
@@ -26,6 +27,7 @@ from nbflow.cuda.memory import build_load, build_store
 @functools.cache
 def build_update(optimizer_update, slot_count, setting_count):
     """Build the grid `update(job, numbers, n)`, a thread a parameter of a replica; n counts updates, in the dtype."""
+    optimizer_update = exactly(optimizer_update)
     load_slots, store_slots = build_load(slot_count), build_store(slot_count)
     load_settings = build_load(setting_count)
 

@@ -2,10 +2,13 @@
 
 `nn.RNN`, `nn.LSTM` and `nn.GRU` keep `weight_ih_l0 (G*H, N)` and `weight_hh_l0 (G*H, H)`, each the transpose of ours
 with the gates one below the other in the same order, and two biases; `nn.Linear` keeps `weight (M, H)` and `bias`.
+The modules of one step (`nn.LSTMCell` and its like) have the same names without `_l0`.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,18 +25,23 @@ from nbflow.records import Floats, Loss, Params
 CELLS = {1: ("tanh", "relu"), 3: ("gru",), 4: ("lstm",)}
 RECURRENT = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 LINEAR = ("weight", "bias")
+# The same of nn.RNNCell, nn.LSTMCell and nn.GRUCell.
+OF_A_CELL = {name.removesuffix("_l0"): name for name in RECURRENT}
 # What a key says that stands for something that nbflow has not, and what to do about it.
 ABSENT = (
     (r"_reverse$", "one direction", "Make the module with bidirectional=False."),
     (r"_l[1-9]\d*$", "one layer", "Make the module with num_layers=1."),
     (r"weight_hr_l0$", "states without projection", "Make the module with proj_size=0."),
+    (r"_packed_params|_all_weight_values", "floats", "Take the weights of the module before it was quantized."),
 )
+# By what ends beside it a weight is known to be made of parts, and what makes it one again.
+MADE_BY = (("g", "remove_weight_norm"), ("mask", "prune.remove"), ("u", "remove_spectral_norm"))
 
 
 def from_torch(
     state_dict: Mapping[str, Any], *, cell: str | None = None, loss: str | Loss = "softmax"
 ) -> tuple[Network, Floats]:
-    """Make a network of the weights of `nn.RNN`, `nn.LSTM` or `nn.GRU` and an `nn.Linear` on top.
+    """Make a network of the weights of `nn.RNN`, `nn.LSTM` or `nn.GRU`, or their cells, and an `nn.Linear` on top.
 
     Parameters
     ----------
@@ -57,7 +65,9 @@ def from_torch(
     Raises
     ------
     TypeError, ValueError
-        If the weights are those of something else: two directions, more layers, a projection.
+        If the weights are those of something else: two directions, more layers, a projection, an embedding; or if
+        they are not there: in a checkpoint that has them inside, parametrized, on the meta device. What to write
+        instead is said.
 
     Examples
     --------
@@ -154,30 +164,101 @@ def _wanted() -> str:
 
 
 def _keys(state_dict: Mapping[str, Any]) -> str:
-    return ", ".join(map(str, state_dict)) or "nothing"
+    first = [f"{key!s:.60}" for key in itertools.islice(state_dict, 12)]
+    more = len(state_dict) - len(first)
+    return (", ".join(first) or "nothing") + (f" and {more} more" if more else "")
 
 
 def _arrays(state_dict: Any) -> dict[str, Floats]:
     """Return the arrays by PyTorch's own names, without what stands before them."""
     if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            f"state_dict is a {type(state_dict).__name__}; expected a dict of arrays. Write module.state_dict()."
-        )
-    found: dict[str, Floats] = {}
-    came_from: dict[str, str] = {}
+        write = "module.state_dict()"
+        if isinstance(state_dict, str | os.PathLike):
+            write = "torch.load(path, map_location='cpu', weights_only=True)"
+        raise TypeError(f"state_dict is a {type(state_dict).__name__}; expected a dict of arrays. Write {write}.")
+    _refuse_other_dicts(state_dict)
+    found: dict[str, dict[str, Floats]] = {}
     for key, value in state_dict.items():
         name = str(key).rpartition(".")[2]
-        for pattern, wanted, remedy in ABSENT:
-            if re.search(pattern, name):
-                raise ValueError(f"state_dict has {key!r}; expected {wanted}. {remedy}")
-        if name not in RECURRENT + LINEAR:
-            raise ValueError(f"state_dict has {key!r}; expected {_wanted()}. Leave it out.")
-        if name in found:
-            raise ValueError(
-                f"state_dict has {came_from[name]!r} and {key!r}; expected {_wanted()}. Leave one of them out."
-            )
-        found[name], came_from[name] = _array(key, value), str(key)
-    return found
+        name = OF_A_CELL.get(name, name)
+        _refuse_other_keys(state_dict, str(key), name)
+        found.setdefault(name, {})[str(key)] = _array(key, value)
+    for name, several in found.items():
+        if len(several) > 1:
+            raise ValueError(_said_of_several(found, name))
+    return {name: array for name, several in found.items() for array in several.values()}
+
+
+def _refuse_other_dicts(state_dict: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that has the weights somewhere inside, and an optimizer's state."""
+    inside = _path_to_weights(state_dict)
+    if inside:
+        raise ValueError(
+            f"state_dict has its weights inside {inside[0]!r:.80}; expected the dict of weights itself. "
+            f"Write from_torch(state_dict{''.join(f'[{key!r:.80}]' for key in inside)})."
+        )
+    if "param_groups" in state_dict:
+        raise ValueError(
+            f"state_dict has 'param_groups', as an optimizer's has; expected {_wanted()}. Write module.state_dict()."
+        )
+
+
+def _path_to_weights(thing: Mapping[Any, Any], depth: int = 0) -> tuple[Any, ...]:
+    """Return the keys that lead to a dict of recurrent weights; none where it is the outermost one or nowhere."""
+    for key, value in thing.items():
+        if isinstance(value, Mapping) and depth < 4:
+            if any(re.search(r"(^|\.)weight_hh", str(name)) for name in value):
+                return (key,)
+            inside = _path_to_weights(value, depth + 1)
+            if inside:
+                return (key, *inside)
+    return ()
+
+
+def _refuse_other_keys(state_dict: Mapping[str, Any], key: str, name: str) -> None:
+    """Refuse what stands for something that nbflow has not, or for a weight that is made of others."""
+    for pattern, wanted, remedy in ABSENT:
+        if re.search(pattern, key):
+            raise ValueError(f"state_dict has {key!r:.80}; expected {wanted}. {remedy}")
+    made = re.search(r"(?:^|\.)parametrizations\.(\w+)\.", key)
+    if made:
+        raise ValueError(_said_of_parts(key, made[1], "parametrize.remove_parametrizations"))
+    whole, _, end = name.rpartition("_")
+    if OF_A_CELL.get(whole, whole) in RECURRENT + LINEAR:
+        ends = {str(other).rpartition("_")[2] for other in state_dict if str(other).startswith(key[: -len(end)])}
+        for mark, remove in MADE_BY:
+            if mark in ends:
+                raise ValueError(_said_of_parts(key, whole, remove))
+    if name not in RECURRENT + LINEAR:
+        raise ValueError(f"state_dict has {key!r:.80}; expected {_wanted()}. Leave it out.")
+
+
+def _said_of_parts(key: str, weight: str, remove: str) -> str:
+    return (
+        f"state_dict has {key!r:.80}, of which {weight} is made; expected {weight} itself. "
+        f"Call torch.nn.utils.{remove}(module, {weight!r}) before module.state_dict()."
+    )
+
+
+def _said_of_several(found: dict[str, dict[str, Floats]], name: str) -> str:
+    """Say what to do with two weights of one name: an embedding is part of w_in."""
+    w_in = found.get("weight_ih_l0", {})
+    wide = {array.shape[-1] for array in w_in.values() if array.ndim}
+    biased = {key.removesuffix("bias") for key in found.get("bias", {})}
+    tables = [
+        key
+        for key, array in found[name].items()
+        if name == "weight" and array.ndim > 1 and {array.shape[-1]} == wide and key.removesuffix(name) not in biased
+    ]
+    if len(tables) == 1 and len(found[name]) == 2:
+        (table,), (inputs,) = tables, w_in
+        return (
+            f"state_dict has {table!r:.80} of shape {found[name][table].shape}, as of an nn.Embedding; expected "
+            f"{_wanted()}. Fold it into the input weights, so that tokens are the inputs: w = module.state_dict(); "
+            f"w[{inputs!r}] = w[{inputs!r}] @ w.pop({table!r}).mT."
+        )
+    one, two = [*found[name]][:2]
+    return f"state_dict has {one!r:.80} and {two!r:.80}; expected {_wanted()}. Leave one of them out."
 
 
 def _array(key: Any, value: Any) -> Floats:
@@ -185,9 +266,21 @@ def _array(key: Any, value: Any) -> Floats:
     dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
     if dtype not in ("float32", "float64"):
         raise TypeError(
-            f"state_dict[{key!r}] has dtype {dtype}; expected float32 or float64. Write module.float().state_dict()."
+            f"state_dict[{key!r:.80}] has dtype {dtype:.40}; expected float32 or float64. "
+            f"Write module.float().state_dict()."
         )
-    found: Floats = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    if getattr(value, "is_meta", False):
+        raise TypeError(
+            f"state_dict[{key!r:.80}] is on the meta device, where no numbers are; expected numbers. Load them first: "
+            f"module.load_state_dict(torch.load(path, map_location='cpu'), assign=True)."
+        )
+    try:
+        found: Floats = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    except Exception as error:  # sparse, quantized, in pieces on several machines: whatever a tensor can be
+        raise TypeError(
+            f"state_dict[{key!r:.80}] is a {type(value).__name__} that gives no array ({type(error).__name__}); "
+            f"expected a dense tensor of floats. Write tensor.to_dense(), or tensor.full_tensor() for one in pieces."
+        ) from error
     return found
 
 

@@ -1,10 +1,10 @@
 """theta - lr * d: gradient descent (Goodfellow et al. 2016, algorithm 8.1)."""
 
-from nbflow import unit
+from nbflow import exact_unit
 from nbflow.records import Optimizer
 
 
-@unit
+@exact_unit
 def update(theta, d, slots, lr, settings, n):
     return theta - lr * d, ()
 

@@ -8,21 +8,21 @@ memory is taken than it has bytes, and nothing is believed of an array that the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import pathlib
-import stat
 import warnings
 import zipfile
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbflow._legible import legible
-from nbflow.storage._files import explained, flush_directory
+from nbflow.storage._files import dumped, explained, flush_directory, open_regular, open_to_write
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -31,6 +31,16 @@ KINDS = "fiub"  # of numbers: no objects, no strings, no records
 
 class DamagedError(ValueError):
     """A file that is no checkpoint, or not a whole one."""
+
+
+class Facts(dict[str, Any]):
+    """What was saved beside the arrays: of what is missing it says so."""
+
+    def __missing__(self, name: str) -> Any:
+        raise DamagedError(
+            f"checkpoint has no {name!r} among its facts; expected what nbflow.train saves. Name another file, or "
+            f"delete it to begin anew."
+        )
 
 
 @legible
@@ -46,7 +56,7 @@ class Saved(NamedTuple):
     """
 
     arrays: dict[str, NDArray[Any]]
-    facts: dict[str, Any]
+    facts: Facts
 
 
 def before(path: pathlib.Path) -> pathlib.Path:
@@ -72,20 +82,35 @@ def save(path: pathlib.Path, arrays: dict[str, NDArray[Any]], facts: dict[str, A
     Raises
     ------
     OSError
-        If it cannot be written, and why; what was there before stays there.
+        If it cannot be written, and why; what was there before stays there, and nothing else.
+    TypeError, ValueError
+        If the facts are not plain data, with the name of the first that is not.
     """
     with explained(f"checkpoint {path} could not be written"):
-        with open(beside(path), "wb") as file:
-            _write(file, arrays, facts)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, before(path))
-        os.replace(beside(path), path)
+        try:
+            with open_to_write(beside(path), "wb") as file:
+                _write(file, arrays, facts, f"checkpoint {path}")
+                file.flush()
+                os.fsync(file.fileno())
+            if path.exists():
+                os.replace(path, before(path))
+            os.replace(beside(path), path)
+        except BaseException:
+            _take_back(path)
+            raise
         flush_directory(path.parent)
 
 
-def _write(file: Any, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+def _take_back(path: pathlib.Path) -> None:
+    """Leave what there was before a checkpoint that could not be written, as far as the disk allows."""
+    with contextlib.suppress(OSError):
+        os.unlink(beside(path))
+    with contextlib.suppress(OSError):
+        if not path.exists():
+            os.replace(before(path), path)
+
+
+def _write(file: Any, arrays: dict[str, NDArray[Any]], facts: dict[str, Any], what: str) -> None:
     about = {}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -94,7 +119,7 @@ def _write(file: Any, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) ->
             with archive.open(_member(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
         manifest = {"format": FORMAT, "arrays": about, "facts": facts}
-        archive.writestr(_member(MANIFEST), json.dumps(manifest))
+        archive.writestr(_member(MANIFEST), dumped(what, manifest))
 
 
 def _member(name: str) -> zipfile.ZipInfo:
@@ -153,24 +178,16 @@ def load(path: pathlib.Path) -> Saved:
 
 def read(path: pathlib.Path) -> Saved:
     """Read one file, which must be whole."""
-    if not _has_an_end(path):
-        raise OSError(f"checkpoint {path} is no regular file; expected one. Name another.")
+    with open_regular(path, f"checkpoint {path}") as file:
+        return _read(path, file)
+
+
+def _read(path: pathlib.Path, file: BinaryIO) -> Saved:
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive:
             return _parse(archive, os.fstat(file.fileno()).st_size)
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
     except Exception as error:  # whatever a file can be: truncated, another zip, hostile
         raise DamagedError(f"checkpoint {path} is damaged: {str(error) or type(error).__name__}.") from error
-
-
-def _has_an_end(path: pathlib.Path) -> bool:
-    """Tell whether a path may be opened: some devices never end. What is not there, opening it says."""
-    try:
-        mode = path.stat().st_mode  # one look: before a second one a writer may have renamed it
-    except OSError:
-        return True
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _parse(archive: zipfile.ZipFile, size: int) -> Saved:
@@ -180,14 +197,18 @@ def _parse(archive: zipfile.ZipFile, size: int) -> Saved:
     if sum(member.file_size for member in members) > size:
         raise ValueError(f"it says that it holds more than its {size} bytes")
     manifest = json.loads(archive.read(MANIFEST))
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise ValueError("its manifest has no format")
     if manifest["format"] != FORMAT:
-        raise ValueError(f"it has format {manifest['format']}, and this nbflow reads format {FORMAT}")
-    about = manifest["arrays"]
+        raise ValueError(f"it has format {manifest['format']!r:.40}, and this nbflow reads format {FORMAT}")
+    about, facts = manifest.get("arrays"), manifest.get("facts")
+    if not isinstance(facts, dict) or not isinstance(about, dict):
+        raise ValueError("its manifest has no arrays or no facts")
     wanted = sorted([MANIFEST, *(f"{name}.npy" for name in about)])
     if sorted(member.filename for member in members) != wanted:
         raise ValueError("its members are not those of its manifest")
     arrays = {name: _array(name, archive.read(f"{name}.npy"), about[name]) for name in about}
-    return Saved(arrays, manifest["facts"])
+    return Saved(arrays, Facts(facts))
 
 
 def _array(name: str, data: bytes, about: dict[str, Any]) -> NDArray[Any]:
@@ -198,7 +219,7 @@ def _array(name: str, data: bytes, about: dict[str, Any]) -> NDArray[Any]:
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.kind not in KINDS or fortran:
         raise ValueError(f"{name} has dtype {dtype}, and a checkpoint holds plain numbers")
-    if [*shape] != about["shape"] or dtype.str != about["dtype"]:
+    if not isinstance(about, dict) or [*shape] != about.get("shape") or dtype.str != about.get("dtype"):
         raise ValueError(f"{name} has shape {shape} and dtype {dtype}, and the manifest says otherwise")
     body = memoryview(data)[file.tell() :]
     count = 1
@@ -206,7 +227,7 @@ def _array(name: str, data: bytes, about: dict[str, Any]) -> NDArray[Any]:
         count *= n
     if count * dtype.itemsize != len(body) or min(shape, default=0) < 0:
         raise ValueError(f"{name} of shape {shape} has {len(body)} bytes")
-    if _hash(body) != about["sha256"]:
+    if _hash(body) != about.get("sha256"):
         raise ValueError(f"the sha256 of {name} is another")
     return np.frombuffer(body, dtype).reshape(shape).copy()
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbflow.storage._files import whole
-from nbflow.storage.store import Store, line, parse, split
+from nbflow.storage.store import Store, line, read_copy
 
 
 def copy_of(store: Path) -> Path:
@@ -62,6 +62,5 @@ def compact(
 def unpacked(store: Path) -> Path:
     """Unpack the compact copy of a store where there is one and no store yet; return the store."""
     if not store.exists() and copy_of(store).exists():
-        rows = [parse(text) for text in split(lzma.decompress(copy_of(store).read_bytes()))]
-        Store(store).add(row for row in rows if row)
+        Store(store).add(read_copy(copy_of(store)))
     return store

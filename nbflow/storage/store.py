@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import lzma
 import math
 import os
 import pathlib
@@ -21,7 +22,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nbflow.storage._files import explained, flush_directory, lock, unlock
+from nbflow.storage._files import dumped, explained, flush_directory, lock, memory, open_regular, open_to_write, unlock
 from nbflow.storage._former import row_of_today
 
 Row = dict[str, Any]
@@ -69,17 +70,22 @@ class Store:
     def read(self) -> dict[str, Row]:
         """Return every run by its key, in the order of the file.
 
+        What is no run is moved away; where nothing can be written it is left out. Either is a RuntimeWarning.
+
         Raises
         ------
         OSError
-            If the file cannot be read.
+            If the file cannot be read, or is no regular file.
         ValueError
-            If it is another kind of file. It is left as it is.
+            If it is another kind of file, or larger than this machine's memory. It is left as it is.
         """
         with explained(f"store {self.path} could not be read"):
             if self._advance():
-                with self._locked():
-                    self._heal()
+                try:
+                    with self._locked():
+                        self._heal()
+                except OSError as error:
+                    return self._whole_rows(error.strerror or str(error))
         return dict(self._rows)
 
     def add(self, rows: Iterable[Row]) -> int:
@@ -111,24 +117,28 @@ class Store:
     def has(self, keys: Sequence[str]) -> bool:
         """Tell whether all these runs are there, without parsing what they are."""
         try:
-            data = self.path.read_bytes()
+            data = self._bytes()
         except FileNotFoundError:
             return False
         return all(_START + json.dumps(key).encode() in data for key in keys)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(_beside(self.path, ".lock"), "ab") as file:
+        with open_to_write(_beside(self.path, ".lock"), "ab") as file:
             lock(file.fileno())
             try:
                 yield
             finally:
                 unlock(file.fileno())
 
+    def _bytes(self) -> bytes:
+        with open_regular(self.path, f"store {self.path}") as file:
+            return file.read()
+
     def _advance(self) -> bool:
         """Take in the lines that are new; return whether there is something to heal."""
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path, f"store {self.path}") as file:
                 about = os.fstat(file.fileno())
                 if about.st_ino != self._inode or about.st_size < self._seen:
                     self._rows, self._seen, self._inode = {}, 0, about.st_ino
@@ -144,7 +154,7 @@ class Store:
             row = parse(text)
             if row is None:
                 return True
-            self._rows.setdefault(row["key"], row_of_today(row))
+            _enter(self._rows, row)
             self._seen += len(text)
         return False
 
@@ -152,31 +162,45 @@ class Store:
         """Take in what is new, and move what is no line away; under the lock."""
         if not self._advance():
             return
-        good, bad = [], {}
-        for number, text in enumerate(split(self.path.read_bytes()), 1):
-            whole = text if text.endswith(b"\n") else text + b"\n"  # all but its end may be there
-            if parse(whole) is not None:
-                good.append(whole)
-            else:
-                bad[number] = text
-        if bad:
-            _keep_aside(_beside(self.path, ".garbled"), bad)
-            where = ", ".join(map(str, bad))
-            warnings.warn(
-                f"store {self.path}: no run stands in line {where}, cut off or garbled; moved to "
-                f"{_beside(self.path, '.garbled').name}. The {len(good)} others are whole.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+        good, bad = _sorted_out(self._bytes())
         # Written beside and renamed: a reader sees the old file or the new one.
         beside = _beside(self.path, ".new")
-        with open(beside, "wb") as file:
-            file.writelines(good)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path)
+        try:
+            with open_to_write(beside, "wb") as file:
+                file.writelines(good)
+                file.flush()
+                os.fsync(file.fileno())
+            if bad:
+                _keep_aside(_beside(self.path, ".garbled"), bad)
+            os.replace(beside, self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
         flush_directory(self.path.parent)
+        if bad:
+            self._warn(bad, len(good), f"moved to {_beside(self.path, '.garbled').name}")
         self._advance()
+
+    def _whole_rows(self, why: str) -> dict[str, Row]:
+        """Return the runs of a file that could not be healed; it is healed when it can be."""
+        good, bad = _sorted_out(self._bytes())
+        if bad:
+            self._warn(bad, len(good), f"left out, and left there, as nothing could be written ({why})")
+        rows: dict[str, Row] = {}
+        for row in filter(None, map(parse, good)):
+            _enter(rows, row)
+        return rows
+
+    def _warn(self, bad: dict[int, bytes], good: int, done: str) -> None:
+        first, more = [*bad][:10], len(bad) - 10
+        where = ", ".join(map(str, first)) + (f" and {more} more" if more > 0 else "")
+        warnings.warn(
+            f"store {self.path}: no run stands in line {where}, cut off or garbled; {done}. The {good} others are "
+            f"whole.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
     def _append(self, data: bytes) -> None:
         """Append all of it, or nothing; under the lock."""
@@ -202,7 +226,12 @@ class Store:
 
 def line(row: Row) -> bytes:
     """Return a row as a line of strict JSON, its key first."""
-    text = json.dumps(_strict({"key": row["key"], **row}), allow_nan=False, separators=(",", ":"))
+    what = f"row {row['key']!r:.80}"
+    try:
+        strict = _strict({"key": row["key"], **row})
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deep; expected plain data. Leave out what holds itself.") from None
+    text = dumped(what, strict, allow_nan=False, separators=(",", ":"))
     # json has no way to write 1e999, which every reader takes for Inf.
     return text.replace(_INFINITY, "1e999").replace(_MINUS_INFINITY, "-1e999").encode() + b"\n"
 
@@ -241,6 +270,53 @@ def parse(text: bytes) -> Row | None:
     return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None
 
 
+def _enter(rows: dict[str, Row], row: Row) -> None:
+    """Take in a row; of several with one key the first counts."""
+    rows.setdefault(row["key"], row_of_today(row))
+
+
+def _sorted_out(data: bytes) -> tuple[list[bytes], dict[int, bytes]]:
+    """Return the lines that are runs, with their ends, and the others by their numbers."""
+    good, bad = [], {}
+    for number, text in enumerate(split(data), 1):
+        whole = text if text.endswith(b"\n") else text + b"\n"  # all but its end may be there
+        if parse(whole) is not None:
+            good.append(whole)
+        else:
+            bad[number] = text
+    return good, bad
+
+
+def read_copy(path: pathlib.Path) -> list[Row]:
+    """Return the runs of a compressed copy of a store, PATH.jsonl.xz.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is no regular file.
+    ValueError
+        If it is damaged in any way: a copy is whole or of no use.
+    """
+    what, most = f"copy {path}", memory() // 4  # of which the runs will take several times as much
+    with explained(f"{what} could not be read"), open_regular(path, what) as file:
+        try:
+            with lzma.LZMAFile(file) as unpacked:
+                data = unpacked.read(most + 1)
+        except (lzma.LZMAError, EOFError) as error:
+            raise _damaged(what, str(error)) from None
+    if len(data) > most:
+        raise _damaged(what, f"it unpacks to more than {most} bytes")
+    good, bad = _sorted_out(data)
+    if bad:
+        raise _damaged(what, f"no run stands in line {next(iter(bad))}")
+    return [row for row in map(parse, good) if row is not None]
+
+
+def _damaged(what: str, why: str) -> ValueError:
+    said = why.rstrip(".")
+    return ValueError(f"{what} is damaged: {said}. Fetch it again, or delete it to begin without it.")
+
+
 def _is_store(data: bytes, lines: list[bytes]) -> bool:
     """Tell whether a file is empty, has a run, or begins like one that was cut off."""
     return data.startswith(_START[: len(data)]) or any(parse(text) is not None for text in lines)
@@ -257,7 +333,7 @@ def _beside(path: pathlib.Path, end: str) -> pathlib.Path:
 
 
 def _keep_aside(path: pathlib.Path, lines: dict[int, bytes]) -> None:
-    with open(path, "ab") as file:
+    with open_to_write(path, "ab") as file:
         for number, text in lines.items():
             file.write(f"line {number}: ".encode() + text.rstrip(b"\n") + b"\n")
         file.flush()
