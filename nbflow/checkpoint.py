@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pathlib
+import stat
 import warnings
 import zipfile
 from typing import Any, NamedTuple
@@ -142,7 +143,7 @@ def load(path: pathlib.Path) -> Saved:
 
 def read(path: pathlib.Path) -> Saved:
     """Read one file, which must be whole."""
-    if path.exists() and not (path.is_file() or path.is_dir()):  # some devices never end
+    if _is_device(path):  # some never end
         raise OSError(f"checkpoint {path} is no regular file; expected one. Name another.")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -151,6 +152,14 @@ def read(path: pathlib.Path) -> Saved:
         raise
     except Exception as error:  # whatever a file can be: truncated, another zip, hostile
         raise DamagedError(f"checkpoint {path} is damaged: {str(error) or type(error).__name__}.") from error
+
+
+def _is_device(path: pathlib.Path) -> bool:
+    try:
+        kind = path.stat().st_mode  # asked once: between two questions a writer may rename what is there
+    except (OSError, ValueError):  # for whoever opens it
+        return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
 
 
 def _parse(archive: zipfile.ZipFile, size: int) -> Saved:

@@ -263,3 +263,11 @@ def test_a_first_checkpoint_that_was_cut_off_is_none(tmp_path):
 def test_a_device_is_no_checkpoint():
     with pytest.raises(OSError, match=r"is no regular file; expected one. Name another"):
         checkpoint.load(pathlib.Path(os.devnull))
+
+
+def test_a_file_that_is_renamed_while_it_is_looked_at_is_no_device(tmp_path, monkeypatch):
+    """A writer renames the last checkpoint to the one before at any time: between two questions it is gone."""
+    path = tmp_path / "run.npz"
+    checkpoint.save(checkpoint.before(path), ARRAYS, FACTS)
+    monkeypatch.setattr(pathlib.Path, "exists", lambda path: True)
+    assert checkpoint.load(path).facts == FACTS

@@ -193,7 +193,8 @@ def test_an_infinite_threshold_has_no_bias_at_all(dtype):
     # Minibatches of one direction: of the products of pairs little cancels, and of a minibatch's sum over its examples.
     pairs = (norms.mean() / naive.length(found.true)) ** 2
     examples = (minibatch.mean(axis=1) / norms).max()
-    assert 1 <= pairs < 4 and 1 <= examples < 4
+    assert 1 <= pairs < 4
+    assert 1 <= examples < 4
     for name, rule in found.rules.items():
         exact = name in ("norm", "value", "hidden")
         # The same gradients, or sums of what each example has, and products of theirs in float64.
