@@ -18,7 +18,6 @@ from collections.abc import Sequence
 import numpy as np
 import tyro
 from reporting import console_here
-from scipy.stats import fisher_exact
 from temporal_order import Options, Result, show
 
 DEMO = Options(length=50, replicas=8, updates=25_000, evaluate_every=1000, evaluate_size=2000, name="demo")
@@ -42,6 +41,8 @@ def sentences(options: Options, results: Sequence[Result]) -> list[str]:
 
 def comparison(before: Result, after: Result, count: int) -> str:
     """Compare the number of solved networks of two methods."""
+    from scipy.stats import fisher_exact  # here, since it takes seconds that nobody should wait for a first word
+
     if before.solved == after.solved:
         return f"{after.title} solved as many as {before.title}."
     word = "more" if after.solved > before.solved else "fewer"
@@ -68,6 +69,10 @@ def last_gain(result: Result) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, default=DEMO, args=arguments, description=__doc__)
     console = console_here()
+    # Said at once: where there is no terminal, nothing else is seen until all kernels are compiled.
+    console.print(
+        "Kernels are compiled first, for a minute or so, and kept on disk for the next time.", highlight=False
+    )
     results = show(options, console)
     if results is None:
         return 2

@@ -4,9 +4,18 @@ import functools
 import platform
 
 import numba
+from llvmlite.binding import llvm_version_info
+from numba.core.registry import cpu_target
 
 from nbflow._compile import JIT
 from nbflow.cpu.product import vector_bytes
+
+
+def compiled_for():
+    """Return what the bits of compiled code depend on beside its source: processor, vectors, releases."""
+    cpu = cpu_target.target_context.codegen().magic_tuple()[1]
+    version = ".".join(map(str, llvm_version_info))
+    return f"{cpu} with vectors of {vector_bytes()} bytes by numba {numba.__version__} and LLVM {version}"
 
 
 def registers():

@@ -214,6 +214,13 @@ def test_an_infinite_threshold_has_no_bias_at_all(dtype):
             assert max(rule.bias.value, rule.in_set.bias) <= tolerance
 
 
+def test_a_bias_far_below_the_root_of_eps_is_seen():
+    plain, part = 3 + np.random.default_rng(0).normal(size=(20, 50)), 2.0**-40
+    found = intervals(plain * (1 - part), plain, 20, 0.9, np.random.default_rng(0)).bias
+    # The shortened rows are rounded, each entry by half an eps of its own.
+    assert_close(found, (part, part, part), np.finfo(np.float64).eps / part)
+
+
 def chen(x, dtype):
     """Return a network whose one parameter's gradient is x - a, and the minibatches of a = -3 and a = 3.
 
