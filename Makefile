@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 PYTEST_ARGS ?=
+ONE_IN ?= 40
 GPU ?= gpu
 BENCH_ARGS ?=
 PEERS_ARGS ?=
@@ -24,14 +25,15 @@ export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-sim test-gpu lint type bench bench-peers
+.PHONY: help demo test test-matrix test-sim test-gpu lint type bench bench-peers
 
 help: ## Print the verbs.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
-	@echo 'PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS (more arguments for pytest, asv run, scripts/bench/bench_peers.py), TORCH and'
-	@echo 'JAX (what pip installs for bench-peers), GPU (gpu, or gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
+	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS (more arguments for pytest, asv run,'
+	@echo 'scripts/bench/bench_peers.py), TORCH and JAX (what pip installs for bench-peers), GPU (gpu, or gpu-cu12 or'
+	@echo 'gpu-cu13 to install a CUDA toolkit as well).'
 
 demo: $(VENV)/.demo ## Train on temporal order and show what clipping and the flow penalty do.
 	$(PY) scripts/demo.py
@@ -41,6 +43,9 @@ test test-sim test-gpu: export NUMBA_NUM_THREADS ?= 2
 
 test: $(VENV)/.test ## Run every test and docstring example that needs no GPU.
 	$(PY) -m pytest -m 'not gpu' -n $(WORKERS) $(PYTEST_ARGS)
+
+test-matrix: $(VENV)/.test ## Run a sample of the tests of numbers as other processors compute, with one thread and two.
+	$(PY) tests/matrix.py --one-in $(ONE_IN) --workers $(WORKERS) $(PYTEST_ARGS)
 
 test-sim: $(VENV)/.test ## Run the smallest tests on both backends without compiler or GPU: interpreter and CUDA simulator.
 	NUMBA_DISABLE_JIT=1 NUMBA_ENABLE_CUDASIM=1 $(PY) -m pytest tests -m sim $(PYTEST_ARGS)

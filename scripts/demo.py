@@ -20,7 +20,6 @@ import numpy as np
 import temporal_order
 import tyro
 from rich.console import Console
-from scipy.stats import fisher_exact
 from temporal_order import Found, Options, Result
 
 from nbflow.experiments.console import begin, tell
@@ -46,6 +45,8 @@ def sentences(options: Options, results: Sequence[Result]) -> list[str]:
 
 def comparison(before: Result, after: Result, count: int) -> str:
     """Compare the number of solved networks of two methods."""
+    from scipy.stats import fisher_exact  # here, since it takes seconds that nobody should wait for a first word
+
     if before.solved == after.solved:
         return f"{after.title} solved as many as {before.title}."
     word = "more" if after.solved > before.solved else "fewer"

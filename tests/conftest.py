@@ -1,9 +1,10 @@
-"""Profiles of hypothesis, optional references, and which tests run with or without compiler and GPU."""
+"""Profiles of hypothesis, optional references, and which tests run: with or without compiler and GPU, in a sample."""
 
 from __future__ import annotations
 
 import os
 import signal
+import zlib
 from types import ModuleType
 
 import pytest
@@ -30,12 +31,33 @@ def torch() -> ModuleType:
     return pytest.importorskip("torch")
 
 
+# A file that takes a tolerance, a reference or a question about vectors from here computes numbers.
+NUMBERS = {"naive", "targets", "tolerance"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what makes a sample."""
+    parser.addoption("--one-in", type=int, default=1, help="run one in so many tests, chosen by their names")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of files that compute numbers, new ones too."""
+    names = vars(getattr(item, "module", None) or object).values()
+    if any(getattr(thing, "__module__", getattr(thing, "__name__", "")) in NUMBERS for thing in names):
+        item.add_marker("numeric")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep only `sim` tests where nothing is compiled; skip `gpu` tests where there is no GPU, real or simulated."""
     if INTERPRETED:
         config.hook.pytest_deselected(items=[item for item in items if not item.get_closest_marker("sim")])
         items[:] = [item for item in items if item.get_closest_marker("sim")]
+    sample = config.getoption("--one-in")
+    if sample > 1:
+        chosen = {item for item in items if zlib.crc32(item.nodeid.encode()) % sample == 0}
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu:
         from numba import cuda

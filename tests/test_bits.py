@@ -1,4 +1,7 @@
-"""Claims about bits: what a result must not depend on is threads, reruns, workspaces, replicas and strides."""
+"""Claims about bits: what a result must not depend on is threads, reruns, workspaces, replicas and strides.
+
+Bits are compared within a process alone: they do depend on the target that numba compiles for, on numba and on LLVM.
+"""
 
 from __future__ import annotations
 

@@ -380,3 +380,11 @@ def test_facts_that_hold_themselves_are_refused(path):
     facts["itself"] = facts
     with pytest.raises(ValueError, match="nested too deep"):
         checkpoint.save(path, ARRAYS, facts)
+
+
+def test_a_file_that_is_renamed_while_it_is_looked_at_is_no_device(tmp_path, monkeypatch):
+    """A writer renames the last checkpoint to the one before at any time: between two questions it is gone."""
+    path = tmp_path / "run.npz"
+    checkpoint.save(checkpoint.before(path), ARRAYS, FACTS)
+    monkeypatch.setattr(pathlib.Path, "exists", lambda path: True)
+    assert checkpoint.load(path).facts == FACTS

@@ -113,7 +113,7 @@ report(found=[[number.hex() for number in numbers.tolist()] for numbers in found
 
 def start(script, *arguments, cache, root, seed=None):
     """Start a process that sees one package and one cache, and to which warnings are errors."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON")) or "_CPU_" in k}
     own = {"PYTHONPATH": str(root), "NUMBA_NUM_THREADS": "1"} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
     own |= {"PYTHONHASHSEED": str(seed)} if seed is not None else {}
     command = [sys.executable, "-W", "error", "-c", script, *arguments]

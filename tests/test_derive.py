@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import CELLS, make_case
-from tolerance import assert_close
+from tolerance import assert_close, within
 
 import nbflow as nf
 from nbflow import scalars
@@ -42,7 +42,7 @@ def test_step_vjp_by_complex_step_is_the_one_written_by_hand(cell):
     case = make_case(cell, "square", "dense", "ragged", T=5, B=9, N=2, H=5, M=2, seed=70)
     bare = dataclasses.replace(case.net, cell=without(cell, ALL))
     by_hand = nf.gradient(case.net, case.theta, case.batch).d_theta
-    assert_close(nf.gradient(bare, case.theta, case.batch).d_theta, by_hand, 1e-13)
+    assert_close(nf.gradient(bare, case.theta, case.batch).d_theta, by_hand, within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("cell, names, tolerance", [*((cell, SECOND, 1e-13) for cell in CELLS), ("tanh", ALL, 1e-9)])
@@ -65,7 +65,7 @@ def test_a_cell_that_has_only_a_step_works_everywhere():
     rng = np.random.default_rng(71)
     theta = rng.normal(size=net.size)
     batch = nf.Batch(rng.normal(size=(4, 2, 2)), rng.normal(size=(4, 2, 2)), np.ones((4, 2)))
-    assert nf.check_gradient(net, theta, batch).error_complex < 1e-13
+    assert nf.check_gradient(net, theta, batch).error_complex < within("float64", 20, 500)
     for derivative in ("immediate", "detached", "exact"):
         seen = nf.check_gradient(net, theta, batch, flow=nf.Flow("squared", 0.5, derivative, "mean"))
         assert seen.error_central < 1e-7, derivative

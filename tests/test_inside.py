@@ -157,7 +157,7 @@ def test_checkpoints_give_the_same_bits(dtype, T, B, flow, cell):
 
 
 def test_checkpoints_take_less_memory():
-    case = make_case("tanh", "softmax", "tokens", "last", T=20_000, B=1, H=5, dtype="float32", seed=9)
+    case = make_case("tanh", "softmax", "tokens", "last", T=40_000, B=1, H=5, dtype="float32", seed=9)
     sizes = []
     for every in (None, 640):
         space = nf.workspace(case.net, case.batch)

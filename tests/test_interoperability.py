@@ -93,14 +93,14 @@ def test_at_the_threshold_torch_shortens_and_we_do_not(by_torch):
     d = triangle(net)
     assert same_bits(ours(net, d, "norm", 5.0).d_theta, d)
     theirs = by_torch(net, d, "clip_grad_norm_", 5.0)[0]
-    assert_close(naive.length(theirs), 5 * 5 / (5 + TORCH_EPS), 1e-15)
+    assert_close(naive.length(theirs), 5 * 5 / (5 + TORCH_EPS), within("float64"))
     assert naive.length(theirs) < 5
 
 
 def test_of_tiny_gradients_torchs_epsilon_is_most_of_the_norm(by_torch):
     net = network(dtype="float64")
     d = triangle(net, 1e-9)
-    assert_close(naive.length(ours(net, d, "norm", 1e-9).d_theta), 1e-9, 1e-15)
+    assert_close(naive.length(ours(net, d, "norm", 1e-9).d_theta), 1e-9, within("float64"))
     theirs = by_torch(net, d, "clip_grad_norm_", 1e-9)[0]
     assert_close(naive.length(theirs), 1e-9 * 5e-9 / (5e-9 + TORCH_EPS), 1e-12)
 
@@ -114,15 +114,15 @@ def test_where_the_squares_overflow_torch_makes_the_gradient_0_and_we_clip_it(by
     assert not theirs.any()
     done = ours(net, d, "norm", 1.0)
     assert done.finite
-    assert_close(done.norm, 5 * unit, 1e-6)
-    assert_close(naive.length(done.d_theta), 1.0, 1e-6)
+    assert_close(done.norm, 5 * unit, within("float32"))
+    assert_close(naive.length(done.d_theta), 1.0, within("float32"))
 
 
 def test_where_the_squares_vanish_torch_reports_0_and_we_the_norm(by_torch):
     net = network()
     d = triangle(net, 1e-30)
     assert by_torch(net, d, "clip_grad_norm_", 1.0)[1].item() == 0
-    assert_close(ours(net, d, "norm", 1.0).norm, 5e-30, 1e-6)
+    assert_close(ours(net, d, "norm", 1.0).norm, 5e-30, within("float32"))
 
 
 def test_one_nan_makes_all_of_torchs_gradient_nan_and_inf_makes_the_rest_0(by_torch):
@@ -155,8 +155,8 @@ def test_torch_returns_the_norm_before_and_changes_its_argument_and_we_return_bo
     d = draw(net)
     before = d.copy()
     done = ours(net, d, "norm", 1.0)
-    assert_close(by_torch(net, d, "clip_grad_norm_", 1.0)[1].item(), done.norm, 1e-14)
-    assert_close(done.clipped_norm, 1.0, 1e-14)
+    assert_close(by_torch(net, d, "clip_grad_norm_", 1.0)[1].item(), done.norm, within("float64", 1, 100))
+    assert_close(done.clipped_norm, 1.0, within("float64", 1, 100))
     assert same_bits(d, before)
 
 
@@ -217,7 +217,7 @@ def test_at_the_threshold_optax_scales_by_1_to_rounding_and_we_keep_every_bit(op
     theirs = by_optax(net, d, optax.clip_by_global_norm(25.0))
     assert same_bits(ours(net, d, "norm", 25.0).d_theta, d)
     assert not same_bits(theirs, d)
-    assert_close(theirs, d, 2e-7)
+    assert_close(theirs, d, within("float32"))
 
 
 @pytest.mark.parametrize("unit", [1e20, 1e30])
@@ -225,14 +225,14 @@ def test_where_the_squares_overflow_optax_makes_the_gradient_0_and_we_clip_it(op
     net = network()
     d = triangle(net, unit)
     assert not by_optax(net, d, optax.clip_by_global_norm(1.0)).any()
-    assert_close(naive.length(ours(net, d, "norm", 1.0).d_theta), 1.0, 1e-6)
+    assert_close(naive.length(ours(net, d, "norm", 1.0).d_theta), 1.0, within("float32"))
 
 
 def test_where_the_squares_vanish_optax_does_not_clip_and_we_do(optax):
     net = network()
     d = triangle(net, 1e-30)
     assert same_bits(by_optax(net, d, optax.clip_by_global_norm(1e-30)), d)
-    assert_close(naive.length(ours(net, d, "norm", 1e-30).d_theta), 1e-30, 1e-6)
+    assert_close(naive.length(ours(net, d, "norm", 1e-30).d_theta), 1e-30, within("float32"))
 
 
 def test_one_nan_makes_all_of_optaxs_gradient_nan_and_inf_makes_the_rest_0(optax):
@@ -285,14 +285,14 @@ def test_a_bias_of_several_gates_is_one_unit_for_us_and_one_of_each_hidden_unit_
     done = nf.unpack(net, ours(net, d, "unit", clipping, theta=theta).d_theta).bias
     g, w = nf.unpack(net, d).bias, nf.unpack(net, theta).bias
     assert g.shape == (4, 4)
-    assert_close(done, naive.rescale(g.astype(np.float64), clipping * naive.length(w)), 1e-6)
+    assert_close(done, naive.rescale(g.astype(np.float64), clipping * naive.length(w)), within("float32"))
     columns = [naive.rescale(x.astype(np.float64), clipping * naive.length(y)) for x, y in zip(g.T, w.T, strict=True)]
-    assert_close(theirs, np.transpose(columns), 1e-6)
+    assert_close(theirs, np.transpose(columns), within("float32"))
     # One gate alone is one group for both.
     one = network("tanh")
     d, theta = draw(one, 1), draw(one, 2)
     theirs = nf.unpack(one, by_optax(one, d, optax.adaptive_grad_clip(clipping), theta)).bias
-    assert_close(nf.unpack(one, ours(one, d, "unit", clipping, theta=theta).d_theta).bias, theirs, 1e-6)
+    assert_close(nf.unpack(one, ours(one, d, "unit", clipping, theta=theta).d_theta).bias, theirs, within("float32"))
 
 
 def test_a_matrix_of_one_row_is_one_unit_for_optax(optax):
@@ -301,18 +301,18 @@ def test_a_matrix_of_one_row_is_one_unit_for_optax(optax):
     d, theta = draw(net, 1), draw(net, 2)
     theirs = nf.unpack(net, by_optax(net, d, optax.adaptive_grad_clip(0.1), theta)).w_in
     g, w = nf.unpack(net, d).w_in, nf.unpack(net, theta).w_in
-    assert_close(theirs, naive.rescale(g.astype(np.float64), 0.1 * naive.length(w)), 1e-6)
+    assert_close(theirs, naive.rescale(g.astype(np.float64), 0.1 * naive.length(w)), within("float32"))
     done = nf.unpack(net, ours(net, d, "unit", 0.1, theta=theta).d_theta).w_in
-    assert_close(np.abs(done), np.minimum(np.abs(g), 0.1 * np.abs(w)), 1e-6)
+    assert_close(np.abs(done), np.minimum(np.abs(g), 0.1 * np.abs(w)), within("float32"))
 
 
 def test_of_tiny_unit_gradients_optax_divides_by_its_epsilon(optax):
     net = network("tanh")
     d, theta = triangle(net, 1e-7), np.zeros(net.size, np.float32)
     d[7] = 0  # 3e-7 in one unit, of weights 0: the limit is 1e-4 * 1e-3
-    assert_close(naive.length(ours(net, d, "unit", 1e-4, theta=theta).d_theta), 1e-7, 1e-6)
+    assert_close(naive.length(ours(net, d, "unit", 1e-4, theta=theta).d_theta), 1e-7, within("float32"))
     theirs = by_optax(net, d, optax.adaptive_grad_clip(1e-4), theta)
-    assert_close(naive.length(theirs), 3e-7 * 1e-7 / AGC_EPS, 1e-6)
+    assert_close(naive.length(theirs), 3e-7 * 1e-7 / AGC_EPS, within("float32"))
 
 
 @pytest.mark.parametrize("threshold", [0.05, 1.0, 100.0])

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from cases import CELLS, FLOWS, LOSSES, REGULARIZERS, STATE_FLOWS, make_case
+from targets import fast, registers
 
 import nbflow as nf
 from nbflow import _compile
@@ -13,10 +14,11 @@ from nbflow._load import load
 from nbflow.cpu import backward, flow, forward, loss, program, replica, run, second, state_penalty, tangent
 from nbflow.cpu.derive import second_order
 from nbflow.cpu.memory import view
-from nbflow.cpu.product import build_product, vector_bytes
+from nbflow.cpu.product import build_product
 
 DTYPES = (np.float32, np.float64)
 compiled = pytest.mark.skipif(not JIT, reason="nothing is compiled")
+vectors = pytest.mark.skipif(not fast(), reason="what numba compiles for has neither AVX2 nor AVX-512")
 
 # Everything that a program runs, and what every program calls beside its own phases.
 PHASES = {build for phases in program.PROGRAMS.values() for build in phases}
@@ -92,17 +94,45 @@ def test_no_kernel_lets_another_call_its_parts():
 
 
 @compiled
+def test_every_function_of_nbflow_asks_for_vectors_of_the_full_width():
+    """LLVM's tuning for most of Intel's processors would halve them, in a part as in the kernel that calls it."""
+    wide = f" {_compile.FULL_WIDTH} "
+    for name, kernel in kernels_of(np.float32):
+        groups = dict(re.findall(r"^attributes (#\d+) = \{(.*)\}$", kernel.llvm, re.MULTILINE))
+        functions = re.findall(r"^define [^@]*@\"?(\S*nbflow[^\s(\"]*).*?(#\d+)?[^#]*\{$", kernel.llvm, re.MULTILINE)
+        assert functions, name
+        for function, group in functions:
+            assert wide in groups.get(group, ""), f"{name}: {function}"
+
+
+@compiled
+def test_a_part_asks_for_vectors_of_the_full_width_before_it_is_put_into_a_kernel():
+    for decorate in (_compile.part, _compile.exact_part):
+
+        @decorate
+        def add(a, b):
+            for i in range(a.size):
+                a[i] += b[i]
+
+        add(np.ones(3), np.ones(3))
+        [code] = add.inspect_llvm().values()
+        assert _compile.FULL_WIDTH in code
+        [code] = add.inspect_asm().values()
+        assert registers() is None or f"%{registers()}" in code
+
+
+@compiled
 def test_the_search_for_float64_arithmetic_finds_it_where_it_is():
     for kernel in pointwise("tanh", np.float64):
         assert ARITHMETIC.search(kernel.llvm)
 
 
 @compiled
-@pytest.mark.skipif(vector_bytes() < 32, reason="neither AVX-512 nor AVX here")
+@vectors
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_pointwise_passes_of_a_cell_run_in_whole_vectors(cell, dtype):
-    register, suffix = {64: "zmm", 32: "ymm"}[vector_bytes()], "ps" if dtype is np.float32 else "pd"
+    register, suffix = registers(), "ps" if dtype is np.float32 else "pd"
     arithmetic = re.compile(
         rf"\bv\w*(?:add|sub|mul|div|max|min|fn?m\w+|and|cmp\w*|blendm)\w*{suffix}\b[^\n]*{register}"
     )
@@ -147,10 +177,10 @@ def test_the_pointwise_passes_of_a_cell_call_nothing(cell, dtype):
 
 
 @compiled
-@pytest.mark.skipif(vector_bytes() < 32, reason="neither AVX-512 nor AVX here")
+@vectors
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_product_multiplies_and_adds_whole_vectors_at_once(dtype):
-    register, suffix = {64: "zmm", 32: "ymm"}[vector_bytes()], "ps" if dtype is np.float32 else "pd"
+    register, suffix = registers(), "ps" if dtype is np.float32 else "pd"
     text = body_of(compiled_anew(build_product, dtype))
     assert re.search(rf"\bvfmadd\d+{suffix}\b[^\n]*{register}", text)
     # Not one by one anywhere.

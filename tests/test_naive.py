@@ -10,6 +10,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
+from tolerance import within
 
 PENALTIES = ("norm", "squared", "log")
 REDUCTIONS = ("sum", "mean")
@@ -136,8 +137,8 @@ def test_a_token_is_a_row_of_w_in():
     one_hot = np.eye(net[1])[tokens]
     a = naive.gradient(theta, *net, "softmax", (tokens, targets, weights), s0)
     b = naive.gradient(theta, *net, "softmax", (one_hot, targets, weights), s0)
-    assert a[0] == pytest.approx(b[0], rel=1e-14)
-    assert_close(a[1], b[1], 1e-14)
+    assert a[0] == pytest.approx(b[0], rel=within("float64", 1, 100))
+    assert_close(a[1], b[1], within("float64", 1, 100))
 
 
 def test_losses_have_their_closed_forms():
@@ -163,7 +164,7 @@ def test_loss_slope_is_the_closed_form(loss, size):
         "square": lambda: 2 * (y - targets),
         "bernoulli": lambda: 0.5 * (1 + np.tanh(y / 2)) - targets,
     }[loss]()
-    assert_close(naive.loss_slope(loss, y, targets, weights), weights[..., None] * wanted, 1e-14)
+    assert_close(naive.loss_slope(loss, y, targets, weights), weights[..., None] * wanted, within("float64", 1, 100))
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bernoulli"])
@@ -205,7 +206,7 @@ def test_gradient_is_the_slope_of_the_loss(cell, loss, dense, when):
     """BPTT agrees with a complex step through the whole forward pass, for theta and for the initial state."""
     theta, net, batch, s0 = make_case(cell, loss, dense, when, T=4, B=2, H=2)
     value, d_theta = naive.gradient(theta, *net, loss, batch, s0)
-    assert value == pytest.approx(naive.loss_of(theta, *net, loss, batch, s0), rel=1e-14)
+    assert value == pytest.approx(naive.loss_of(theta, *net, loss, batch, s0), rel=within("float64", 1, 100))
     assert value > 0
     wanted = naive.complex_step(lambda theta: naive.loss_of(theta, *net, loss, batch, s0), theta)
     assert np.abs(wanted).max() > 1e-3
@@ -229,7 +230,7 @@ def test_gradient_holds_at_the_smallest_sizes(cell):
     theta, net, batch, _ = make_case(cell, "square", T=1, B=1, N=1, H=1, M=1, seed=4)
     wanted = naive.complex_step(lambda theta: naive.loss_of(theta, *net, "square", batch), theta)
     assert np.abs(wanted).max() > 1e-3
-    assert_close(naive.gradient(theta, *net, "square", batch)[1], wanted, 1e-13)
+    assert_close(naive.gradient(theta, *net, "square", batch)[1], wanted, within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("cell", naive.CELLS)
@@ -258,9 +259,9 @@ def test_v_is_the_transposed_jacobian_times_delta(cell, dense):
         for b in range(flow.v.shape[1]):
             J = naive.jacobian(p, cell, inputs[t, b], flow.states[t, b])
             v = J.T @ flow.delta[t + 1, b].ravel()
-            assert_close(flow.v[t, b].ravel(), v, 1e-13)
+            assert_close(flow.v[t, b].ravel(), v, within("float64", 20, 500))
             wanted = np.linalg.norm(v) / np.linalg.norm(flow.delta[t + 1, b])
-            assert flow.gain[t, b] == pytest.approx(wanted, rel=1e-13)
+            assert flow.gain[t, b] == pytest.approx(wanted, rel=within("float64", 20, 500))
 
 
 def test_jacobian_of_a_linear_cell_is_w_rec_and_differs_by_row_and_column():
@@ -329,7 +330,7 @@ def test_gradient_and_delta_agree_with_torch_autograd(cell, loss, dense):
     value, states = torch_run(torch, net, loss, theta, batch, s0)
     d_theta, *delta = torch.autograd.grad(value, [theta, *states])
     flow = naive.backward(naive.unpack(case, *net), cell, loss, batch, s0)
-    assert flow.loss == pytest.approx(value.item(), rel=1e-13)
+    assert flow.loss == pytest.approx(value.item(), rel=within("float64", 20, 500))
     assert_close(naive.pack(flow.d_params), d_theta.numpy(), 1e-12)
     assert_close(flow.delta, torch.stack(delta).numpy(), 1e-12)
 
@@ -348,7 +349,7 @@ def test_states_agree_with_torch_recurrent_modules(cell):
             weight.copy_(torch.from_numpy(value) if value.size else torch.zeros_like(weight))
         lines = [torch.from_numpy(s0[None, :, line]) for line in range(s0.shape[1])]
         h, _ = module(torch.from_numpy(inputs), tuple(lines) if cell == "lstm" else lines[0])
-    assert_close(naive.forward(p, cell, inputs, s0)[1:, :, 0], h.numpy(), 1e-13)
+    assert_close(naive.forward(p, cell, inputs, s0)[1:, :, 0], h.numpy(), within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -425,11 +426,13 @@ def test_immediate_and_detached_slopes_agree_for_a_linear_net_and_not_for_tanh(p
 def test_a_linear_orthogonal_net_has_gain_one_and_no_omega():
     """Nothing vanishes and nothing explodes, with the loss at the last step."""
     p, flow = make_linear_flow(1.0)
-    np.testing.assert_allclose(flow.gain, 1, rtol=1e-14)
+    np.testing.assert_allclose(flow.gain, 1, rtol=within("float64", 1, 100))
     for penalty in PENALTIES:
         for reduction in REDUCTIONS:
             assert naive.omega(penalty, reduction, flow) < 1e-26
-            assert np.abs(naive.omega_immediate(penalty, reduction, flow, p, "linear")).max() < 1e-13
+            assert np.abs(naive.omega_immediate(penalty, reduction, flow, p, "linear")).max() < within(
+                "float64", 20, 500
+            )
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.3])
@@ -440,7 +443,7 @@ def test_scaling_w_rec_of_a_linear_net_scales_the_gains_and_omega_has_its_closed
     _, flow = make_linear_flow(scale, when, T, B)
     lengths = np.full(B, T) if when == "last" else T * np.arange(B) // (B - 1)
     for b, steps in enumerate(lengths):
-        np.testing.assert_allclose(flow.gain[:steps, b], scale, rtol=1e-13)
+        np.testing.assert_allclose(flow.gain[:steps, b], scale, rtol=within("float64", 20, 500))
     each = {"norm": (scale - 1) ** 2, "squared": (scale**2 - 1) ** 2, "log": np.log(scale) ** 2}
     for penalty in PENALTIES:
         assert naive.omega(penalty, "sum", flow) == pytest.approx(each[penalty] * lengths.mean(), rel=1e-12)
@@ -556,7 +559,7 @@ def test_after_a_joint_rule_the_norm_is_the_threshold(rule, size, dtype):
     assert done.clipped_norm / size == pytest.approx(0.1, rel=4 * float(np.finfo(dtype).eps))
     assert done.norm / size == pytest.approx(np.linalg.norm(d.astype(np.float64) / size), rel=1e-12)
     if rule == "random":
-        assert_close(done.d_theta / size, 0.1 * more["direction"], 1e-6)
+        assert_close(done.d_theta / size, 0.1 * more["direction"], within("float32"))
     else:
         assert done.cosine == pytest.approx(1, abs=1e-6)
     assert done.fraction == 1
@@ -565,8 +568,8 @@ def test_after_a_joint_rule_the_norm_is_the_threshold(rule, size, dtype):
 def test_norm_clipping_is_the_published_formula():
     """A 3-4-5 triangle."""
     d = np.array([3.0, 0.0, -4.0])
-    assert_close(naive.clip("norm", d, 2.5).d_theta, [1.5, 0, -2], 1e-15)
-    assert_close(naive.clip("normalize", d, 10.0).d_theta, [6, 0, -8], 1e-15)
+    assert_close(naive.clip("norm", d, 2.5).d_theta, [1.5, 0, -2], within("float64"))
+    assert_close(naive.clip("normalize", d, 10.0).d_theta, [6, 0, -8], within("float64"))
     assert naive.clip("norm", d, 5.0).fraction == 0  # at the threshold is not above it
     assert naive.clip("norm", d, np.nextafter(5, 0)).fraction == 1
 
@@ -584,7 +587,7 @@ def test_clipping_twice_is_clipping_once(rule):
     """To rounding, since a norm that was set to the threshold may be an ulp off."""
     d, more = clip_case()
     once = naive.clip(rule, d, 0.5, **more).d_theta
-    assert_close(naive.clip(rule, once, 0.5, **more).d_theta, once, 1e-15)
+    assert_close(naive.clip(rule, once, 0.5, **more).d_theta, once, within("float64"))
 
 
 def test_block_clipping_clips_each_array_by_itself():
@@ -642,7 +645,7 @@ def test_each_policy_answers_a_gradient_that_is_not_finite(rule, bad):
         assert not np.isfinite(done.norm)
         return done
 
-    assert_close(answer("random").d_theta, 0.3 * more["direction"], 1e-15)
+    assert_close(answer("random").d_theta, 0.3 * more["direction"], within("float64"))
     assert (answer("skip").d_theta == 0).all()
     np.testing.assert_array_equal(answer("keep").d_theta, d)
     assert answer("keep").fraction == 0

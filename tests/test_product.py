@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tolerance import within
 
 from nbflow._compile import JIT
 from nbflow.cpu.memory import call_product
@@ -9,8 +10,6 @@ from nbflow.cpu.product import CHUNK, build_product, lanes, panel_vectors
 
 pytestmark = pytest.mark.sim
 
-# Roundings of a sum of n terms are taken as independent: some sqrt(n) of them add up.
-SLACK = 8.0
 DTYPES = (np.float32, np.float64)
 ROWS = tuple(range(1, 27))
 DEPTHS = (0, 1, 2, 17, 50, CHUNK - 1, CHUNK, CHUNK + 1, 300)
@@ -86,8 +85,8 @@ def assert_product(found, a, b, dtype, before=0.0):
     a, b = a.astype(np.float64), b.astype(np.float64)
     columns = b.shape[1]
     size = np.abs(a) @ np.abs(b) + np.abs(before)
-    bound = SLACK * np.finfo(dtype).eps * np.sqrt(a.shape[1] + 1) * size
-    assert (np.abs(found[:, :columns] - (a @ b + before)) <= bound).all()
+    apart = np.abs(found[:, :columns] - (a @ b + before))
+    assert (apart <= within(dtype, 1, a.shape[1] + 1) * size).all()
     assert (found[:, columns:] == 0).all(), "the padding is not zero"
 
 

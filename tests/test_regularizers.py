@@ -228,7 +228,7 @@ def test_an_orthogonal_matrix_is_where_orthogonality_and_the_cap_are_0(cell):
             out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow(name, 1.0))
             assert abs(out.omega - gates * value) < 1e-12
             if value == 0:
-                assert_close(out.d_theta, plain.d_theta, 1e-13)
+                assert_close(out.d_theta, plain.d_theta, within("float64", 20, 500))
 
 
 def test_below_the_cap_no_bit_is_changed_and_another_cap_is_another_penalty():
@@ -238,7 +238,7 @@ def test_below_the_cap_no_bit_is_changed_and_another_cap_is_another_penalty():
     assert out.omega == 0
     assert np.array_equal(out.d_theta, plain.d_theta)
     flow = nf.Flow(spectral_cap.capped(0.5), 1.0)
-    assert abs(nf.gradient(case.net, case.theta, case.batch, flow=flow).omega - 7 * 0.4**2) < 1e-13
+    assert abs(nf.gradient(case.net, case.theta, case.batch, flow=flow).omega - 7 * 0.4**2) < within("float64", 20, 500)
     assert nf.check_gradient(case.net, case.theta, case.batch, flow=flow).error_central < 1e-8
 
 
@@ -248,7 +248,7 @@ def test_a_scaled_orthogonal_linear_network_has_exponents_of_the_logarithm_of_it
     case = with_matrix("linear", scale * orthogonal(7), T=6, when="all")
     flow = nf.Flow(flossing.flossing(k=4, target=target), 1.0)
     out = nf.gradient(case.net, case.theta, case.batch, flow=flow)
-    assert abs(out.omega - (np.log(scale) - target) ** 2) < 1e-13
+    assert abs(out.omega - (np.log(scale) - target) ** 2) < within("float64", 20, 500)
     assert nf.check_gradient(case.net, case.theta, case.batch, flow=flow).error_central < 1e-8
 
 
@@ -283,7 +283,7 @@ def test_a_state_of_constant_norm_is_stable():
     out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("norm_stabilizer", 1.0), state=case.state)
     norms = np.linalg.norm(case.state[:, 0], axis=1)
     steps = (0.5 ** np.arange(9) - 0.5 ** np.arange(1, 10)) ** 2
-    assert_close(out.omega, np.mean(norms**2) * steps.mean(), 1e-13)
+    assert_close(out.omega, np.mean(norms**2) * steps.mean(), within("float64", 20, 500))
 
 
 # ------------------------------------------------------------------------------------------------ together with others
@@ -297,7 +297,7 @@ def test_a_state_penalty_belongs_to_the_sequences(cell):
     whole = nf.gradient(case.net, case.theta, case.batch, flow=flow)
     loose = nf.gradient(case.net, case.theta, case.batch, flow=flow, clip_example=np.inf)
     assert_close(loose.d_theta, whole.d_theta, within("float64", 5, case.terms))
-    assert_close(loose.omega, whole.omega, 1e-13)
+    assert_close(loose.omega, whole.omega, within("float64", 20, 500))
     tight = nf.gradient(case.net, case.theta, case.batch, flow=flow, clip_example=0.01)
     total = np.zeros(case.theta.size)
     for b in range(9):
@@ -348,8 +348,8 @@ def test_states_that_explode_after_the_end_leave_the_stabilizer_alone(cell, kind
     one = nf.Batch(*(np.ascontiguousarray(part[:1]) for part in case.batch))
     alone = nf.gradient(case.net, case.theta, one, flow=nf.Flow("norm_stabilizer", 1.0))
     assert np.isfinite(plain.omega)
-    assert_close(plain.omega, alone.omega, 1e-13)
-    assert_close(plain.d_theta, alone.d_theta, 1e-13)
+    assert_close(plain.omega, alone.omega, within("float64", 20, 500))
+    assert_close(plain.d_theta, alone.d_theta, within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

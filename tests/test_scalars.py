@@ -1,12 +1,12 @@
 """The scalars against mpmath and wider arithmetic: accuracy, limits, types, vectors."""
 
-import platform
 import re
 
 import mpmath
 import numba
 import numpy as np
 import pytest
+from targets import fast
 
 from nbflow import scalars
 from nbflow._compile import JIT, SAFE
@@ -298,15 +298,7 @@ def test_a_complex_step_gives_the_derivative_and_leaves_the_value(loops, name, m
     np.testing.assert_allclose(z.real, getattr(scalars, name)(x), rtol=8 * eps, atol=1e-100)
 
 
-def vector_width():
-    """Return the vector registers' name in assembly, or None on a machine without AVX."""
-    if not JIT or platform.machine().lower() not in ("x86_64", "amd64"):
-        return None
-    features = numba.core.codegen.get_host_cpu_features()
-    return "ymm" if "+avx2" in features else None
-
-
-@pytest.mark.skipif(vector_width() is None, reason="needs x86 with AVX2")
+@pytest.mark.skipif(not fast(), reason="what numba compiles for has neither AVX2 nor AVX-512")
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", [*BOUNDS, "relu", "sqrt", "tanh_slope", "sigmoid_slope", "relu_slope"])
 def test_a_loop_vectorises_without_calls(loops, name, dtype):

@@ -163,6 +163,29 @@ def test_the_demo_says_what_happened_and_nothing_else(script: Any, demo: Any) ->
     assert "cannot be compared" in " ".join(demo.sentences(options, rows[:2]))
 
 
+def test_the_demo_speaks_before_anything_is_compiled(
+    script: Any, demo: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+
+    def listen(*arguments: Any) -> None:
+        said.append(capsys.readouterr().out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "warm_up", listen)
+    assert demo.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert "compiled first" in said[0]
+
+
+def test_the_demo_trains_for_less_than_two_minutes_at_4000_network_updates_a_second(demo: Any) -> None:
+    options = demo.DEMO
+    updates = len(options.methods) * options.replicas * options.updates
+    # A third of an update, forward alone, for every batch of evaluation.
+    measured = updates / options.evaluate_every * options.evaluate_size / options.batch_size / 3
+    looked_at = updates / options.record_every
+    assert (updates + measured + looked_at) / 4000 < 120
+
+
 def test_the_demo_runs(demo: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main([*TINY, "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cases import DTYPES
 from hypothesis import given, strategies as st
-from tolerance import assert_close, same_bits
+from tolerance import assert_close, same_bits, within
 
 import nbflow as nf
 from nbflow._compile import exact_unit
@@ -86,7 +86,7 @@ def test_its_own_settings_are_the_references(name):
 def test_a_percentile_is_numpys_for_any_norms_and_window(percent, norms, window):
     got, _ = followed(made("percentile", percent=percent, window=window), norms)
     wanted = [np.percentile(norms[max(0, k + 1 - window) : k + 1], percent) for k in range(len(norms))]
-    np.testing.assert_allclose(got[:, 0], np.maximum(wanted, np.finfo(float).tiny), rtol=1e-13)
+    np.testing.assert_allclose(got[:, 0], np.maximum(wanted, np.finfo(float).tiny), rtol=within("float64", 20, 500))
 
 
 def test_a_percentile_of_100_clips_nothing_and_of_0_all_but_the_least():
@@ -102,10 +102,10 @@ def test_a_zscore_leaves_what_is_within_z_deviations_and_clips_a_spike_the_neare
     assert followed(how, [*calm, 4.0])[0][-1, 0] == 4.0
     # m + z^2 s^2 / (norm - m)
     for norm, wanted in [(6.0, 3.0), (10.0, 2.5), (402.0, 2.01), (math.inf, 2.0), (math.nan, 2.0)]:
-        assert followed(how, [*calm, norm])[0][-1, 0] == pytest.approx(wanted, rel=1e-15)
+        assert followed(how, [*calm, norm])[0][-1, 0] == pytest.approx(wanted, rel=within("float64"))
     # What enters is what the spike was clipped to: m = (2 + 3) / 2, s^2 = (1 + (3 - 2.5)^2) / 2.
     _, follower = followed(how, [*calm, 6.0])
-    assert follower.memory[0] == pytest.approx([5, 2.5, math.sqrt(0.625)], rel=1e-15)
+    assert follower.memory[0] == pytest.approx([5, 2.5, math.sqrt(0.625)], rel=within("float64"))
 
 
 def test_no_norm_is_clipped_while_a_zscore_warms_up():
@@ -134,7 +134,7 @@ def test_schedules_begin_and_end_where_they_should():
     assert (line[30:, 0] == 0.25).all()
     assert (np.diff(line[:31, 0]) < 0).all()
     decay, _ = followed(made("inverse_time", first=3.0, half=10), np.ones(31))
-    assert decay[[0, 10, 20, 30], 0] == pytest.approx([3.0, 1.5, 1.0, 0.75], rel=1e-15)
+    assert decay[[0, 10, 20, 30], 0] == pytest.approx([3.0, 1.5, 1.0, 0.75], rel=within("float64"))
 
 
 # ------------------------------------------------------------------------------------------------what all have to keep
@@ -379,7 +379,7 @@ def test_the_gradient_that_is_measured_is_not_changed(dtype):
     before = d.copy()
     got = Follower(made("percentile", percent=50), d).at(0)
     assert same_bits(d, before)
-    assert_close(got, [naive.length(row) for row in d], 1e-6)
+    assert_close(got, [naive.length(row) for row in d], within("float32"))
 
 
 def test_units_that_look_beyond_their_memory_are_refused_before_they_are_compiled():

@@ -192,7 +192,7 @@ def test_a_delta_of_0_is_counted_and_in_no_mean():
     seen = nf.gains_by_lag(net, theta, nf.Batch(x, np.full((4, 3, 1), 99.0), weights))
     assert np.array_equal(seen.zeros, [0, 0, 0, 1, 1])
     assert np.array_equal(seen.delta_norm.count, [3, 3, 3, 2, 2])
-    assert_close(seen.gain.mean, np.full(4, 0.5), 1e-14)
+    assert_close(seen.gain.mean, np.full(4, 0.5), within("float64", 1, 100))
 
 
 def test_states_that_explode_after_the_end_leave_the_lags_alone():
@@ -312,7 +312,7 @@ def test_a_cell_with_a_step_alone_has_the_same_jacobians_and_saturation(cell):
     bare = dataclasses.replace(case.net.cell_object, step_vjp=None, step_jvp=None, step_vjp_jvp=None)
     net = dataclasses.replace(case.net, cell=bare)
     one, two = (nf.step_jacobians(which, case.theta, case.batch.inputs) for which in (net, case.net))
-    assert_close(one, two, 1e-13)
+    assert_close(one, two, within("float64", 20, 500))
     one, two = (nf.saturation(which, case.theta, case.batch) for which in (net, case.net))
     assert same_bits(one.low, two.low)
     assert same_bits(one.high, two.high)
@@ -323,7 +323,7 @@ def test_an_orthogonal_linear_network_has_singular_values_1():
     q = np.linalg.qr(np.random.default_rng(48).normal(size=(7, 7)))[0]
     nf.unpack(case.net, case.theta).w_rec[:] = q.reshape(7, 1, 7)
     values = np.linalg.svd(nf.step_jacobians(case.net, case.theta, case.batch.inputs), compute_uv=False)
-    assert np.abs(values - 1).max() < 1e-13
+    assert np.abs(values - 1).max() < within("float64", 20, 500)
 
 
 @pytest.mark.parametrize("cell", ["tanh", "sigmoid", "relu"])
@@ -340,7 +340,7 @@ def test_an_lstm_that_forgets_nothing_keeps_its_cell():
     p.bias[0], p.bias[1] = -400, 400
     J = nf.step_jacobians(case.net, case.theta, case.batch.inputs, at=2).reshape(2, 2, 5, 2, 5)
     for b in range(2):
-        assert_close(J[b, 1, :, 1], np.eye(5), 1e-14)
+        assert_close(J[b, 1, :, 1], np.eye(5), within("float64", 1, 100))
         assert np.abs(J[b, 1, :, 0]).max() < 1e-150
 
 

@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from cases import OPTIMIZERS
+from tolerance import within
 
 import nbflow as nf
 from nbflow.training.evaluation import Evaluator
@@ -71,9 +72,7 @@ def net_dtype(net):
 
 def close(found, wanted, updates=10):
     """Compare after some updates of the same arithmetic, in which a multiplication and an addition may be fused."""
-    np.testing.assert_allclose(
-        found, wanted, rtol=0, atol=4 * updates * np.finfo(found.dtype).eps * np.abs(wanted).max()
-    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=within(found.dtype, updates, 4) * np.abs(wanted).max())
 
 
 # --- The arithmetic: what the loop does is what the public functions do.

@@ -26,11 +26,12 @@ import functools
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
-from numba.core import cgutils, config
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from nbflow._compile import JIT, kernel, part
+from nbflow._compile import JIT, exact_part, kernel, part
 from nbflow.cpu.memory import address_of, call_product, view
 
 # A chunk of k for which a panel of b (CHUNK * 256 bytes) stays in the first-level cache.
@@ -39,12 +40,21 @@ CHUNK = 128
 
 @functools.cache
 def vector_bytes() -> int:
-    """Return the bytes of the widest vector register of the machine that numba compiles for."""
-    if config.CPU_FEATURES is not None:
-        has = {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
-    else:
-        has = {name for name, present in binding.get_host_cpu_features().items() if present}
-    return 64 if "avx512f" in has else 32 if "avx" in has else 16
+    """Return the bytes of the widest vector register of the target that numba compiles for.
+
+    LLVM itself is asked which registers it takes to add 64 bytes of numbers. What the processor has, or what
+    NUMBA_CPU_FEATURES lists, is not the target: numba adds both to what NUMBA_CPU_NAME stands for.
+    """
+    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
+    add = ir.Function(module, ir.FunctionType(ir.VoidType(), [vector.as_pointer()]), "add")
+    builder = ir.IRBuilder(add.append_basic_block())
+    value = builder.load(add.args[0], align=4)
+    builder.store(builder.fadd(value, value), add.args[0], align=4)
+    builder.ret_void()
+    code = machine.emit_assembly(binding.parse_assembly(str(module)))
+    return 64 if "%zmm" in code else 32 if "%ymm" in code else 16
 
 
 def lanes(dtype) -> int:
@@ -135,7 +145,7 @@ def _build_tiles(vectors, dtype):
     """Build `tiles(i_rows, ...)`: the tile of 1 to TILE_ROWS rows by `vectors` vectors."""
     tile_1, tile_2, tile_3, tile_4, tile_5, tile_6 = (_build_tile(r, vectors, dtype) for r in range(1, TILE_ROWS + 1))
 
-    @njit
+    @exact_part
     def tiles(count, c, c_row, a, a_row, a_k, b, b_k, depth, add):
         if count == 6:
             tile_6(c, c_row, a, a_row, a_k, b, b_k, depth, add)

@@ -1,7 +1,9 @@
 """How far the mean of clipped gradients is from that of the unclipped ones, with bootstrap intervals.
 
 Minibatches are resampled, n out of n with replacement (Efron & Tibshirani 1993, chapter 13). Inner products are taken
-once; a resample then is a vector of n weights w, and `<mean, mean> = w' G w` with the Gram matrix G.
+once; a resample then is a vector of n weights w, and `<mean, mean> = w' G w` with the Gram matrix G. The distance of
+two means has a Gram matrix of its own, that of the differences: |a|^2 - 2 <a, b> + |b|^2 would cancel, and leave
+sqrt(eps) where there is no bias, or 0, as the BLAS at hand rounds.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Rows:
         # Scaled by a power of two, so that no square overflows.
         scale = 2.0 ** -np.frexp(np.abs(plain).max(initial=0.0) or 1.0)[1]
         a, b = clipped.astype(np.float64) * scale, plain.astype(np.float64) * scale
-        self.grams = a @ a.T, a @ b.T, b @ b.T
+        self.grams = a @ a.T, a @ b.T, b @ b.T, (a - b) @ (a - b).T
         known = known_signs(b)
         self.clipped, self.plain = (rows[:, known].astype(plain.dtype) for rows in (a, b))
 
@@ -65,12 +67,12 @@ class Rows:
         rows = index.reshape(-1, index.shape[-1]).astype(np.int64)
         places = (rows + n * np.arange(len(rows))[:, None]).ravel()
         weights = np.bincount(places, minlength=len(rows) * n).reshape(-1, n) / rows.shape[1]
-        own, inner, other = (_pairs(weights, gram) for gram in self.grams)
+        own, inner, other, apart = (_pairs(weights, gram) for gram in self.grams)
         other = np.where(other > 0, other, np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             cosine = inner / (np.sqrt(own) * np.sqrt(other))
             relative_norm = np.sqrt(np.maximum(own, 0.0) / other)
-            bias = np.sqrt(np.maximum(own - 2 * inner + other, 0.0) / other)
+            bias = np.sqrt(np.maximum(apart, 0.0) / other)
         return np.stack([cosine, relative_norm, self._agreement(weights), bias]).reshape(4, *lead)
 
     def _agreement(self, weights: Floats) -> Floats:

@@ -190,8 +190,11 @@ def progress(console: Console) -> AbstractContextManager[Show]:
 
 
 def compiling(console: Console) -> AbstractContextManager[Any]:
-    """Say that kernels are compiled, as long as it takes."""
-    return console.status("Compiling kernels; they are kept on disk for the next time")
+    """Say that kernels are compiled, as long as it takes; at once, also where there is no terminal."""
+    words = "Compiling kernels; they are kept on disk for the next time"
+    if not console.is_terminal:
+        tell(console, f"{words}.")
+    return console.status(words)
 
 
 def executor_of(name: str) -> Executor | None:

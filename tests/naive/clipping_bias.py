@@ -49,6 +49,7 @@ def long_run_distances(clipped: Array, plain: Array) -> Distances:
         return sum(float(a[i] @ b[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
 
     own, both, other = inner(clipped, clipped), inner(clipped, plain), inner(plain, plain)
+    apart = inner(clipped - plain, clipped - plain)
     signs = []
     for a, b in zip(clipped.T, plain.T, strict=True):
         error = np.sqrt(sum((b - b.mean()) ** 2) / (n - 1) / n)
@@ -58,7 +59,7 @@ def long_run_distances(clipped: Array, plain: Array) -> Distances:
         both / np.sqrt(own * other),
         np.sqrt(own / other),
         float(np.mean(signs)),
-        np.sqrt(max(own - 2 * both + other, 0) / other),
+        np.sqrt(max(apart, 0) / other),
     )
 
 
