@@ -387,11 +387,17 @@ def test_norms_neither_overflow_nor_vanish(scale):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_batch_has_the_bits_of_the_cpus(task, dtype):
-    from nbflow.cuda.gradient import run_sample
+    from nbflow.cpu.workspace import Shape
+    from nbflow.cuda import program, workspace
 
     found, seed = nf.load_task(task), 2**40 + 1
     net = nf.Network("tanh", found.n_in, 2, found.n_out, found.loss, dtype)
-    got = run_sample(net, found, 2, 2, seed, counter.TRAIN, 3, 11)
+    lead = found.steps(11), 2
+    space = workspace.Workspace(net, Shape(2, *lead, found.tokens), workspace.Purpose())
+    program.sample(space, found, seed, counter.TRAIN, 3, 11)
+    inputs = space.read("TOKENS", *lead) if found.tokens else space.read("INPUTS", *lead, found.n_in)
+    targets = space.read("CLASSES", *lead) if found.classes else space.read("TARGETS", *lead, found.n_out)
+    got = nf.Batch(inputs, targets, space.read("WEIGHTS", *lead))
     wanted = found.sample(seed=seed, index=3, batch_size=2, length=11, replicas=2, dtype=dtype)
     assert same_bits(tuple(got), tuple(wanted))
     for r in range(2):

@@ -15,6 +15,7 @@ from nbflow._compile import TWO, exact_part, kernel, part
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import call_product, view
 from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.rules import counts, squared_gain
 
 
 @functools.cache
@@ -34,11 +35,10 @@ def build_penalty(penalty, dtype):
         sums = view(job.sums, (3,), dtype)
         for b in range(rows):
             delta = delta_norm[b]
-            # Written so that a NaN counts: a gradient that is not finite must be seen.
-            if delta * delta < job.bound or delta == 0:
+            if not counts(delta, job.bound):
                 flow_slope[b] = 0
                 continue
-            q = (v_norm[b] / delta) * (v_norm[b] / delta)
+            q = squared_gain(v_norm[b], delta)
             sums[1] += value(q)
             sums[2] += 1
             flow_slope[b] = TWO * slope(q) / delta

@@ -13,6 +13,7 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.job import job_dtype
 from nbflow.cpu.memory import clear, view
 from nbflow.cpu.norm import build_measure
+from nbflow.cpu.rules import shrinking
 from nbflow.cpu.weights import Place, Span, build_weights
 
 
@@ -41,7 +42,7 @@ def build_groups(dtype):
             collect(job, k * job.group_rows, place)
             root, scale = measure(group)
             norm = job.group_scale * (root / scale)
-            factor = job.group_threshold / norm if norm > job.group_threshold else dtype(1)
+            factor = shrinking(norm, job.group_threshold)
             norms[k] = norm
             for i in range(job.group_size):
                 total[i] += factor * group[i]

@@ -13,6 +13,7 @@ import numpy as np
 from nbflow._compile import part
 from nbflow.cpu.memory import view
 from nbflow.cpu.norm import build_measure
+from nbflow.cpu.rules import limited, shrinking
 
 # Values of the job's `hidden_site`.
 SITES = {"preactivation": 1, "state": 2}
@@ -28,12 +29,12 @@ def build_hidden_clip(dtype):
     def clip_row(row, threshold, by_norm):
         if not by_norm:
             for j in range(row.size):
-                row[j] = min(max(row[j], -threshold), threshold)
+                row[j] = limited(row[j], threshold)
             return
         root, scale = measure(row)
         norm = root / scale
         if norm > threshold:
-            factor = threshold / norm
+            factor = shrinking(norm, threshold)
             for j in range(row.size):
                 row[j] *= factor
 

@@ -15,6 +15,7 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.job import IMMEDIATE, job_dtype
 from nbflow.cpu.memory import view
 from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.rules import divisor
 
 
 class Packed(NamedTuple):
@@ -182,9 +183,7 @@ def build_combine(dtype):
         for k in range(job.shard_count):
             sums = view(shards[k].sums, (3,), dtype)
             loss, omega, count = loss + sums[0], omega + sums[1], count + sums[2]
-        scale = dtype(1) / dtype(job.batch)
-        if job.mean_flow:
-            scale = dtype(1) / max(count, dtype(1))
+        scale = dtype(1) / divisor(count, dtype(job.batch), job.mean_flow)
         if piece == 0:
             report = view(job.report, (3,), dtype)
             report[0], report[1], report[2] = loss, omega * scale, count

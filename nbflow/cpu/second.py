@@ -20,6 +20,7 @@ from nbflow.cpu.job import DETACHED, job_dtype
 from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, call_product, clear, view
 from nbflow.cpu.product import lanes, panel_vectors
+from nbflow.cpu.rules import divisor
 from nbflow.cpu.tangent import build_listen_dot, build_move
 from nbflow.cpu.weights import Span, build_weights, place_of
 
@@ -240,9 +241,7 @@ def build_weigh(dtype):
         count = dtype(0)
         for k in range(job.shard_count):
             count += view(shards[k].sums, (3,), dtype)[2]
-        scale = dtype(1) / dtype(job.batch)
-        if job.mean_flow:
-            scale = dtype(1) / max(count, dtype(1))
+        scale = dtype(1) / divisor(count, dtype(job.batch), job.mean_flow)
         for k in range(job.shard_count):
             shards[k].flow_weight = job.alpha * scale
 

@@ -124,7 +124,7 @@ class Workspace:
         net, cell, table = self.net, self.net.cell_object, self.table
         table[job.REPLICAS], table[job.BATCH] = self.shape.replicas, self.shape.batch
         table[job.N_IN], table[job.HIDDEN], table[job.N_OUT] = net.n_in, net.n_hidden, net.n_out
-        table[job.GATES], table[job.LINES], table[job.KEPT] = len(cell.gates), len(cell.states), len(cell.saved)
+        table[job.GATES], table[job.LINES] = len(cell.gates), len(cell.states)
         table[job.PARAMETERS], table[job.BIAS_REC] = net.size, cell.bias_rec
         table[job.IS_TOKENS], table[job.IS_ADDITIVE] = self.shape.tokens, cell.additive
         table[job.KEEPS_DELTA] = self.purpose.keeps_delta

@@ -21,7 +21,7 @@ from nbflow._load import DECLARED
 # Where to begin: what a run does, and what is loaded by name or given by the user.
 ROOTS = ("experiments._group", "data", "regularizers", *DECLARED)
 # What is reached too and makes no result: a sweep trains on the CPU, and a line of the store says what it is given.
-OUTSIDE = ("cuda", "training._cuda_loop", "storage.store", "storage._files")
+OUTSIDE = ("cuda", "storage.store", "storage._files")
 
 
 @functools.cache
