@@ -26,7 +26,7 @@ def lacks(asked: Asked) -> dict[str, Any]:
     if asked.every:
         found["checkpoint_every"] = asked.every
     if asked.detach.probability is not None:
-        found["h_detach"] = asked.detach
+        found["h_detach"] = asked.detach.probability.tolist()
     if asked.flow is not None and not isinstance(asked.penalty, Penalty):
         found["penalty"] = asked.flow.penalty
     if asked.derivative not in ("", "immediate"):
