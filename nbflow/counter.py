@@ -21,7 +21,6 @@ from nbflow._compile import exact_unit
 TRAIN = 0
 EVALUATION = 1
 DIRECTION = 2
-INITIAL = 3
 DETACH = 4
 
 _ROUNDS = 10
@@ -78,7 +77,7 @@ def draw(seed, purpose, replica, index, sequence, n):
     seed : int
         0 to 2**64 - 1; above 2**63 - 1 as `numpy.uint64`, since numba takes a Python int for an int64.
     purpose : int
-        `TRAIN`, `EVALUATION`, `DIRECTION`, `INITIAL` or `DETACH`; below 2**8.
+        `TRAIN`, `EVALUATION`, `DIRECTION` or `DETACH`; below 2**8.
     replica : int
         Below 2**24.
     index, sequence, n : int

@@ -32,7 +32,7 @@ FALSE_ALARM = 1e-3
 BLOCKS = 20_000
 DRAWS = [
     (0, counter.TRAIN, 0, 0, 0, 0),
-    (np.uint64(2**64 - 1), counter.INITIAL, 2**24 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1),
+    (np.uint64(2**64 - 1), counter.DETACH, 2**24 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1),
     (np.uint64(2**63), counter.EVALUATION, 3, 5, 7, 11),
     (123456789012345, counter.DIRECTION, 1, 2, 3, 4),
 ]
@@ -58,7 +58,7 @@ def words():
 
 
 def test_purposes_are_told_apart():
-    assert [counter.TRAIN, counter.EVALUATION, counter.DIRECTION, counter.INITIAL] == [0, 1, 2, 3]
+    assert [counter.TRAIN, counter.EVALUATION, counter.DIRECTION, counter.DETACH] == [0, 1, 2, 4]
 
 
 @pytest.mark.parametrize("block, key, expected", KNOWN)

@@ -242,6 +242,24 @@ def test_replicas_have_their_own_networks_and_data_and_the_bits_that_they_have_a
 
 
 @sim
+@pytest.mark.parametrize("cell", ["lstm", "relu"])
+def test_what_looks_at_states_and_gradients_finds_on_the_card_what_it_finds_on_the_cpu(cell, monkeypatch):
+    """And computes there: nothing that takes a backend may run on the CPU in silence."""
+    case = make_case(cell, "square", "dense", "ragged", **SMALL)
+    clips = {"norm": nf.Clip("norm", 0.1), "hidden": nf.HiddenClip(0.1), "example": nf.ExampleClip(0.1)}
+    looks = (
+        lambda on: nf.step_jacobians(case.net, case.theta, case.batch.inputs, backend=on),
+        lambda on: nf.saturation(case.net, case.theta, case.batch, backend=on).part.mean,
+        lambda on: nf.gains_by_lag(case.net, case.theta, case.batch, backend=on).norms,
+        lambda on: nf.clipping_bias(case.net, case.theta, [case.batch] * 2, clips, resamples=9, rng=0, backend=on).true,
+    )
+    wanted = [look("cpu") for look in looks]
+    monkeypatch.setattr("nbflow.cpu.workspace.Workspace.point_to", lambda *_: pytest.fail("it runs on the CPU"))
+    for look, found in zip(looks, wanted, strict=True):
+        assert_close(look("cuda"), found, within("float64", 3, 16 * case.terms))
+
+
+@sim
 def test_a_workspace_serves_shorter_batches_and_other_calls():
     case = make_case("tanh", "square", "dense", "all", **SMALL)
     short = nf.Batch(*(part[:2] for part in case.batch))
@@ -387,11 +405,17 @@ def test_norms_neither_overflow_nor_vanish(scale):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_batch_has_the_bits_of_the_cpus(task, dtype):
-    from nbflow.cuda.gradient import run_sample
+    from nbflow.cpu.workspace import Shape
+    from nbflow.cuda import program, workspace
 
     found, seed = nf.load_task(task), 2**40 + 1
     net = nf.Network("tanh", found.n_in, 2, found.n_out, found.loss, dtype)
-    got = run_sample(net, found, 2, 2, seed, counter.TRAIN, 3, 11)
+    lead = found.steps(11), 2
+    space = workspace.Workspace(net, Shape(2, *lead, found.tokens), workspace.Purpose())
+    program.sample(space, found, seed, counter.TRAIN, 3, 11)
+    inputs = space.read("TOKENS", *lead) if found.tokens else space.read("INPUTS", *lead, found.n_in)
+    targets = space.read("CLASSES", *lead) if found.classes else space.read("TARGETS", *lead, found.n_out)
+    got = nf.Batch(inputs, targets, space.read("WEIGHTS", *lead))
     wanted = found.sample(seed=seed, index=3, batch_size=2, length=11, replicas=2, dtype=dtype)
     assert same_bits(tuple(got), tuple(wanted))
     for r in range(2):

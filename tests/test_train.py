@@ -648,7 +648,7 @@ def test_random_steps_have_the_length_of_the_threshold_and_differ_between_update
         how = recipe(lr=1.0, clip=nf.Clip("norm", [0.5, 2.0]), max_updates=updates)
         runs.append(nf.train(NET64, theta, TASK, how))
     # theta is NaN, so the steps cannot be read off it; the direction is the one of seed, replica and update.
-    from nbflow.gradients.clipping import random_step
+    from nbflow.cpu.clipping import random_step
 
     steps = [random_step(NET64.size, length, 0, r, k) for r, length in enumerate((0.5, 2.0)) for k in (0, 1)]
     assert [np.linalg.norm(step) for step in steps] == pytest.approx([0.5, 0.5, 2.0, 2.0])

@@ -12,6 +12,7 @@ import functools
 from nbflow._compile import TWO, exact_part, kernel, part
 from nbflow.cpu.memory import address_of, clear
 from nbflow.cpu.product import outer
+from nbflow.cpu.rules import counts, squared_gain
 from nbflow.cpu.views import at, place, row, shards, whole
 
 
@@ -28,11 +29,10 @@ def build_penalty(penalty, dtype):
         flow_slope, sums = at(shard, "flow_slope", t), whole(shard, "sums")
         for b in range(shard.rows):
             delta = delta_norm[b]
-            # Written so that a NaN counts: a gradient that is not finite must be seen.
-            if delta * delta < shard.bound or delta == 0:
+            if not counts(delta, shard.bound):
                 flow_slope[b] = 0
                 continue
-            q = (v_norm[b] / delta) * (v_norm[b] / delta)
+            q = squared_gain(v_norm[b], delta)
             sums[1] += value(q)
             sums[2] += 1
             flow_slope[b] = TWO * slope(q) / delta

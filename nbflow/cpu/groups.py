@@ -13,6 +13,7 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.memory import clear
 from nbflow.cpu.norm import build_measure
 from nbflow.cpu.record import GROUP, TOTAL
+from nbflow.cpu.rules import shrinking
 from nbflow.cpu.views import at, shards, whole
 from nbflow.cpu.weights import Span, weights
 
@@ -38,7 +39,7 @@ def build_groups(dtype):
             collect(shard, k * shard.group_rows)
             root, scale = measure(group)
             norm = shard.group_scale * (root / scale)
-            factor = shard.group_threshold / norm if norm > shard.group_threshold else dtype(1)
+            factor = shrinking(norm, shard.group_threshold)
             norms[k] = norm
             for i in range(total.size):
                 total[i] += factor * group[i]

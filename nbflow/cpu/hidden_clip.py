@@ -10,6 +10,7 @@ import functools
 
 from nbflow._compile import part
 from nbflow.cpu.norm import build_measure
+from nbflow.cpu.rules import limited, shrinking
 from nbflow.cpu.views import row
 
 # Values of a shard's `hidden_site`.
@@ -25,12 +26,12 @@ def build_hidden_clip(dtype):
     def clip_row(row, threshold, by_norm):
         if not by_norm:
             for j in range(row.size):
-                row[j] = min(max(row[j], -threshold), threshold)
+                row[j] = limited(row[j], threshold)
             return
         root, scale = measure(row)
         norm = root / scale
         if norm > threshold:
-            factor = threshold / norm
+            factor = shrinking(norm, threshold)
             for j in range(row.size):
                 row[j] *= factor
 

@@ -13,6 +13,7 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.memory import address_of
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.cpu.record import DIRECTION, IMMEDIATE, PARAMETERS, TOTAL
+from nbflow.cpu.rules import divisor
 from nbflow.cpu.views import at, flat, place, replicas, row_of, whole
 
 
@@ -184,10 +185,7 @@ def build_add_up(dtype):
         for k in range(shards.size):
             sums = whole(shards[k], "sums")
             loss, omega, count = loss + sums[0], omega + sums[1], count + sums[2]
-        scale = dtype(1) / dtype(replica.batch)
-        if replica.mean_flow:
-            scale = dtype(1) / max(count, dtype(1))
-        return loss, omega, count, scale
+        return loss, omega, count, dtype(1) / divisor(count, dtype(replica.batch), replica.mean_flow)
 
     return add_up
 

@@ -1,4 +1,50 @@
-"""Columns of what a clip reports for each replica. Norms come as (root, scale), see `nbflow.cpu.norm`."""
+"""What a clip reports, on both engines: a row for each replica, and how it is read.
+
+Norms come as (root, scale), see `nbflow.cpu.norm`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbflow.model import _layout as layout
+from nbflow.model.network import Network
+from nbflow.records import Floats, Rule
 
 COLUMNS = ("norm", "scale", "clipped norm", "clipped scale", "inner product", "clipped entries", "finite")
 NORM, SCALE, CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES, FINITE = range(len(COLUMNS))
+# What is left of w_rec as its gradient, by policy "shrink".
+SHRUNK = 0.02
+ENDLESS = "A random step has the threshold's length, and that is"
+
+
+def read_report(report: Floats, mended: dict[int, Any], rule: Rule, size: int) -> tuple[Any, ...]:
+    """Return norm, clipped_norm, fraction, cosine and finite (R,); `mended` has norm and fraction of some replicas."""
+    return tuple(np.array(column) for column in zip(*read_rows(report, mended, rule, size), strict=True))
+
+
+def read_rows(
+    report: Floats, mended: dict[int, Any], rule: Rule, size: int
+) -> Iterator[tuple[float, float, float, float, bool]]:
+    """Yield norm, clipped_norm, fraction, cosine and finite of each replica; `mended` as in `read_report`."""
+    for r, (norm, scale, clipped, clipped_scale, inner, entries, finite) in enumerate(report.tolist()):
+        fraction = float(entries > 0) if rule.over == "all" else entries / size
+        # A product of two norms that scales have made moderate; 0 where a norm is.
+        product = norm * clipped
+        cosine = min(max(inner / product, -1.0), 1.0) if finite and product else math.nan
+        clipped = clipped / clipped_scale
+        if r in mended:
+            clipped, fraction = mended[r]
+        yield norm / scale if finite else math.nan, clipped, fraction, cosine, finite != 0
+
+
+def where_not_finite(net: Network, row: Floats, r: int, replicas: int) -> str:
+    """Say which parameters have a gradient that is not finite."""
+    counts = {name: int((~np.isfinite(row[block])).sum()) for name, block in layout.blocks(net).items()}
+    bad = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    of = f" of replica {r}" if replicas > 1 else ""
+    return f"the gradient{of} is not finite in {bad}; lower lr or the threshold, or choose another nonfinite policy."

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbflow import counter, scalars
 from nbflow.cpu.clip import LEAST_WEIGHT_NORM, build_apply
-from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE
+from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE, SHRUNK
 from nbflow.cuda.device import MOST_THREADS, cuda, device_part, grid, real_of
 from nbflow.cuda.job import (
     CLIP_REPORT,
@@ -36,8 +36,6 @@ WIDTH = len(COLUMNS) + 2
 # Values of `policy`. "raise" does nothing on the card: the host looks at the report, and raises.
 POLICIES = {"keep": 0, "raise": 0, "random": 1, "skip": 2, "zero": 3, "shrink": 4}
 KEEP, RANDOM, SKIP, ZERO, SHRINK = range(5)
-# Of w_rec, in policy "shrink".
-SHRUNK = 0.02
 # Entries of a chunk, where a rule looks at each entry alone.
 CHUNK = 16 if MOST_THREADS < 32 else 4096
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import TWO
+from nbflow.cpu.rules import counts, squared_gain
 from nbflow.cuda.device import MOST_THREADS, cuda, device_part, grid, real_of
 from nbflow.cuda.job import (
     BATCH,
@@ -79,10 +80,8 @@ def build_penalties(penalty, dtype):
         place = t * batch + b
         delta = numbers[at(job, DELTA_NORM, r) + place + batch]
         cost, counted, factor = zero, zero, zero
-        # Written so that a NaN counts: a gradient that is not finite must be seen.
-        if not (delta * delta < bound or delta == 0):
-            ratio = numbers[at(job, V_NORM, r) + place] / delta
-            q = ratio * ratio
+        if counts(delta, bound):
+            q = squared_gain(numbers[at(job, V_NORM, r) + place], delta)
             cost, counted, factor = value(q), one, TWO * slope(q) / delta
         scale_line(numbers, at(job, V, r) + place * lines * hidden, hidden, delta, factor)
         if cuda.threadIdx.x == 0:

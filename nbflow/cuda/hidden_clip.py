@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from nbflow.cpu.rules import limited, shrinking
 from nbflow.cuda.device import cuda, device_part
 from nbflow.cuda.norm import build_block_measure
 
@@ -18,7 +19,7 @@ def build_clip_row(by_norm, dtype):
         root, scale = measure(numbers, first, count, 1, room)
         norm = root / scale
         if norm > threshold:
-            factor = threshold / norm
+            factor = shrinking(norm, threshold)
             for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
                 numbers[first + i] *= factor
         cuda.syncthreads()
@@ -26,11 +27,7 @@ def build_clip_row(by_norm, dtype):
     @device_part
     def by_value(numbers, first, count, threshold, room):
         for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
-            # Comparisons, since the card's min and max drop a NaN.
-            if numbers[first + i] > threshold:
-                numbers[first + i] = threshold
-            elif numbers[first + i] < -threshold:
-                numbers[first + i] = -threshold
+            numbers[first + i] = limited(numbers[first + i], threshold)
         cuda.syncthreads()
 
     return by_its_norm if by_norm else by_value

@@ -21,7 +21,7 @@ V                     (T, B, S, H)        v_t, where it is kept; the grid of Ome
 Y                     (T, B, M)           outputs, overwritten by dL/dy, at steps with weight
 LOSSES                (T, B)              weight times loss
 DELTA_NORM, V_NORM    (T+1, B), (T, B)
-PENALTIES, COUNTED    (T, B)              penalty'(q), and 1 where it counts
+PENALTIES, COUNTED    (T, B)              penalty(q), and 1 where it counts
 W_BACK                (G, H, H)           w_rec transposed, where it does not fit into shared memory
 PARTIAL               (parts, P)          weight gradients of each part of the steps, or of each group of sequences
 PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
@@ -47,9 +47,9 @@ from __future__ import annotations
 
 from nbflow._compile import unit
 
-SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "KEPT", "N_OUT", "PARAMETERS", "BIAS_REC",
+SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "N_OUT", "PARAMETERS", "BIAS_REC",
          "IS_TOKENS", "IS_ADDITIVE", "IS_CARRIED", "IS_WHOLE", "KEEPS_DELTA", "PART_STEPS", "GROUP_ROWS")  # fmt: skip
-(REPLICAS, BATCH, N_IN, GATES, HIDDEN, LINES, KEPT, N_OUT, PARAMETERS, BIAS_REC, IS_TOKENS, IS_ADDITIVE, IS_CARRIED,
+(REPLICAS, BATCH, N_IN, GATES, HIDDEN, LINES, N_OUT, PARAMETERS, BIAS_REC, IS_TOKENS, IS_ADDITIVE, IS_CARRIED,
  IS_WHOLE, KEEPS_DELTA, PART_STEPS, GROUP_ROWS) = range(len(SIZES))  # fmt: skip
 
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",

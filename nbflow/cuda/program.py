@@ -17,6 +17,7 @@ from nbflow.cuda.sample import build_sample
 from nbflow.cuda.update import build_keep, build_update
 from nbflow.cuda.weights import FLOW, THREADS, build_weights, parts_of
 from nbflow.cuda.workspace import Workspace
+from nbflow.model._asked import Asked
 
 
 def forward(space: Workspace, *, whole: bool, carried: bool = False) -> None:
@@ -63,6 +64,17 @@ def norms(space: Workspace) -> None:
     threads = threads_for(space.net.n_hidden * len(space.net.cell_object.states))
     blocks = replicas * (space.steps + 1) * batch
     launch(build_norms(space.dtype), blocks, threads, space.job, space.numbers, space.integers, space.steps)
+
+
+def gradient(space: Workspace, asked: Asked) -> None:
+    """From a forward pass to REPORT and D_THETA."""
+    losses(space)
+    backward(space)
+    if asked.flow is None:
+        weights(space)
+        return
+    norms(space)
+    weights(space, asked.penalty, asked.flow.bound, asked.flow.reduction == "mean")
 
 
 def report(space: Workspace, flowing: bool = False, by_mean: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import unit
+from nbflow.cpu.rules import divisor, shrinking
 from nbflow.cuda.device import MOST_THREADS, cuda, grid, real_of
 from nbflow.cuda.job import (
     ALPHA,
@@ -32,7 +33,7 @@ from nbflow.cuda.norm import build_block_measure, build_block_sum
 @functools.cache
 def build_report(dtype):
     """Build the grid, a block a replica, that fills REPORT with loss, Omega and count."""
-    block_sum, real, zero, one = build_block_sum(), real_of(dtype), dtype(0), dtype(1)
+    block_sum, real, zero = build_block_sum(), real_of(dtype), dtype(0)
 
     @grid
     def report(job, numbers, steps, flowing, by_mean):
@@ -49,7 +50,7 @@ def build_report(dtype):
         if cuda.threadIdx.x == 0:
             place = at(job, REPORT, r)
             numbers[place] = loss
-            numbers[place + 1] = omega / (max(counted, one) if by_mean else dtype(batch))
+            numbers[place + 1] = omega / divisor(counted, dtype(batch), by_mean)
             numbers[place + 2] = counted
 
     return report
@@ -85,8 +86,7 @@ def build_combine(dtype):
     @unit
     def factor_of(job, numbers, r, group):
         """Return what the gradient of a group is multiplied by (Goodfellow et al. 2016, section 10.11.1)."""
-        threshold, norm = numbers[at(job, GROUP_THRESHOLD, r)], numbers[at(job, GROUP_NORMS, r) + group]
-        return threshold / norm if norm > threshold else one
+        return shrinking(numbers[at(job, GROUP_NORMS, r) + group], numbers[at(job, GROUP_THRESHOLD, r)])
 
     @grid
     def combine(job, numbers, parts, grouped, flowing, by_mean):
@@ -103,8 +103,8 @@ def build_combine(dtype):
                 of_flow = zero
                 for part in range(parts):
                     of_flow += numbers[at(job, PARTIAL_FLOW, r) + part * job[HIDDEN] * columns + entry]
-                counted = max(numbers[at(job, REPORT, r) + 2], one)
-                total += alpha * (one / (counted if by_mean else dtype(job[BATCH]))) * of_flow
+                scale = one / divisor(numbers[at(job, REPORT, r) + 2], dtype(job[BATCH]), by_mean)
+                total += alpha * scale * of_flow
             numbers[at(job, D_THETA, r) + p] = total
 
     return combine

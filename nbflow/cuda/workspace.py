@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbflow._check import Checked
 from nbflow.cpu.workspace import Shape
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
 from nbflow.cuda.device import SHARED_BYTES, allocate
 from nbflow.cuda.weights import FLOW, count_blocks, part_steps_of, parts_of
 from nbflow.model import _layout as layout
+from nbflow.model._asked import Asked
 from nbflow.model.network import Network
-from nbflow.records import Floats, Optimizer, Rule
+from nbflow.records import Batch, Optimizer, Rule
 
 # Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:
 # 16 of them the compiler puts into memory (sm_90, PTX of CUDA 13.0).
@@ -97,15 +99,22 @@ class Workspace:
         """Set the numbers (R,) under which replicas draw sequences and random steps."""
         self.write("IDS", ids.astype(np.int32))
 
-    def set_hidden_clip(self, site: int, by_norm: bool, threshold: Floats) -> None:
-        """Clip at a site at every step of the way back; 0 for nowhere."""
+    def set_asked(self, asked: Asked) -> None:
+        """Set what is clipped at every step of the way back, and the threshold of a clip by groups."""
+        site, by_norm, threshold = asked.inside
         self.hidden_clip = site, by_norm
         if site:
             self.write("HIDDEN_THRESHOLD", threshold.astype(self.dtype))
+        if asked.groups is not None:
+            self.write("GROUP_THRESHOLD", asked.groups.threshold.astype(self.dtype))
 
-    def set_group_threshold(self, threshold: Floats) -> None:
-        """Set the threshold above which a group's gradient is clipped, (R,)."""
-        self.write("GROUP_THRESHOLD", threshold.astype(self.dtype))
+    def send(self, batch: Checked | Batch) -> None:
+        """Copy a batch to the card, and use the room of its steps."""
+        self.fit(batch.weights.shape[1])
+        self.write("WEIGHTS", batch.weights)
+        self.write("TOKENS" if self.shape.tokens else "INPUTS", batch.inputs)
+        if batch.targets is not None:
+            self.write("CLASSES" if self.net.loss_object.classes else "TARGETS", batch.targets)
 
     def group_norms(self) -> Any:
         """Return the norms of the groups' gradients of the last run, (R, groups)."""
@@ -115,7 +124,7 @@ class Workspace:
         net, cell, table = self.net, self.net.cell_object, self.table
         table[job.REPLICAS], table[job.BATCH] = self.shape.replicas, self.shape.batch
         table[job.N_IN], table[job.HIDDEN], table[job.N_OUT] = net.n_in, net.n_hidden, net.n_out
-        table[job.GATES], table[job.LINES], table[job.KEPT] = len(cell.gates), len(cell.states), len(cell.saved)
+        table[job.GATES], table[job.LINES] = len(cell.gates), len(cell.states)
         table[job.PARAMETERS], table[job.BIAS_REC] = net.size, cell.bias_rec
         table[job.IS_TOKENS], table[job.IS_ADDITIVE] = self.shape.tokens, cell.additive
         table[job.KEEPS_DELTA] = self.purpose.keeps_delta
@@ -197,13 +206,6 @@ class Workspace:
         size, replicas = math.prod(shape), self.shape.replicas
         whole = held[start : start + replicas * apart].copy_to_host().reshape(replicas, apart)
         return np.ascontiguousarray(whole[:, :size]).reshape(replicas, *shape)
-
-    def copy(self, name: str, other: Workspace) -> None:
-        """Copy an array of the same size from another workspace, on the card."""
-        to, start, apart = self._span(name)
-        source, begin, _ = other._span(name)
-        count = apart * self.shape.replicas
-        to[start : start + count].copy_to_device(source[begin : begin + count])
 
     @property
     def history_width(self) -> int:

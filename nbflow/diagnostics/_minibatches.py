@@ -55,8 +55,8 @@ class Minibatches:
     The gradient of a minibatch is the sum over its examples of the gradient of each one's share of the loss.
     """
 
-    def __init__(self, net: Network, theta: Floats, batches: list[Batch]) -> None:
-        self.net, self.theta, self.batches = net, theta, batches
+    def __init__(self, net: Network, theta: Floats, batches: list[Batch], backend: str = "cpu") -> None:
+        self.net, self.theta, self.batches, self.backend = net, theta, batches, backend
         self.sizes = np.array([batch.weights.shape[1] for batch in batches])
         self._spaces: dict[Any, Buffers] = {}
 
@@ -67,7 +67,7 @@ class Minibatches:
         shape = (batch.weights.shape, batch.inputs.dtype.kind)
         if shape not in self._spaces:
             self._spaces[shape] = workspace(self.net, batch)
-        return gradient(self.net, theta, batch, workspace=self._spaces[shape], **how)
+        return gradient(self.net, theta, batch, workspace=self._spaces[shape], backend=self.backend, **how)
 
     def gradients(self, **how: Any) -> tuple[Floats, list[Any]]:
         """Return the gradients (n, P) and all else that `nbflow.gradient` found, clipped inside as `how` says."""

@@ -41,7 +41,8 @@ class _OfMinibatch(Way):
 
     def __init__(self, data: Minibatches, plain: Floats, how: Clip, rng: np.random.Generator) -> None:
         rule: Rule = load("clips", how.rule)
-        self.rows = clip(data.net, plain, how, theta=np.broadcast_to(data.theta, plain.shape), rng=rng).d_theta
+        theta = np.broadcast_to(data.theta, plain.shape)
+        self.rows = clip(data.net, plain, how, theta=theta, rng=rng, backend=data.backend).d_theta
         self.plain, self.random = plain, rule.random
         self.changed = (self.rows != plain).any(axis=1)
 

@@ -12,7 +12,7 @@ from nbflow.data.sampler import Sampler
 from nbflow.diagnostics._bootstrap import distances, intervals, known_signs, noise
 from nbflow.diagnostics._minibatches import Minibatches, check_minibatches, draw_minibatches, lengths, strength
 from nbflow.diagnostics._ways import Way, named, way_of
-from nbflow.gradients._choices import backend_there
+from nbflow.gradients._engine import engine_of
 from nbflow.model.network import Network
 from nbflow.records import Batch, ClippingBias, Distances, Floats, Kinds, RuleBias
 
@@ -67,7 +67,7 @@ def clipping_bias(
     show : function of (words, done, total), optional
         Called now and then, to show how far it is.
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU, which computes and clips the gradients.
 
     Returns
     -------
@@ -101,9 +101,9 @@ def clipping_bias(
     >>> found.rules["by value"].in_set.relative_norm < 1
     True
     """
-    backend_there(backend)
+    engine_of(backend)  # refused before anything is drawn
     batches = _batches(net, source, length, batch_size, count, seed)
-    data = Minibatches(net, theta, check_minibatches(net, theta, batches))
+    data = Minibatches(net, theta, check_minibatches(net, theta, batches), backend)
     hows = named(clips, data)
     large = _check.part("large", large)
     confidence, resamples = _check.part("confidence", confidence), _check.count("resamples", resamples)

@@ -15,11 +15,12 @@ import numpy as np
 
 from nbflow import _check
 from nbflow.diagnostics.trace import trace
-from nbflow.gradients._choices import check_flow
+from nbflow.gradients._choices import check_asked, check_flow
 from nbflow.gradients.gradient import gradient
 from nbflow.gradients.vector_products import vjp
 from nbflow.gradients.workspace import Buffers, shape_of
 from nbflow.model import _layout as layout
+from nbflow.model._step import last_step, preactivations
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Flow, GradientCheck, Params, Regularizer, StatePenalty
 
@@ -180,17 +181,8 @@ class _Forward:
         return total
 
     def _advance(self, params: Params, t: int, s: Any) -> Any:
-        cell, inputs = self.net.cell_object, self.batch.inputs[t]
         n, batch_size, _, hidden = s.shape
-        gates = len(cell.gates)
-        if inputs.dtype.kind in "iu":
-            a_in = params.w_in[:, inputs]
-        else:
-            a_in = np.einsum("bi,nigh->nbgh", inputs, params.w_in)
-        a_in = a_in + params.bias[:, None]
-        a_rec = (s[:, :, 0] @ params.w_rec.reshape(n, hidden, -1)).reshape(n, batch_size, gates, hidden)
-        if cell.bias_rec:
-            a_rec = a_rec + params.bias_rec[:, None]
+        a_in, a_rec = preactivations(params, self.batch.inputs[t], s[:, :, 0])
         out = np.empty_like(s)
         flat = (n * batch_size, -1, hidden)
         self.step(a_in.reshape(flat), a_rec.reshape(flat), s.reshape(flat), out.reshape(flat))
@@ -205,9 +197,7 @@ class _StateOmega(_Forward):
 
         super().__init__(net, batch)
         self.penalty = build_complex_state_penalty(penalty)
-        weights = batch.weights
-        # The last step with weight, 1 to T, or 0.
-        self.heard = (np.arange(1, len(weights) + 1)[:, None] * (weights != 0)).max(axis=0)
+        self.heard = last_step(batch.weights)
 
     def __call__(self, theta: Any) -> Any:
         params = _complex_params(self.net, theta)
@@ -244,34 +234,26 @@ class _FrozenOmega:
 
     def __init__(self, net: Network, theta: Floats, batch: Batch, flow: Flow) -> None:
         from nbflow.cpu.complex_step import build_complex_penalty
-        from nbflow.cpu.program import execute, set_program
+        from nbflow.cpu.engine import back
 
-        penalty, alpha = check_flow(flow, 1, net.dtype)
-        self.penalty, self.net = build_complex_penalty(penalty), net
         checked = _check.computation(net, theta, batch)
-        space = Buffers(net, shape_of(checked)).of(checked, keep_delta=True, derivative="immediate")
-        # A trace, not a gradient: that one scales v when it is done with it.
-        set_program(space, "trace", penalty=penalty)
-        space.set_flow(alpha, flow)
-        space.set_state(None)
-        space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, None)
-        execute(space)
-        self._read(space, flow, layout.unpack(net, theta).w_rec)
+        asked = check_asked(net, (1, batch.weights.shape[1]), flow=flow)
+        self.penalty, self.net = build_complex_penalty(asked.penalty), net
+        found = back(Buffers(net, shape_of(checked)), checked, asked)
+        self._keep(batch, flow, layout.unpack(net, theta).w_rec, *(part[0] for part in found))
 
-    def _read(self, space: Any, flow: Flow, w_rec: Floats) -> None:
+    def _keep(self, batch: Batch, flow: Flow, w_rec: Floats, delta: Floats, e: Floats, v_h: Floats) -> None:
         """Keep delta, e and the rest of v at the counted (t, b), one row each."""
-        reach, hidden = int(space.shards["reach"].max()), self.net.n_hidden
-        delta, e = space.gather("delta")[0], space.gather("rec")[0]
+        reach, hidden = last_step(batch.weights).max(), e.shape[-1]
         v = delta[:-1].copy()  # right but for the h-line, which has the loss of its own step
-        v[:, :, 0] = space.gather("v")[0, :, :, 0]
+        v[:, :, 0] = v_h
         square = (delta[1 : reach + 1] ** 2).sum(axis=(2, 3))
         counted = square >= flow.bound
         self.square = square[counted]
         self.e = e[:reach][counted].reshape(-1, e.shape[-2] * hidden)
         self.rest = v[:reach][counted].astype(complex)
         self.rest[:, 0] -= self.e @ w_rec.reshape(hidden, -1).T
-        batch_size = space.shape.batch
-        self.scale = 1.0 / max(counted.sum(), 1) if flow.reduction == "mean" else 1.0 / batch_size
+        self.scale = 1.0 / max(counted.sum(), 1) if flow.reduction == "mean" else 1.0 / batch.weights.shape[1]
 
     def __call__(self, w_rec: Any) -> Any:
         total = np.zeros(w_rec.shape[0], complex)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradients._choices import backend_there
+from nbflow.gradients._engine import engine_of
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _layout as layout
+from nbflow.model._step import preactivations
 from nbflow.model.network import Network
 from nbflow.records import Floats, Params
 
@@ -39,7 +40,7 @@ def step_jacobians(
     at : int or sequence of int, optional
         Which t, 1 to T; all of them by default.
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU, which computes the states.
     workspace : Buffers, optional
 
     Returns
@@ -62,11 +63,10 @@ def step_jacobians(
     >>> jacobian.shape, bool((jacobian[0] == nf.unpack(net, theta).w_rec[:, 0].T).all())
     ((3, 5, 5), True)
     """
-    backend_there(backend)
+    engine = engine_of(backend)
     checked = _check.inputs_only(net, theta, inputs)
     steps = _check_steps(at, checked.weights.shape[1])
-    space = buffers_for(net, checked, workspace).of(checked)
-    states = _states(space, checked)
+    states = engine.states(buffers_for(net, checked, workspace), checked)
     found = np.stack([_of_replica(net, checked, states, r, steps) for r in range(len(states))])
     if isinstance(at, int | np.integer):
         found = found[:, 0]
@@ -84,18 +84,6 @@ def _check_steps(at: Any, most: int) -> list[int]:
     if max(steps) > most:
         raise ValueError(f"at is {max(steps)}; expected steps from 1 to T = {most}. Give a smaller one.")
     return steps
-
-
-def _states(space: Any, checked: _check.Checked) -> Floats:
-    """Return all states (R, T+1, B, S, H), computed by the kernels."""
-    from nbflow.cpu.program import execute, set_program
-
-    set_program(space, "predict", whole=True)
-    space.set_state(None)
-    space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
-    execute(space)
-    found: Floats = space.gather("states")
-    return found
 
 
 def _of_replica(net: Network, checked: _check.Checked, states: Floats, r: int, steps: list[int]) -> Floats:
@@ -116,13 +104,10 @@ def partials(net: Network, params: Params, inputs: Any, s: Floats) -> tuple[Floa
     from nbflow.cpu.pointwise import build_pull
 
     pull, (lines, gates) = build_pull(net.cell_object), (s.shape[1], len(net.cell_object.gates))
-    a_in = params.w_in[inputs] if inputs.dtype.kind == "i" else np.einsum("bn,ngh->bgh", inputs, params.w_in)
-    a_rec = np.einsum("bk,kgh->bgh", s[:, 0], params.w_rec)
-    if net.cell_object.bias_rec:
-        a_rec += params.bias_rec
+    a_in, a_rec = preactivations(params, inputs, s[:, 0])
     d_rec, d_s = np.zeros((lines, len(s), gates, net.n_hidden)), np.zeros((lines, *s.shape))
     for line in range(lines):
         d = np.zeros_like(s)
         d[:, line] = 1
-        pull(a_in + params.bias, a_rec, s, d, np.empty_like(a_in), d_rec[line], d_s[line])
+        pull(a_in, a_rec, s, d, np.empty_like(a_in), d_rec[line], d_s[line])
     return d_rec, d_s

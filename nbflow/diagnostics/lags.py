@@ -9,6 +9,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.diagnostics.trace import trace
 from nbflow.gradients.workspace import Buffers
+from nbflow.model._step import last_step
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, LagProfile, SequenceMean
 from nbflow.statistics import mean_interval
@@ -38,7 +39,7 @@ def gains_by_lag(
     confidence : float
         Of the intervals.
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
 
     Returns
@@ -75,13 +76,6 @@ def gains_by_lag(
         norms=norms,
         gains=gains,
     )
-
-
-def last_step(weights: Any) -> Any:
-    """Return the last step with weight of every sequence, 1 to T, or 0: (B,), or (R, B)."""
-    steps = weights.shape[-2]
-    backwards = np.flip(weights != 0, axis=-2)
-    return np.where(backwards.any(axis=-2), steps - backwards.argmax(axis=-2), 0)
 
 
 def _aligned(values: Floats, start: Any) -> Floats:

@@ -89,27 +89,20 @@ class _Carry:
     """States and k tangents of each sequence, carried through a few steps: a batch of B * k."""
 
     def __init__(self, net: Network, theta: Floats, inputs: Any, every: int) -> None:
-        from nbflow.cpu.program import set_program
-
         self.inputs = inputs
         self.checked = _check.inputs_only(net, theta, inputs[:every])
-        self.space = Buffers(net, shape_of(self.checked)).of(self.checked, tangent="states")
-        set_program(self.space, "carry", whole=True)
-        self.space.set_direction(None)
+        self.buffers = Buffers(net, shape_of(self.checked))
 
     def through(self, start: int, stop: int, state: Floats, basis: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the states (B, S, H), an orthonormal basis (B, S*H, k) and |diag R| (B, k) after some steps."""
-        from nbflow.cpu.program import execute
+        from nbflow.cpu.engine import carry
 
         (batch, lines, hidden), k = state.shape, basis.shape[2]
-        space, checked = self.space, self.checked
-        if space.steps != stop - start:
-            space.fit(stop - start)
-        space.set_state(np.repeat(state, k, axis=0)[None])
-        space.set_state_dot(basis.transpose(0, 2, 1).reshape(1, batch * k, lines, hidden))
-        inputs = np.ascontiguousarray(self.inputs[start:stop])
-        space.point_to(checked.theta, inputs, None, checked.weights, None)
-        execute(space)
-        moved = space.gather_state("states_dot", stop - start).reshape(batch, k, -1)
-        q, r = np.linalg.qr(moved.transpose(0, 2, 1))
-        return space.gather_state("end")[0, ::k], q, np.abs(np.diagonal(r, axis1=1, axis2=2))
+        inputs = np.ascontiguousarray(self.inputs[None, start:stop])
+        checked = self.checked._replace(inputs=inputs, weights=self.checked.weights[:, : stop - start])
+        ends, moved = carry(
+            self.buffers, checked, np.repeat(state, k, axis=0)[None],
+            basis.transpose(0, 2, 1).reshape(1, batch * k, lines, hidden),
+        )  # fmt: skip
+        q, r = np.linalg.qr(moved.reshape(batch, k, -1).transpose(0, 2, 1))
+        return ends[0, ::k], q, np.abs(np.diagonal(r, axis1=1, axis2=2))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.diagnostics.lags import last_step
-from nbflow.gradients._choices import backend_there
+from nbflow.gradients._engine import engine_of
 from nbflow.gradients.workspace import Buffers, buffers_for
+from nbflow.model._step import last_step
 from nbflow.model.network import Network
 from nbflow.records import Batch, Cell, Floats, Saturation, SequenceMean
 from nbflow.statistics import mean_interval
@@ -44,7 +44,7 @@ def saturation(
     confidence : float
         Of the interval over sequences.
     backend : str
-        "cpu".
+        "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
 
     Returns
@@ -70,11 +70,12 @@ def saturation(
     >>> seen.gates, seen.part.mean
     (('i', 'f', 'g', 'o'), array([1., 0., 0., 0.]))
     """
-    backend_there(backend)
+    engine = engine_of(backend)
     margin, confidence = _check_margin(margin), _check.part("confidence", confidence)
     checked = _check.computation(net, theta, batch)
     where, ranges = _places(net.cell_object), np.array(net.cell_object.ranges)
-    gates = _activations(buffers_for(net, checked, workspace).of(checked), checked, where)
+    states, saved = engine.activations(buffers_for(net, checked, workspace), checked)
+    gates = saved[..., where, :] if where else states[..., :1, :]  # (R, T, B, G, H)
     low_end, high_end = ranges.T[:, :, None]  # (G, 1), beside (R, T, B, G, H)
     room = np.where(np.isfinite(high_end - low_end), margin * (high_end - low_end), 0.0)
     with np.errstate(invalid="ignore"):
@@ -117,18 +118,6 @@ def _places(cell: Cell) -> list[int]:
             f"{', '.join(missing)}."
         )
     return []
-
-
-def _activations(space: Any, checked: _check.Checked, where: list[int]) -> Floats:
-    """Return what the nonlinearity of every gate gives, (R, T, B, G, H); arbitrary after the end of a sequence."""
-    from nbflow.cpu.program import execute, set_program
-
-    set_program(space, "predict")
-    space.set_state(None)
-    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, None)
-    execute(space)
-    found: Floats = space.gather("saved")[..., where, :] if where else space.gather("states")[:, 1:, :, :1]
-    return found
 
 
 def _mean(values: Floats, taken: Any, axes: tuple[int, ...]) -> Floats:

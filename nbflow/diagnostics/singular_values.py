@@ -10,6 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.gradients.vector_products import listened
 from nbflow.gradients.workspace import Buffers, shape_of
+from nbflow.model._asked import Asked
 from nbflow.model.network import Network
 from nbflow.records import Floats, Spectrum
 from nbflow.statistics import mean_interval
@@ -22,36 +23,22 @@ class LongJacobian:
     """ds_T/ds_0 of one sequence: its tape is computed once, products with it as often as wanted."""
 
     def __init__(self, net: Network, theta: Floats, inputs: Any, state: Floats | None) -> None:
-        from nbflow.cpu.program import execute, set_program
+        from nbflow.cpu.engine import Tape
 
         checked = _check.inputs_only(net, theta, inputs)
         inner, weights, targets = listened(net, checked, None)
         self.shape = (1, 1, len(net.cell_object.states), net.n_hidden)
-        self.space = Buffers(inner, shape_of(checked)).of(checked, tangent="states")
-        set_program(self.space, "score", whole=True)
-        self.space.set_state(None if state is None else _check.state(net, state, checked))
-        self.space.set_direction(None)
-        self._alive = checked, weights, targets  # the space points to them
-        self.space.point_to(checked.theta, checked.inputs, targets, weights, None)
-        execute(self.space)
+        asked = Asked(state=None if state is None else _check.state(net, state, checked))
+        listening = checked._replace(weights=weights, targets=targets)
+        self.tape = Tape(Buffers(inner, shape_of(checked)), listening, asked)
 
     def push(self, vector: Floats) -> Floats:
         """Return ds_T/ds_0 @ vector."""
-        moved: Floats = self._run("push", self.space.set_state_dot, vector).gather_state("states_dot", self.space.steps)
-        return moved.ravel()
+        return self.tape.push(vector.reshape(self.shape)).ravel()
 
     def pull(self, vector: Floats) -> Floats:
         """Return its transpose @ vector."""
-        pulled: Floats = self._run("pull", self.space.set_end_cotangent, vector).gather_state("delta")
-        return pulled.ravel()
-
-    def _run(self, program: str, place: Any, vector: Floats) -> Any:
-        from nbflow.cpu.program import execute, set_program
-
-        set_program(self.space, program, whole=True)
-        place(vector.reshape(self.shape))
-        execute(self.space)
-        return self.space
+        return self.tape.pull(vector.reshape(self.shape)).ravel()
 
 
 def jacobian_singular_values(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradients._choices import backend_there
+from nbflow.gradients._engine import engine_of
 from nbflow.gradients.gradient import per_network
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model.network import Network
@@ -52,34 +50,9 @@ def trace(
     >>> nf.trace(net, theta, batch).gain.round(6).min(), nf.trace(net, theta, batch).gain.round(6).max()
     (np.float64(1.0), np.float64(1.0))
     """
-    from nbflow.cpu.program import execute, set_program
-
-    backend_there(backend)
+    engine = engine_of(backend)
     checked = _check.computation(net, theta, batch)
-    buffers = buffers_for(net, checked, workspace)
-    if backend == "cuda":
-        from nbflow.cuda.gradient import run_trace
-
-        losses, *parts, v_norm = run_trace(buffers.on_card(checked, backward=True, keeps_delta=True), checked)
-        loss, found = per_network(losses, checked.single), (*parts, _gain(v_norm, parts[-1]))
-        return Trace(loss, *(part[0] if checked.single else part for part in found))
-    space = buffers.of(checked, keep_delta=True)
-    set_program(space, "trace", whole=True)
-    space.set_state(None)
-    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, None)
-    execute(space)
-    found = _read(space)
-    loss = per_network(space.report[:, 0], checked.single)
-    return Trace(loss, *(part[0] if checked.single else part for part in found))
-
-
-def _read(space: Any) -> tuple[Floats, ...]:
-    """Return states, delta, delta_norm and gain of the last run, with R in front."""
-    states, delta, delta_norm, v_norm = map(space.gather, ("states", "delta", "delta_norm", "v_norm"))
-    return states, delta, delta_norm, _gain(v_norm, delta_norm)
-
-
-def _gain(v_norm: Floats, delta_norm: Floats) -> Floats:
+    losses, *parts, v_norm = engine.trace(buffers_for(net, checked, workspace), checked)
     with np.errstate(invalid="ignore", divide="ignore"):
-        gain: Floats = v_norm / delta_norm[:, 1:]
-    return gain
+        found = (*parts, v_norm / parts[-1][:, 1:])
+    return Trace(per_network(losses, checked.single), *(part[0] if checked.single else part for part in found))

@@ -23,7 +23,7 @@ from nbflow._load import DECLARED
 ROOTS = ("experiments._group", "data", "regularizers", *DECLARED)
 # What is reached too and makes no result: a sweep trains on the CPU, a line of the store says what it is given, and
 # how a record shows itself is for whoever looks at it.
-OUTSIDE = ("cuda", "training._cuda_loop", "storage.store", "storage._files", "_legible")
+OUTSIDE = ("cuda", "storage.store", "storage._files", "_legible")
 
 
 @functools.cache

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from nbflow import _check
 from nbflow._load import load
 from nbflow.cpu.record import DERIVATIVES
+from nbflow.model._asked import PLAIN, Asked, Detach, Groups, Inside
 from nbflow.model.network import Network
 from nbflow.records import AnyPenalty, Floats, Flow, HDetach, HiddenClip, Penalty
 
@@ -40,10 +39,10 @@ def _check_plain(flow: Flow) -> None:
             )
 
 
-def check_hidden(how: Any, replicas: int, dtype: str) -> tuple[int, bool, Floats]:
-    """Return the site's number, whether by norm, and the threshold (R,) of a clip inside BPTT."""
+def check_hidden(how: Any, replicas: int, dtype: str) -> Inside:
+    """Check a clip inside BPTT."""
     if how is None:
-        return 0, False, np.zeros(replicas)
+        return Inside()
     from nbflow.cpu.hidden_clip import SITES
 
     if not isinstance(how, HiddenClip):
@@ -51,13 +50,13 @@ def check_hidden(how: Any, replicas: int, dtype: str) -> tuple[int, bool, Floats
     _check.choice("site", how.site, tuple(SITES))
     _check.choice("by", how.by, ("value", "norm"))
     threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
-    return SITES[how.site], how.by == "norm", threshold
+    return Inside(SITES[how.site], how.by == "norm", threshold)
 
 
-def check_detach(how: Any, net: Network, replicas: int) -> tuple[Floats | None, int, int]:
-    """Return the probability (R,), or None for never, the seed and the index of h-detach."""
+def check_detach(how: Any, net: Network, replicas: int) -> Detach:
+    """Check an h-detach."""
     if how is None:
-        return None, 0, 0
+        return Detach()
     if not isinstance(how, HDetach):
         raise TypeError(f"h_detach is a {type(how).__name__}; expected an HDetach. Write nbflow.HDetach(0.25).")
     if not net.cell_object.carries:
@@ -68,7 +67,7 @@ def check_detach(how: Any, net: Network, replicas: int) -> tuple[Floats | None, 
     probability = _check.per_replica("probability", how.probability, replicas, least=0.0, dtype=net.dtype)
     if (probability > 1).any():
         raise ValueError(f"probability is {probability.max():g}; expected a number from 0 to 1. Give a smaller one.")
-    return probability, _check.count("seed", how.seed, 0), check_index(how.index)
+    return Detach(probability, _check.count("seed", how.seed, 0), check_index(how.index))
 
 
 def check_index(value: Any) -> int:
@@ -78,8 +77,8 @@ def check_index(value: Any) -> int:
     return int(value)
 
 
-def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: Any) -> tuple[int, Floats] | None:
-    """Return the size of a group and the threshold (R,) of its norm, or None."""
+def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: Any) -> Groups | None:
+    """Check a clip by groups of examples of a batch of shape (R, B)."""
     if example is not None and microbatch is not None:
         raise ValueError("clip_example and clip_microbatch are both given; expected one of them. Leave one out.")
     if example is None and microbatch is None:
@@ -90,10 +89,10 @@ def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: A
     replicas, batch = shape
     if batch % _check.count(name, size):
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
-    return size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype)
+    return Groups(size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype))
 
 
-def check_checkpoints(net: Network, checked: _check.Checked, every: Any) -> int:
+def check_checkpoints(net: Network, batch_size: int, every: Any) -> int:
     """Return the steps between checkpoints, 0 for none."""
     if every is None:
         return 0
@@ -101,29 +100,49 @@ def check_checkpoints(net: Network, checked: _check.Checked, every: Any) -> int:
     from nbflow.cpu.shards import shard_rows
 
     # The largest of the shards' segments is a multiple of the others, which are all powers of two times 64 or alike.
-    segments = {segment_steps(rows) for rows in shard_rows(net, checked.weights.shape[2])}
+    segments = {segment_steps(rows) for rows in shard_rows(net, batch_size)}
     multiple = math.lcm(*segments)
     return -(-_check.count("checkpoint_every", every) // multiple) * multiple
 
 
-def derivative_of(flow: Flow | None, penalty: Any) -> str:
-    """Return the derivative of Omega, "" without a flow or for a regularizer that is no penalty of the gain."""
-    return flow.derivative if flow is not None and isinstance(penalty, Penalty) else ""
+def check_asked(
+    net: Network, shape: tuple[int, int], *, flow: Any = None, state: Any = None, clip_hidden: Any = None,
+    clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, checkpoint_every: Any = None,
+) -> Asked:  # fmt: skip
+    """Check what a gradient of a batch of shape (R, B) is asked for, each choice and all of them together."""
+    if flow is state is clip_hidden is clip_example is clip_microbatch is h_detach is checkpoint_every is None:
+        return PLAIN
+    replicas, batch_size = shape
+    penalty, alpha = (None, None) if flow is None else check_flow(flow, replicas, net.dtype)
+    asked = Asked(
+        flow=flow,
+        penalty=penalty,
+        alpha=alpha,
+        derivative=flow.derivative if isinstance(penalty, Penalty) else "",
+        state=state,
+        inside=check_hidden(clip_hidden, replicas, net.dtype),
+        groups=check_groups(shape, net.dtype, clip_example, clip_microbatch),
+        every=check_checkpoints(net, batch_size, checkpoint_every),
+        detach=check_detach(h_detach, net, replicas),
+    )
+    _refuse_combinations(asked)
+    return asked
 
 
-def refuse_combinations(derivative: str, state: Any, groups: Any, every: int, hidden: Any, detach: Any) -> None:
+def _refuse_combinations(asked: Asked) -> None:
     """Refuse what has no meaning together, or is not there yet."""
+    derivative, groups, every = asked.derivative, asked.groups, asked.every
     if groups and derivative:
         raise ValueError(
             "flow and a clip by example are both given; expected one. Omega has no gradient of its own for each "
             "example once it is a mean over them: clip the sum with nbflow.clip."
         )
-    if hidden[0] and derivative:
+    if asked.inside.site and derivative:
         raise ValueError(
             "flow and clip_hidden are both given; expected one. Omega asks what J does to delta, and a clipped "
             "delta is none that J made. Leave one out."
         )
-    if detach is not None and derivative:
+    if asked.detach.probability is not None and derivative:
         raise ValueError(
             "flow and h_detach are both given; expected one. Omega asks what J does to delta, and a J without h is "
             "another one. Leave one out."
@@ -135,26 +154,5 @@ def refuse_combinations(derivative: str, state: Any, groups: Any, every: int, hi
         )
     if every and groups:
         raise ValueError("checkpoint_every and a clip by example are both given; expected one. Leave one out.")
-    if every and state is not None:
+    if every and asked.state is not None:
         raise ValueError("checkpoint_every and state are both given; expected one. Cut the batch along T instead.")
-
-
-def backend_there(backend: str) -> None:
-    """Refuse a backend that is not there."""
-    if _check.choice("backend", backend, ("cpu", "cuda")) == "cuda":
-        from nbflow.cuda.device import require
-
-        require()
-
-
-def refuse_on_card(penalty: Any, flow: Flow | None, **choices: Any) -> None:
-    """Refuse by its name what backend "cuda" lacks; it never does something else instead."""
-    if flow is not None:
-        choices["penalty"] = None if isinstance(penalty, Penalty) else flow.penalty
-        choices["derivative"] = None if flow.derivative == "immediate" else flow.derivative
-    for name, value in choices.items():
-        if value is not None:
-            raise NotImplementedError(
-                f"{name} is {value!r}; expected none, or the default, as backend 'cuda' does not have it yet. "
-                f"Leave it out, or give backend='cpu'."
-            )

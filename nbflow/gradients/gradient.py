@@ -7,18 +7,8 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.gradients._choices import (
-    backend_there,
-    check_checkpoints,
-    check_detach,
-    check_flow,
-    check_groups,
-    check_hidden,
-    derivative_of,
-    refuse_combinations,
-    refuse_on_card,
-)
-from nbflow.gradients._regularize import regularize
+from nbflow.gradients._choices import check_asked
+from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Flow, Gradient, HDetach, HiddenClip, Regularizer
@@ -100,90 +90,27 @@ def gradient(
     >>> abs(out.loss - 1.386) < 0.05  # log 4: it knows nothing yet
     True
     """
-    backend_there(backend)
+    engine = engine_of(backend)
     checked = _check.computation(net, theta, batch)
-    penalty, alpha = (None, None) if flow is None else check_flow(flow, checked.theta.shape[0], net.dtype)
-    first = None if state is None else _check.state(net, state, checked)
     replicas, _, batch_size = checked.weights.shape
-    hidden = check_hidden(clip_hidden, replicas, net.dtype)
-    groups = check_groups((replicas, batch_size), net.dtype, clip_example, clip_microbatch)
-    every = check_checkpoints(net, checked, checkpoint_every)
-    detach = check_detach(h_detach, net, replicas)
-    derivative = derivative_of(flow, penalty)
-    refuse_combinations(derivative, state, groups, every, hidden, h_detach)
-    if backend == "cuda":
-        refuse_on_card(penalty, flow, checkpoint_every=checkpoint_every, h_detach=h_detach)
-        return _on_card(buffers_for(net, checked, workspace), checked, penalty, alpha, flow, first, hidden, groups)
-    space = buffers_for(net, checked, workspace).of(
-        checked, derivative=derivative, every=every, group_rows=groups[0] if groups else 0
-    )
-    d_theta = np.empty_like(checked.theta)
-    space.set_hidden_clip(*hidden)
-    space.set_detach(*detach)
-    if groups:
-        space.set_group_threshold(groups[1])
-    run_gradient(space, checked, d_theta, penalty, alpha, flow, first)
-    loss, omega, counted = space.report.T
+    first = None if state is None else _check.state(net, state, checked)
+    asked = check_asked(
+        net, (replicas, batch_size), flow=flow, state=first, clip_hidden=clip_hidden, clip_example=clip_example,
+        clip_microbatch=clip_microbatch, h_detach=h_detach, checkpoint_every=checkpoint_every,
+    )  # fmt: skip
+    refuse_lacking(engine, asked)
+    found = engine.gradient(buffers_for(net, checked, workspace), checked, asked)
+    loss, omega, counted = found.report.T
     one = checked.single
-    counts = flow is not None and not isinstance(penalty, Regularizer)
+    counts = flow is not None and not isinstance(asked.penalty, Regularizer)
     return Gradient(
         loss=per_network(loss, one),
-        d_theta=d_theta[0] if one else d_theta,
+        d_theta=found.d_theta[0] if one else found.d_theta,
         omega=None if flow is None else per_network(omega, one),
         counted=per_network(counted.astype(np.int64), one) if counts else None,
-        state=None if state is None else space.gather_state("end")[0 if one else slice(None)],
-        example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
+        state=None if found.state is None else found.state[0 if one else slice(None)],
+        example_norms=None if found.group_norms is None else found.group_norms[0 if one else slice(None)],
     )
-
-
-def _on_card(
-    buffers: Buffers, checked: _check.Checked, penalty: Any, alpha: Any, flow: Flow | None, state: Any, hidden: Any,
-    groups: Any,
-) -> Gradient:  # fmt: skip
-    """Compute the gradient of checked arguments by backend "cuda"."""
-    from nbflow.cuda.gradient import last_state, run_gradient
-
-    flowing, one = flow is not None, checked.single
-    space = buffers.on_card(
-        checked, backward=True, keeps_delta=flowing, flowing=flowing, group_rows=groups[0] if groups else 0
-    )
-    space.set_hidden_clip(*hidden)
-    if groups:
-        space.set_group_threshold(groups[1])
-    run_gradient(space, checked, penalty, alpha, flow, state)
-    report, d_theta = space.read("REPORT", 3), space.read("D_THETA", buffers.net.size)
-    return Gradient(
-        loss=per_network(report[:, 0], one),
-        d_theta=d_theta[0] if one else d_theta,
-        omega=per_network(report[:, 1], one) if flowing else None,
-        counted=per_network(report[:, 2].astype(np.int64), one) if flowing else None,
-        state=None if state is None else last_state(space)[0 if one else slice(None)],
-        example_norms=None if groups is None else space.group_norms()[0 if one else slice(None)],
-    )
-
-
-def program_for(purpose: Any) -> str:
-    """Return the name of the program that computes a gradient for a purpose."""
-    if purpose.second:
-        return "flow"
-    return "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
-
-
-def run_gradient(
-    space: Any, checked: _check.Checked, d_theta: Floats, penalty: Any, alpha: Any, flow: Flow | None, state: Any
-) -> None:
-    """Run the gradient of checked arguments into `d_theta` and the report of the workspace."""
-    from nbflow.cpu.program import execute, set_program
-
-    set_program(space, program_for(space.purpose), penalty=penalty, whole=state is not None)
-    if flow is not None:
-        space.set_flow(alpha, flow)
-    space.set_state(state)
-    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta)
-    execute(space)
-    if isinstance(penalty, Regularizer):
-        batch = (checked.inputs, checked.targets, checked.weights)
-        regularize(penalty, space.net, checked.theta, batch, alpha, d_theta, space.report)
 
 
 def per_network(values: Any, single: bool) -> Any:
@@ -224,19 +151,7 @@ def predict(
     >>> nf.predict(net, theta, batch.inputs).shape
     (50, 20, 4)
     """
-    from nbflow.cpu.program import execute, set_program
-
-    backend_there(backend)
+    engine = engine_of(backend)
     checked = _check.inputs_only(net, theta, inputs)
-    if backend == "cuda":
-        from nbflow.cuda.gradient import run_predict
-
-        found = run_predict(buffers_for(net, checked, workspace).on_card(checked), checked)
-        return found[0] if checked.single else found
-    space = buffers_for(net, checked, workspace).of(checked)
-    set_program(space, "predict", whole=True)
-    space.set_state(None)
-    space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
-    execute(space)
-    y: Floats = space.gather("y")
+    y = engine.predict(buffers_for(net, checked, workspace), checked)
     return y[0] if checked.single else y

@@ -10,6 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.cpu.inner import INNER
 from nbflow.gradients.workspace import Buffers, buffers_for, shape_of
+from nbflow.model._asked import Asked
 from nbflow.model.network import Network
 from nbflow.records import Batch, Cotangent, Floats, Tangent
 
@@ -57,22 +58,16 @@ def jvp(
     >>> moved.outputs.ravel(), moved.state.item()
     (array([1.  , 0.5 , 0.25]), 0.125)
     """
-    from nbflow.cpu.program import execute, set_program
+    from nbflow.cpu import engine
 
     checked = _check.inputs_only(net, theta, inputs)
     if theta_dot is None and state_dot is None:
         raise ValueError("theta_dot and state_dot are None; expected one of them at least. Say what moves.")
     direction = None if theta_dot is None else _check.direction(net, theta_dot, theta, "theta_dot")
-    space = Buffers(net, shape_of(checked)).of(checked, tangent="states")
-    set_program(space, "jvp", whole=True)
-    space.set_state(None if state is None else _check.state(net, state, checked))
-    space.set_state_dot(None if state_dot is None else _check.state(net, state_dot, checked, "state_dot"))
-    space.set_direction(direction)
-    space.point_to(checked.theta, checked.inputs, None, checked.weights, None)
-    execute(space)
-    one = 0 if checked.single else slice(None)
-    outputs = space.gather("y_dot")
-    return Tangent(outputs[one], space.gather_state("states_dot", space.steps)[one])
+    asked = Asked(state=None if state is None else _check.state(net, state, checked))
+    moved = None if state_dot is None else _check.state(net, state_dot, checked, "state_dot")
+    found = engine.jvp(Buffers(net, shape_of(checked)), checked, asked, direction, moved)
+    return Tangent(*(part[0] if checked.single else part for part in found))
 
 
 def vjp(
@@ -117,23 +112,19 @@ def vjp(
     >>> nf.vjp(net, theta, np.zeros((3, 1, 1)), d_state=np.ones((1, 1, 1))).d_state.item()
     0.125
     """
-    from nbflow.cpu.program import execute, set_program
+    from nbflow.cpu import engine
 
     checked = _check.inputs_only(net, theta, inputs)
     if d_outputs is None and d_state is None:
         raise ValueError("d_outputs and d_state are None; expected one of them at least. Say what counts.")
     inner, weights, targets = listened(net, checked, d_outputs)
-    space = Buffers(inner, shape_of(checked)).of(checked)
-    set_program(space, "gradient", whole=True)
-    space.set_state(None if state is None else _check.state(net, state, checked))
+    asked = Asked(state=None if state is None else _check.state(net, state, checked))
     replicas, _, batch = checked.weights.shape
     none = np.zeros((replicas, batch, len(net.cell_object.states), net.n_hidden), net.dtype)
-    space.set_end_cotangent(none if d_state is None else _check.state(net, d_state, checked, "d_state"))
-    d_theta = np.empty_like(checked.theta)
-    space.point_to(checked.theta, checked.inputs, targets, weights, d_theta)
-    execute(space)
-    one = 0 if checked.single else slice(None)
-    return Cotangent(d_theta[one], space.gather_state("delta")[one])
+    back = none if d_state is None else _check.state(net, d_state, checked, "d_state")
+    listening = checked._replace(targets=targets, weights=weights)
+    found = engine.vjp(Buffers(inner, shape_of(checked)), listening, asked, back)
+    return Cotangent(*(part[0] if checked.single else part for part in found))
 
 
 def listened(net: Network, checked: _check.Checked, d_outputs: Any) -> tuple[Network, Floats, Floats]:
@@ -199,16 +190,10 @@ def hvp(
     >>> bool(np.isclose(b @ nf.hvp(net, theta, batch, a), a @ nf.hvp(net, theta, batch, b)))  # it is symmetric
     True
     """
-    from nbflow.cpu.program import execute, set_program
+    from nbflow.cpu import engine
 
     checked = _check.computation(net, theta, batch)
     along = _check.direction(net, direction, theta, "direction")
-    space = buffers_for(net, checked, workspace).of(checked, tangent="loss")
-    set_program(space, "hvp", whole=state is not None)
-    space.set_state(None if state is None else _check.state(net, state, checked))
-    space.set_state_dot(None)
-    space.set_direction(along)
-    moved = np.empty_like(checked.theta)
-    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, moved)
-    execute(space)
+    asked = Asked(state=None if state is None else _check.state(net, state, checked))
+    moved = engine.hvp(buffers_for(net, checked, workspace), checked, asked, along)
     return moved[0] if checked.single else moved

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from nbflow import _check
 from nbflow.model.network import Network
 from nbflow.records import Batch
+
+Kind = TypeVar("Kind")
 
 
 class Buffers:
@@ -21,19 +23,8 @@ class Buffers:
         self.net, self.shape = net, shape
         self._cut: dict[Any, Any] = {}
 
-    def of(self, checked: _check.Checked, **purpose: Any) -> Any:
-        """Return the CPU workspace for a purpose, cut at its first use."""
-        from nbflow.cpu.workspace import Purpose, Workspace
-
-        return self._cut_for(checked, Purpose(**purpose), Workspace)
-
-    def on_card(self, checked: _check.Checked, **purpose: Any) -> Any:
-        """Return the workspace on the card for a purpose, cut at its first use."""
-        from nbflow.cuda.workspace import Purpose, Workspace
-
-        return self._cut_for(checked, Purpose(**purpose), Workspace)
-
-    def _cut_for(self, checked: _check.Checked, wanted: Any, make: Any) -> Any:
+    def of(self, kind: type[Kind], purpose: Any, checked: _check.Checked) -> Kind:
+        """Return the workspace for a purpose of an engine whose workspaces are of this kind, cut at its first use."""
         room = self.shape
         replicas, steps, batch = checked.weights.shape
         tokens = checked.inputs.dtype.kind == "i"
@@ -42,13 +33,18 @@ class Buffers:
                 f"workspace was made for {_said(room)}; got {_said(shape_of(checked))}. Make one by nbflow.workspace("
                 f"net, batch) for each batch size; one for the longest batch serves shorter ones."
             )
-        # Purposes of the two backends may be equal tuples.
-        found = self._cut.get((make, wanted))
+        return self.cut(kind, purpose, steps)
+
+    def cut(self, kind: type[Kind], purpose: Any, steps: int) -> Kind:
+        """Return the same for so many steps, which have room."""
+        # Purposes of the two engines may be equal tuples.
+        found = self._cut.get((kind, purpose))
         if found is None:
-            found = self._cut[make, wanted] = make(self.net, room, wanted)
+            make: Any = kind
+            found = self._cut[kind, purpose] = make(self.net, self.shape, purpose)
         if found.steps != steps:
             found.fit(steps)
-        return found
+        return found  # type: ignore[no-any-return]
 
 
 def _said(shape: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from nbflow._legible import legible
 from nbflow.model import _layout as layout
+from nbflow.model._step import last_step, preactivations
 from nbflow.records import Params, Regularizer
 
 
@@ -42,7 +43,7 @@ class Orbit(NamedTuple):
 
 def value_and_gradient(net, theta, batch, k, target):
     params = layout.unpack(net, theta)
-    heard = (np.arange(1, len(batch.weights) + 1)[:, None] * (batch.weights != 0)).max(axis=0)
+    heard = last_step(batch.weights)
     steps = np.maximum(heard, 1)[:, None]
     orbit = _forward(net, params, batch.inputs, heard, k)
     stretch = np.abs(np.diagonal(orbit.r, axis1=2, axis2=3))
@@ -54,13 +55,6 @@ def value_and_gradient(net, theta, batch, k, target):
         return omega, np.full(theta.shape, np.nan)
     slope = 2 * off / (k * batch_size * steps)  # at the sum over t of log R
     return omega, _backward(net, params, batch.inputs, heard, orbit, slope)
-
-
-def _preactivations(net, params, x, h):
-    """Return a_in and a_rec (B, G, H) of one step."""
-    a_in = params.w_in[x] if x.dtype.kind in "iu" else np.tensordot(x, params.w_in, 1)
-    a_rec = np.tensordot(h, params.w_rec, 1)
-    return a_in + params.bias, a_rec + params.bias_rec if net.cell_object.bias_rec else a_rec
 
 
 def _moved(params, q):
@@ -83,7 +77,7 @@ def _forward(net, params, inputs, heard, k):
         live = heard > t
         before = s[t, live]
         s_next, s_next_dot = np.empty_like(before), np.empty((len(before), k, lines, hidden))
-        push(*_preactivations(net, params, inputs[t, live], before[:, 0]), before, *_moved(params, q[t, live]),
+        push(*preactivations(params, inputs[t, live], before[:, 0]), before, *_moved(params, q[t, live]),
              s_next, s_next_dot)  # fmt: skip
         s[t + 1, live] = s_next
         found, r[t, live] = np.linalg.qr(np.moveaxis(s_next_dot, 1, -1).reshape(len(before), -1, k))
@@ -118,7 +112,7 @@ def _backward(net, params, inputs, heard, orbit, slope):
         live = heard > t
         x, s, q = inputs[t, live], orbit.s[t, live], orbit.q[t + 1, live].reshape(-1, lines * hidden, k)
         m = _qr_back(q, orbit.r[t, live], d_q[live], slope[live]).reshape(-1, lines, hidden, k)
-        at = (*_preactivations(net, params, x, s[:, 0]), s)
+        at = (*preactivations(params, x, s[:, 0]), s)
         a_rec_dot, s_dot = _moved(params, orbit.q[t, live])
         to_rec, e_in, e_rec = (np.empty_like(a_rec_dot) for _ in range(3))
         to_s, e_s = np.zeros_like(s_dot), np.zeros_like(s_dot)

@@ -13,13 +13,14 @@ import numpy as np
 from nbflow import _check
 from nbflow._load import load
 from nbflow.data.sampler import Sampler, Task, check_task
-from nbflow.gradients._choices import check_detach, check_flow
-from nbflow.gradients._regularize import regularize
-from nbflow.gradients.clipping import Clipper, check_clip
+from nbflow.gradients._choices import check_asked, check_flow
+from nbflow.gradients._engine import Engine, refuse_lacking
+from nbflow.gradients.clipping import check_clip
+from nbflow.model._asked import Asked, Plan
 from nbflow.model.network import Network
-from nbflow.records import Clip, Floats, Flow, Optimizer, Regularizer
+from nbflow.records import Clip, Floats, Flow, Optimizer
 from nbflow.storage import checkpoint
-from nbflow.training._batches import SourceBatches, Spaces, TaskBatches
+from nbflow.training._batches import SourceBatches, TaskBatches
 from nbflow.training._interrupt import Guard
 from nbflow.training._setting import Setting, at_zero
 from nbflow.training._window import Window
@@ -33,14 +34,14 @@ class Loop:
     """The state of a training run: everything is checked and allocated before the first update."""
 
     def __init__(
-        self, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int, replica_ids: Any = None
+        self, engine: Engine, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int, replica_ids: Any = None
     ) -> None:
+        self.engine = engine
         rows, self.single = _check.parameters(net, theta)
         self.net, recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
         self.replica_ids = _check.replica_ids(replica_ids, self.replicas)
-        # Two arrays, so that the report of a clip can compare them.
-        self.d_theta, self.applied = np.empty_like(self.theta), np.empty_like(self.theta)
+        self.d_theta = np.empty_like(self.theta)
         self.dtype = net.scalar
         source = task if callable(task) and not isinstance(task, Sampler) else None
         self.task = None if source else check_task(net, task)
@@ -48,9 +49,9 @@ class Loop:
         self._prepare_optimizer()
         self._prepare_flow()
         self._prepare_clip()
-        self._prepare_batches(source)
-        self._prepare_evaluation()
         self.window = Window(self.replicas, recipe)
+        self._prepare_training(source)
+        self._prepare_evaluation()
         self.run = Run(theta=self._stripped(self.theta), recipe=describe(self.recipe))
         self.run.unit = None if self.task is None else self.task.unit
         self.run.first_passage = self._plain([None] * self.replicas)
@@ -62,25 +63,28 @@ class Loop:
         self.started = time.perf_counter()
 
     def _prepare_optimizer(self) -> None:
-        from nbflow.cpu.update import build_update
-
-        optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
-        settings = _check.settings(optimizer.settings, self.recipe.settings)
-        self.slots = np.zeros((self.replicas, len(optimizer.slots), self.net.size), self.dtype)
-        self.settings = np.array(list(settings.values()), self.dtype).reshape(1, -1, 1)
-        self.update = build_update(optimizer.update, len(optimizer.slots), len(settings))
+        self.optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
+        self.slots = np.zeros((self.replicas, len(self.optimizer.slots), self.net.size), self.dtype)
+        self.settings = _check.settings(self.optimizer.settings, self.recipe.settings)
         self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
 
     def _prepare_flow(self) -> None:
-        flow = self.recipe.flow
-        self.detach, _, _ = check_detach(self.recipe.h_detach, self.net, self.replicas)
-        self.penalty = self.alpha = None
+        self.first_flow = flow = self.recipe.flow
+        self.alpha = None
         if flow is not None:
             if not isinstance(flow, Flow):
                 check_flow(flow, self.replicas, self.net.dtype)
-            first = dataclasses.replace(flow, alpha=at_zero(flow.alpha))
-            self.penalty, _ = check_flow(first, self.replicas, self.net.dtype)
+            self.first_flow = dataclasses.replace(flow, alpha=at_zero(flow.alpha))
             self.alpha = Setting("alpha", flow.alpha, self.replicas, self.dtype, least=0.0, finite=True)
+        refuse_lacking(self.engine, self._asked(None if self.task is None else self.recipe.batch_size))
+
+    def _asked(self, batch_size: int | None) -> Asked:
+        """Return what the gradient of a batch is asked for; without a batch, all but a clip by groups."""
+        recipe = self.recipe
+        example, groups = (None, None) if batch_size is None else (recipe.clip_example, recipe.clip_microbatch)
+        return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, clip_example=example,
+                           clip_microbatch=groups, clip_hidden=recipe.clip_hidden,
+                           h_detach=recipe.h_detach)  # fmt: skip
 
     def _prepare_clip(self) -> None:
         # Without a clip the same code measures the norm, and changes nothing.
@@ -89,25 +93,24 @@ class Loop:
             check_clip(clip, self.replicas, self.net.dtype)
         first = 1.0 if follows(clip.threshold) else at_zero(clip.threshold)
         check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net.dtype)
-        self.clipper = Clipper(self.net, clip, self.replicas, self.replica_ids)
+        self.clip = clip
         self.threshold: Setting | Follower
         if follows(clip.threshold):
             self.threshold = Follower(clip.threshold, self.d_theta)
         else:
             self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
 
-    def _prepare_batches(self, source: Any) -> None:
-        from nbflow.cpu.program import execute
-
-        self.execute = execute
-        spaces = Spaces(self.net, self.recipe, self.replicas, self.penalty, self.alpha)
+    def _prepare_training(self, source: Any) -> None:
+        follower = self.threshold if isinstance(self.threshold, Follower) else None
+        self.training = self.engine.train(Plan(
+            self.net, self.theta, self.slots, self.d_theta, self.replica_ids, self.seed, self._asked, self.clip,
+            load("clips", self.clip.rule), follower, self.optimizer, self.settings, self.window,
+        ))  # fmt: skip
         self.batches: TaskBatches | SourceBatches
         if self.task is None:
-            self.batches = SourceBatches(source, self.theta, self.single, self.d_theta, spaces)
+            self.batches = SourceBatches(source, self.net, self._stripped(self.theta), self.training)
         else:
-            self.batches = TaskBatches(
-                self.task, self.recipe, self.seed, self.replica_ids, self.theta, self.d_theta, spaces
-            )
+            self.batches = TaskBatches(self.task, self.recipe, self.seed, self.training)
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
@@ -115,9 +118,11 @@ class Loop:
         if self.task is None or not recipe.evaluate_every:
             return
         if not isinstance(self.task, Task):
-            self.evaluator = HeldOut(self.net, self.task)
+            self.evaluator = HeldOut(self.engine, self.net, self.task)
         else:
-            self.evaluator = Evaluator(self.net, self.task, recipe.length_range, self.replica_ids, recipe.evaluate_size)
+            self.evaluator = Evaluator(
+                self.engine, self.net, self.task, recipe.length_range, self.replica_ids, recipe.evaluate_size
+            )
 
     def go(self, callbacks: Sequence[Callback], keep: Callable[[], None]) -> None:
         """Update until the end, a stopping rule, or an exception; `keep` is called where all is settled."""
@@ -130,10 +135,16 @@ class Loop:
         recipe, run = self.recipe, self.run
         update, last = run.updates, run.updates == recipe.max_updates
         evaluated = run.evaluations["update"][-1:] == [update] or not update
-        if self.evaluator is not None and not evaluated and (last or update % recipe.evaluate_every == 0):
+        due = self.evaluator is not None and not evaluated and (last or update % recipe.evaluate_every == 0)
+        row = last or update % recipe.record_every == 0
+        if due or row:
+            with self.guard:
+                # Parameters are brought where somebody looks at them.
+                (self.training.bring if due or callbacks else self.training.report)()
+        if self.evaluator is not None and due:
             self._evaluate(self.evaluator)
         solved = self._solved()
-        if self.window.count and (last or solved or update % recipe.record_every == 0):
+        if self.window.count and (row or solved):
             self._record()
             run.seconds = self.elapsed()
             answers = [callback(run) for callback in callbacks]
@@ -141,28 +152,19 @@ class Loop:
         return solved
 
     def _one_update(self, update: int) -> None:
-        space = self.batches.next(update)
-        if self.alpha is not None:
-            space.set_alpha(self.alpha.at(update))
-        if self.recipe.h_detach is not None:
-            space.set_detach(self.detach, self.seed, update, self.replica_ids)
-        self.execute(space)
-        if self.alpha is not None and isinstance(self.penalty, Regularizer):
-            batch, alpha = self.batches.arrays, self.alpha.at(update)
-            regularize(self.penalty, self.net, self.theta, batch, alpha, self.d_theta, space.report)
+        self.batches.next(update)
+        self.training.gradient(update, None if self.alpha is None else self.alpha.at(update))
         lr = self.lr.at(update)
+        threshold = self.threshold.at(update) if isinstance(self.threshold, Setting) else None
         with self.guard:
-            threshold = self.threshold.at(update)
-            self.clipper.apply(self.d_theta, self.applied, threshold, self.theta)
-            if self.clipper.needs_mending():
-                self.clipper.mend(self.d_theta, self.applied, threshold, self.theta, self.seed, update)
-            self.update(self.theta, self.applied, self.slots, lr, self.settings, self.dtype(update + 1))
-            self.window.add(space.report, self.clipper.report)
+            self.training.step(update, lr, threshold)
             self.run.updates += 1
             self.length = self.batches.length
 
     def state(self) -> dict[str, Any]:
         """Return all that an update depends on or changes, by name: views, into which a saved state may be copied."""
+        with self.guard:
+            self.training.bring()
         memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
         return {"theta": self.theta, "slots": self.slots, **memory, **self.window.state()}
 
@@ -170,6 +172,7 @@ class Loop:
         """Go back to where a saved run was."""
         self.window.resize(facts["count"], len(arrays["window/reports"]))
         checkpoint.fill(self.state(), arrays)
+        self.training.take()
         self.solved_at, self.stays = (
             [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
         )
@@ -225,6 +228,8 @@ class Loop:
 
     def finish(self) -> None:
         """Write what is left: the last rows, the time, the parameters."""
+        with self.guard:
+            self.training.bring()
         if self.window.count:
             self._record()
         self.run.seconds = self.elapsed()

@@ -22,9 +22,9 @@ class Window:
     def __init__(self, replicas: int, recipe: Recipe) -> None:
         self.flowing, self.clipping = recipe.flow is not None, recipe.clip is not None
         # Kept as they come and summed now and then: sums at every update would be overhead of the loop.
-        size = min(recipe.record_every, KEPT)
-        self.reports = np.zeros((size, replicas, 3))
-        self.clips = np.zeros((size, replicas, len(COLUMNS)))
+        self.room = min(recipe.record_every, KEPT)
+        self.reports = np.zeros((self.room, replicas, 3))
+        self.clips = np.zeros((self.room, replicas, len(COLUMNS)))
         self.sums = np.zeros((len(SUMS), replicas))
         self.count = self.summed = 0
 

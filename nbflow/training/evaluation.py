@@ -8,6 +8,9 @@ import numpy as np
 
 from nbflow import _check, counter
 from nbflow.data.sampler import Sampler, Task, check_task
+from nbflow.gradients._engine import Engine, engine_of
+from nbflow.gradients.workspace import Buffers
+from nbflow.model._asked import Asked
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats
 
@@ -32,51 +35,39 @@ def draw_length(lengths: tuple[int, int], seed: int, purpose: int, index: int) -
 class Evaluator:
     """Room for evaluating R networks, of these numbers, on `size` sequences of a task."""
 
-    def __init__(self, net: Network, task: Task, lengths: tuple[int, int], replicas: Any, size: int) -> None:
-        self.net, self.task, self.lengths, self.replicas, self.size = net, task, lengths, replicas, size
+    def __init__(
+        self, engine: Engine, net: Network, task: Task, lengths: tuple[int, int], replicas: Any, size: int
+    ) -> None:
+        from nbflow.cpu.workspace import Shape
+
+        self.engine, self.task, self.lengths, self.replicas, self.size = engine, task, lengths, replicas, size
         self.batch_size = min(PASS, size)
-        self._prepare(len(replicas), task.steps(lengths[1]))
-
-    def _prepare(self, replicas: int, most: int) -> None:
-        """Make room for a pass of at most so many steps."""
-        from nbflow.cpu.program import set_program
-        from nbflow.cpu.workspace import Shape, Workspace
-
-        self.space: Any = Workspace(self.net, Shape(replicas, most, self.batch_size, self.task.tokens))
-        set_program(self.space, "predict")
+        self.buffers = Buffers(net, Shape(len(replicas), task.steps(lengths[1]), self.batch_size, task.tokens))
 
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the part of wrong sequences (R,); another `index` gives other sequences."""
-        wrong = np.zeros(theta.shape[0])
         passes = -(-self.size // self.batch_size)
-        for k in range(passes):
-            count = min(self.batch_size, self.size - k * self.batch_size)
-            wrong += self._pass(theta, seed, (index * passes + k) % 2**32)[:, :count].sum(axis=1)
+        indices = [(index * passes + k) % 2**32 for k in range(passes)]
+        draws = [(k, draw_length(self.lengths, seed, counter.EVALUATION, k)) for k in indices]
+        wrong, left = np.zeros(theta.shape[0]), self.size
+        for found in self.engine.wrong(self.buffers, theta, self.task, self.replicas, seed, draws):
+            wrong += found[:, :left].sum(axis=1)
+            left -= self.batch_size
         return wrong / self.size
-
-    def _pass(self, theta: Floats, seed: int, index: int) -> Any:
-        from nbflow.cpu.program import execute
-
-        length = draw_length(self.lengths, seed, counter.EVALUATION, index)
-        batch = self.task.empty(theta.shape[0], self.task.steps(length), self.batch_size, self.net.dtype)
-        self.task.fill(batch, seed, counter.EVALUATION, self.replicas, index, length)
-        space = self.space
-        space.fit(batch.weights.shape[1])
-        space.point_to(theta, batch.inputs, None, batch.weights, None)
-        execute(space)
-        y = space.gather("y")
-        # What lies at steps without weight was left there by another batch.
-        y[batch.weights == 0] = 0
-        return self.task.wrong(y, batch)
 
 
 class HeldOut:
     """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
 
-    def __init__(self, net: Network, task: DataTask) -> None:
-        self.net, self.task = net, task
+    def __init__(self, engine: Engine, net: Network, task: DataTask) -> None:
+        from nbflow.cpu.workspace import Shape
+
+        self.engine, self.task = engine, task
         self.batches = [Batch(*(part[None] for part in batch)) for batch in task.held_out_batches(net.dtype)]
-        self.spaces: dict[int, Any] = {}
+        longest: dict[int, int] = {}  # by the number of sequences
+        for _, steps, size in (batch.weights.shape for batch in self.batches):
+            longest[size] = max(steps, longest.get(size, 0))
+        self.buffers = {size: Buffers(net, Shape(1, most, size, task.tokens)) for size, most in longest.items()}
 
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the score of each network (R,); there are no others to draw, whatever `seed` and `index` are."""
@@ -86,38 +77,10 @@ class HeldOut:
     def _nats(self, theta: Floats) -> float:
         nats, state = 0.0, None
         for batch in self.batches:
-            loss, state = self._loss(self._space(batch), theta, batch, state)
-            nats += loss
+            buffers, checked = self.buffers[batch.weights.shape[2]], _check.Checked(theta, *batch, False)
+            losses, state = self.engine.score(buffers, checked, Asked(state=state), whole=self.task.carries)
+            nats += float(losses[0])
         return nats
-
-    def _space(self, batch: Batch) -> Any:
-        """Return a workspace for this batch, with room for the longest of so many sequences."""
-        _, steps, size = batch.weights.shape
-        if size not in self.spaces:
-            most = max(other.weights.shape[1] for other in self.batches if other.weights.shape[2] == size)
-            self.spaces[size] = self._make(size, most)
-        found = self.spaces[size]
-        if found.steps != steps:
-            found.fit(steps)
-        return found
-
-    def _make(self, size: int, most: int) -> Any:
-        """Return a workspace for one network and `size` sequences of at most so many steps."""
-        from nbflow.cpu.program import set_program
-        from nbflow.cpu.workspace import Shape, Workspace
-
-        found = Workspace(self.net, Shape(1, most, size, self.task.tokens))
-        set_program(found, "score", whole=self.task.carries)
-        return found
-
-    def _loss(self, space: Any, theta: Floats, batch: Batch, state: Floats | None) -> tuple[float, Floats | None]:
-        """Return the loss of a batch from a state, zeros if there is none, and the state after it if it is needed."""
-        from nbflow.cpu.program import execute
-
-        space.set_state(state)
-        space.point_to(theta, *batch, None)
-        execute(space)
-        return float(space.report[0, 0]), space.gather_state("end") if self.task.carries else None
 
 
 def evaluate(
@@ -163,10 +126,10 @@ def evaluate(
     evaluator: Evaluator | HeldOut
     if isinstance(found, Task):
         lengths = _check.length_range("length", length, found.shortest)
-        evaluator = Evaluator(net, found, lengths, np.arange(rows.shape[0]), size)
+        evaluator = Evaluator(engine_of("cpu"), net, found, lengths, np.arange(rows.shape[0]), size)
     elif length is not None:
         raise ValueError(f"length is {length!r}; expected None for {found!r}, all of which is measured. Leave it out.")
     else:
-        evaluator = HeldOut(net, found)
+        evaluator = HeldOut(engine_of("cpu"), net, found)
     score = evaluator.score(rows, seed, index)
     return float(score[0]) if single else score

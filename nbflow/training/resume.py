@@ -75,7 +75,8 @@ def _of_a_run(path: pathlib.Path) -> checkpoint.Saved:
     saved = checkpoint.load(path)
     if saved.facts.get("kind") != KIND:
         raise ValueError(f"checkpoint {path} holds no training run. Name another file.")
-    return checkpoint.Saved(*run_of_today(*saved))
+    arrays, facts = run_of_today(*saved)
+    return checkpoint.Saved(arrays, checkpoint.Facts(facts))
 
 
 def setting_of(loop: Loop, task: Any) -> dict[str, Any]:

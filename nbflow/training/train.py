@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nbflow import _check
 from nbflow.data.sampler import Sampler
-from nbflow.gradients._choices import backend_there
+from nbflow.gradients._engine import engine_of
 from nbflow.model.network import Network
 from nbflow.records import Floats
 from nbflow.training._batches import Source
@@ -93,9 +93,9 @@ def train(
     >>> run.updates, len(run.evaluations["score"][0]), run.unit
     (50, 2, 'part wrong')
     """
-    backend_there(backend)
+    engine = engine_of(backend)
     callbacks = _check.functions("callbacks", callbacks)
-    loop = _kind_of_loop(backend)(net, theta, task, recipe, seed, replica_ids)
+    loop = Loop(engine, net, theta, task, recipe, seed, replica_ids)
     keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_seconds, loop, task)
     try:
         with loop.guard.installed():
@@ -111,11 +111,3 @@ def train(
 
 def _nothing() -> None:
     """Keep no checkpoints."""
-
-
-def _kind_of_loop(backend: str) -> type[Loop]:
-    if backend == "cpu":
-        return Loop
-    from nbflow.training._cuda_loop import CudaLoop
-
-    return CudaLoop

@@ -63,6 +63,7 @@ def phase_row(shape: peers.Shape) -> list[str]:
     from nbflow import _check
     from nbflow.cpu import program
     from nbflow.cpu.second import build_nothing
+    from nbflow.cpu.workspace import PLAIN, Workspace
 
     words.say(f"phases at {peers.named(shape)}")
     side = peers.Nbflow(shape, 1)
@@ -73,7 +74,7 @@ def phase_row(shape: peers.Shape) -> list[str]:
 
     def running(name: str, target: Any = None) -> Callable[[], None]:
         # A workspace for each, since a program stays in it.
-        space = side.nf.workspace(side.net, side.batch).of(checked)
+        space = side.nf.workspace(side.net, side.batch).of(Workspace, PLAIN, checked)
         program.set_program(space, name)
         space.set_state(None)
         space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, target)

@@ -1,0 +1,43 @@
+"""From what was asked to a workspace that computes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbflow.cpu.program import execute, set_program
+from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
+from nbflow.model._asked import PLAIN, Asked
+from nbflow.records import Floats
+
+
+def purpose_of(asked: Asked) -> Purpose:
+    """Return what a workspace for a gradient is cut for."""
+    if asked is PLAIN:
+        return PLAIN_PURPOSE
+    return Purpose(derivative=asked.derivative, every=asked.every, group_rows=asked.group_rows)
+
+
+def set_gradient(space: Workspace, asked: Asked) -> None:
+    """Choose the program of a gradient and set what it needs beside a batch."""
+    purpose = space.purpose
+    plain = "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
+    set_program(space, "flow" if purpose.second else plain, penalty=asked.penalty, whole=asked.state is not None)
+    space.set_hidden_clip(*asked.inside)
+    space.set_detach(*asked.detach)
+    if asked.groups is not None:
+        space.set_group_threshold(asked.groups.threshold)
+    set_start(space, asked)
+
+
+def set_start(space: Workspace, asked: Asked) -> None:
+    """Set Omega and the first state."""
+    if asked.flow is not None:
+        space.set_flow(asked.alpha, asked.flow)
+    space.set_state(asked.state)
+
+
+def run(space: Workspace, checked: Any, d_theta: Floats | None = None) -> Workspace:
+    """Run a workspace that is set up on the arrays of a `Checked`."""
+    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta)
+    execute(space)
+    return space

@@ -1,0 +1,101 @@
+"""A training run on the CPU: batches, gradient, clip and step, in memory that is cut before the first update."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nbflow import counter
+from nbflow.cpu.clipping import Clipper
+from nbflow.cpu.program import execute
+from nbflow.cpu.regularize import regularize
+from nbflow.cpu.setup import purpose_of, set_gradient
+from nbflow.cpu.update import build_update
+from nbflow.cpu.workspace import Shape, Workspace
+from nbflow.model._asked import Plan
+from nbflow.records import Batch, Floats, Regularizer
+
+
+class Training:
+    """What changes from update to update, and the verbs that change it (`nbflow.gradients._engine.Training`)."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, dtype = plan, plan.net.scalar
+        # Another array than d_theta, so that the report of a clip can compare the two.
+        self.applied = np.empty_like(plan.theta)
+        self.clipper = Clipper(plan.net, plan.clip, len(plan.theta), plan.ids)
+        self.settings = np.array(list(plan.settings.values()), dtype).reshape(1, -1, 1)
+        self.update = build_update(plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings))
+        self.spaces: dict[tuple[int, bool], Workspace] = {}
+        self.batch: Any = None
+        self.length = 0
+
+    def make_room(self, task: Any, batch_size: int, steps: int) -> None:
+        """Make room for the batches of a task: as long as the longest, shorter ones use the front of it."""
+        self.whole = task.empty(len(self.plan.theta), steps, batch_size, self.plan.net.dtype)
+
+    def draw(self, task: Any, update: int, length: int) -> None:
+        """Draw the batch of an update of a task."""
+        if length != self.length:
+            self.length = length
+            self._point_to(_front(self.whole, task.steps(length)), self.whole.weights.shape[1])
+        task.fill(self.batch, self.plan.seed, counter.TRAIN, self.plan.ids, update, length)
+
+    def give(self, batch: Batch) -> None:
+        """Take a batch, with R in front of checked arrays."""
+        self._point_to(batch)
+
+    def _point_to(self, batch: Batch, longest: int = 0) -> None:
+        """Point a workspace to a batch, which must stay alive; there is one for each B and kind of inputs."""
+        replicas, steps, batch_size = batch.weights.shape
+        tokens = batch.inputs.dtype.kind == "i"
+        space = self.spaces.get((batch_size, tokens))
+        if space is None or space.shape.steps < steps:
+            asked = self.plan.asked(batch_size)
+            shape = Shape(replicas, max(steps, longest), batch_size, tokens)
+            space = self.spaces[batch_size, tokens] = Workspace(self.plan.net, shape, purpose_of(asked))
+            set_gradient(space, asked)
+            self.asked = asked
+        if space.steps != steps:
+            space.fit(steps)
+        self.space, self.batch = space, batch
+        space.point_to(self.plan.theta, *batch, self.plan.d_theta)
+
+    def gradient(self, update: int, alpha: Floats | None) -> None:
+        """Compute the gradient of the batch; `alpha` (R,) is the flow's weight."""
+        space, plan, asked = self.space, self.plan, self.asked
+        if alpha is not None:
+            space.set_alpha(alpha)
+        if asked.detach.probability is not None:
+            space.set_detach(asked.detach.probability, plan.seed, update, plan.ids)
+        execute(space)
+        if isinstance(asked.penalty, Regularizer) and alpha is not None:
+            regularize(asked.penalty, plan.net, plan.theta, self.batch, alpha, plan.d_theta, space.report)
+
+    def step(self, update: int, lr: Floats, threshold: Floats | None) -> None:
+        """Clip the gradient and take a step; a `threshold` (R,) of None is asked of the one that follows the norms."""
+        plan, clipper = self.plan, self.clipper
+        if threshold is None:
+            threshold = plan.follower.at(update)
+        clipper.apply(plan.d_theta, self.applied, threshold, plan.theta)
+        if clipper.needs_mending():
+            clipper.mend(plan.d_theta, self.applied, threshold, plan.theta, plan.seed, update)
+        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.net.scalar(update + 1))
+        plan.window.add(self.space.report, clipper.report)
+
+    def report(self) -> None:
+        """Bring the reports of all updates to the window: they are there."""
+
+    def bring(self) -> None:
+        """Bring parameters, slots, memory and reports to the arrays of the plan: they are there."""
+
+    def take(self) -> None:
+        """Take parameters, slots and memory from the arrays of the plan: they are used there."""
+
+
+def _front(whole: Batch, steps: int) -> Batch:
+    """Return C-ordered arrays for so many steps, in the memory of longer ones."""
+    shapes = [(part.shape[0], steps, *part.shape[2:]) for part in whole]
+    return Batch(*(part.ravel()[: math.prod(shape)].reshape(shape) for part, shape in zip(whole, shapes, strict=True)))

@@ -1,0 +1,143 @@
+"""What drivers ask of the card: the verbs of `nbflow.gradients._engine.Engine`.
+
+Arguments go there, grids are queued, results come back. The arrays have R in front, of arguments and of results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from nbflow import counter
+from nbflow._check import Checked
+from nbflow.cuda import program
+from nbflow.cuda.clipping import clip as clip
+from nbflow.cuda.training import Training
+from nbflow.cuda.workspace import Purpose, Workspace
+from nbflow.model._asked import PLAIN, Asked, Found, Plan
+from nbflow.records import Floats, Penalty
+
+FORWARD, BACK, TRACED = Purpose(), Purpose(backward=True), Purpose(backward=True, keeps_delta=True)
+
+
+def lacks(asked: Asked) -> dict[str, Any]:
+    """Return what is asked for and not there, by name."""
+    found: dict[str, Any] = {}
+    if asked.every:
+        found["checkpoint_every"] = asked.every
+    if asked.detach.probability is not None:
+        found["h_detach"] = asked.detach.probability.tolist()
+    if asked.flow is not None and not isinstance(asked.penalty, Penalty):
+        found["penalty"] = asked.flow.penalty
+    if asked.derivative not in ("", "immediate"):
+        found["derivative"] = asked.derivative
+    return found
+
+
+def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
+    """Return loss, Omega and the gradient."""
+    flowing = asked.flow is not None
+    purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, group_rows=asked.group_rows)
+    space = _sent(buffers, purpose, checked, asked)
+    space.set_asked(asked)
+    if asked.alpha is not None:
+        space.write("ALPHA", asked.alpha.astype(space.dtype))
+    program.forward(space, whole=asked.state is not None, carried=asked.state is not None)
+    program.gradient(space, asked)
+    return Found(
+        space.read("REPORT", 3), space.read("D_THETA", space.net.size),
+        None if asked.state is None else _last_state(space), None if asked.groups is None else space.group_norms(),
+    )  # fmt: skip
+
+
+def predict(buffers: Any, checked: Checked) -> Floats:
+    """Return the outputs (R, T, B, M) at every step."""
+    space = _forward(buffers, checked, whole=True)
+    program.predictions(space)
+    y: Floats = space.read("Y", space.steps, space.shape.batch, space.net.n_out)
+    return y
+
+
+def states(buffers: Any, checked: Checked) -> Floats:
+    """Return the states (R, T+1, B, S, H) of all steps."""
+    return _states(_forward(buffers, checked, whole=True))
+
+
+def activations(buffers: Any, checked: Checked) -> tuple[Floats, Floats]:
+    """Return s_t, t > 0, and what the cell saves (R, T, B, S or K, H); arbitrary after the end of a sequence."""
+    space = _forward(buffers, checked, whole=False)
+    kept = len(space.net.cell_object.saved)
+    return _states(space)[:, 1:], space.read("SAVED", space.steps, space.shape.batch, kept, space.net.n_hidden)
+
+
+def trace(buffers: Any, checked: Checked) -> tuple[Floats, ...]:
+    """Return the losses (R,), states and delta (R, T+1, B, S, H), ||delta|| (R, T+1, B) and ||v|| (R, T, B)."""
+    space = _sent(buffers, TRACED, checked)
+    program.forward(space, whole=True)
+    program.losses(space)
+    program.backward(space)
+    program.norms(space)
+    program.report(space)
+    steps, batch = space.steps, space.shape.batch
+    return (
+        space.read("REPORT", 3)[:, 0], _states(space), _states(space, "DELTA"),
+        space.read("DELTA_NORM", steps + 1, batch), space.read("V_NORM", steps, batch),
+    )  # fmt: skip
+
+
+def score(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> tuple[Floats, Floats | None]:
+    """Return the losses (R,), and the last state of a computation that is `whole`."""
+    space = _sent(buffers, BACK, checked, asked)
+    program.forward(space, whole=whole, carried=asked.state is not None)
+    program.losses(space)
+    program.report(space)
+    return space.read("REPORT", 3)[:, 0], _last_state(space) if whole else None
+
+
+def train(plan: Plan) -> Training:
+    """Return a training run."""
+    return Training(plan)
+
+
+def wrong(
+    buffers: Any, theta: Floats, task: Any, ids: Any, seed: int, draws: Iterable[tuple[int, int]]
+) -> Iterator[Any]:
+    """Yield which sequences are answered wrongly (R, B), for each index and length of a batch of a task."""
+    space = None
+    for index, length in draws:
+        if space is None:
+            space = buffers.cut(Workspace, FORWARD, task.steps(length))
+            space.set_ids(ids)
+            space.write("THETA", theta)
+        program.sample(space, task, seed, counter.EVALUATION, index, length)
+        program.forward(space, whole=False)
+        program.predictions(space)
+        program.wrong(space, task)
+        yield space.read("WRONG", space.shape.batch)
+
+
+def _sent(buffers: Any, purpose: Purpose, checked: Checked, asked: Asked = PLAIN) -> Workspace:
+    """Return a workspace with the arguments."""
+    space: Workspace = buffers.of(Workspace, purpose, checked)
+    space.write("THETA", checked.theta)
+    space.send(checked)
+    if asked.state is not None:
+        space.write("START", asked.state)
+    return space
+
+
+def _forward(buffers: Any, checked: Checked, *, whole: bool) -> Workspace:
+    space = _sent(buffers, FORWARD, checked)
+    program.forward(space, whole=whole)
+    return space
+
+
+def _states(space: Workspace, name: str = "STATES") -> Floats:
+    """Return a tape of states (R, T+1, B, S, H)."""
+    lines = len(space.net.cell_object.states)
+    found: Floats = space.read(name, space.steps + 1, space.shape.batch, lines, space.net.n_hidden)
+    return found
+
+
+def _last_state(space: Workspace) -> Floats:
+    return _states(space)[:, -1]

@@ -1,0 +1,149 @@
+"""A training run on the card, where parameters, data and optimizer stay.
+
+Updates are queued without waiting, but for settings that change and batches that are given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import counter
+from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, where_not_finite
+from nbflow.cpu.workspace import Shape
+from nbflow.cuda import program
+from nbflow.cuda.threshold import Memory
+from nbflow.cuda.workspace import Purpose, Workspace
+from nbflow.data.sampler import Task
+from nbflow.model._asked import Plan
+from nbflow.records import Batch, Floats
+
+
+class Training:
+    """What changes from update to update, and the verbs that change it (`nbflow.gradients._engine.Training`)."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.policy = plan, plan.clip.nonfinite
+        self.memory = None if plan.follower is None else Memory(plan.follower)
+        self.space: Any = None
+        self.sent: dict[str, Any] = {}
+        self.rows = plan.window.room
+        self.row = 0  # the next row of HISTORY on the card
+        self.first = 0  # the update whose report is row 0
+
+    def make_room(self, task: Any, batch_size: int, steps: int) -> None:
+        """Make room for the batches of a task."""
+        self._fit(Shape(len(self.plan.theta), steps, batch_size, task.tokens))
+
+    def draw(self, task: Any, update: int, length: int) -> None:
+        """Draw the batch of an update of a task: on the card, but for a user's data, which are with the host."""
+        plan = self.plan
+        if isinstance(task, Task):
+            program.sample(self.space, task, plan.seed, counter.TRAIN, update, length)
+            return
+        batch = task.empty(len(plan.theta), task.steps(length), self.space.shape.batch, plan.net.dtype)
+        task.fill(batch, plan.seed, counter.TRAIN, plan.ids, update, length)
+        self.space.send(batch)
+
+    def give(self, batch: Batch) -> None:
+        """Take a batch, with R in front of checked arrays."""
+        replicas, steps, batch_size = batch.weights.shape
+        self._fit(Shape(replicas, steps, batch_size, batch.inputs.dtype.kind == "i"))
+        self.space.send(batch)
+
+    def _fit(self, shape: Shape) -> None:
+        """Make room for a batch of this shape; what was learnt moves along to a larger workspace."""
+        if self.space is not None and self.space.holds(shape):
+            return
+        if self.space is not None:
+            self.bring()
+            self.space = None  # its memory first
+        plan, asked = self.plan, self.plan.asked(shape.batch)
+        flowing = asked.flow is not None
+        purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, rule=plan.rule, keeps_raw=True,
+                          group_rows=asked.group_rows, optimizer=plan.optimizer, history=self.rows)  # fmt: skip
+        self.asked, self.space = asked, Workspace(plan.net, shape, purpose)
+        self.space.set_ids(plan.ids)
+        self.space.write("SETTINGS", np.array(list(plan.settings.values()), plan.net.scalar))
+        self.space.set_asked(asked)
+        self.sent.clear()
+        self.take()
+
+    def take(self) -> None:
+        """Take parameters, slots and memory from the arrays of the plan."""
+        if self.memory is not None:
+            self.memory.take()
+        if self.space is not None:
+            self.space.write("THETA", self.plan.theta)
+            self.space.write("SLOTS", self.plan.slots)
+
+    def bring(self) -> None:
+        """Bring parameters, slots, memory and reports to the arrays of the plan."""
+        self.report()
+        if self.space is not None:
+            self.plan.theta[...] = self.space.read("THETA", self.plan.net.size)
+            self.plan.slots[...] = self.space.read("SLOTS", *self.plan.slots.shape[1:])
+        if self.memory is not None:
+            self.memory.bring()
+
+    def report(self) -> None:
+        """Bring the reports of all updates to the window."""
+        if self.row:
+            history = self.space.read("HISTORY", self.rows, self.space.history_width)[:, : self.row]
+            self._look_at(history[:, :, 3 + FINITE] != 0, history[:, :, -1])
+            for k in range(self.row):
+                self.plan.window.add(history[:, k, :3], history[:, k, 3 : 3 + len(COLUMNS)])
+            self.row = 0
+
+    def _look_at(self, finite: Any, thresholds: Floats) -> None:
+        """Refuse what the CPU would have refused at its update (R, updates), for the host sees it only now."""
+        if self.memory is not None:
+            self.plan.follower.last = thresholds[:, -1].copy()
+            if not (thresholds >= 0).all():
+                r, k = np.argwhere(~(thresholds >= 0))[0]
+                raise ValueError(
+                    f"threshold is {thresholds[:, k].tolist()} at update {self.first + k}; expected numbers above 0. "
+                    f"Look at the `value` of {self.plan.follower.how}."
+                )
+        endless = ~finite & np.isinf(thresholds)
+        if self.policy == "random" and endless.any():
+            r, k = np.argwhere(endless)[0]
+            raise FloatingPointError(
+                f"the gradient of replica {r} is not finite at update {self.first + k}. {ENDLESS} inf: give a finite "
+                f"one."
+            )
+
+    def _send(self, name: str, values: Floats | None) -> None:
+        """Copy a setting to the card, unless it is the one that lies there."""
+        if values is not None and self.sent.get(name) is not values:
+            self.space.write(name, values.astype(self.plan.net.scalar))
+            self.sent[name] = values
+
+    def gradient(self, update: int, alpha: Floats | None) -> None:
+        """Queue the gradient of the batch; `alpha` (R,) is the flow's weight."""
+        self._send("ALPHA", alpha)
+        program.forward(self.space, whole=False)
+        program.gradient(self.space, self.asked)
+
+    def step(self, update: int, lr: Floats, threshold: Floats | None) -> None:
+        """Queue the clip and a step; a `threshold` (R,) of None is asked of the one that follows the norms."""
+        space, memory = self.space, self.memory
+        self._send("LR", lr)
+        self._send("THRESHOLD", threshold)
+        program.clip(space, self.policy, None if memory is None else lambda: memory.follow(space, update))
+        if self.policy == "raise":
+            self._raise_if_bad()
+        program.mend(space, self.policy, self.plan.seed, update)
+        program.update(space, update + 1, self.row)
+        self.first = update - self.row
+        self.row += 1
+        if self.row == self.rows:
+            self.report()
+
+    def _raise_if_bad(self) -> None:
+        """Look at the report of every update: what policy "raise" costs on a card."""
+        bad = np.flatnonzero(self.space.read_clip_report()[:, FINITE] == 0)
+        if bad.size:
+            row = self.space.read("D_THETA", self.plan.net.size)[bad[0]]
+            raise FloatingPointError(where_not_finite(self.plan.net, row, int(bad[0]), len(self.plan.theta)))

@@ -1,0 +1,80 @@
+"""What a computation is asked for: checked records, the same for both engines."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from nbflow.records import AnyPenalty, Clip, Floats, Flow, Optimizer, Rule
+
+
+class Inside(NamedTuple):
+    """A clip inside back-propagation through time."""
+
+    site: int = 0  #: what is clipped at every step (`nbflow.cpu.hidden_clip.SITES`); 0 for nothing
+    by_norm: bool = False  #: the vector of each sequence, not each entry
+    threshold: Any = 0.0  #: (R,)
+
+
+class Groups(NamedTuple):
+    """A clip of the gradient of each group of neighbouring sequences."""
+
+    rows: int  #: sequences of a group
+    threshold: Floats  #: (R,)
+
+
+class Detach(NamedTuple):
+    """When no gradient goes back through h."""
+
+    probability: Floats | None = None  #: (R,), of each step; None for never
+    seed: int = 0
+    number: int = 0  #: with the seed, which draws decide
+    ids: Any = None  #: (R,), the numbers under which replicas draw; 0 to R - 1 for None
+
+
+class Asked(NamedTuple):
+    """What a gradient is asked for beside the plain one."""
+
+    flow: Flow | None = None  #: as it was given
+    penalty: AnyPenalty | None = None  #: the flow's
+    alpha: Floats | None = None  #: (R,), the flow's weight
+    derivative: str = ""  #: of Omega; "" without a flow, or for a regularizer that is no penalty of the gain
+    state: Floats | None = None  #: (R, B, S, H), the first state; then all T steps are taken, and the last is returned
+    inside: Inside = Inside()
+    groups: Groups | None = None
+    every: int = 0  #: steps between two checkpoints of the tape; 0 for none
+    detach: Detach = Detach()
+
+    @property
+    def group_rows(self) -> int:
+        """The sequences that are clipped together, 0 for none."""
+        return 0 if self.groups is None else self.groups.rows
+
+
+PLAIN = Asked()
+
+
+class Found(NamedTuple):
+    """A gradient as an engine returns it, with R in front of everything."""
+
+    report: Floats  #: (R, 3): loss, Omega, and how many (t, b) it counted; a view, good until the next run
+    d_theta: Floats  #: (R, P)
+    state: Floats | None  #: (R, B, S, H), the last state, if a first one was given
+    group_norms: Floats | None  #: (R, groups), of the groups' gradients before the clip
+
+
+class Plan(NamedTuple):
+    """What an engine's `Training` is made of."""
+
+    net: Any
+    theta: Floats  #: (R, P), where to begin; it holds the parameters from then on
+    slots: Floats  #: (R, K, P), what the optimizer keeps, likewise
+    d_theta: Floats  #: (R, P), room for the gradient, where a threshold that follows the norms looks at it
+    ids: Any  #: (R,), the numbers under which replicas draw
+    seed: int
+    asked: Any  #: function of B that returns the Asked of batches of so many sequences
+    clip: Clip
+    rule: Rule
+    follower: Any  #: the `nbflow.training.threshold.Follower`, None where a threshold is given at every update
+    optimizer: Optimizer
+    settings: dict[str, float]  #: the optimizer's
+    window: Any  #: where the reports of updates go (`nbflow.training._window`)
