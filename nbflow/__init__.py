@@ -40,7 +40,6 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         Task as Task,
         load_task as load_task,
     )
-    from nbflow.diagnostics._tracing import trace as trace
     from nbflow.diagnostics.average_of_clipped import average_of_clipped as average_of_clipped
     from nbflow.diagnostics.clipping_bias import clipping_bias as clipping_bias
     from nbflow.diagnostics.differences import check_gradient as check_gradient
@@ -54,6 +53,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         matched_threshold as matched_threshold,
         norm_quantiles as norm_quantiles,
     )
+    from nbflow.diagnostics.trace import trace as trace
     from nbflow.experiments.experiment import (
         Experiment as Experiment,
         grid as grid,
@@ -74,13 +74,11 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         vjp as vjp,
     )
     from nbflow.gradients.workspace import workspace as workspace
-    from nbflow.model._layout import (
+    from nbflow.model.network import Network as Network
+    from nbflow.model.parameters import (
+        init as init,
         pack as pack,
         unpack as unpack,
-    )
-    from nbflow.model.network import (
-        Network as Network,
-        init as init,
     )
     from nbflow.model.torch_weights import (
         from_torch as from_torch,
@@ -142,8 +140,8 @@ _HOMES = {
                 "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "Params", "Penalty", "RecurrentSpectrum",
                 "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StatePenalty", "Tangent",
                 "Threshold", "Trace"),
-    "model.network": ("Network", "init"),
-    "model._layout": ("pack", "unpack"),
+    "model.network": ("Network",),
+    "model.parameters": ("init", "pack", "unpack"),
     "model.torch_weights": ("from_torch", "to_torch"),
     "data.sampler": ("Task", "load_task"),
     "gradients.gradient": ("gradient", "predict"),
@@ -167,7 +165,7 @@ _HOMES = {
     "diagnostics.singular_values": ("jacobian_singular_values",),
     "diagnostics.spectrum": ("recurrent_spectrum",),
     "diagnostics.thresholds": ("matched_threshold", "norm_quantiles"),
-    "diagnostics._tracing": ("trace",),
+    "diagnostics.trace": ("trace",),
     "diagnostics.differences": ("check_gradient",),
     "experiments.experiment": ("Experiment", "grid"),
     "experiments.sweep": ("Swept", "sweep"),

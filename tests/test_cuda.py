@@ -405,8 +405,8 @@ def test_norms_neither_overflow_nor_vanish(scale):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_batch_has_the_bits_of_the_cpus(task, dtype):
-    from nbflow.cpu.workspace import Shape
     from nbflow.cuda import program, workspace
+    from nbflow.model._shape import Shape
 
     found, seed = nf.load_task(task), 2**40 + 1
     net = nf.Network("tanh", found.n_in, 2, found.n_out, found.loss, dtype)
@@ -481,8 +481,8 @@ def test_training_on_a_task_is_the_cpus(task):
 def test_a_threshold_is_the_references(name):
     """Of three replicas, each with norms of its own, some of which are not finite."""
     from nbflow.cpu.report import FINITE, NORM, SCALE
-    from nbflow.cpu.workspace import Shape
     from nbflow.cuda import threshold, workspace
+    from nbflow.model._shape import Shape
     from nbflow.training.threshold import Follower
 
     norms = drawn(2, n=24, size=(3,))

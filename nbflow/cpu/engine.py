@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from nbflow import counter
-from nbflow._check import Checked
 from nbflow.cpu.clipping import clip as clip
 from nbflow.cpu.program import set_program
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.setup import purpose_of, run, set_gradient, set_start
 from nbflow.cpu.training import Training
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
+from nbflow.model._arguments import Checked
 from nbflow.model._asked import PLAIN, Asked, Found, Plan
 from nbflow.records import Floats, Regularizer
 

@@ -13,8 +13,9 @@ from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.setup import purpose_of, set_gradient
 from nbflow.cpu.update import build_update
-from nbflow.cpu.workspace import Shape, Workspace
+from nbflow.cpu.workspace import Workspace
 from nbflow.model._asked import Plan
+from nbflow.model._shape import Shape
 from nbflow.records import Batch, Floats, Regularizer
 
 

@@ -29,6 +29,7 @@ from nbflow.cpu.record import (
 )
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import COLLIDING
+from nbflow.model._shape import Shape
 from nbflow.model.network import Network
 from nbflow.records import Floats, Flow
 
@@ -36,15 +37,6 @@ ALIGNMENT = 64
 
 # Parameters of a piece of packing and of summing. (Packing so many takes 70 us there, starting an awake team 1.3 us.)
 PIECE = 65536
-
-
-class Shape(NamedTuple):
-    """The sizes of a computation: replicas, steps, sequences, and whether inputs are tokens."""
-
-    replicas: int
-    steps: int
-    batch: int
-    tokens: bool
 
 
 class Purpose(NamedTuple):

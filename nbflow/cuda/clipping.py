@@ -9,9 +9,9 @@ import numpy as np
 
 from nbflow._load import load
 from nbflow.cpu.report import COLUMNS, ENDLESS, ENTRIES, FINITE, where_not_finite
-from nbflow.cpu.workspace import Shape
 from nbflow.cuda import program
 from nbflow.cuda.workspace import Purpose, Workspace
+from nbflow.model._shape import Shape
 from nbflow.model.network import Network
 from nbflow.records import Clip, Floats, Rule
 

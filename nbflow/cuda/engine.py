@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nbflow import counter
-from nbflow._check import Checked
 from nbflow.cuda import program
 from nbflow.cuda.clipping import clip as clip
 from nbflow.cuda.training import Training
 from nbflow.cuda.workspace import Purpose, Workspace
+from nbflow.model._arguments import Checked
 from nbflow.model._asked import PLAIN, Asked, Found, Plan
 from nbflow.records import Floats, Penalty
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from nbflow import counter
 from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, where_not_finite
-from nbflow.cpu.workspace import Shape
 from nbflow.cuda import program
 from nbflow.cuda.threshold import Memory
 from nbflow.cuda.workspace import Purpose, Workspace
 from nbflow.data.sampler import Task
 from nbflow.model._asked import Plan
+from nbflow.model._shape import Shape
 from nbflow.records import Batch, Floats
 
 

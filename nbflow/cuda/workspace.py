@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbflow._check import Checked
-from nbflow.cpu.workspace import Shape
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
 from nbflow.cuda.device import SHARED_BYTES, allocate
 from nbflow.cuda.weights import FLOW, count_blocks, part_steps_of, parts_of
 from nbflow.model import _layout as layout
+from nbflow.model._arguments import Checked
 from nbflow.model._asked import Asked
+from nbflow.model._shape import Shape
 from nbflow.model.network import Network
 from nbflow.records import Batch, Optimizer, Rule
 

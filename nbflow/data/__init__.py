@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow.data.piano_rolls import PianoRolls, read_piano_rolls
 from nbflow.data.roll_batches import evaluation_batches, piano_roll_batches
-from nbflow.data.text import Text, read_text, text_batches
+from nbflow.data.text import Text, read_text
+from nbflow.data.text_streams import text_batches
 
 if TYPE_CHECKING:
     from nbflow.data.tasks import PianoRollTask, TextTask

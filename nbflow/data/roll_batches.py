@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nbflow.data._files import check_count, float_dtype
-from nbflow.data.piano_rolls import PianoRolls
 from nbflow.records import Batch
 
 BUCKET = 8
@@ -207,7 +206,7 @@ def write_spans(batch: Batch, rolls: Sequence[NDArray[Any]], spans: NDArray[np.i
 
 def checked_pieces(pieces: Sequence[NDArray[Any]], name: str = "pieces") -> list[NDArray[Any]]:
     """Return pieces as a list; arrays of numbers from 0 to 1, with at least one frame, and notes alike."""
-    if isinstance(pieces, PianoRolls):
+    if hasattr(pieces, "train"):  # a whole set
         raise TypeError(f"{name} is a PianoRolls; expected one of its parts. Write rolls.train.")
     if not isinstance(pieces, Sequence):
         raise TypeError(f"{name} is {type(pieces).__name__}; expected a sequence of (T, N) arrays. Write [piece].")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nbflow import _check, counter
 from nbflow._compile import exact_unit
 from nbflow._legible import legible
 from nbflow._load import load
+from nbflow.model import _arguments
 from nbflow.records import Batch, Floats, Unit
 
 if TYPE_CHECKING:
-    from nbflow.data.tasks import DataTask
     from nbflow.model.network import Network
 
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
@@ -252,7 +253,7 @@ class Task(Sampler):
         >>> task.wrong(y, batch).any()
         np.False_
         """
-        _check.triple(batch)
+        _arguments.triple(batch)
         batch = Batch(*batch)
         if _check.array("y", y).dtype.kind not in "iuf":
             raise TypeError(f"y has dtype {y.dtype}; expected real numbers. Pass the outputs of nbflow.predict.")
@@ -268,6 +269,46 @@ class Task(Sampler):
                 right = ((y - batch.targets) ** 2).sum(axis=-1) <= self.tolerance
         right &= np.isfinite(y).all(axis=-1)
         return (~right & (batch.weights != 0)).any(axis=-2)
+
+
+class DataTask(Sampler):
+    """A user's data as a task: `nbflow.data.TextTask` or `nbflow.data.PianoRollTask`.
+
+    It goes where a task goes, in `nbflow.train`, `nbflow.evaluate` and `nbflow.clipping_bias`. A batch is a pure
+    function of (seed, replica, index), as a synthetic task's: stream "train" draws windows of the part to train on,
+    "evaluation" of the part held out. A score, in `Run.evaluations["score"]`, is the mean loss of all that is held out,
+    in `unit`. No score is that of a solved task, unless a recipe's `solved_below` says so.
+
+    Attributes
+    ----------
+    unit : str
+        Of a score.
+    units_per_nat : float
+        How many of them a nat is.
+    carries : bool
+        Whether each of `held_out_batches` goes on from the state where the one before ended.
+    """
+
+    shortest = 1
+    unit: str
+    units_per_nat = 1.0
+    carries = False
+
+    def held_out_batches(self, dtype: str) -> Iterator[Batch]:
+        """Yield all that is held out; the weights of all batches add up to 1."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells it from others, as `json.dumps` takes it."""
+        raise NotImplementedError
+
+    def _draws(self, count: int, batch: Batch, seed: int, purpose: int, replicas: Any, index: int) -> NDArray[np.int64]:
+        """Draw a number below `count` for every replica and sequence, (R, B)."""
+        from nbflow.cpu.sample import build_draws_below
+
+        found = np.empty((replicas.size, batch.weights.shape[2]), np.int64)
+        build_draws_below()(found, count, seed, purpose, replicas, index)
+        return found
 
 
 def load_task(name: str) -> Task:

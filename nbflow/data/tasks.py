@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nbflow import counter
 from nbflow.data.roll_batches import checked_pieces, evaluation_batches, spans_of, write_spans
-from nbflow.data.sampler import Sampler, Trivial
-from nbflow.data.text import Text, text_batches
+from nbflow.data.sampler import DataTask, Trivial
+from nbflow.data.text_streams import Tokens, text_batches, token_line
 from nbflow.records import Batch
 
 # Streams in which a held-out text is read side by side, fewer if each would be shorter than some steps; and the steps
@@ -21,46 +21,6 @@ from nbflow.records import Batch
 STREAMS, SHORTEST_STREAM, STRETCH = 64, 200, 100
 # Pieces of music in one pass.
 PIECES = 64
-
-
-class DataTask(Sampler):
-    """A user's data as a task: `TextTask` or `PianoRollTask`.
-
-    It goes where a task goes, in `nbflow.train`, `nbflow.evaluate` and `nbflow.clipping_bias`. A batch is a pure
-    function of (seed, replica, index), as a synthetic task's: stream "train" draws windows of the part to train on,
-    "evaluation" of the part held out. A score, in `Run.evaluations["score"]`, is the mean loss of all that is held out,
-    in `unit`. No score is that of a solved task, unless a recipe's `solved_below` says so.
-
-    Attributes
-    ----------
-    unit : str
-        Of a score.
-    units_per_nat : float
-        How many of them a nat is.
-    carries : bool
-        Whether each of `held_out_batches` goes on from the state where the one before ended.
-    """
-
-    shortest = 1
-    unit: str
-    units_per_nat = 1.0
-    carries = False
-
-    def held_out_batches(self, dtype: str) -> Iterator[Batch]:
-        """Yield all that is held out; the weights of all batches add up to 1."""
-        raise NotImplementedError
-
-    def identity(self) -> dict[str, Any]:
-        """Return what tells it from others, as `json.dumps` takes it."""
-        raise NotImplementedError
-
-    def _draws(self, count: int, batch: Batch, seed: int, purpose: int, replicas: Any, index: int) -> NDArray[np.int64]:
-        """Draw a number below `count` for every replica and sequence, (R, B)."""
-        from nbflow.cpu.sample import build_draws_below
-
-        found = np.empty((replicas.size, batch.weights.shape[2]), np.int64)
-        build_draws_below()(found, count, seed, purpose, replicas, index)
-        return found
 
 
 class TextTask(DataTask):
@@ -86,8 +46,8 @@ class TextTask(DataTask):
 
     Examples
     --------
-    >>> import nbflow as nf
-    >>> text = Text(np.arange(1000, dtype=np.int32) % 5, tuple("abcde"))
+    >>> import numpy as np, nbflow as nf
+    >>> text = nf.data.Text(np.arange(1000, dtype=np.int32) % 5, tuple("abcde"))
     >>> task = text.task(held_out=0.2)
     >>> net = nf.Network("tanh", task.n_in, 10, task.n_out, loss=task.loss)
     >>> theta = nf.init(net, "orthogonal", rng=0)
@@ -103,10 +63,11 @@ class TextTask(DataTask):
     units_per_nat = 1 / math.log(2)
     carries = True
 
-    def __init__(self, train: Text, held_out: Text) -> None:
+    def __init__(self, train: Tokens, held_out: Tokens) -> None:
         for name, text in (("train", train), ("held_out", held_out)):
-            if not isinstance(text, Text):
+            if not isinstance(getattr(text, "vocabulary", None), tuple):
                 raise TypeError(f"{name} is a {type(text).__name__}; expected a Text. Read one with read_text.")
+            token_line(text.tokens, len(text.vocabulary))
             if text.tokens.size < 2:
                 raise ValueError(f"{name} has {text.tokens.size} characters; expected at least 2. Give a longer text.")
         if train.vocabulary != held_out.vocabulary:
@@ -254,7 +215,7 @@ class PianoRollTask(DataTask):
         return {"task": "PianoRollTask", "train": _hash(self.train), "held_out": _hash(self.held_out)}
 
 
-def _in_text(name: str, text: Text, length: int) -> int:
+def _in_text(name: str, text: Tokens, length: int) -> int:
     """Return a length for which the text has a window, and a character after it."""
     if length >= text.tokens.size:
         raise ValueError(

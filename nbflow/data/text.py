@@ -1,20 +1,20 @@
-"""Text as tokens: a UTF-8 file, one token a character, and its batches for truncated back-propagation through time."""
+"""Text as tokens: a UTF-8 file, one token a character."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from nbflow._legible import legible
-from nbflow.data._files import FormatError, check_count, decode_utf8, float_dtype, read_bytes
-from nbflow.records import Batch
+from nbflow.data._files import FormatError, decode_utf8, read_bytes
+from nbflow.data.text_streams import token_line
 
 if TYPE_CHECKING:
     from nbflow.data.tasks import TextTask
@@ -104,7 +104,7 @@ class Text(NamedTuple):
         >>> Text(np.zeros(1, np.int32), ("a", "b")).decode(np.array([1, 1, 0]))
         'bba'
         """
-        tokens = _token_line(tokens, len(self.vocabulary))
+        tokens = token_line(tokens, len(self.vocabulary))
         alphabet = _code_points("".join(self.vocabulary))
         return str(alphabet[tokens].tobytes(), "utf-32-le", "surrogatepass")
 
@@ -228,86 +228,8 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = MAX_TEXT_BYTES) -> 
     return Text(token_of[codes], tuple(map(chr, alphabet.tolist())))
 
 
-def text_batches(
-    tokens: NDArray[np.integer[Any]], batch_size: int, length: int, *, dtype: DTypeLike = "float32"
-) -> Iterator[Batch]:
-    """Cut a text into contiguous batches for truncated back-propagation through time.
-
-    The text is laid out as `batch_size` parallel streams. In every row, batch k + 1 begins where batch k ended, so the
-    state after batch k is the state before batch k + 1. Each stream makes ``S = (n - 1) // batch_size`` predictions;
-    the last ``(n - 1) % batch_size`` characters of the text, less than one a stream, are left out.
-
-    Parameters
-    ----------
-    tokens : (n,) integers
-        ``Text.tokens``, or any line of integers from 0 up.
-    batch_size : int
-        B, the number of streams.
-    length : int
-        T, the steps of a batch. The last batch is shorter where S is no multiple of it.
-    dtype : float32 or float64
-        The dtype of the weights: the network's.
-
-    Returns
-    -------
-    iterator of Batch
-        inputs (T,B) and targets (T,B) in the integer type of `tokens`, each target the token after its input;
-        weights (T,B), all ``1/(T*B)``: with the softmax loss, mean nats per character of the batch.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong kind, or the text is shorter than ``batch_size + 1``. At the call, not later.
-
-    Examples
-    --------
-    >>> for batch in text_batches(np.arange(8), batch_size=2, length=2):
-    ...     print(batch.inputs.T.tolist(), batch.targets.T.tolist(), batch.weights[0, 0])
-    [[0, 1], [3, 4]] [[1, 2], [4, 5]] 0.25
-    [[2], [5]] [[3], [6]] 0.5
-    """
-    tokens = _token_line(tokens)
-    check_count("batch_size", batch_size)
-    check_count("length", length)
-    weight_dtype = float_dtype(dtype)
-    steps = (tokens.size - 1) // batch_size
-    if steps < 1:
-        raise ValueError(
-            f"tokens has {tokens.size} characters; expected at least batch_size + 1 = {batch_size + 1}. "
-            "Give a longer text or a smaller batch_size."
-        )
-    inputs = tokens[: steps * batch_size].reshape(batch_size, steps).T
-    targets = tokens[1 : steps * batch_size + 1].reshape(batch_size, steps).T
-    return _cut(inputs, targets, length, weight_dtype)
-
-
-def _cut(inputs: NDArray[Any], targets: NDArray[Any], length: int, dtype: np.dtype[Any]) -> Iterator[Batch]:
-    for start in range(0, inputs.shape[0], length):
-        now = np.ascontiguousarray(inputs[start : start + length])
-        after = np.ascontiguousarray(targets[start : start + length])
-        yield Batch(now, after, np.full(now.shape, 1.0 / now.size, dtype))
-
-
 def _code_points(characters: str) -> NDArray[np.uint32]:
     return np.frombuffer(characters.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
-def _token_line(tokens: NDArray[np.integer[Any]], size: int | None = None) -> NDArray[np.integer[Any]]:
-    """Return the tokens as an array (n,) of integers from 0 up, below `size` where it is given."""
-    if isinstance(tokens, Text):
-        raise TypeError("tokens is a Text; expected its tokens. Write text.tokens.")
-    line = np.asarray(tokens)
-    if line.ndim != 1:
-        raise ValueError(f"tokens has shape {line.shape}; expected (n,). Flatten it: tokens.ravel().")
-    if line.size == 0:
-        return line.astype(np.int32)
-    if line.dtype.kind not in "iu":
-        raise TypeError(f"tokens has dtype {line.dtype}; expected integers. Cast it: tokens.astype(np.int32).")
-    low, high = int(line.min()), int(line.max())
-    if low < 0 or (size is not None and high >= size):
-        wanted = "0 or more" if size is None else f"0 to {size - 1}, the vocabulary's"
-        raise ValueError(f"tokens holds {low if low < 0 else high}; expected {wanted}. Encode with the same Text.")
-    return line
 
 
 def _shares(fractions: Sequence[float]) -> list[float]:

@@ -11,6 +11,7 @@ from nbflow import _check, counter
 from nbflow.data.sampler import Sampler, check_task
 from nbflow.gradients.gradient import gradient
 from nbflow.gradients.workspace import Buffers, workspace
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats
 from nbflow.training.evaluation import draw_length
@@ -33,7 +34,7 @@ def draw_minibatches(
 
 def check_minibatches(net: Network, theta: Any, batches: Any, least: int = 2) -> list[Batch]:
     """Return minibatches as a list, each fit for one network at theta."""
-    _check.theta_shape(net, theta)
+    _arguments.theta_shape(net, theta)
     if theta.ndim != 1:
         raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},), one network. Pass theta[0].")
     _check.finite("theta", theta, "Take the parameters from before they overflowed.")
@@ -45,7 +46,7 @@ def check_minibatches(net: Network, theta: Any, batches: Any, least: int = 2) ->
     if len(found) < least:
         raise ValueError(f"batches has {len(found)} minibatches; expected at least {least}. Give more of them.")
     for batch in found:
-        _check.computation(net, theta, batch)
+        _arguments.computation(net, theta, batch)
     return [Batch(*batch) for batch in found]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow.diagnostics._minibatches import Minibatches, check_minibatches
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import AverageOfClipped, Batch, Floats
 
@@ -52,7 +53,7 @@ def average_of_clipped(
     >>> found.cosine.round(3)[:, 1], found.norm_ratio.round(3)[2]
     (array([1., 1., 1.]), array([1., 1.]))
     """
-    _check.network(net)
+    _arguments.network(net)
     data = Minibatches(net, theta, check_minibatches(net, theta, batches, least=1))
     wanted = _sizes(sizes, data)
     limits = np.unique(_thresholds(thresholds, net))

@@ -13,6 +13,7 @@ from nbflow.diagnostics._bootstrap import distances, intervals, known_signs, noi
 from nbflow.diagnostics._minibatches import Minibatches, check_minibatches, draw_minibatches, lengths, strength
 from nbflow.diagnostics._ways import Way, named, way_of
 from nbflow.gradients._engine import engine_of
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Batch, ClippingBias, Distances, Floats, Kinds, RuleBias
 
@@ -148,7 +149,7 @@ def _of_rule(
 
 
 def _batches(net: Network, source: Any, length: Any, batch_size: Any, count: Any, seed: Any) -> Any:
-    _check.network(net)
+    _arguments.network(net)
     if not isinstance(source, str | Sampler):
         return source
     if length is None:

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from nbflow import _check
-from nbflow.diagnostics.trace import trace
+from nbflow.diagnostics._gradient_flow import trace
 from nbflow.gradients._choices import check_asked, check_flow
 from nbflow.gradients.gradient import gradient
 from nbflow.gradients.vector_products import vjp
 from nbflow.gradients.workspace import Buffers, shape_of
-from nbflow.model import _layout as layout
+from nbflow.model import _arguments, _layout as layout
 from nbflow.model._step import last_step, preactivations
 from nbflow.model.network import Network
+from nbflow.model.parameters import unpack
 from nbflow.records import Batch, Floats, Flow, GradientCheck, Params, Regularizer, StatePenalty
 
 STEP = 1e-30
@@ -120,7 +120,7 @@ def _name_of(net: Network, index: int) -> str:
     """Return the name of a parameter, as in "w_rec[3, 0, 2]"."""
     for name, block in layout.blocks(net).items():
         if block.start <= index < block.stop:
-            place = np.unravel_index(index - block.start, layout.shapes(net)[name])
+            place = np.unravel_index(index - block.start, net.shapes[name])
             return f"{name}{[int(i) for i in place]}"
     raise AssertionError
 
@@ -225,7 +225,7 @@ def _rows(array: Any) -> Any:
 
 def _complex_params(net: Network, theta: Any) -> Params:
     """Return views of complex theta (n, P) by name."""
-    where, shapes = layout.blocks(net), layout.shapes(net)
+    where, shapes = layout.blocks(net), net.shapes
     return Params(*(theta[:, where[name]].reshape(len(theta), *shape) for name, shape in shapes.items()))
 
 
@@ -236,11 +236,11 @@ class _FrozenOmega:
         from nbflow.cpu.complex_step import build_complex_penalty
         from nbflow.cpu.engine import back
 
-        checked = _check.computation(net, theta, batch)
+        checked = _arguments.computation(net, theta, batch)
         asked = check_asked(net, (1, batch.weights.shape[1]), flow=flow)
         self.penalty, self.net = build_complex_penalty(asked.penalty), net
         found = back(Buffers(net, shape_of(checked)), checked, asked)
-        self._keep(batch, flow, layout.unpack(net, theta).w_rec, *(part[0] for part in found))
+        self._keep(batch, flow, unpack(net, theta).w_rec, *(part[0] for part in found))
 
     def _keep(self, batch: Batch, flow: Flow, w_rec: Floats, delta: Floats, e: Floats, v_h: Floats) -> None:
         """Keep delta, e and the rest of v at the counted (t, b), one row each."""

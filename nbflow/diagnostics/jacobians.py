@@ -10,9 +10,10 @@ import numpy as np
 from nbflow import _check
 from nbflow.gradients._engine import engine_of
 from nbflow.gradients.workspace import Buffers, buffers_for
-from nbflow.model import _layout as layout
+from nbflow.model import _arguments
 from nbflow.model._step import preactivations
 from nbflow.model.network import Network
+from nbflow.model.parameters import unpack
 from nbflow.records import Floats, Params
 
 
@@ -64,7 +65,7 @@ def step_jacobians(
     ((3, 5, 5), True)
     """
     engine = engine_of(backend)
-    checked = _check.inputs_only(net, theta, inputs)
+    checked = _arguments.inputs_only(net, theta, inputs)
     steps = _check_steps(at, checked.weights.shape[1])
     states = engine.states(buffers_for(net, checked, workspace), checked)
     found = np.stack([_of_replica(net, checked, states, r, steps) for r in range(len(states))])
@@ -86,9 +87,9 @@ def _check_steps(at: Any, most: int) -> list[int]:
     return steps
 
 
-def _of_replica(net: Network, checked: _check.Checked, states: Floats, r: int, steps: list[int]) -> Floats:
+def _of_replica(net: Network, checked: _arguments.Checked, states: Floats, r: int, steps: list[int]) -> Floats:
     """Return the matrices (K, B, S*H, S*H) of one replica."""
-    params = Params(*(part.astype(np.float64) for part in layout.unpack(net, checked.theta[r])))
+    params = Params(*(part.astype(np.float64) for part in unpack(net, checked.theta[r])))
     lines, hidden = states.shape[-2:]
     found = np.zeros((len(steps), states.shape[2], lines, hidden, lines, hidden), states.dtype)
     for matrix, t in zip(found, steps, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.diagnostics.trace import trace
+from nbflow.diagnostics._gradient_flow import trace
 from nbflow.gradients.workspace import Buffers
 from nbflow.model._step import last_step
 from nbflow.model.network import Network

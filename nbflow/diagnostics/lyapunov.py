@@ -10,6 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.diagnostics.singular_values import at_most, in_double
 from nbflow.gradients.workspace import Buffers, shape_of
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Floats, Spectrum
 from nbflow.statistics import mean_interval
@@ -90,7 +91,7 @@ class _Carry:
 
     def __init__(self, net: Network, theta: Floats, inputs: Any, every: int) -> None:
         self.inputs = inputs
-        self.checked = _check.inputs_only(net, theta, inputs[:every])
+        self.checked = _arguments.inputs_only(net, theta, inputs[:every])
         self.buffers = Buffers(net, shape_of(self.checked))
 
     def through(self, start: int, stop: int, state: Floats, basis: Floats) -> tuple[Floats, Floats, Floats]:

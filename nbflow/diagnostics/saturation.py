@@ -9,6 +9,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.gradients._engine import engine_of
 from nbflow.gradients.workspace import Buffers, buffers_for
+from nbflow.model import _arguments
 from nbflow.model._step import last_step
 from nbflow.model.network import Network
 from nbflow.records import Batch, Cell, Floats, Saturation, SequenceMean
@@ -72,7 +73,7 @@ def saturation(
     """
     engine = engine_of(backend)
     margin, confidence = _check_margin(margin), _check.part("confidence", confidence)
-    checked = _check.computation(net, theta, batch)
+    checked = _arguments.computation(net, theta, batch)
     where, ranges = _places(net.cell_object), np.array(net.cell_object.ranges)
     states, saved = engine.activations(buffers_for(net, checked, workspace), checked)
     gates = saved[..., where, :] if where else states[..., :1, :]  # (R, T, B, G, H)

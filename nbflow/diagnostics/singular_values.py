@@ -10,6 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.gradients.vector_products import listened
 from nbflow.gradients.workspace import Buffers, shape_of
+from nbflow.model import _arguments
 from nbflow.model._asked import Asked
 from nbflow.model.network import Network
 from nbflow.records import Floats, Spectrum
@@ -25,10 +26,10 @@ class LongJacobian:
     def __init__(self, net: Network, theta: Floats, inputs: Any, state: Floats | None) -> None:
         from nbflow.cpu.engine import Tape
 
-        checked = _check.inputs_only(net, theta, inputs)
+        checked = _arguments.inputs_only(net, theta, inputs)
         inner, weights, targets = listened(net, checked, None)
         self.shape = (1, 1, len(net.cell_object.states), net.n_hidden)
-        asked = Asked(state=None if state is None else _check.state(net, state, checked))
+        asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
         listening = checked._replace(weights=weights, targets=targets)
         self.tape = Tape(Buffers(inner, shape_of(checked)), listening, asked)
 
@@ -113,11 +114,11 @@ def _largest(jacobian: LongJacobian, size: int, k: int) -> Any:
 
 def in_double(net: Network, theta: Any, inputs: Any, state: Any) -> tuple[Network, Floats, Any, Any]:
     """Check the arguments of one network, and return them in double precision."""
-    checked = _check.inputs_only(net, theta, inputs)
+    checked = _arguments.inputs_only(net, theta, inputs)
     if not checked.single:
         raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},). Take one replica: theta[0].")
     if state is not None:
-        state = _check.state(net, state, checked)[0].astype(np.float64)
+        state = _arguments.state(net, state, checked)[0].astype(np.float64)
     inputs = checked.inputs[0]
     if inputs.dtype.kind == "f":
         inputs = inputs.astype(np.float64)

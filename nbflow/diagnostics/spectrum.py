@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.model import _layout as layout
 from nbflow.model.network import Network
+from nbflow.model.parameters import unpack
 from nbflow.records import Floats, RecurrentSpectrum
 
 # From here on only the largest are computed: all eigenvalues of 1024 units took 0.8 s on one core, the largest 0.1 s.
@@ -45,7 +45,7 @@ def recurrent_spectrum(net: Network, theta: Floats) -> RecurrentSpectrum:
     >>> seen.gates, seen.radius.round(6), seen.norm.round(6)
     (('a',), array([1.]), array([1.]))
     """
-    w_rec = layout.unpack(net, theta).w_rec
+    w_rec = unpack(net, theta).w_rec
     matrices = np.moveaxis(w_rec, -2, -3).astype(np.float64)
     flat = matrices.reshape(-1, net.n_hidden, net.n_hidden)
     found = np.array(

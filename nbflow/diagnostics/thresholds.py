@@ -12,6 +12,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.diagnostics._minibatches import Minibatches, check_minibatches, lengths, strength
 from nbflow.diagnostics._ways import check_way, way_of
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats
 
@@ -50,7 +51,7 @@ def norm_quantiles(net: Network, theta: Floats, batches: Iterable[Batch], q: Any
     >>> bool(0 < low < high < 1)
     True
     """
-    _check.network(net)
+    _arguments.network(net)
     wanted = np.asarray(q, np.float64)
     if not ((wanted >= 0) & (wanted <= 1)).all():
         raise ValueError(f"q is {q}; expected numbers from 0 to 1. Write 0.9 for 90 %.")
@@ -101,7 +102,7 @@ def matched_threshold(
     """
     from scipy.optimize import brentq
 
-    _check.network(net)
+    _arguments.network(net)
     part, seed = _check.part("part", part), int(_check.generator("rng", rng).integers(2**32))
     data = Minibatches(net, theta, check_minibatches(net, theta, batches, least=1))
     check_way(how, data)

@@ -1,58 +1,45 @@
-"""The gradient at every time step: what a fused recurrent network elsewhere does not show."""
+"""What `nbflow.trace` is: a function, and the other ways to look as its attributes."""
 
 from __future__ import annotations
 
-import numpy as np
+import functools
 
-from nbflow import _check
-from nbflow.gradients._engine import engine_of
-from nbflow.gradients.gradient import per_network
-from nbflow.gradients.workspace import Buffers, buffers_for
-from nbflow.model.network import Network
-from nbflow.records import Batch, Floats, Trace
+from nbflow.diagnostics._gradient_flow import trace as trace_gradient
+from nbflow.diagnostics.average_of_clipped import average_of_clipped
+from nbflow.diagnostics.clipping_bias import clipping_bias
+from nbflow.diagnostics.jacobians import step_jacobians
+from nbflow.diagnostics.lags import gains_by_lag
+from nbflow.diagnostics.lyapunov import lyapunov_exponents
+from nbflow.diagnostics.saturation import saturation
+from nbflow.diagnostics.singular_values import jacobian_singular_values
+from nbflow.diagnostics.spectrum import recurrent_spectrum
+from nbflow.diagnostics.thresholds import matched_threshold, norm_quantiles
 
 
-def trace(
-    net: Network, theta: Floats, batch: Batch, *, backend: str = "cpu", workspace: Buffers | None = None
-) -> Trace:
-    """Compute every state and the total derivative of the loss with respect to it.
+class _Tracing:
+    """`nbflow.trace(net, theta, batch)`, and `nbflow.trace.saturation`: the same function as `nbflow.saturation`.
 
-    `delta_t = dL/ds_t`, and the gain `||J_t^T delta_t|| / ||delta_t||` of every step: below 1 the gradient vanishes on
-    its way back, above 1 it explodes (Pascanu, Mikolov, Bengio 2013, section 2.2).
-
-    Parameters
-    ----------
-    net : Network
-    theta : array of shape (P,) or (R, P)
-    batch : Batch
-        With R in front of every shape if theta has it.
-    backend : str
-        "cpu", or "cuda" for a GPU.
-    workspace : Buffers, optional
-
-    Returns
-    -------
-    Trace
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument makes no sense.
-
-    Examples
-    --------
-    A linear network whose recurrent matrix is orthogonal hands the gradient back as it came:
-
-    >>> import nbflow as nf
-    >>> net = nf.Network(cell="linear", n_in=6, n_hidden=5, n_out=4, dtype="float64")
-    >>> theta = nf.init(net, "orthogonal", rng=0)
-    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=2, length=10, dtype="float64")
-    >>> nf.trace(net, theta, batch).gain.round(6).min(), nf.trace(net, theta, batch).gain.round(6).max()
-    (np.float64(1.0), np.float64(1.0))
+    An object and not a function, so that a type checker sees the attributes too.
     """
-    engine = engine_of(backend)
-    checked = _check.computation(net, theta, batch)
-    losses, *parts, v_norm = engine.trace(buffers_for(net, checked, workspace), checked)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = (*parts, v_norm / parts[-1][:, 1:])
-    return Trace(per_network(losses, checked.single), *(part[0] if checked.single else part for part in found))
+
+    average_of_clipped = staticmethod(average_of_clipped)
+    clipping_bias = staticmethod(clipping_bias)
+    gains_by_lag = staticmethod(gains_by_lag)
+    jacobian_singular_values = staticmethod(jacobian_singular_values)
+    lyapunov_exponents = staticmethod(lyapunov_exponents)
+    matched_threshold = staticmethod(matched_threshold)
+    norm_quantiles = staticmethod(norm_quantiles)
+    recurrent_spectrum = staticmethod(recurrent_spectrum)
+    saturation = staticmethod(saturation)
+    step_jacobians = staticmethod(step_jacobians)
+    __call__ = staticmethod(trace_gradient)
+
+    def __init__(self) -> None:
+        functools.update_wrapper(self, trace_gradient)
+        self.__module__ = __name__  # where pickle finds it
+
+    def __reduce__(self) -> str:
+        return "trace"
+
+
+trace = _Tracing()

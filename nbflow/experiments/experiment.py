@@ -16,7 +16,8 @@ import numpy as np
 from nbflow import _check
 from nbflow._legible import legible
 from nbflow.data.sampler import Sampler, Task, load_task
-from nbflow.model.network import Network, init
+from nbflow.model.network import Network
+from nbflow.model.parameters import init
 from nbflow.records import Cell, Floats
 from nbflow.training.recipe import Recipe, check_recipe, completed, describe
 

@@ -10,6 +10,7 @@ from nbflow import _check
 from nbflow._load import load
 from nbflow.cpu.report import read_report, read_rows
 from nbflow.gradients._engine import engine_of
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Clip, Clipped, Floats, Threshold
 
@@ -67,7 +68,7 @@ def clip(
     (4.69, 1.0, 1.0, True)
     """
     engine = engine_of(backend)
-    rows, single = _check.parameters(net, d_theta, "d_theta")
+    rows, single = _arguments.parameters(net, d_theta, "d_theta")
     threshold = check_clip(how, rows.shape[0], net.dtype)
     rule = load("clips", how.rule)
     if theta is None and (how.nonfinite == "shrink" or rule.relative):
@@ -75,7 +76,7 @@ def clip(
             "theta is None; expected the parameters, for rule 'unit' or policy 'shrink'. Pass theta=theta."
         )
     if theta is not None:
-        _check.theta_shape(net, theta)
+        _arguments.theta_shape(net, theta)
         if theta.shape != d_theta.shape:
             raise ValueError(f"theta has shape {theta.shape}; expected {d_theta.shape}, as d_theta has. Pass its own.")
     # Made before anything is computed, so that a wrong one is refused, but a fresh one only where it is needed.

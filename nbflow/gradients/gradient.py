@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nbflow import _check
 from nbflow.gradients._choices import check_asked
 from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Flow, Gradient, HDetach, HiddenClip, Regularizer
 
@@ -91,9 +91,9 @@ def gradient(
     True
     """
     engine = engine_of(backend)
-    checked = _check.computation(net, theta, batch)
+    checked = _arguments.computation(net, theta, batch)
     replicas, _, batch_size = checked.weights.shape
-    first = None if state is None else _check.state(net, state, checked)
+    first = None if state is None else _arguments.state(net, state, checked)
     asked = check_asked(
         net, (replicas, batch_size), flow=flow, state=first, clip_hidden=clip_hidden, clip_example=clip_example,
         clip_microbatch=clip_microbatch, h_detach=h_detach, checkpoint_every=checkpoint_every,
@@ -152,6 +152,6 @@ def predict(
     (50, 20, 4)
     """
     engine = engine_of(backend)
-    checked = _check.inputs_only(net, theta, inputs)
+    checked = _arguments.inputs_only(net, theta, inputs)
     y = engine.predict(buffers_for(net, checked, workspace), checked)
     return y[0] if checked.single else y

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from nbflow import _check
 from nbflow.gradients._choices import check_flow
 from nbflow.gradients.gradient import gradient
 from nbflow.gradients.vector_products import hvp
 from nbflow.gradients.workspace import workspace
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Flow
 
@@ -75,8 +75,8 @@ def objective(net: Network, batch: Batch, flow: Flow | None = None) -> Objective
     >>> minimize(loss, theta, jac=True, method="L-BFGS-B", options={"maxiter": 60}).fun < 0.1
     True
     """
-    _check.network(net)
-    _check.triple(batch)
+    _arguments.network(net)
+    _arguments.triple(batch)
     if np.ndim(batch[2]) != 2:
         raise ValueError(f"weights has shape {np.shape(batch[2])}; expected (T, B). Take the batch of one replica.")
     return Objective(net, batch, flow)

@@ -10,6 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.cpu.inner import INNER
 from nbflow.gradients.workspace import Buffers, buffers_for, shape_of
+from nbflow.model import _arguments
 from nbflow.model._asked import Asked
 from nbflow.model.network import Network
 from nbflow.records import Batch, Cotangent, Floats, Tangent
@@ -60,12 +61,12 @@ def jvp(
     """
     from nbflow.cpu import engine
 
-    checked = _check.inputs_only(net, theta, inputs)
+    checked = _arguments.inputs_only(net, theta, inputs)
     if theta_dot is None and state_dot is None:
         raise ValueError("theta_dot and state_dot are None; expected one of them at least. Say what moves.")
-    direction = None if theta_dot is None else _check.direction(net, theta_dot, theta, "theta_dot")
-    asked = Asked(state=None if state is None else _check.state(net, state, checked))
-    moved = None if state_dot is None else _check.state(net, state_dot, checked, "state_dot")
+    direction = None if theta_dot is None else _arguments.direction(net, theta_dot, theta, "theta_dot")
+    asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
+    moved = None if state_dot is None else _arguments.state(net, state_dot, checked, "state_dot")
     found = engine.jvp(Buffers(net, shape_of(checked)), checked, asked, direction, moved)
     return Tangent(*(part[0] if checked.single else part for part in found))
 
@@ -114,20 +115,20 @@ def vjp(
     """
     from nbflow.cpu import engine
 
-    checked = _check.inputs_only(net, theta, inputs)
+    checked = _arguments.inputs_only(net, theta, inputs)
     if d_outputs is None and d_state is None:
         raise ValueError("d_outputs and d_state are None; expected one of them at least. Say what counts.")
     inner, weights, targets = listened(net, checked, d_outputs)
-    asked = Asked(state=None if state is None else _check.state(net, state, checked))
+    asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
     replicas, _, batch = checked.weights.shape
     none = np.zeros((replicas, batch, len(net.cell_object.states), net.n_hidden), net.dtype)
-    back = none if d_state is None else _check.state(net, d_state, checked, "d_state")
+    back = none if d_state is None else _arguments.state(net, d_state, checked, "d_state")
     listening = checked._replace(targets=targets, weights=weights)
     found = engine.vjp(Buffers(inner, shape_of(checked)), listening, asked, back)
     return Cotangent(*(part[0] if checked.single else part for part in found))
 
 
-def listened(net: Network, checked: _check.Checked, d_outputs: Any) -> tuple[Network, Floats, Floats]:
+def listened(net: Network, checked: _arguments.Checked, d_outputs: Any) -> tuple[Network, Floats, Floats]:
     """Return the network with the loss <d_outputs, outputs>, and its weights and targets.
 
     Without d_outputs the last step alone is listened to, and counts 0: so every sequence runs to its end.
@@ -192,8 +193,8 @@ def hvp(
     """
     from nbflow.cpu import engine
 
-    checked = _check.computation(net, theta, batch)
-    along = _check.direction(net, direction, theta, "direction")
-    asked = Asked(state=None if state is None else _check.state(net, state, checked))
+    checked = _arguments.computation(net, theta, batch)
+    along = _arguments.direction(net, direction, theta, "direction")
+    asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
     moved = engine.hvp(buffers_for(net, checked, workspace), checked, asked, along)
     return moved[0] if checked.single else moved

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nbflow import _check
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Batch
 
@@ -23,7 +24,7 @@ class Buffers:
         self.net, self.shape = net, shape
         self._cut: dict[Any, Any] = {}
 
-    def of(self, kind: type[Kind], purpose: Any, checked: _check.Checked) -> Kind:
+    def of(self, kind: type[Kind], purpose: Any, checked: _arguments.Checked) -> Kind:
         """Return the workspace for a purpose of an engine whose workspaces are of this kind, cut at its first use."""
         room = self.shape
         replicas, steps, batch = checked.weights.shape
@@ -52,9 +53,9 @@ def _said(shape: Any) -> str:
     return f"R={shape.replicas}, T={shape.steps}, B={shape.batch}, {kind}"
 
 
-def shape_of(checked: _check.Checked) -> Any:
+def shape_of(checked: _arguments.Checked) -> Any:
     """Return the sizes of checked arguments."""
-    from nbflow.cpu.workspace import Shape
+    from nbflow.model._shape import Shape
 
     replicas, steps, batch = checked.weights.shape
     return Shape(replicas, steps, batch, tokens=checked.inputs.dtype.kind == "i")
@@ -84,16 +85,16 @@ def workspace(net: Network, batch: Batch) -> Buffers:
     >>> theta, space = nf.init(net, "smart_tanh", rng=0), nf.workspace(net, batch)
     >>> out = nf.gradient(net, theta, batch, workspace=space)
     """
-    _check.network(net)
-    _check.triple(batch)
+    _arguments.network(net)
+    _arguments.triple(batch)
     lead = np.shape(_check.array("weights", batch[2]))[:-2]
     if len(lead) > 1 or 0 in lead:
         raise ValueError(f"weights has shape {batch[2].shape}; expected (T, B) or (R, T, B). Leave empty batches out.")
     theta = np.zeros((*lead, net.size), net.dtype)
-    return Buffers(net, shape_of(_check.computation(net, theta, batch)))
+    return Buffers(net, shape_of(_arguments.computation(net, theta, batch)))
 
 
-def buffers_for(net: Network, checked: _check.Checked, given: Any) -> Buffers:
+def buffers_for(net: Network, checked: _arguments.Checked, given: Any) -> Buffers:
     """Return the caller's workspace, or a new one."""
     if given is None:
         return Buffers(net, shape_of(checked))

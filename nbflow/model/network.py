@@ -1,8 +1,9 @@
-"""Network: what a recurrent network is made of, and how its first weights are drawn."""
+"""Network: what a recurrent network is made of."""
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,7 @@ import numpy as np
 from nbflow import _check
 from nbflow._legible import legible
 from nbflow._load import load
-from nbflow.model import _layout as layout
-from nbflow.records import Cell, Floats, Loss
+from nbflow.records import Cell, Loss
 
 
 @legible
@@ -79,57 +79,19 @@ class Network:
         return np.dtype(self.dtype).type
 
     @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every block of parameters, by its name, in the order in which they lie in theta."""
+        gates, n, h, m = len(self.cell_object.gates), self.n_in, self.n_hidden, self.n_out
+        return {
+            "w_in": (n, gates, h),
+            "w_rec": (h, gates, h),
+            "bias": (gates, h),
+            "bias_rec": (gates, h) if self.cell_object.bias_rec else (0,),
+            "w_out": (h, m),
+            "b_out": (m,),
+        }
+
+    @functools.cached_property
     def size(self) -> int:
         """P, the number of parameters."""
-        return layout.size(self)
-
-
-def init(
-    net: Network, scheme: str, rng: Any = None, replicas: int | None = None, *, replica_ids: Any = None, **options: Any
-) -> Floats:
-    """Draw the first weights of a network.
-
-    Parameters
-    ----------
-    net : Network
-    scheme : str
-        One of `nbflow.names("inits")`.
-    rng : None, int or numpy.random.Generator
-        Where random numbers come from, as in numpy.
-    replicas : int, optional
-        R. Replica r of an integer seed does not depend on R.
-    replica_ids : sequence of R ints, optional
-        Which replicas, of 0 to 2**24 - 1; by default 0 to R - 1. `rng` must then be an int.
-    **options
-        Options of the scheme, as its file explains.
-
-    Returns
-    -------
-    theta : array of shape (P,), or (R, P) with `replicas`
-        In the dtype of the network.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument makes no sense or the scheme is unknown.
-
-    Examples
-    --------
-    >>> net = Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
-    >>> init(net, "smart_tanh", rng=0, replicas=3).shape
-    (3, 3054)
-    """
-    _check.network(net)
-    draw = load("inits", scheme, "scheme")
-    if replicas is not None:
-        replicas = _check.count("replicas", replicas)
-    if replica_ids is not None:
-        seed, ids = _check.count("rng", rng, 0), _check.replica_ids(replica_ids, replicas or 1)
-        streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(r,))) for r in ids.tolist()]
-    else:
-        # Spawned streams, so that a replica is the same alone and among others.
-        streams = _check.generator("rng", rng).spawn(replicas or 1)
-    theta = np.zeros((replicas or 1, net.size), net.dtype)
-    for row, stream in zip(theta, streams, strict=True):
-        draw(net, layout.unpack(net, row), stream, **options)
-    return theta if replicas is not None else theta[0]
+        return sum(math.prod(shape) for shape in self.shapes.values())

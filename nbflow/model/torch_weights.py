@@ -17,8 +17,9 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._load import load
-from nbflow.model import _layout as layout
+from nbflow.model import _arguments
 from nbflow.model.network import Network
+from nbflow.model.parameters import pack, unpack
 from nbflow.records import Floats, Loss, Params
 
 # Cells that PyTorch has, by their gates. A state dict does not tell tanh from relu.
@@ -89,7 +90,7 @@ def from_torch(
         first, second = biases
         # 0 is not added: -0.0 + 0.0 has another bit pattern.
         biases = [np.where(second == 0, first, first + second), np.zeros((*lead, 0), dtype)]
-    shapes = layout.shapes(net)
+    shapes = net.shapes
     parts = Params(
         w_in=_transposed(found["weight_ih_l0"]),
         w_rec=_transposed(found["weight_hh_l0"]),
@@ -99,7 +100,7 @@ def from_torch(
         b_out=found.get("bias", np.zeros((*lead, m), dtype)),
     )
     blocks = (part.reshape(*lead, *shapes[name]) for name, part in parts._asdict().items())
-    return net, layout.pack(net, Params(*blocks))
+    return net, pack(net, Params(*blocks))
 
 
 def to_torch(net: Network, theta: Floats, *, rnn: str = "", linear: str = "") -> dict[str, Floats]:
@@ -134,14 +135,14 @@ def to_torch(net: Network, theta: Floats, *, rnn: str = "", linear: str = "") ->
     {'rnn.weight_ih_l0': (15, 3), 'rnn.weight_hh_l0': (15, 5), 'rnn.bias_ih_l0': (15,), 'rnn.bias_hh_l0': (15,),
      'head.weight': (2, 5), 'head.bias': (2,)}
     """
-    _check.network(net)
+    _arguments.network(net)
     known = [name for names in CELLS.values() for name in names]
     if not any(load("cells", name) is net.cell_object for name in known):
         raise ValueError(f"cell is {net.cell!r}; expected one of {', '.join(known)}. PyTorch has no other module.")
     for name, prefix in (("rnn", rnn), ("linear", linear)):
         if not isinstance(prefix, str):
             raise TypeError(f"{name} is {prefix!r}; expected what stands before its keys. Write {name}='{name}.'.")
-    params = layout.unpack(net, theta)
+    params = unpack(net, theta)
     lead = theta.shape[:-1]
     bias = params.bias.reshape(*lead, -1).copy()
     bias_rec = params.bias_rec.reshape(*lead, -1).copy() if net.cell_object.bias_rec else np.zeros_like(bias)

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nbflow._legible import legible
-from nbflow.model import _layout as layout
 from nbflow.model._step import last_step, preactivations
+from nbflow.model.parameters import unpack
 from nbflow.records import Params, Regularizer
 
 
@@ -42,7 +42,7 @@ class Orbit(NamedTuple):
 
 
 def value_and_gradient(net, theta, batch, k, target):
-    params = layout.unpack(net, theta)
+    params = unpack(net, theta)
     heard = last_step(batch.weights)
     steps = np.maximum(heard, 1)[:, None]
     orbit = _forward(net, params, batch.inputs, heard, k)
@@ -106,7 +106,7 @@ def _backward(net, params, inputs, heard, orbit, slope):
     bend, pull = build_bend(net.cell_object), build_pull(net.cell_object)
     _, batch, lines, hidden, k = orbit.q.shape
     d_theta = np.zeros(net.size)
-    d = layout.unpack(net, d_theta)
+    d = unpack(net, d_theta)
     d_s, d_q = np.zeros((batch, lines, hidden)), np.zeros((batch, lines * hidden, k))
     for t in range(heard.max(initial=0) - 1, -1, -1):
         live = heard > t

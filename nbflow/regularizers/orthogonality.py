@@ -6,13 +6,13 @@ slopes below 1.
 
 import numpy as np
 
-from nbflow.model import _layout as layout
+from nbflow.model.parameters import unpack
 from nbflow.records import Regularizer
 
 
 def value_and_gradient(net, theta, batch):
     d_theta = np.zeros_like(theta)
-    w_rec, d_rec = layout.unpack(net, theta).w_rec, layout.unpack(net, d_theta).w_rec
+    w_rec, d_rec = unpack(net, theta).w_rec, unpack(net, d_theta).w_rec
     total = 0.0
     for g in range(w_rec.shape[1]):
         w = w_rec[:, g]

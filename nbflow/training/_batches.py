@@ -7,6 +7,7 @@ from collections.abc import Callable
 from nbflow import _check, counter
 from nbflow.data.sampler import Sampler
 from nbflow.gradients._engine import Training
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats
 from nbflow.training.evaluation import draw_length
@@ -39,6 +40,6 @@ class SourceBatches:
 
     def next(self, update: int) -> None:
         """Give the batch of an update."""
-        checked = _check.computation(self.net, self.theta, self.source(update))
+        checked = _arguments.computation(self.net, self.theta, self.source(update))
         self.training.give(Batch(checked.inputs, checked.targets, checked.weights))
         self.length = checked.weights.shape[1]

@@ -16,6 +16,7 @@ from nbflow.data.sampler import Sampler, Task, check_task
 from nbflow.gradients._choices import check_asked, check_flow
 from nbflow.gradients._engine import Engine, refuse_lacking
 from nbflow.gradients.clipping import check_clip
+from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Plan
 from nbflow.model.network import Network
 from nbflow.records import Clip, Floats, Flow, Optimizer
@@ -37,7 +38,7 @@ class Loop:
         self, engine: Engine, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int, replica_ids: Any = None
     ) -> None:
         self.engine = engine
-        rows, self.single = _check.parameters(net, theta)
+        rows, self.single = _arguments.parameters(net, theta)
         self.net, recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
         self.replica_ids = _check.replica_ids(replica_ids, self.replicas)

@@ -10,12 +10,13 @@ from nbflow import _check, counter
 from nbflow.data.sampler import Sampler, Task, check_task
 from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers
+from nbflow.model import _arguments
 from nbflow.model._asked import Asked
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats
 
 if TYPE_CHECKING:
-    from nbflow.data.tasks import DataTask
+    from nbflow.data.sampler import DataTask
 
 # Sequences in one pass: enough for the matrix product, few enough for the second-level cache.
 PASS = 200
@@ -38,7 +39,7 @@ class Evaluator:
     def __init__(
         self, engine: Engine, net: Network, task: Task, lengths: tuple[int, int], replicas: Any, size: int
     ) -> None:
-        from nbflow.cpu.workspace import Shape
+        from nbflow.model._shape import Shape
 
         self.engine, self.task, self.lengths, self.replicas, self.size = engine, task, lengths, replicas, size
         self.batch_size = min(PASS, size)
@@ -60,7 +61,7 @@ class HeldOut:
     """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
 
     def __init__(self, engine: Engine, net: Network, task: DataTask) -> None:
-        from nbflow.cpu.workspace import Shape
+        from nbflow.model._shape import Shape
 
         self.engine, self.task = engine, task
         self.batches = [Batch(*(part[None] for part in batch)) for batch in task.held_out_batches(net.dtype)]
@@ -77,7 +78,7 @@ class HeldOut:
     def _nats(self, theta: Floats) -> float:
         nats, state = 0.0, None
         for batch in self.batches:
-            buffers, checked = self.buffers[batch.weights.shape[2]], _check.Checked(theta, *batch, False)
+            buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
             losses, state = self.engine.score(buffers, checked, Asked(state=state), whole=self.task.carries)
             nats += float(losses[0])
         return nats
@@ -120,7 +121,7 @@ def evaluate(
     >>> abs(evaluate(net, nf.init(net, "smart_tanh", rng=0), "temporal_order", length=10, size=1000) - 0.75) < 0.1
     True
     """
-    rows, single = _check.parameters(net, theta)
+    rows, single = _arguments.parameters(net, theta)
     found = check_task(net, task)
     size, seed, index = _check.count("size", size), _check.count("seed", seed, 0), _check.count("index", index, 0)
     evaluator: Evaluator | HeldOut

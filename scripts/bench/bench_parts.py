@@ -60,15 +60,15 @@ def phases() -> str:
 
 
 def phase_row(shape: peers.Shape) -> list[str]:
-    from nbflow import _check
     from nbflow.cpu import program
     from nbflow.cpu.second import build_nothing
     from nbflow.cpu.workspace import PLAIN, Workspace
+    from nbflow.model import _arguments
 
     words.say(f"phases at {peers.named(shape)}")
     side = peers.Nbflow(shape, 1)
     side.ready()
-    checked = _check.computation(side.net, side.theta, side.batch)
+    checked = _arguments.computation(side.net, side.theta, side.batch)
     d_theta = np.empty_like(checked.theta)
     program.PROGRAMS["nothing"] = (build_nothing,)
 

@@ -1,0 +1,58 @@
+"""The gradient at every time step: what a fused recurrent network elsewhere does not show."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbflow.gradients._engine import engine_of
+from nbflow.gradients.gradient import per_network
+from nbflow.gradients.workspace import Buffers, buffers_for
+from nbflow.model import _arguments
+from nbflow.model.network import Network
+from nbflow.records import Batch, Floats, Trace
+
+
+def trace(
+    net: Network, theta: Floats, batch: Batch, *, backend: str = "cpu", workspace: Buffers | None = None
+) -> Trace:
+    """Compute every state and the total derivative of the loss with respect to it.
+
+    `delta_t = dL/ds_t`, and the gain `||J_t^T delta_t|| / ||delta_t||` of every step: below 1 the gradient vanishes on
+    its way back, above 1 it explodes (Pascanu, Mikolov, Bengio 2013, section 2.2).
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,) or (R, P)
+    batch : Batch
+        With R in front of every shape if theta has it.
+    backend : str
+        "cpu", or "cuda" for a GPU.
+    workspace : Buffers, optional
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    A linear network whose recurrent matrix is orthogonal hands the gradient back as it came:
+
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="linear", n_in=6, n_hidden=5, n_out=4, dtype="float64")
+    >>> theta = nf.init(net, "orthogonal", rng=0)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=2, length=10, dtype="float64")
+    >>> nf.trace(net, theta, batch).gain.round(6).min(), nf.trace(net, theta, batch).gain.round(6).max()
+    (np.float64(1.0), np.float64(1.0))
+    """
+    engine = engine_of(backend)
+    checked = _arguments.computation(net, theta, batch)
+    losses, *parts, v_norm = engine.trace(buffers_for(net, checked, workspace), checked)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (*parts, v_norm / parts[-1][:, 1:])
+    return Trace(per_network(losses, checked.single), *(part[0] if checked.single else part for part in found))
