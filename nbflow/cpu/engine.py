@@ -58,7 +58,8 @@ def states(buffers: Any, checked: Checked) -> Floats:
 
 def activations(buffers: Any, checked: Checked) -> tuple[Floats, Floats]:
     """Return s_t, t > 0, and what the cell saves (R, T, B, S or K, H); arbitrary after the end of a sequence."""
-    space, cell = _forward(buffers, checked, whole=False), buffers.net.cell_object
+    space = _forward(buffers, checked, whole=False)
+    cell = space.cell  # one without derivatives of its own saves more
     return (
         _lines(space, "states", space.steps + 1, len(cell.states))[:, 1:],
         _lines(space, "saved", space.steps, len(cell.saved)),

@@ -243,7 +243,8 @@ class Workspace:
             return
         self._hidden_site = site
         self.jobs["hidden_site"], self.jobs["hidden_norm"] = site, by_norm
-        self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
+        if site:
+            self.jobs["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 
     def set_detach(self, probability: Any, seed: int, index: int, replicas: Any = None) -> None:
         """Set how likely h is detached at a step, (R,) or None for never, and which draws decide.
