@@ -11,6 +11,7 @@ from cases import OPTIMIZERS
 from tolerance import within
 
 import nbflow as nf
+from nbflow.gradients._engine import engine_of
 from nbflow.training.evaluation import Evaluator
 
 TASK = nf.load_task("temporal_order")
@@ -744,6 +745,6 @@ def test_every_task_trains_and_is_evaluated(name):
 def test_an_evaluator_is_made_for_the_longest_sequences():
     task = nf.load_task("addition")
     net = nf.Network("tanh", task.n_in, 3, task.n_out, loss=task.loss)
-    evaluator = Evaluator(net, task, (10, 40), np.arange(1), 5)
-    assert evaluator.space.shape.steps == task.steps(40)
+    evaluator = Evaluator(engine_of("cpu"), net, task, (10, 40), np.arange(1), 5)
+    assert evaluator.buffers.shape.steps == task.steps(40)
     assert evaluator.batch_size == 5

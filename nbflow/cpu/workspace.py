@@ -280,7 +280,8 @@ class Workspace:
             return
         self._hidden_site = site
         self.shards["hidden_site"], self.shards["hidden_norm"] = site, by_norm
-        self.shards["hidden_threshold"] = np.repeat(threshold, len(self.rows))
+        if site:
+            self.shards["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 
     def set_detach(self, probability: Any, seed: int, index: int, replica_ids: Any = None) -> None:
         """Set how likely h is detached at a step, (R,) or None for never, and which draws decide.
