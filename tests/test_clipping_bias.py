@@ -509,7 +509,7 @@ def test_sizes_and_thresholds_that_make_no_sense_are_refused(change, words):
 
 
 def test_what_else_there_is_to_look_at_hangs_on_trace():
-    from nbflow.diagnostics import clipping_bias
+    from nbflow.diagnostics.clipping_bias import clipping_bias
 
     assert nf.trace.clipping_bias is nf.clipping_bias is clipping_bias
     assert nf.trace.average_of_clipped is nf.average_of_clipped

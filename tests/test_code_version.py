@@ -113,7 +113,7 @@ print(json.dumps([files, len(done.runs), [row["failure"] for row in done.failed]
 # What the sweep around the runs needs, and whoever looks at them.
 SWEEP = {
     "_legible.py",
-    *(f"experiments/{name}.py" for name in ("code_version", "_pool", "_progress", "sweep")),
+    *(f"experiments/{name}.py" for name in ("code_version", "machine", "_pool", "_progress", "sweep")),
     *(f"storage/{name}.py" for name in ("_files", "store")),
 }
 

@@ -286,7 +286,7 @@ def test_the_bias_of_clipping_is_measured_on_data_held_out():
 class Perfect:
     """In place of what is held out: all of it is foreseen."""
 
-    def __init__(self, net, task):
+    def __init__(self, engine, net, task):
         pass
 
     def score(self, theta, seed, index):

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -481,8 +482,10 @@ def test_callbacks_see_the_run_after_every_row_in_their_order():
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize(("answer", "updates"), [(True, 2), (None, 6), (False, 6), (1, 6), ("stop", 6)])
-def test_a_callback_that_returns_true_ends_the_training_and_nothing_else_does(answer, updates):
+@pytest.mark.parametrize(
+    ("answer", "updates"), [(True, 2), (np.True_, 2), (1, 2), ("stop", 2), (None, 6), (False, 6), (0, 6)]
+)
+def test_a_callback_with_a_true_answer_ends_the_training_and_nothing_else_does(answer, updates):
     calls = []
     run = nf.train(NET, theta_of(), TASK, SMALL, callbacks=[lambda run: answer, lambda run: calls.append(run.updates)])
     assert run.updates == updates
@@ -500,6 +503,62 @@ def test_a_callback_sees_the_parameters_as_they_are():
 
 
 @pytest.mark.sim
+def test_what_a_callback_keeps_stays_and_nobody_writes_what_training_goes_on_with():
+    seen = []
+
+    def keep(run):
+        seen.append((run.theta, run.theta.copy()))
+        with pytest.raises(ValueError, match="read-only"):
+            run.theta[...] = 0
+
+    run = nf.train(NET, theta_of(), TASK, SMALL, callbacks=[keep])
+    assert len(seen) > 1
+    assert all((kept == then).all() for kept, then in seen)
+    run.theta[...] = 0  # the end of it is the caller's
+
+
+def test_a_mean_over_no_finite_gradient_is_nan():
+    theta = theta_of()
+    theta[0] = np.nan
+    how = recipe(max_updates=4, record_every=2, evaluate_every=0, clip=nf.Clip("norm", 1.0, "skip"))
+    history = nf.train(NET, theta, TASK, how).history
+    assert np.isnan([history[name] for name in ("norm", "clipped_norm", "cosine")]).all()
+    assert history["nonfinite"] == [2, 2]
+
+
+def test_a_network_that_was_used_is_pickled_without_what_it_found():
+    net = nf.Network("lstm", 3, 4, 2)
+    nf.init(net, "glorot", rng=0)
+    assert pickle.dumps(net) == pickle.dumps(nf.Network("lstm", 3, 4, 2))
+    assert pickle.loads(pickle.dumps(net)) == net
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"lr": lambda update: 0.35 - 0.1 * update}, r"lr is -0.05; .* at update 4\."),
+        ({"clip": nf.Clip("norm", lambda update: 1 - update / 4)}, r"threshold is 0; .* at update 4\."),
+    ],
+)
+def test_an_error_in_mid_run_names_the_update_and_carries_the_run(change, said, tmp_path):
+    how = recipe(max_updates=6, record_every=2, **change)
+    with pytest.raises(ValueError, match=said) as caught:
+        nf.train(NET, theta_of(), TASK, how, checkpoint=tmp_path / "run.npz")
+    run = caught.value.run
+    assert run.updates == 4
+    assert run.history["update"] == [2, 4]
+    np.testing.assert_array_equal(run.theta, nf.load_run(tmp_path / "run.npz").theta)
+
+
+def test_an_error_of_a_callback_carries_the_run():
+    def fail(run):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match=r"^mine") as caught:
+        nf.train(NET, theta_of(), TASK, SMALL, callbacks=[fail])
+    assert caught.value.run.updates == 2
+
+
 def test_ctrl_c_in_a_callback_returns_what_was_done():
     def callback(run):
         if run.updates == 4:

@@ -80,6 +80,10 @@ class Experiment:
         """Return the first weights (P,) of a seed."""
         return init(self.net, self.init, 0, replica_ids=[seed], **self.init_options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: what is found from them is found again where a pickle arrives."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     @functools.cached_property
     def described(self) -> dict[str, Any]:
         """All of it as plain data; what the recipe leaves to the task as the task has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ class Network:
         object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
         load("cells", self.cell, "cell")
         load("losses", self.loss, "loss")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: what is found from them is found again where a pickle arrives."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @functools.cached_property
     def cell_object(self) -> Cell:

@@ -148,9 +148,17 @@ class Loop:
         if self.window.count and (row or solved):
             self._record()
             run.seconds = self.elapsed()
-            answers = [callback(run) for callback in callbacks]
-            return solved or any(answer is True for answer in answers)
+            return self._asked_to_stop(callbacks) or solved
         return solved
+
+    def _asked_to_stop(self, callbacks: Sequence[Callback]) -> bool:
+        """Call each of the callbacks; return whether any answered with something true."""
+        if callbacks:
+            # A copy: what a callback keeps stays what it was, and nobody writes what training goes on with.
+            self.run.theta = self._stripped(self.theta).copy()
+            self.run.theta.flags.writeable = False
+        answers = [callback(self.run) for callback in callbacks]
+        return any(map(bool, answers))
 
     def _one_update(self, update: int) -> None:
         self.batches.next(update)
@@ -231,6 +239,7 @@ class Loop:
         """Write what is left: the last rows, the time, the parameters."""
         with self.guard:
             self.training.bring()
+        self.run.theta = self._stripped(self.theta)
         if self.window.count:
             self._record()
         self.run.seconds = self.elapsed()

@@ -24,8 +24,15 @@ class Setting:
 
     def at(self, update: int) -> Floats:
         """Return the values (R,) of an update."""
-        self.last = self._checked(self.value(update)) if self.fixed is None else self.fixed
+        self.last = self._scheduled(update) if self.fixed is None else self.fixed
         return self.last
+
+    def _scheduled(self, update: int) -> Floats:
+        value = self.value(update)
+        try:
+            return self._checked(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error} It is what {self.name}({update}) returned, at update {update}.") from None
 
 
 def at_zero(value: Any) -> Any:

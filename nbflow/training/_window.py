@@ -73,15 +73,21 @@ class Window:
         found = {"loss": loss / self.count}
         if self.flowing:
             found["omega"] = omega / self.count
-        found["norm"] = norm / np.maximum(finite, 1)
+        found["norm"] = _mean(norm, finite)
         if self.clipping:
-            found["clipped_norm"] = clipped_norm / np.maximum(finite, 1)
-            found["cosine"] = cosine / np.maximum(compared, 1)
+            found["clipped_norm"] = _mean(clipped_norm, finite)
+            # Rounding may leave a sum of cosines a little beyond their number.
+            found["cosine"] = np.clip(_mean(cosine, compared), -1, 1)
         found["clipped"] = clipped / self.count
         found["nonfinite"] = (self.count - finite).astype(int)
         self.sums = np.zeros_like(self.sums)
         self.count = self.summed = 0
         return {name: values.tolist() for name, values in found.items()}
+
+
+def _mean(total: Floats, count: Floats) -> Floats:
+    """Return total / count, NaN where there is nothing to take a mean of."""
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _quotient(a: Any, b: Any, where: Any) -> Any:

@@ -47,7 +47,9 @@ def train(
         The numbers under which replicas draw sequences and random steps, each below 2**24; by default 0 to R - 1. A
         network trained alone under number r is bit for bit replica r of a training of many.
     callbacks : sequence of functions
-        Each is called with the `Run` after every row of the history; one that returns True ends the training.
+        Each is called with the `Run` after every row of the history, and after the evaluation that is due then; an
+        answer that is true ends the training, once all were called. `run.theta` is a copy then, which may be kept and
+        not be written.
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
         evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
@@ -72,6 +74,9 @@ def train(
 
     Raises
     ------
+    Exception
+        What ends a training in its midst, a schedule, a source or a callback that fails, has the `Run` so far as its
+        attribute `run`; a checkpoint is written.
     FloatingPointError
         If a gradient is not finite and the clip's policy is "raise".
     TypeError, ValueError
@@ -102,11 +107,24 @@ def train(
             loop.go(callbacks, keeper.keep if keeper else _nothing)
     except KeyboardInterrupt:
         loop.run.interrupted = True
+    except Exception as error:
+        _hand_over(loop, error)
+        raise
     finally:
         if keeper and not loop.guard.torn:
             keeper.keep(now=True)
     loop.finish()
     return loop.run
+
+
+def _hand_over(loop: Loop, error: Exception) -> None:
+    """Let an exception carry what was done before it."""
+    done = loop.run.updates
+    if not loop.guard.torn:
+        loop.finish()
+    error.run = loop.run  # type: ignore[attr-defined]
+    if hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(f"It ended a training after {done} updates; what they did is in `run` of this exception.")
 
 
 def _nothing() -> None:
