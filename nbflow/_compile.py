@@ -42,9 +42,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 SAFE = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 JIT = not config.DISABLE_JIT
 
-# Compiled for Sapphire Rapids on two cores of an EPYC (Zen 4), float32, in turns, an update without it takes 1.06, 1.05 and
-# 1.02 times as long of an LSTM at (T, B, N, H) = (50, 20, 6, 50), (200, 20, 6, 50) and (200, 64, 50, 200); of tanh no more
-# than the noise. On an Emerald Rapids 1.03 to 1.06 were seen. Compiled for Zen 4 it is the same code with or without.
+# Compiled for Sapphire Rapids on two cores of an EPYC (Zen 4), float32, in turns, an update without it takes 1.06, 1.05
+# and 1.02 times as long of an LSTM at (T, B, N, H) = (50, 20, 6, 50), (200, 20, 6, 50) and (200, 64, 50, 200); of tanh
+# no more than the noise. On an Emerald Rapids 1.03 to 1.06 were seen. Code for Zen 4 is the same with and without.
 FULL_WIDTH = '"prefer-vector-width"="512"'
 
 

@@ -240,10 +240,10 @@ def experiment(options: Options, console: Console) -> tuple[list[Result], float]
 def about(options: Options) -> str:
     """Say in a line what is trained."""
     length = options.length if isinstance(options.length, int) else "{} to {}".format(*options.length)
-    most = "at most " if options.stop_when_solved else ""
+    most = f"at most {options.updates:,}" if options.stop_when_solved else f"{options.updates:,}"
     return (
         f"{options.task.replace('_', ' ')}, {length} steps; {options.replicas} networks a method, {options.hidden} "
-        f"{options.cell} units ({options.init}), batches of {options.batch_size}, {most}{options.updates:,} updates each."
+        f"{options.cell} units ({options.init}), batches of {options.batch_size}, {most} updates each."
     )
 
 
