@@ -157,13 +157,14 @@ def test_checkpoints_give_the_same_bits(dtype, T, B, flow, cell):
 
 
 def test_checkpoints_take_less_memory():
-    case = make_case("tanh", "softmax", "tokens", "last", T=40_000, B=1, H=5, dtype="float32", seed=9)
+    # Units enough that states are most of it, and not the few numbers that every step keeps whatever is asked.
+    case = make_case("tanh", "softmax", "tokens", "last", T=20_000, B=1, H=32, dtype="float32", seed=9)
     sizes = []
     for every in (None, 640):
         space = nf.workspace(case.net, case.batch)
         nf.gradient(case.net, case.theta, case.batch, checkpoint_every=every, workspace=space)
         sizes.append(sum(cut._memory.nbytes for cut in space._cut.values()))
-    assert sizes[1] < sizes[0] / 10
+    assert sizes[1] < sizes[0] / 10, sizes
 
 
 @pytest.mark.parametrize(
