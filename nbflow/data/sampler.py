@@ -170,6 +170,9 @@ class Sampler:
 class Task(Sampler):
     """A synthetic task: sequences as pure functions of (seed, replica, index), by counter.
 
+    The unit of a score is "part wrong", the part of sequences that are wrong (see `wrong`); a network whose score is
+    below `solved_below`, 0.01, counts as having solved it where the recipe does not say otherwise.
+
     Attributes
     ----------
     n_in, n_out : int
@@ -197,10 +200,6 @@ class Task(Sampler):
         `(length) -> how many steps of every sequence have a loss`; by default one.
     trivial : function of length
         What whoever remembers nothing reaches: a `Trivial`, by default of NaN, for nobody has worked it out.
-    unit : str
-        Of a score: "part wrong", the part of sequences that are wrong (see `wrong`).
-    solved_below : float
-        The score below which a network counts as having solved it, 0.01, where the recipe does not say.
     """
 
     n_in: int

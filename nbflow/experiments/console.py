@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,12 +39,12 @@ REFUSED, INTERRUPTED = 2, 130
 QUIET_SECONDS = 10.0
 
 
-@dataclass
 class Found:
-    """What a script has found: nothing as long as its first field is empty."""
+    """What a script has found, of which it makes a dataclass: nothing as long as its first field is empty."""
 
     def __bool__(self) -> bool:
-        return bool(getattr(self, fields(self)[0].name))
+        first, *_ = fields(self)  # type: ignore[arg-type]  # of the dataclass that a script makes of it
+        return bool(getattr(self, first.name))
 
 
 Options = TypeVar("Options")

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbflow._legible import legible
 from nbflow.experiments._group import Watch as Watch, clear, done_of, owned
 from nbflow.experiments._pool import call_all, local_pool
 from nbflow.experiments.console import progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+@legible
 class Job(NamedTuple):
     """A piece of work, as a worker is given it.
 

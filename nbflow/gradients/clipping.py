@@ -100,7 +100,7 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
     load("clips", how.rule, "rule")
     if isinstance(how.threshold, str | Threshold) or callable(how.threshold):
         raise TypeError(
-            f"threshold is {how.threshold!r}; expected a number, or one per replica: a single clip knows no update and "
+            f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no update and "
             f"no past norms. Give a float, or use it in the recipe of nbflow.train."
         )
     _check.choice("nonfinite", how.nonfinite, POLICIES)

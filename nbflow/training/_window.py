@@ -70,7 +70,7 @@ class Window:
         """Return the means, and begin anew."""
         self._sum()
         loss, omega, norm, clipped_norm, finite, clipped, cosine, compared = self.sums
-        found = {"loss": loss / self.count}
+        found: dict[str, Floats] = {"loss": loss / self.count}
         if self.flowing:
             found["omega"] = omega / self.count
         found["norm"] = _mean(norm, finite)
@@ -87,7 +87,8 @@ class Window:
 
 def _mean(total: Floats, count: Floats) -> Floats:
     """Return total / count, NaN where there is nothing to take a mean of."""
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    means: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return means
 
 
 def _quotient(a: Any, b: Any, where: Any) -> Any:
