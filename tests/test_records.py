@@ -360,7 +360,7 @@ def returned():
         nf.jvp(net, theta, batch.inputs, theta_dot=theta), nf.vjp(net, theta, batch.inputs, d_state=state),
         nf.jacobian_singular_values(net, theta, batch.inputs, SIZES["k"]), nf.check_gradient(net, theta, batch),
         nf.average_of_clipped(net, theta, batches, sizes=[1, 2], thresholds=[0.1, 1.0, 3.0]),
-        nf.statistics.survival(nf.statistics.passages(range(n), 9)),
+        nf.statistics.survival(nf.statistics.passages(range(1, n), 9)),
         nf.calibrate_threshold(net, theta, lambda update: batch, nf.Recipe(), updates=n),
     ]  # fmt: skip
     return [(record, sizes | {"Q": 9}) for record in found] + [

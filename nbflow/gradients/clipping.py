@@ -100,8 +100,8 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
     load("clips", how.rule, "rule")
     if isinstance(how.threshold, str | Threshold) or callable(how.threshold):
         raise TypeError(
-            f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no update and "
-            f"no past norms. Give a float, or use it in the recipe of nbflow.train."
+            f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no "
+            f"update and no past norms. Give a float, or use it in the recipe of nbflow.train."
         )
     _check.choice("nonfinite", how.nonfinite, POLICIES)
     return _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
