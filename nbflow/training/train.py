@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -121,7 +122,8 @@ def _hand_over(loop: Loop, error: Exception) -> None:
     """Let an exception carry what was done before it."""
     done = loop.run.updates
     if not loop.guard.torn:
-        loop.finish()
+        with contextlib.suppress(Exception):  # a card that failed fails again: `error` says what happened first
+            loop.finish()
     error.run = loop.run  # type: ignore[attr-defined]
     if hasattr(error, "add_note"):  # Python 3.11
         error.add_note(f"It ended a training after {done} updates; what they did is in `run` of this exception.")
