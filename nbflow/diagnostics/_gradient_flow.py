@@ -52,7 +52,9 @@ def trace(
     """
     engine = engine_of(backend)
     checked = _arguments.computation(net, theta, batch)
-    losses, *parts, v_norm = engine.trace(buffers_for(net, checked, workspace), checked)
+    with buffers_for(net, checked, workspace) as buffers:
+        losses, *parts, v_norm = engine.trace(buffers, checked)
+        loss = per_network(losses, checked.single)  # which lie in the workspace
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (*parts, v_norm / parts[-1][:, 1:])
-    return Trace(per_network(losses, checked.single), *(part[0] if checked.single else part for part in found))
+    return Trace(loss, *(part[0] if checked.single else part for part in found))

@@ -67,7 +67,8 @@ def step_jacobians(
     engine = engine_of(backend)
     checked = _arguments.inputs_only(net, theta, inputs)
     steps = _check_steps(at, checked.weights.shape[1])
-    states = engine.states(buffers_for(net, checked, workspace), checked)
+    with buffers_for(net, checked, workspace) as buffers:
+        states = engine.states(buffers, checked)
     found = np.stack([_of_replica(net, checked, states, r, steps) for r in range(len(states))])
     if isinstance(at, int | np.integer):
         found = found[:, 0]

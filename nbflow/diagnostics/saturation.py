@@ -75,7 +75,8 @@ def saturation(
     margin, confidence = _check_margin(margin), _check.part("confidence", confidence)
     checked = _arguments.computation(net, theta, batch)
     where, ranges = _places(net.cell_object), np.array(net.cell_object.ranges)
-    states, saved = engine.activations(buffers_for(net, checked, workspace), checked)
+    with buffers_for(net, checked, workspace) as buffers:
+        states, saved = engine.activations(buffers, checked)
     gates = saved[..., where, :] if where else states[..., :1, :]  # (R, T, B, G, H)
     low_end, high_end = ranges.T[:, :, None]  # (G, 1), beside (R, T, B, G, H)
     room = np.where(np.isfinite(high_end - low_end), margin * (high_end - low_end), 0.0)

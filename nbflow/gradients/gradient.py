@@ -10,6 +10,7 @@ from nbflow.gradients._choices import check_asked
 from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
+from nbflow.model._asked import Asked, Found
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Flow, Gradient, HDetach, HiddenClip, Regularizer
 
@@ -63,7 +64,7 @@ def gradient(
     backend : str
         "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
-        Memory from `nbflow.workspace`, for calls in a loop.
+        Memory from `nbflow.workspace`, for calls in a loop; one for each thread.
 
     Returns
     -------
@@ -76,7 +77,7 @@ def gradient(
     NotImplementedError
         If backend "cuda" lacks what is asked for.
     RuntimeError, MemoryError
-        If there is no GPU, or no room on it.
+        If there is no GPU, or no room on it; or if another call is using the workspace.
 
     Examples
     --------
@@ -99,9 +100,14 @@ def gradient(
         clip_microbatch=clip_microbatch, h_detach=h_detach, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     refuse_lacking(engine, asked)
-    found = engine.gradient(buffers_for(net, checked, workspace), checked, asked)
+    with buffers_for(net, checked, workspace) as buffers:
+        return _gradient_of(engine.gradient(buffers, checked, asked), asked, checked.single)
+
+
+def _gradient_of(found: Found, asked: Asked, one: bool) -> Gradient:
+    """Return what was found, of one network or of replicas, with no number left in a workspace."""
     loss, omega, counted = found.report.T
-    one = checked.single
+    flow = asked.flow
     counts = flow is not None and not isinstance(asked.penalty, Regularizer)
     return Gradient(
         loss=per_network(loss, one),
@@ -153,5 +159,6 @@ def predict(
     """
     engine = engine_of(backend)
     checked = _arguments.inputs_only(net, theta, inputs)
-    y = engine.predict(buffers_for(net, checked, workspace), checked)
+    with buffers_for(net, checked, workspace) as buffers:
+        y = engine.predict(buffers, checked)
     return y[0] if checked.single else y

@@ -57,7 +57,8 @@ def objective(net: Network, batch: Batch, flow: Flow | None = None) -> Objective
     Returns
     -------
     Objective
-        To be called with theta, for `jac=True`; its method `hessp` is what "trust-ncg" and its like want.
+        To be called with theta, for `jac=True`; its method `hessp` is what "trust-ncg" and its like want. It has a
+        workspace, so it is one thread's at a time.
 
     Raises
     ------

@@ -170,7 +170,7 @@ def hvp(
     state : array of shape (B, S, H), optional
         The first state, a constant; zeros by default.
     workspace : Buffers, optional
-        Memory from `nbflow.workspace`, for calls in a loop.
+        Memory from `nbflow.workspace`, for calls in a loop; one for each thread.
 
     Returns
     -------
@@ -196,5 +196,6 @@ def hvp(
     checked = _arguments.computation(net, theta, batch)
     along = _arguments.direction(net, direction, theta, "direction")
     asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
-    moved = engine.hvp(buffers_for(net, checked, workspace), checked, asked, along)
+    with buffers_for(net, checked, workspace) as buffers:
+        moved = engine.hvp(buffers, checked, asked, along)
     return moved[0] if checked.single else moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,12 +18,30 @@ Kind = TypeVar("Kind")
 class Buffers:
     """Memory that calls with the same network and shape can share; made by `nbflow.workspace`.
 
-    It holds no results, so it may be passed to any call in any order, by one thread at a time.
+    It holds no results, so it may be passed to any call in any order, by one thread at a time. Whoever computes in it
+    holds it, `with buffers:`, until what came out is copied; a second one is refused there.
     """
 
     def __init__(self, net: Network, shape: Any) -> None:
         self.net, self.shape = net, shape
         self._cut: dict[Any, Any] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Buffers:
+        # Without waiting: threads that take turns at one workspace are no faster than one, and their user would not know.
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "workspace is in use by another call; expected one call at a time, for they would overwrite each "
+                "other's numbers. Make one for each thread: nbflow.workspace(net, batch)."
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the sizes alone: kernels know the memory by its address."""
+        return Buffers, (self.net, self.shape)
 
     def of(self, kind: type[Kind], purpose: Any, checked: _arguments.Checked) -> Kind:
         """Return the workspace for a purpose of an engine whose workspaces are of this kind, cut at its first use."""
@@ -64,7 +83,9 @@ def shape_of(checked: _arguments.Checked) -> Any:
 def workspace(net: Network, batch: Batch) -> Buffers:
     """Allocate the memory that `gradient`, `trace` and `predict` need for batches like this one.
 
-    A call without a workspace allocates its own, which a loop over small networks should not pay for every time.
+    A call without a workspace allocates its own, which a loop over small networks should not pay for every time. Calls
+    without one may run in as many threads as you like; a workspace is one thread's at a time, and a second call is a
+    RuntimeError.
 
     Parameters
     ----------
