@@ -28,7 +28,7 @@ class Buffers:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Buffers:
-        # Without waiting: threads that take turns at one workspace are no faster than one, and their user would not know.
+        # Without waiting: threads that take turns at one workspace are no faster than one, and nobody would know.
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 "workspace is in use by another call; expected one call at a time, for they would overwrite each "
