@@ -7,18 +7,15 @@ Three kinds of compiled functions:
   kernel is compiled once, whichever cell, loss or penalty stands behind the address;
 - a *loop* takes arrays and is called from Python; a *part* is a piece of a kernel or a loop.
 
-The disk cache is numba's own, with a sound key: numba's key sees neither an edited helper in another file nor the
-unit that a factory has bound. Ours adds a hash of every source file of nbflow and the name of what was bound.
+What is compiled is kept on disk under a sound key (`_disk_cache.py`): numba's key sees neither an edited helper in
+another file nor the unit that a factory has bound. Ours adds a hash of every source file of nbflow and the name of what
+was bound.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import inspect
-import pathlib
 import types
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -26,15 +23,12 @@ import numba
 import numpy as np
 from llvmlite.binding import Linkage
 from numba.core import config
-from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.types import intp, void
 
-# What machine code can depend on: edit any of these, and everything is compiled anew.
-SOURCES = ("_compile.py", "scalars.py", "counter.py", "cpu", "cells", "losses", "clips", "flows", "optimizers",
-           "thresholds", "data/sampler.py", "tasks")  # fmt: skip
+from nbflow._disk_cache import DiskCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -276,50 +270,11 @@ def interpreted(address: int) -> Callable[..., None]:
     return _INTERPRETED[address]
 
 
-class _SoundCache(FunctionCache):
-    """numba's disk cache, with a key that changes whenever the machine code could."""
-
-    def __init__(self, function: Callable[..., Any], key: object) -> None:
-        super().__init__(function)
-        self._key = key
-
-    def _index_key(self, signature: object, codegen: Any) -> tuple[object, ...]:
-        return signature, codegen.magic_tuple(), fingerprint(), self._key
-
-    def load_overload(self, sig: object, target_context: object) -> object:
-        """Load, or compile anew: a damaged file costs time and nothing else."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:
-            return None
-
-    def save_overload(self, sig: object, data: object) -> None:
-        """Save, or go on without: a full or read-only disk, or a damaged file there, costs time and nothing else."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                super().save_overload(sig, data)
-        except Exception:
-            pass
-
-
 def _keep_on_disk(compiled: Any, function: Callable[..., Any], key: object) -> None:
     try:
-        compiled._cache = _SoundCache(function, key)
+        compiled._cache = DiskCache(function, key)
     except (RuntimeError, OSError):  # no place to write: compile in every process
         pass
-
-
-@functools.cache
-def fingerprint() -> str:
-    """Return a hash of everything that machine code depends on beside its own signature."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    root = pathlib.Path(__file__).parent
-    files = [root / name for name in SOURCES]
-    for path in sorted(path for name in files for path in ([name] if name.is_file() else name.rglob("*.py"))):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _names_of(bound: tuple[Any, ...]) -> tuple[str, ...] | None:

@@ -15,8 +15,9 @@ from cases import CELLS, make_case
 from numba.core import event
 
 import nbflow as nf
-from nbflow import _compile
-from nbflow._compile import JIT, _names_of, fingerprint, loop, unit
+from nbflow import _compile, _disk_cache
+from nbflow._compile import JIT, _names_of, loop, unit
+from nbflow._disk_cache import fingerprint
 from nbflow._load import load
 
 pytestmark = pytest.mark.skipif(not JIT, reason="nothing is compiled")
@@ -96,12 +97,12 @@ report(errors=[error(np.dtype(name).type) for name in sys.argv[1:]])
 # Second derivatives; kernels whose names are given are compiled here, whatever lies on the disk.
 SECOND = """
 import nbflow as nf
-from nbflow import _compile
-kept = _compile._SoundCache.load_overload
+from nbflow._disk_cache import DiskCache
+kept = DiskCache.load_overload
 def load_overload(self, *arguments):
     anew = any(name in self._name for name in sys.argv[1:])
     return None if anew else kept(self, *arguments)
-_compile._SoundCache.load_overload = load_overload
+DiskCache.load_overload = load_overload
 net = nf.Network("tanh", 3, 13, 4, dtype="float64")
 theta, rng = nf.init(net, "smart_tanh", rng=0), np.random.default_rng(0)
 batch = nf.Batch(rng.normal(size=(9, 7, 3)), rng.integers(0, 4, (9, 7), np.int32), np.full((9, 7), 1 / 7))
@@ -141,7 +142,7 @@ class Place:
         return finish(start(script, *arguments, cache=cache or self.cache, root=self.root, seed=seed))
 
     def files(self):
-        return {path.name for path in self.cache.rglob("*") if path.suffix in (".nbi", ".nbc")}
+        return {path.name for path in self.cache.rglob("*") if path.suffix == ".nbc"}
 
     @contextlib.contextmanager
     def edited(self, *edits):
@@ -252,13 +253,75 @@ def test_a_place_where_nothing_can_be_written_costs_time_and_nothing_else(place)
     assert file.read_text() == "no folder"
 
 
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
-def test_a_truncated_file_in_the_cache_costs_time_and_nothing_else(place, suffix):
-    cache = place.root / f"truncated{suffix}"
+def test_a_truncated_file_in_the_cache_costs_time_and_nothing_else(place):
+    cache = place.root / "truncated"
     shutil.copytree(place.cache, cache)
-    for path in cache.rglob(f"*{suffix}"):
+    for path in cache.rglob("*.nbc"):
         path.write_bytes(path.read_bytes()[:-7])
     assert same(place.run(SMALL, "sgd", cache=cache), place.first)
+    assert place.run(SMALL, "sgd", cache=cache)["passes"] == 0
+
+
+# --- The files.
+
+
+class Doubling:
+    """What two keys of one function keep, in a folder of its own, as numba would call it."""
+
+    def __init__(self, folder):
+        @loop("test")
+        def double(a):
+            a[:] = 2 * a
+
+        self.files = double._cache._cache_file
+        self.files.folder = folder
+
+
+def test_a_save_that_another_one_interrupts_keeps_both(tmp_path, monkeypatch):
+    # A disk so slow that the second process begins and ends while the first one writes.
+    files, inside = Doubling(tmp_path).files, []
+    replace = os.replace
+
+    def slow(source, target):
+        if not inside:
+            inside.append(True)
+            files.save(("key", 2), "the second")
+        replace(source, target)
+
+    monkeypatch.setattr(_disk_cache.os, "replace", slow)
+    files.save(("key", 1), "the first")
+    assert inside
+    assert (files.load(("key", 1)), files.load(("key", 2))) == ("the first", "the second")
+    assert files.load(("key", 3)) is None
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_code_under_the_name_of_another_key_is_not_believed(tmp_path):
+    files = Doubling(tmp_path).files
+    files.save(("key", 1), "the first")
+    os.replace(files.path(("key", 1)), files.path(("key", 2)))
+    assert files.load(("key", 2)) is None
+
+
+@pytest.mark.parametrize("place", [-1, -3])
+def test_code_of_which_one_bit_is_wrong_is_not_believed(tmp_path, place):
+    files = Doubling(tmp_path).files
+    files.save("key", "the code")
+    found = bytearray(files.path("key").read_bytes())
+    found[place] ^= 1
+    files.path("key").write_bytes(found)
+    assert files.load("key") is None
+
+
+def test_what_could_not_be_written_whole_leaves_no_file(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError("No space left on device")
+
+    files = Doubling(tmp_path).files
+    monkeypatch.setattr(_disk_cache.os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        files.save("key", "the code")
+    assert not list(tmp_path.iterdir())
 
 
 # --- The key.
@@ -292,7 +355,7 @@ def sources(root):
     """Return every file in which something is compiled for the CPU; grids are not kept on disk."""
     use = re.compile(r"^from nbflow(?:\._compile)? import .*\b(?:unit|exact_unit|part|loop|kernel)\b", re.MULTILINE)
     files = [path for path in sorted(root.rglob("*.py")) if path.parent != root / "cuda"]
-    return [path for path in files if use.search(path.read_text()) or path.name == "_compile.py"]
+    return [path for path in files if use.search(path.read_text()) or path.name in ("_compile.py", "_disk_cache.py")]
 
 
 def test_an_edit_of_any_file_with_compiled_code_and_another_compiler_have_another_fingerprint(tmp_path, monkeypatch):
@@ -300,7 +363,7 @@ def test_an_edit_of_any_file_with_compiled_code_and_another_compiler_have_anothe
     shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__"))
     now = fingerprint.__wrapped__()
     assert now == fingerprint()
-    monkeypatch.setattr(_compile, "__file__", str(root / "_compile.py"))
+    monkeypatch.setattr(_disk_cache, "__file__", str(root / "_disk_cache.py"))
     assert fingerprint.__wrapped__() == now
     seen = {now}
     assert len(sources(root)) > 20
@@ -308,7 +371,7 @@ def test_an_edit_of_any_file_with_compiled_code_and_another_compiler_have_anothe
         path.write_bytes(path.read_bytes() + b"#")
         assert fingerprint.__wrapped__() not in seen, path.name
         seen.add(fingerprint.__wrapped__())
-    monkeypatch.setattr(_compile.numba, "__version__", "0.0.0")
+    monkeypatch.setattr(_disk_cache.numba, "__version__", "0.0.0")
     assert fingerprint.__wrapped__() not in seen
 
 
@@ -327,7 +390,7 @@ def test_a_unit_of_ones_own_bound_to_a_loop_is_not_kept_on_the_disk():
         a[:] = 1
 
     assert type(add._cache).__name__ == "NullCache"
-    assert type(also._cache).__name__ == "_SoundCache"
+    assert type(also._cache).__name__ == "DiskCache"
 
 
 def test_a_loop_lets_nobody_call_what_it_calls():
