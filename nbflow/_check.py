@@ -17,6 +17,8 @@ from nbflow.records import Floats
 LARGEST = 2**63 - 1
 # Between these a number is finite, and held by every dtype.
 EASY = (1e-30, 1e30)
+# What runs to 0 may end a hair below it by rounding: as far below, it is 0.
+DUST = 1e-12
 MOST_REPLICAS = 2**24  # as many as the counter tells apart
 
 

@@ -942,8 +942,9 @@ class Clip:
     rule : str or Rule
         One of `nbflow.names("clips")`, or a rule of your own.
     threshold : float, or float array of shape (R,)
-        In units of the gradient; a gradient is clipped strictly above it. In a recipe also a function of the update
-        that returns either, one of `nbflow.names("thresholds")`, or a `Threshold`.
+        In units of the gradient; a gradient is clipped strictly above it. 0 makes every gradient 0, which is where a
+        schedule may end. In a recipe also a function of the update that returns either, one of
+        `nbflow.names("thresholds")`, or a `Threshold`.
     nonfinite : str
         What becomes of a gradient with NaN or Inf: "random", "skip", "zero", "shrink", "raise" or "keep".
     """

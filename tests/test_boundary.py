@@ -463,11 +463,12 @@ def test_a_schedule_that_returns_no_number_is_refused(name, value):
 
 
 @sim
-def test_zero_is_no_threshold_and_no_bound_and_infinity_no_rate():
+def test_zero_is_no_bound_and_nothing_below_zero_a_threshold_and_infinity_no_rate():
     case = make_case("tanh", "softmax", "tokens", N=6, M=4)
     call = (case.net, case.theta)
-    refuse(nf.clip, *call, nf.Clip("norm", 0.0), name="threshold")
-    refuse(nf.clip, *call, nf.Clip("value", -0.0), name="threshold")
+    refuse(nf.clip, *call, nf.Clip("norm", -1e-300), name="threshold")
+    refuse(nf.train, *call, "temporal_order", nf.Recipe(clip=nf.Clip("norm", -1e-18)), name="threshold")
+    refuse(nf.train, *call, "temporal_order", nf.Recipe(lr=-1e-18), name="lr")
     refuse(nf.gradient, *call, case.batch, flow=nf.Flow("norm", 1.0, bound=0), name="bound")
     refuse(nf.gradient, *call, case.batch, flow=nf.Flow("norm", np.inf), name="alpha")
     refuse(nf.train, *call, "temporal_order", nf.Recipe(lr=np.inf), name="lr")

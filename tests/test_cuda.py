@@ -574,7 +574,7 @@ def test_a_threshold_that_is_none_stops_training():
 
     net, theta, source = small_training()
     how = nf.Threshold(value=exact_unit(value), settings={})
-    with pytest.raises(ValueError, match=r"threshold is \[-1.0\] at update 2; expected numbers above 0"):
+    with pytest.raises(ValueError, match=r"threshold is \[-1.0\] at update 2; expected numbers of at least 0"):
         nf.train(net, theta, source, nf.Recipe(clip=nf.Clip("norm", how), max_updates=5), backend="cuda")
 
 

@@ -328,7 +328,7 @@ def test_a_threshold_of_ones_own_is_accepted_wherever_a_name_is():
     assert run.history["threshold"] == pytest.approx([0.1] + [2 * norm for norm in run.history["norm"][:-1]])
     bare = trained(nf.Clip("norm", nf.Threshold(value=fading)), updates=8)
     assert same_bits(bare.theta, trained(nf.Clip("norm", lambda update: 1 / (1 + update)), updates=8).theta)
-    with pytest.raises(ValueError, match=r"threshold is .* at update 2; expected numbers above 0"):
+    with pytest.raises(ValueError, match=r"threshold is .* at update 2; expected numbers of at least 0"):
         trained(nf.Clip("norm", dataclasses.replace(OWN, value=nothing, settings={"first": 1.0})))
 
 

@@ -9,10 +9,12 @@ import tracemalloc
 import numpy as np
 import pytest
 from cases import OPTIMIZERS
-from tolerance import within
+from tolerance import same_bits, within
 
 import nbflow as nf
+from nbflow._compile import exact_unit
 from nbflow.gradients._engine import engine_of
+from nbflow.records import Regularizer
 from nbflow.training.evaluation import Evaluator
 
 TASK = nf.load_task("temporal_order")
@@ -537,17 +539,174 @@ def test_a_network_that_was_used_is_pickled_without_what_it_found():
     "change, said",
     [
         ({"lr": lambda update: 0.35 - 0.1 * update}, r"lr is -0.05; .* at update 4\."),
-        ({"clip": nf.Clip("norm", lambda update: 1 - update / 4)}, r"threshold is 0; .* at update 4\."),
+        ({"clip": nf.Clip("norm", lambda update: 3.5 - update)}, r"threshold is -0.5; .* at update 4\."),
+        ({"lr": lambda update: np.nan if update == 4 else 0.1}, r"lr is NaN; .* at update 4\."),
+        ({"flow": nf.Flow("norm", lambda update: 3.5 - update)}, r"alpha is -0.5; .* at update 4\."),
+        ({"lr": lambda update: "no" if update == 4 else 0.1}, r"lr is 'no'; .* at update 4\."),
     ],
 )
 def test_an_error_in_mid_run_names_the_update_and_carries_the_run(change, said, tmp_path):
     how = recipe(max_updates=6, record_every=2, **change)
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises((TypeError, ValueError), match=said) as caught:
         nf.train(NET, theta_of(), TASK, how, checkpoint=tmp_path / "run.npz")
     run = caught.value.run
     assert run.updates == 4
     assert run.history["update"] == [2, 4]
     np.testing.assert_array_equal(run.theta, nf.load_run(tmp_path / "run.npz").theta)
+
+
+# Schedules that run to 0: exactly, a hair below by rounding, and to what float32 cannot hold.
+ENDS = {
+    "exactly": lambda update: 1 - update / 4,
+    "a hair below": lambda update: 0.3 - 0.1 * (update / 4 * 3),
+    "a hair below, from 1e6": lambda update: 1e6 if update < 4 else -1e-9,
+    "a hair below, after a warm-up from 0": lambda update: 0.1 * update if update < 4 else -1e-16,
+    "below the least number": lambda update: 0.1 if update < 4 else 1e-60,
+    "a hair below, from no threshold": lambda update: np.inf if update < 4 else -1e-18,
+    "one of two": lambda update: [0.1, 0.4 - update / 10 - 1e-18],
+}
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("name", ["lr", "threshold", "alpha"])
+def test_a_schedule_that_runs_to_0_ends_at_0(name, end):
+    assert ENDS["a hair below"](4) < 0
+    schedule, replicas = ENDS[end], 2 if end == "one of two" else None
+    if end == "a hair below, from no threshold" and name != "threshold":
+        return
+    change = {
+        "lr": {"lr": schedule},
+        "threshold": {"clip": nf.Clip("norm", schedule)},
+        "alpha": {"flow": nf.Flow("norm", schedule)},
+    }
+    how = recipe(max_updates=5, record_every=1, lengths=10, **change[name])
+    theta = theta_of(replicas=replicas)
+    run, before = (nf.train(NET, theta, TASK, dataclasses.replace(how, max_updates=k)) for k in (5, 4))
+    if name != "alpha":
+        assert np.ravel(run.history[name][-1])[-1] == 0
+        assert same_bits(run.theta[-1:], before.theta[-1:]), "a step of 0"
+    else:
+        plain = nf.train(NET, before.theta, lambda k: sample(4, replicas), recipe(max_updates=1))
+        assert same_bits(run.theta[-1:], plain.theta[-1:]), "Omega counts for nothing"
+
+
+def sample(update, replicas=None):
+    return TASK.sample(seed=0, index=update, batch_size=3, length=10, replicas=replicas)
+
+
+@pytest.mark.sim
+def test_a_threshold_of_ones_own_that_runs_to_0_ends_there():
+    def value(norm, memory, settings, update):
+        return 0.3 - 0.1 * (update / 4 * 3)
+
+    how = recipe(max_updates=5, record_every=1, clip=nf.Clip("norm", nf.Threshold(exact_unit(value))))
+    assert nf.train(NET, theta_of(), TASK, how).history["clipped_norm"][-1] < 1e-37
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_rate_of_0_leaves_theta_and_a_threshold_of_0_makes_every_gradient_0(optimizer):
+    theta = theta_of(replicas=2)
+    still = nf.train(NET, theta, TASK, recipe(optimizer=optimizer, lr=[0.0, 0.1]))
+    assert same_bits(still.theta[0], theta[0])
+    assert (still.theta[1] != theta[1]).any()
+    for rule in nf.names("clips"):
+        run = nf.train(NET, theta, TASK, recipe(optimizer=optimizer, clip=nf.Clip(rule, 0.0)))
+        assert same_bits(run.theta, theta), rule
+        assert np.ravel(run.history["clipped_norm"]).tolist() == [0.0] * 6, rule
+
+
+# What can fail in mid-run: what goes wrong at update 4 as long as `broken` is true, as an argument or a recipe's field.
+def failing(kind, broken):
+    def fail(update):
+        if broken and update == 4:
+            raise ZeroDivisionError("mine")
+        return 0.1
+
+    def source(update):
+        fail(update)
+        return sample(update)
+
+    def overflowing(update):
+        batch = sample(update)
+        if broken and update == 4:
+            batch.weights[-1] = np.float32(3e38)
+        return batch
+
+    def value_and_gradient(net, theta, batch):
+        fail(4 if len(calls) == 4 else 0)
+        calls.append(0)
+        return 0.0, np.zeros_like(theta)
+
+    calls = []
+    follower = nf.load_threshold("percentile", window=3, percent=50)
+    return {
+        "schedule of the rate": {"lr": fail},
+        "schedule of the threshold": {"clip": nf.Clip("norm", fail)},
+        "threshold below 0": {"clip": nf.Clip("norm", lambda update: -1.0 if broken and update == 4 else 0.1)},
+        "source": {"task": source},
+        "policy raise": {"task": overflowing, "clip": nf.Clip("norm", 1.0, "raise")},
+        "policy raise with a memory": {"task": overflowing, "clip": nf.Clip("norm", follower, "raise")},
+        "regularizer": {"flow": nf.Flow(Regularizer(value_and_gradient), 1.0)},
+        "callback": {"callbacks": [lambda run: fail(run.updates) and None]},
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["schedule of the rate", "schedule of the threshold", "threshold below 0", "source", "policy raise",
+     "policy raise with a memory", "regularizer", "callback"],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", ["cpu"])
+def test_whatever_fails_in_mid_run_leaves_the_run_and_its_checkpoint_to_go_on_from(kind, backend, tmp_path):
+    path, broken = tmp_path / "run.npz", [True]
+    change = failing(kind, broken)
+    arguments = {name: change.pop(name) for name in ("task", "callbacks") if name in change}
+    how = recipe(max_updates=8, record_every=2, lr=0.1, optimizer="adam")
+    how = dataclasses.replace(how, **change)
+    theta = theta_of() * (50 if "raise" in kind else 1)
+    call = {"net": NET, "theta": theta, "task": TASK, "recipe": how, "backend": backend} | arguments
+    with pytest.raises((ZeroDivisionError, FloatingPointError, ValueError)) as caught:
+        nf.train(**call, checkpoint=path)
+    run, saved = caught.value.run, nf.load_run(path)
+    assert run.updates == saved.updates == 4
+    assert same_bits(run.theta, saved.theta)
+    assert run.history["update"] == saved.history["update"] == [2, 4]
+    broken.clear()
+    if "raise" in kind:
+        assert "gradient of update 4" in str(caught.value)
+    on = nf.train(**call, checkpoint=path)
+    assert_same(on, nf.train(**call))
+
+
+def test_an_evaluation_that_fails_leaves_the_run_and_is_made_again(monkeypatch, tmp_path):
+    path, how = tmp_path / "run.npz", recipe(evaluate_every=2, evaluate_size=4)
+    score, calls = Evaluator.score, []
+
+    def fail(self, theta, seed, index):
+        calls.append(index)
+        if calls.count(4) == 1 and index == 4:
+            raise ZeroDivisionError
+        return score(self, theta, seed, index)
+
+    monkeypatch.setattr(Evaluator, "score", fail)
+    with pytest.raises(ZeroDivisionError) as caught:
+        nf.train(NET, theta_of(), TASK, how, checkpoint=path)
+    assert caught.value.run.updates == nf.load_run(path).updates == 4
+    assert caught.value.run.evaluations["update"] == [2]
+    assert_same(nf.train(NET, theta_of(), TASK, how, checkpoint=path), nf.train(NET, theta_of(), TASK, how))
+
+
+def test_an_error_between_two_settings_of_an_update_leaves_those_of_the_one_before():
+    def threshold(update):
+        if update == 3:
+            raise ZeroDivisionError
+        return 1.0
+
+    how = recipe(lr=lambda update: 0.1 * (1 + update), record_every=10, clip=nf.Clip("norm", threshold))
+    with pytest.raises(ZeroDivisionError) as caught:
+        nf.train(NET, theta_of(), TASK, how)
+    assert caught.value.run.history["lr"] == pytest.approx([0.3])
 
 
 def test_an_error_of_a_callback_carries_the_run():

@@ -42,6 +42,11 @@ def read_rows(
         yield norm / scale if finite else math.nan, clipped, fraction, cosine, finite != 0
 
 
+def at_update(error: object, update: int) -> str:
+    """Say of a gradient that ends a training which one it was."""
+    return f"{error} It is the gradient of update {update}."
+
+
 def where_not_finite(net: Network, row: Floats, r: int, replicas: int) -> str:
     """Say which parameters have a gradient that is not finite."""
     counts = {name: int((~np.isfinite(row[block])).sum()) for name, block in layout.blocks(net).items()}

@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 
+from nbflow import _check
 from nbflow._compile import exact_unit, exactly, loop, part
 from nbflow.cpu.norm import build_examine
 from nbflow.cpu.rows import build_load
@@ -25,7 +26,7 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
     """
     examine, load_settings = build_examine(dtype), build_load(setting_count)
     value, enter = exactly(value), forget if learn is None else exactly(learn)
-    greatest = np.finfo(np.float64).max
+    greatest, dust = np.finfo(np.float64).max, -_check.DUST
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 
     @part
@@ -42,6 +43,8 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
             if learns_first and known:
                 enter(norm, memory[r], constants)
             threshold = value(norm, memory[r], constants, update)
+            if dust <= threshold < 0.0:
+                threshold = 0.0
             if not learns_first and known:
                 enter(norm, memory[r], constants)
             good &= threshold >= 0

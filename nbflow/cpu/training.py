@@ -10,6 +10,7 @@ import numpy as np
 from nbflow import counter
 from nbflow.cpu.clipping import Clipper
 from nbflow.cpu.program import execute
+from nbflow.cpu.report import at_update
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.setup import purpose_of, set_gradient
 from nbflow.cpu.update import build_update
@@ -75,16 +76,33 @@ class Training:
         if isinstance(asked.penalty, Regularizer) and alpha is not None:
             regularize(asked.penalty, plan.net, plan.theta, self.batch, alpha, plan.d_theta, space.report)
 
-    def step(self, update: int, lr: Floats, threshold: Floats | None) -> None:
-        """Clip the gradient and take a step; a `threshold` (R,) of None is asked of the one that follows the norms."""
+    def step(self, update: int, lr: Floats, threshold: Floats | None) -> Exception | None:
+        """Clip the gradient and take a step; a `threshold` (R,) of None is asked of the one that follows the norms.
+
+        Return what a threshold or a policy refuses the step with: then nothing has changed.
+        """
+        plan = self.plan
+        try:
+            self._clip(update, threshold)
+        except (ValueError, FloatingPointError) as refusal:
+            if plan.follower is not None:
+                plan.follower.take_back()
+            return refusal
+        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.net.scalar(update + 1))
+        plan.window.add(self.space.report, self.clipper.report)
+        return None
+
+    def _clip(self, update: int, threshold: Floats | None) -> None:
+        """Put the clipped gradient into `applied`."""
         plan, clipper = self.plan, self.clipper
         if threshold is None:
             threshold = plan.follower.at(update)
         clipper.apply(plan.d_theta, self.applied, threshold, plan.theta)
         if clipper.needs_mending():
-            clipper.mend(plan.d_theta, self.applied, threshold, plan.theta, plan.seed, update)
-        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.net.scalar(update + 1))
-        plan.window.add(self.space.report, clipper.report)
+            try:
+                clipper.mend(plan.d_theta, self.applied, threshold, plan.theta, plan.seed, update)
+            except FloatingPointError as error:
+                raise FloatingPointError(at_update(error, update)) from None
 
     def report(self) -> None:
         """Bring the reports of all updates to the window: they are there."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nbflow import _check
 from nbflow._compile import exactly
 from nbflow.cpu.report import FINITE, NORM, SCALE
 from nbflow.cpu.threshold import forget
@@ -27,7 +28,7 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
     """
     load_settings, value = build_load(setting_count), exactly(value)
     enter = forget if learn is None else exactly(learn)
-    greatest = np.finfo(np.float64).max
+    greatest, dust = np.finfo(np.float64).max, -_check.DUST
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 
     @grid
@@ -46,7 +47,7 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
             if not learns_first and known:
                 enter(norm, own, constants)
             # Comparisons, since the card's min and max drop a NaN.
-            if 0.0 <= threshold < least:
+            if dust <= threshold < least:
                 threshold = least
             elif most < threshold <= greatest:
                 threshold = most
@@ -63,6 +64,7 @@ class Memory:
         # One number at least: the card has no empty arrays.
         self.width = max(1, self.count + follower.memory.shape[1])
         self.held = allocate(replicas * self.width, np.float64, "for the memory of a threshold")
+        self.kept: Any = None
         self.kernel = build_follow(how.value, how.learn, how.learns_first, self.count, follower.last.dtype.type)
         self.take()
 
@@ -79,6 +81,16 @@ class Memory:
         memory = self.follower.memory
         whole = self.held.copy_to_host().reshape(-1, self.width)
         memory[...] = whole[:, self.count : self.count + memory.shape[1]]
+
+    def keep(self) -> None:
+        """Remember what the memory is now, on the card."""
+        if self.kept is None:
+            self.kept = allocate(self.held.size, np.float64, "for the memory of a threshold")
+        self.kept.copy_to_device(self.held)
+
+    def take_back(self) -> None:
+        """Forget what was learnt since `keep`."""
+        self.held.copy_to_device(self.kept)
 
     def follow(self, space: Any, update: int) -> None:
         """Queue the thresholds of the gradients that CLIP_REPORT tells of."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import counter
-from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, where_not_finite
+from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, at_update, where_not_finite
 from nbflow.cuda import program
 from nbflow.cuda.threshold import Memory
 from nbflow.cuda.workspace import Purpose, Workspace
@@ -103,7 +103,7 @@ class Training:
             if not (thresholds >= 0).all():
                 r, k = np.argwhere(~(thresholds >= 0))[0]
                 raise ValueError(
-                    f"threshold is {thresholds[:, k].tolist()} at update {self.first + k}; expected numbers above 0. "
+                    f"threshold is {thresholds[:, k].tolist()} at update {self.first + k}; expected numbers of at least 0. "
                     f"Look at the `value` of {self.plan.follower.how}."
                 )
         endless = ~finite & np.isinf(thresholds)
@@ -126,24 +126,34 @@ class Training:
         program.forward(self.space, whole=False)
         program.gradient(self.space, self.asked)
 
-    def step(self, update: int, lr: Floats, threshold: Floats | None) -> None:
-        """Queue the clip and a step; a `threshold` (R,) of None is asked of the one that follows the norms."""
+    def step(self, update: int, lr: Floats, threshold: Floats | None) -> Exception | None:
+        """Queue the clip and a step; a `threshold` (R,) of None is asked of the one that follows the norms.
+
+        Return what policy "raise" refuses the step with: then nothing has changed.
+        """
         space, memory = self.space, self.memory
         self._send("LR", lr)
         self._send("THRESHOLD", threshold)
+        if self.policy == "raise" and memory is not None:
+            memory.keep()
         program.clip(space, self.policy, None if memory is None else lambda: memory.follow(space, update))
-        if self.policy == "raise":
-            self._raise_if_bad()
+        if self.policy == "raise" and (refusal := self._refusal(update)):
+            if memory is not None:
+                memory.take_back()
+            return refusal
         program.mend(space, self.policy, self.plan.seed, update)
         program.update(space, update + 1, self.row)
         self.first = update - self.row
         self.row += 1
         if self.row == self.rows:
             self.report()
+        return None
 
-    def _raise_if_bad(self) -> None:
+    def _refusal(self, update: int) -> FloatingPointError | None:
         """Look at the report of every update: what policy "raise" costs on a card."""
         bad = np.flatnonzero(self.space.read_clip_report()[:, FINITE] == 0)
-        if bad.size:
-            row = self.space.read("D_THETA", self.plan.net.size)[bad[0]]
-            raise FloatingPointError(where_not_finite(self.plan.net, row, int(bad[0]), len(self.plan.theta)))
+        if not bad.size:
+            return None
+        row = self.space.read("D_THETA", self.plan.net.size)[bad[0]]
+        where = where_not_finite(self.plan.net, row, int(bad[0]), len(self.plan.theta))
+        return FloatingPointError(at_update(where, update))

@@ -104,4 +104,4 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
             f"update and no past norms. Give a float, or use it in the recipe of nbflow.train."
         )
     _check.choice("nonfinite", how.nonfinite, POLICIES)
-    return _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
+    return _check.per_replica("threshold", how.threshold, replicas, least=0.0, dtype=dtype)

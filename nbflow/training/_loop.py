@@ -99,7 +99,7 @@ class Loop:
         if follows(clip.threshold):
             self.threshold = Follower(clip.threshold, self.d_theta)
         else:
-            self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0, above=True)
+            self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0)
 
     def _prepare_training(self, source: Any) -> None:
         follower = self.threshold if isinstance(self.threshold, Follower) else None
@@ -166,9 +166,14 @@ class Loop:
         lr = self.lr.at(update)
         threshold = self.threshold.at(update) if isinstance(self.threshold, Setting) else None
         with self.guard:
-            self.training.step(update, lr, threshold)
-            self.run.updates += 1
-            self.length = self.batches.length
+            refusal = self.training.step(update, lr, threshold)
+            if refusal is None:
+                self.run.updates += 1
+                self.length, self.lr.last = self.batches.length, lr
+                if threshold is not None:
+                    self.threshold.last = threshold
+        if refusal is not None:
+            raise refusal
 
     def state(self) -> dict[str, Any]:
         """Return all that an update depends on or changes, by name: views, into which a saved state may be copied."""

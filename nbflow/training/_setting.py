@@ -24,15 +24,28 @@ class Setting:
 
     def at(self, update: int) -> Floats:
         """Return the values (R,) of an update."""
-        self.last = self._scheduled(update) if self.fixed is None else self.fixed
-        return self.last
+        return self._scheduled(update) if self.fixed is None else self.fixed
 
     def _scheduled(self, update: int) -> Floats:
         value = self.value(update)
         try:
             return self._checked(value)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{error} It is what {self.name}({update}) returned, at update {update}.") from None
+            settled = self._without_dust(value)
+            if settled is None:
+                raise type(error)(f"{error} It is what {self.name}({update}) returned, at update {update}.") from None
+            return settled
+
+    def _without_dust(self, value: Any) -> Floats | None:
+        """Return what was meant by 0 and came out a hair below, or above it and too small for the dtype; or None."""
+        try:
+            found = _check.per_replica(self.name, value, self.replicas)
+            first = _check.per_replica(self.name, self.value(0), self.replicas)
+            room = _check.DUST * np.maximum(1.0, np.where(np.isfinite(first), np.abs(first), 0.0))
+            tiny = np.finfo(self.dtype).smallest_subnormal
+            return self._checked(np.where(((found < 0) & (found >= -room)) | (np.abs(found) < tiny), 0.0, found))
+        except (TypeError, ValueError):
+            return None
 
 
 def at_zero(value: Any) -> Any:

@@ -79,6 +79,7 @@ class Follower:
         if not found.value.__module__.startswith("nbflow.thresholds."):
             _try_out(found, self.memory.shape[1], tuple(float(value[0]) for value in settings.values()))
         self.last = np.full(replicas, np.nan, d_theta.dtype)
+        self._before = self.memory.copy(), self.last.copy()
         dtype: Any = d_theta.dtype.type
         self._follow = build_follow(found.value, found.learn, found.learns_first, len(settings), dtype)
 
@@ -92,12 +93,17 @@ class Follower:
 
     def at(self, update: int) -> Floats:
         """Return the thresholds (R,) of the gradients that stand in `d_theta` now, and remember these."""
+        self._before[0][...], self._before[1][...] = self.memory, self.last
         if not self._follow(self.d_theta, self.memory, self.settings, update, self.last):
             raise ValueError(
-                f"threshold is {self.last.tolist()} at update {update}; expected numbers above 0. "
+                f"threshold is {self.last.tolist()} at update {update}; expected numbers of at least 0. "
                 f"Look at the `value` of {self.how}."
             )
         return self.last
+
+    def take_back(self) -> None:
+        """Forget the last update."""
+        self.memory[...], self.last[...] = self._before
 
 
 def _try_out(how: Threshold, room: int, settings: tuple[float, ...]) -> None:
