@@ -568,6 +568,33 @@ def test_an_endless_random_step_stops_training():
 
 
 @sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("threshold", [1.0, made("percentile")])
+def test_policy_raise_names_the_update_and_leaves_the_one_before_to_go_on_from(tmp_path, threshold):
+    """The second of two replicas fails, when the first's norm has been learnt."""
+    net = nf.Network("linear", 1, 1, 1, "square", "float64")
+    theta, path, broken = nf.init(net, "basic_tanh", rng=0, replicas=2), tmp_path / "run.npz", [2]
+
+    def batch(update):
+        inputs, targets = np.random.default_rng(update).normal(size=(2, 2, 2, 1, 1))
+        weights = np.ones((2, 2, 1))
+        if update in broken:
+            targets[1], weights[1] = 1e200, 1e200
+        return nf.Batch(inputs, targets, weights)
+
+    recipe = nf.Recipe(clip=nf.Clip("norm", threshold, "raise"), max_updates=4, record_every=3)
+    with pytest.raises(FloatingPointError, match=r"replica 1 is not finite .* gradient of update 2\.") as caught:
+        nf.train(net, theta, batch, recipe, backend="cuda", checkpoint=path)
+    saved = nf.load_run(path)
+    assert caught.value.run.updates == saved.updates == 2
+    assert same_bits(caught.value.run.theta, saved.theta)
+    broken.clear()
+    on, whole = (nf.train(net, theta, batch, recipe, backend="cuda", checkpoint=p) for p in (path, None))
+    assert same_bits(on.theta, whole.theta)
+    assert on.history["threshold"] == whole.history["threshold"]
+
+
+@sim
 def test_a_threshold_that_is_none_stops_training():
     def value(norm, memory, settings, update):
         return 1.0 - update

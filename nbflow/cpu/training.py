@@ -10,8 +10,8 @@ import numpy as np
 from nbflow import counter
 from nbflow.cpu.clipping import Clipper
 from nbflow.cpu.program import execute
-from nbflow.cpu.report import at_update
 from nbflow.cpu.regularize import regularize
+from nbflow.cpu.report import at_update
 from nbflow.cpu.setup import purpose_of, set_gradient
 from nbflow.cpu.update import build_update
 from nbflow.cpu.workspace import Workspace

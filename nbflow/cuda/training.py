@@ -103,8 +103,8 @@ class Training:
             if not (thresholds >= 0).all():
                 r, k = np.argwhere(~(thresholds >= 0))[0]
                 raise ValueError(
-                    f"threshold is {thresholds[:, k].tolist()} at update {self.first + k}; expected numbers of at least 0. "
-                    f"Look at the `value` of {self.plan.follower.how}."
+                    f"threshold is {thresholds[:, k].tolist()} at update {self.first + k}; expected numbers of at "
+                    f"least 0. Look at the `value` of {self.plan.follower.how}."
                 )
         endless = ~finite & np.isinf(thresholds)
         if self.policy == "random" and endless.any():

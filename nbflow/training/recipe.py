@@ -25,9 +25,9 @@ class Recipe:
 
     `lr`, the clip's threshold and the flow's alpha are each a number, one number per replica (R,), or a function of the
     update (counted from 0) that returns either. The threshold may also follow the norms: see `nbflow.load_threshold`.
-    Each may be 0: a rate of 0 leaves theta, a threshold of 0 makes every gradient 0. Where a schedule runs to 0 and ends
-    a hair below by rounding (by 1e-12 of its first value, or 1e-12), or too small for the dtype, it is 0; anything else
-    below 0 ends the training, and the error says at which update.
+    Each may be 0: a rate of 0 leaves theta, a threshold of 0 makes every gradient 0. Where a schedule runs to 0 and
+    ends a hair below by rounding (by 1e-12 of its first value, or 1e-12), or too small for the dtype, it is 0; anything
+    else below 0 ends the training, and the error says at which update.
 
     Parameters
     ----------
