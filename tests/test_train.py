@@ -661,7 +661,7 @@ def test_whatever_fails_in_mid_run_leaves_the_run_and_its_checkpoint_to_go_on_fr
     path, broken = tmp_path / "run.npz", [True]
     change = failing(kind, broken)
     arguments = {name: change.pop(name) for name in ("task", "callbacks") if name in change}
-    how = recipe(max_updates=8, record_every=2, lr=0.1, optimizer="adam")
+    how = recipe(max_updates=8, record_every=4 if kind == "callback" else 3, lr=0.1, optimizer="adam")
     how = dataclasses.replace(how, **change)
     theta = theta_of() * (50 if "raise" in kind else 1)
     call = {"net": NET, "theta": theta, "task": TASK, "recipe": how} | arguments
@@ -670,7 +670,8 @@ def test_whatever_fails_in_mid_run_leaves_the_run_and_its_checkpoint_to_go_on_fr
     run, saved = caught.value.run, nf.load_run(path)
     assert run.updates == saved.updates == 4
     assert same_bits(run.theta, saved.theta)
-    assert run.history["update"] == saved.history["update"] == [2, 4]
+    assert saved.history["update"] == [4 if kind == "callback" else 3]
+    assert run.history["update"] == ([4] if kind == "callback" else [3, 4]), "with a row of what is left"
     broken.clear()
     if "raise" in kind:
         assert "gradient of update 4" in str(caught.value)

@@ -108,17 +108,22 @@ def train(
             loop.go(callbacks, keeper.keep if keeper else _nothing)
     except KeyboardInterrupt:
         loop.run.interrupted = True
-    except Exception as error:
+    except BaseException as error:
+        _save(keeper, loop)
         _hand_over(loop, error)
         raise
-    finally:
-        if keeper and not loop.guard.torn:
-            keeper.keep(now=True)
+    _save(keeper, loop)
     loop.finish()
     return loop.run
 
 
-def _hand_over(loop: Loop, error: Exception) -> None:
+def _save(keeper: Keeper | None, loop: Loop) -> None:
+    """Save the end, before a last row is made of updates that go on into the next one."""
+    if keeper and not loop.guard.torn:
+        keeper.keep(now=True)
+
+
+def _hand_over(loop: Loop, error: BaseException) -> None:
     """Let an exception carry what was done before it."""
     done = loop.run.updates
     if not loop.guard.torn:
