@@ -39,6 +39,13 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return a plain bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {said(value)}; expected True or False. Choose one.")
+    return bool(value)
+
+
 def length_range(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """Return the smallest and the largest length of an int or of a pair of them."""
     if not isinstance(value, list | tuple):

@@ -133,6 +133,11 @@ class Gradient(NamedTuple):
         Norms before `clip_example`, or `clip_microbatch` of groups of `size`: of the gradient of B, or B / size, times
         the share that each has in the loss, so that weights for a mean over B give the norm of the gradient of each by
         itself, whatever B is. None without either.
+    d_inputs : net.dtype array of shape (T, B, N), or None
+        dL/dx_t, the gradient of the loss at the inputs of every step; None unless `wrt` asks for it. 0 after a
+        sequence's last step with weight.
+    d_state : net.dtype array of shape (B, S, H), or None
+        dL/ds_0, the gradient of the loss at the first state; None unless `wrt` asks for it.
     """
 
     loss: Any
@@ -141,6 +146,8 @@ class Gradient(NamedTuple):
     counted: Any
     state: Floats | None = None
     example_norms: Floats | None = None
+    d_inputs: Floats | None = None
+    d_state: Floats | None = None
 
 
 @legible
@@ -194,7 +201,7 @@ class Tangent(NamedTuple):
 
 @legible
 class Cotangent(NamedTuple):
-    """What `nbflow.vjp` returns: the gradient of <d_outputs, outputs> + <d_state, last state>.
+    """What `nbflow.vjp` returns: the gradient of <d_outputs, outputs> + <d_state, last state> + <d_states, states>.
 
     With replicas R stands in front of every shape.
 
@@ -204,10 +211,13 @@ class Cotangent(NamedTuple):
         With respect to the parameters; a sum over the sequences.
     d_state : net.dtype array of shape (B, S, H)
         With respect to the first state, s_0.
+    d_inputs : net.dtype array of shape (T, B, N), or None
+        With respect to the inputs of every step; None where they are tokens.
     """
 
     d_theta: Floats
     d_state: Floats
+    d_inputs: Floats | None
 
 
 @legible

@@ -35,8 +35,14 @@ def _losses(torch):
 def losses_of_sequences(torch, case, kind):
     """Return the parameters by name, float64 tensors that ask for gradients, and each sequence's share of the loss."""
     p = {name: torch.tensor(part, requires_grad=True) for name, part in case.params.items()}
-    inputs, targets, weights = (torch.tensor(part) for part in case.plain)
-    s = [torch.tensor(line, dtype=torch.float64) for line in case.state.transpose(1, 0, 2)]
+    state = torch.tensor(case.state, dtype=torch.float64)
+    return p, _losses_from(torch, case, kind, p, torch.tensor(case.plain[0]), state)
+
+
+def _losses_from(torch, case, kind, p, inputs, state):
+    """Return each sequence's share of the loss, from inputs and a first state (B, S, H)."""
+    targets, weights = (torch.tensor(part) for part in case.plain[1:])
+    s = state.unbind(1)
     total = torch.zeros(inputs.shape[1], dtype=torch.float64)
     for t in range(len(inputs)):
         a_in = p["bias"] + (
@@ -48,10 +54,20 @@ def losses_of_sequences(torch, case, kind):
         s = STEPS[case.net.cell](torch, a_in.unbind(1), a_rec.unbind(1), s)
         y = s[0] @ p["w_out"] + p["b_out"]
         total = total + weights[t] * _losses(torch)[case.net.loss](y, targets[t])
-    return p, total
+    return total
 
 
 def gradient(torch, p, value):
     """Return d value / d theta as one NumPy vector."""
     found = torch.autograd.grad(value, [part for part in p.values() if part.numel()], retain_graph=True)
     return torch.cat([d.ravel() for d in found]).numpy()
+
+
+def ends(torch, case):
+    """Return dL/dx (T, B, N) and dL/ds_0 (B, S, H) of a case that begins with its state."""
+    p = {name: torch.tensor(part) for name, part in case.params.items()}
+    inputs, state = (
+        torch.tensor(part, dtype=torch.float64, requires_grad=True) for part in (case.plain[0], case.state)
+    )
+    total = _losses_from(torch, case, "dense", p, inputs, state).sum()
+    return tuple(found.numpy() for found in torch.autograd.grad(total, [inputs, state]))

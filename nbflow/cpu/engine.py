@@ -15,7 +15,7 @@ from nbflow import counter
 from nbflow.cpu.clipping import clip as clip
 from nbflow.cpu.program import set_program
 from nbflow.cpu.regularize import regularize
-from nbflow.cpu.setup import purpose_of, run, set_gradient, set_start
+from nbflow.cpu.setup import purpose_of, run, set_gradient, set_start, way_back
 from nbflow.cpu.training import Training
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
 from nbflow.model._arguments import Checked
@@ -34,35 +34,33 @@ def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
     """Return loss, Omega and the gradient."""
     space = buffers.of(Workspace, purpose_of(asked), checked)
     set_gradient(space, asked)
-    d_theta = np.empty_like(checked.theta)
-    run(space, checked, d_theta)
+    d_theta, d_inputs = np.empty_like(checked.theta), _room_at_inputs(space, checked)
+    run(space, checked, d_theta, d_inputs)
     if isinstance(asked.penalty, Regularizer) and asked.alpha is not None:
         regularize(asked.penalty, space.net, checked.theta, checked[1:4], asked.alpha, d_theta, space.report)
     return Found(
         space.report, d_theta, None if asked.state is None else space.gather_state("end"),
         None if asked.groups is None else space.group_norms(),
+        d_inputs if "inputs" in asked.wrt else None,
+        space.gather_state("delta") if "state" in asked.wrt else None,
     )  # fmt: skip
 
 
-def predict(buffers: Any, checked: Checked) -> Floats:
-    """Return the outputs (R, T, B, M) at every step."""
-    return _forward(buffers, checked, whole=True).gather("y")
+def predict(buffers: Any, checked: Checked, asked: Asked, *, with_states: bool = False) -> tuple[Floats, Any]:
+    """Return the outputs (R, T, B, M) at every step, and if asked for the states (R, T+1, B, S, H)."""
+    space = _forward(buffers, checked, asked, whole=True)
+    return space.gather("y"), space.gather("states") if with_states else None
 
 
-def states(buffers: Any, checked: Checked) -> Floats:
-    """Return the states (R, T+1, B, S, H) of all steps."""
-    return _forward(buffers, checked, whole=True).gather("states")
-
-
-def activations(buffers: Any, checked: Checked) -> tuple[Floats, Floats]:
+def activations(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, Floats]:
     """Return s_t, t > 0, and what the cell saves (R, T, B, S or K, H); arbitrary after the end of a sequence."""
-    space = _forward(buffers, checked, whole=False)
+    space = _forward(buffers, checked, asked, whole=False)
     return space.gather("states")[:, 1:], space.gather("saved")
 
 
-def trace(buffers: Any, checked: Checked) -> tuple[Floats, ...]:
+def trace(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, ...]:
     """Return the losses (R,), states and delta (R, T+1, B, S, H), ||delta|| (R, T+1, B) and ||v|| (R, T, B)."""
-    space = _set(buffers.of(Workspace, Purpose(keep_delta=True), checked), "trace", whole=True)
+    space = _set(buffers.of(Workspace, Purpose(keep_delta=True), checked), "trace", asked, whole=True)
     run(space, checked)
     return space.report[:, 0], *map(space.gather, ("states", "delta", "delta_norm", "v_norm"))
 
@@ -87,28 +85,41 @@ def wrong(
         batch = task.empty(replicas, task.steps(length), batch_size, buffers.net.dtype)
         task.fill(batch, seed, counter.EVALUATION, ids, index, length)
         checked = Checked(theta, batch.inputs, batch.targets, batch.weights, False)
-        y = _forward(buffers, checked, whole=False).gather("y")
+        y = _forward(buffers, checked, PLAIN, whole=False).gather("y")
         # What lies at steps without weight was left there by another batch.
         y[batch.weights == 0] = 0
         yield task.wrong(y, batch)
 
 
-def jvp(buffers: Any, checked: Checked, asked: Asked, direction: Any, state_dot: Any) -> tuple[Floats, Floats]:
+def jvp(
+    buffers: Any, checked: Checked, asked: Asked, direction: Any, state_dot: Any, inputs_dot: Any
+) -> tuple[Floats, Floats]:
     """Return the tangents of the outputs (R, T, B, M) and of the last state (R, B, S, H)."""
-    space = _set(buffers.of(Workspace, TANGENT, checked), "jvp", asked, whole=True)
+    purpose = TANGENT._replace(inputs_move=inputs_dot is not None)
+    space = _set(buffers.of(Workspace, purpose, checked), "jvp", asked, whole=True)
     space.set_state_dot(state_dot)
     space.set_direction(direction)
+    if inputs_dot is not None:
+        space.set_inputs_dot(inputs_dot)
     run(space, checked)
     return space.gather("y_dot"), space.gather_state("states_dot", space.steps)
 
 
-def vjp(buffers: Any, checked: Checked, asked: Asked, d_state: Floats) -> tuple[Floats, Floats]:
-    """Return the gradients at theta (R, P) and at the first state, with `d_state` coming back to the last one."""
-    space = _set(buffers.of(Workspace, PLAIN_PURPOSE, checked), "gradient", asked, whole=True)
+def vjp(
+    buffers: Any, checked: Checked, asked: Asked, d_state: Floats, d_states: Any
+) -> tuple[Floats, Floats, Floats | None]:
+    """Return the gradients at theta (R, P), the first state and the inputs (R, T, B, N), None for tokens.
+
+    `d_state` comes back to the last state, `d_states` to that of every step.
+    """
+    space = buffers.of(Workspace, Purpose(at_ends=True, listened=d_states is not None), checked)
+    _set(space, way_back(space), asked, whole=True)
     space.set_end_cotangent(d_state)
-    d_theta = np.empty_like(checked.theta)
-    run(space, checked, d_theta)
-    return d_theta, space.gather_state("delta")
+    if d_states is not None:
+        space.set_cotangents(d_states)
+    d_theta, d_inputs = np.empty_like(checked.theta), _room_at_inputs(space, checked)
+    run(space, checked, d_theta, d_inputs)
+    return d_theta, space.gather_state("delta"), d_inputs
 
 
 def hvp(buffers: Any, checked: Checked, asked: Asked, direction: Floats) -> Floats:
@@ -162,6 +173,11 @@ def back(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, Floats, 
     return space.gather("delta"), space.gather("rec"), space.gather("v")[:, :, :, 0]
 
 
+def _room_at_inputs(space: Workspace, checked: Checked) -> Any:
+    """Return room for the gradient at the inputs where it is computed, else None."""
+    return np.empty_like(checked.inputs) if space.purpose.at_ends and not space.shape.tokens else None
+
+
 def _set(space: Workspace, program: str, asked: Asked = PLAIN, *, whole: bool = False) -> Workspace:
     """Set a workspace up for a program other than a gradient."""
     set_program(space, program, penalty=asked.penalty, whole=whole)
@@ -169,5 +185,5 @@ def _set(space: Workspace, program: str, asked: Asked = PLAIN, *, whole: bool = 
     return space
 
 
-def _forward(buffers: Any, checked: Checked, *, whole: bool) -> Workspace:
-    return run(_set(buffers.of(Workspace, PLAIN_PURPOSE, checked), "predict", whole=whole), checked)
+def _forward(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> Workspace:
+    return run(_set(buffers.of(Workspace, PLAIN_PURPOSE, checked), "predict", asked, whole=whole), checked)

@@ -9,6 +9,7 @@ from typing import Any
 from nbflow._compile import JIT, Kernel
 from nbflow.cpu.backward import build_backward, build_step_vjp
 from nbflow.cpu.checkpoint import build_checkpointed
+from nbflow.cpu.ends import build_input_gradients, build_listening
 from nbflow.cpu.flow import build_penalty
 from nbflow.cpu.forward import build_forward, build_step
 from nbflow.cpu.gradient import build_gradient
@@ -29,6 +30,7 @@ PROGRAMS = {
     "gradient": (build_forward, build_losses, build_gradient),
     "checkpointed": (build_checkpointed,),
     "groups": (build_forward, build_losses, build_backward, build_groups),
+    "ends": (build_forward, build_losses, build_gradient, build_input_gradients),
     "trace": (build_forward, build_losses, build_backward),
     "predict": (build_forward, build_predictions),
     "score": (build_forward, build_losses),
@@ -83,7 +85,7 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
     phases = [build(dtype).address for build in PROGRAMS[program]]
     if isinstance(penalty, Penalty):
         shards["penalty"] = build_penalty(penalty, dtype).address
-    shards["state_penalty"] = build_state_penalty(penalty, dtype).address if isinstance(penalty, StatePenalty) else 0
+    shards["state_penalty"] = _at_states(workspace, penalty)
     for k in range(5):
         shards[f"phase_{k}"] = phases[k] if k < len(phases) else 0
     shards["whole"] = whole
@@ -103,6 +105,13 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
     else:
         workspace.entries = [(pack, phases_of_a_shard, combine, *where)]
     workspace.program = wanted
+
+
+def _at_states(workspace: Workspace, penalty: Any) -> int:
+    """Return the address of what adds to delta_t at every step beside the loss, 0 for nothing."""
+    if isinstance(penalty, StatePenalty):
+        return build_state_penalty(penalty, workspace.dtype).address
+    return build_listening(workspace.dtype).address if workspace.purpose.listened else 0
 
 
 def execute(workspace: Workspace) -> None:

@@ -72,6 +72,9 @@ CONDITIONS = {
     "second": "there is a tangent",
     "moving": "the tangents of states are handed on from step to step",
     "colliding": "rows of a weight gradient fall into the same few places of a cache",
+    "at_inputs": "the gradient at the inputs is asked for",
+    "inputs_move": "there is a tangent of the inputs",
+    "listened": "the states of all steps count from outside",
 }
 
 # ------------------------------------------------------------------------- integers
@@ -85,10 +88,13 @@ SIZES = {
     "gate_panels": "gates * width, rounded up to whole panels of the matrix product",
     "width_panels": "width, likewise",
     "out_panels": "out_width, likewise",
+    "in_width": "N, rounded up to whole vectors",
+    "in_panels": "in_width, rounded up to whole panels",
     "packed_size": "numbers of one copy of the packed parameters",
     "takes_tokens": "1 where inputs are tokens",
     "bias_rec": "1 where a_rec has a bias of its own",
     "directed": "1 where a direction of the parameters is given",
+    "inputs_move": "1 where a direction of the inputs is given",
     "derivative": "of Omega, one of `DERIVATIVES`; 0 without a flow",
 }
 SHARD_SIZES = {
@@ -158,6 +164,7 @@ BORROWED = {
     "targets": Array("steps rows|batch n_out", "likewise", "values"),
     "classes": Array("steps rows|batch", "likewise, where targets are classes", "classes", np.int32),
     "weights": Array("steps rows|batch", "likewise"),
+    "d_inputs": Array("steps rows|batch n_in", "where dL/dx_t goes, likewise", "at_inputs"),
 }
 PACKED = {
     "p_in": Array("n_in+1 gate_panels", "panels of w_in, and bias as its last row", "dense"),
@@ -190,9 +197,13 @@ TAPE = {
     "last_weight": Array("rows", "its last step with weight, 1..T; 0 for none", "", np.int64),
     "end": Array("rows lines width", "the state after all steps, where they are taken as a whole"),
     "end_cotangent": Array("rows lines width", "delta_T from outside, of the last state"),
+    "cotangents": Array("held rows lines width", "what counts of s_{t+1}, from outside", "listened"),
     "carry": Array("rows 2", "of the step after: slope of its state penalty, ||h||"),
     "checkpoints": Array("marks rows lines width", "the states there", "checkpoints"),
     "group_norms": Array("rows", "norms of the groups' gradients"),
+    "x_dot": Array("held rows n_in+1", "the tangent of the inputs, and a column of zeros", "inputs_move"),
+    "w_in_back": Array("columns in_panels", "panels of w_in, transposed", "at_inputs"),
+    "d_x": Array("rows in_width", "dL/dx_t of one step", "at_inputs"),
     "y_again": Array("rows out_width", "y of one step", "moving"),
     "delta_dot": Array("%2 rows lines width", "the tangent of delta_t", "second"),
     "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),

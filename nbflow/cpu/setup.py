@@ -14,19 +14,28 @@ def purpose_of(asked: Asked) -> Purpose:
     """Return what a workspace for a gradient is cut for."""
     if asked is PLAIN:
         return PLAIN_PURPOSE
-    return Purpose(derivative=asked.derivative, every=asked.every, group_rows=asked.group_rows)
+    return Purpose(
+        derivative=asked.derivative, every=asked.every, group_rows=asked.group_rows, at_ends=bool(asked.wrt)
+    )  # fmt: skip
 
 
 def set_gradient(space: Workspace, asked: Asked) -> None:
     """Choose the program of a gradient and set what it needs beside a batch."""
     purpose = space.purpose
-    plain = "checkpointed" if purpose.every else "groups" if purpose.group_rows else "gradient"
+    plain = "checkpointed" if purpose.every else "groups" if purpose.group_rows else way_back(space)
     set_program(space, "flow" if purpose.second else plain, penalty=asked.penalty, whole=asked.state is not None)
     space.set_hidden_clip(*asked.inside)
     space.set_detach(*asked.detach)
     if asked.groups is not None:
         space.set_group_threshold(asked.groups.threshold)
     set_start(space, asked)
+    if purpose.at_ends:
+        space.ask_first_state()
+
+
+def way_back(space: Workspace) -> str:
+    """Return the program of a plain gradient, which may go on to the inputs."""
+    return "ends" if space.purpose.at_ends and not space.shape.tokens else "gradient"
 
 
 def set_start(space: Workspace, asked: Asked) -> None:
@@ -36,8 +45,8 @@ def set_start(space: Workspace, asked: Asked) -> None:
     space.set_state(asked.state)
 
 
-def run(space: Workspace, checked: Any, d_theta: Floats | None = None) -> Workspace:
+def run(space: Workspace, checked: Any, d_theta: Floats | None = None, d_inputs: Any = None) -> Workspace:
     """Run a workspace that is set up on the arrays of a `Checked`."""
-    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta)
+    space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta, d_inputs)
     execute(space)
     return space

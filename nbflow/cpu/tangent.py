@@ -86,17 +86,23 @@ def push_tokens(shard, t):
 
 @part
 def push_inputs(shard, t):
-    """pre_dot[t] = x_t w_in_dot + bias_dot; 0 without a direction."""
-    if shard.directed and not shard.takes_tokens:
-        inputs = shard.n_in + 1
-        times(
-            shard, rows_at(shard, "pre_dot", t), address_of(at(shard, "x", t)), inputs,
-            place(shard, "p_in", DIRECTION, 0), inputs, shard.columns, 0,
-        )  # fmt: skip
-        return
-    clear(flat_at(shard, "pre_dot", t))
-    if shard.directed:
+    """pre_dot[t] = x_t w_in_dot + bias_dot + x_dot_t w_in; 0 without a direction."""
+    if shard.takes_tokens or not shard.directed:
+        clear(flat_at(shard, "pre_dot", t))
+    if shard.directed and shard.takes_tokens:
         push_tokens(shard, t)
+    elif shard.directed:
+        add_inputs(shard, t, address_of(at(shard, "x", t)), DIRECTION, 0)
+    if shard.inputs_move:
+        add_inputs(shard, t, place(shard, "x_dot", t, 0), PARAMETERS, 1)
+
+
+@part
+def add_inputs(shard, t, x, copy, add):
+    """pre_dot[t] (+)= (x, 1) (w_in, bias), of the parameters or of their direction; `x` is an address."""
+    inputs = shard.n_in + 1
+    pre_dot, w_in = rows_at(shard, "pre_dot", t), place(shard, "p_in", copy, 0)
+    times(shard, pre_dot, x, inputs, w_in, inputs, shard.columns, add)
 
 
 @part
@@ -104,7 +110,7 @@ def push_recurrence(shard, t):
     """rec_dot[t] (+)= w_t w_rec + h_t w_rec_dot + bias_rec_dot."""
     rec_dot, h, columns = rows_at(shard, "rec_dot", t), shard.hidden, shard.columns
     w_rec, w_rec_dot = place(shard, "p_rec", PARAMETERS, 0), place(shard, "p_rec", DIRECTION, 0)
-    add = shard.additive * shard.directed
+    add = shard.additive * max(shard.directed, shard.inputs_move)
     times(shard, rec_dot, place(shard, "entering", t, 0), shard.line, w_rec, h, columns, add)
     if shard.directed:
         times(shard, rec_dot, place(shard, "states", t, 0), shard.line, w_rec_dot, h, columns, 1)
@@ -157,7 +163,7 @@ def move(shard, address, t):
     """The tangents of step t, from s_t to s_{t+1}."""
     if shard.derivative:
         enter(shard, t)
-    if shard.directed or not shard.additive:
+    if shard.directed or shard.inputs_move or not shard.additive:
         push_inputs(shard, t)
     push_recurrence(shard, t)
     if shard.derivative == DETACHED:

@@ -38,6 +38,9 @@ ALIGNMENT = 64
 # Parameters of a piece of packing and of summing. (Packing so many takes 70 us there, starting an awake team 1.3 us.)
 PIECE = 65536
 
+# The sizes that widths are rounded up from.
+UNPADDED = {"width": "hidden", "out_width": "n_out"}
+
 
 class Purpose(NamedTuple):
     """What a computation keeps or asks for beside the plain tape."""
@@ -47,6 +50,9 @@ class Purpose(NamedTuple):
     tangent: str = ""  #: "states" for Jacobian-vector products, "loss" for Hessian-vector products
     every: int = 0  #: steps between checkpoints, a multiple of `segment_steps`; 0 for none
     group_rows: int = 0  #: sequences that are clipped together; 0 for none
+    at_ends: bool = False  #: the gradients at the inputs and at the first state
+    inputs_move: bool = False  #: there is a tangent of the inputs
+    listened: bool = False  #: the states of all steps count from outside
 
     @property
     def second(self) -> bool:
@@ -112,7 +118,8 @@ class Workspace:
         """Return what all shards and replicas have in common."""
         net, cell, purpose, (_, steps, batch, tokens) = self.net, self.cell, self.purpose, self.shape
         gates, lines, vector, panel = len(cell.gates), len(cell.states), lanes(self.dtype), panel_vectors()
-        width, out_width, panel = _padded(net.n_hidden, vector), _padded(net.n_out, vector), panel * vector
+        width, out_width, in_width = (_padded(size, vector) for size in (net.n_hidden, net.n_out, net.n_in))
+        panel *= vector
         keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
         # Where one shard does all the work, a second thread would only be woken to copy.
         pieces = max(1, net.size // PIECE) if self.shards.size > 1 else 1
@@ -122,6 +129,7 @@ class Workspace:
             "kept": len(cell.saved), "columns": gates * width, "line": lines * width, "takes_tokens": tokens,
             "gate_panels": _padded(gates * width, panel), "width_panels": _padded(width, panel),
             "out_panels": _padded(out_width, panel), "chunk": CHUNK, "panel_width": panel,
+            "in_width": in_width, "in_panels": _padded(in_width, panel), "inputs_move": purpose.inputs_move,
             "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
             "slots": steps + 1 if keep_delta else 2, "v_lines": 1 if purpose.derivative == "immediate" else lines,
             "every": purpose.every, "held": min(purpose.every or steps, steps), "steps": steps,
@@ -140,7 +148,8 @@ class Workspace:
             "apart": not self.cell.additive, "bias_rec": self.cell.bias_rec, "flow": bool(purpose.derivative),
             "immediate": purpose.derivative == "immediate", "measured": sizes["measured"],
             "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
-            "colliding": sizes["colliding"],
+            "colliding": sizes["colliding"], "at_inputs": purpose.at_ends and not self.shape.tokens,
+            "inputs_move": purpose.inputs_move, "listened": purpose.listened,
         }  # fmt: skip
 
     def _write_sizes(self) -> None:
@@ -223,12 +232,16 @@ class Workspace:
         net, steps, (replicas, _, batch, _) = self.net, self.steps, self.shape
         size = np.dtype(self.dtype).itemsize
         sequence = np.add.outer(np.arange(replicas) * steps * batch, self.first_row).ravel()
-        self._offsets = np.multiply.outer(sequence, [net.n_in * size, 4, net.n_out * size, 4, size])
+        self._offsets = np.multiply.outer(sequence, [net.n_in * size, 4, net.n_out * size, 4, size, net.n_in * size])
 
-    def point_to(self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None) -> None:
+    def point_to(
+        self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None, d_inputs: Any = None
+    ) -> None:
         """Point the records to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
         of_inputs, of_targets = inputs.ctypes.data, 0 if targets is None else targets.ctypes.data
-        np.add(self._offsets, (of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data), out=self._borrowed)
+        of_ends = 0 if d_inputs is None else d_inputs.ctypes.data
+        places = of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data, of_ends
+        np.add(self._offsets, places, out=self._borrowed)
         of_gradient = 0 if d_theta is None else d_theta.ctypes.data
         np.add(self._row_offsets, (theta.ctypes.data, of_gradient), out=self._parameters)
         if d_theta is None:
@@ -319,6 +332,24 @@ class Workspace:
         if d_state is not None:
             self._set_rows("end_cotangent", d_state)
 
+    def ask_first_state(self) -> None:
+        """Let the way back reach the first state, as it does where something comes back to the last: here nothing."""
+        self.shards["ends_given"] = True
+        self._set_rows("end_cotangent", None)
+
+    def set_cotangents(self, d_states: Floats) -> None:
+        """Set how much the states of all steps count, (R, T, B, S, H)."""
+        self._set_tape("cotangents", d_states)
+
+    def set_inputs_dot(self, inputs_dot: Floats) -> None:
+        """Set the tangent of the inputs, (R, T, B, N)."""
+        self._set_tape("x_dot", inputs_dot)
+
+    def _set_tape(self, name: str, values: Floats) -> None:
+        """Write (R, T, B, ..., n) to the first n places of each row of a tape."""
+        for k, r, first, rows in self._each_shard():
+            self.tape(name, k)[: self.steps, ..., : values.shape[-1]] = values[r, :, first : first + rows]
+
     def _set_rows(self, name: str, rows_of: Floats | None) -> None:
         """Write (R, B, S, H) to an array of states, or to the first ones of a tape."""
         for k, r, first, rows in self._each_shard():
@@ -344,7 +375,7 @@ class Workspace:
     def gather(self, name: str) -> Floats:
         """Return a tape of all shards as one array (R, steps, B, ...), without padding."""
         time, _, *inner = ARRAYS[name].axes
-        steps, unpadded = self.steps + max(time.more, time.ring), {"width": "hidden", "out_width": "n_out"}
+        steps, unpadded = self.steps + max(time.more, time.ring), UNPADDED
         keep = [self._sizes[unpadded.get(axis.size, axis.size)] for axis in inner]
         cut = tuple(slice(n) for n in keep)
         whole = np.empty((self.shape.replicas, steps, self.shape.batch, *keep), self.dtype)

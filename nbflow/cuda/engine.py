@@ -31,6 +31,8 @@ def lacks(asked: Asked) -> dict[str, Any]:
         found["penalty"] = asked.flow.penalty
     if asked.derivative not in ("", "immediate"):
         found["derivative"] = asked.derivative
+    if asked.wrt:
+        found["wrt"] = asked.wrt
     return found
 
 
@@ -50,30 +52,25 @@ def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
     )  # fmt: skip
 
 
-def predict(buffers: Any, checked: Checked) -> Floats:
-    """Return the outputs (R, T, B, M) at every step."""
-    space = _forward(buffers, checked, whole=True)
+def predict(buffers: Any, checked: Checked, asked: Asked, *, with_states: bool = False) -> tuple[Floats, Any]:
+    """Return the outputs (R, T, B, M) at every step, and if asked for the states (R, T+1, B, S, H)."""
+    space = _forward(buffers, checked, asked, whole=True)
     program.predictions(space)
     y: Floats = space.read("Y", space.steps, space.shape.batch, space.net.n_out)
-    return y
+    return y, _states(space) if with_states else None
 
 
-def states(buffers: Any, checked: Checked) -> Floats:
-    """Return the states (R, T+1, B, S, H) of all steps."""
-    return _states(_forward(buffers, checked, whole=True))
-
-
-def activations(buffers: Any, checked: Checked) -> tuple[Floats, Floats]:
+def activations(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, Floats]:
     """Return s_t, t > 0, and what the cell saves (R, T, B, S or K, H); arbitrary after the end of a sequence."""
-    space = _forward(buffers, checked, whole=False)
+    space = _forward(buffers, checked, asked, whole=False)
     kept = len(space.net.cell_object.saved)
     return _states(space)[:, 1:], space.read("SAVED", space.steps, space.shape.batch, kept, space.net.n_hidden)
 
 
-def trace(buffers: Any, checked: Checked) -> tuple[Floats, ...]:
+def trace(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, ...]:
     """Return the losses (R,), states and delta (R, T+1, B, S, H), ||delta|| (R, T+1, B) and ||v|| (R, T, B)."""
-    space = _sent(buffers, TRACED, checked)
-    program.forward(space, whole=True)
+    space = _sent(buffers, TRACED, checked, asked)
+    program.forward(space, whole=True, carried=asked.state is not None)
     program.losses(space)
     program.backward(space)
     program.norms(space)
@@ -126,9 +123,9 @@ def _sent(buffers: Any, purpose: Purpose, checked: Checked, asked: Asked = PLAIN
     return space
 
 
-def _forward(buffers: Any, checked: Checked, *, whole: bool) -> Workspace:
-    space = _sent(buffers, FORWARD, checked)
-    program.forward(space, whole=whole)
+def _forward(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> Workspace:
+    space = _sent(buffers, FORWARD, checked, asked)
+    program.forward(space, whole=whole, carried=asked.state is not None)
     return space
 
 

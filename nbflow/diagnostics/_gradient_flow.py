@@ -13,8 +13,9 @@ from nbflow.records import Batch, Floats, Trace
 
 
 def trace(
-    net: Network, theta: Floats, batch: Batch, *, backend: str = "cpu", workspace: Buffers | None = None
-) -> Trace:
+    net: Network, theta: Floats, batch: Batch, *, state: Floats | None = None, backend: str = "cpu",
+    workspace: Buffers | None = None,
+) -> Trace:  # fmt: skip
     """Compute every state and the total derivative of the loss with respect to it.
 
     `delta_t = dL/ds_t`, and the gain `||J_t^T delta_t|| / ||delta_t||` of every step: below 1 the gradient vanishes on
@@ -26,6 +27,8 @@ def trace(
     theta : array of shape (P,) or (R, P)
     batch : Batch
         With R in front of every shape if theta has it.
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default.
     backend : str
         "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
@@ -52,8 +55,9 @@ def trace(
     """
     engine = engine_of(backend)
     checked = _arguments.computation(net, theta, batch)
+    asked = _arguments.beginning(net, state, checked)
     with buffers_for(net, checked, workspace) as buffers:
-        losses, *parts, v_norm = engine.trace(buffers, checked)
+        losses, *parts, v_norm = engine.trace(buffers, checked, asked)
         loss = per_network(losses, checked.single)  # which lie in the workspace
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (*parts, v_norm / parts[-1][:, 1:])

@@ -23,6 +23,7 @@ def step_jacobians(
     inputs: Any,
     *,
     at: int | Sequence[int] | None = None,
+    state: Floats | None = None,
     backend: str = "cpu",
     workspace: Buffers | None = None,
 ) -> Floats:
@@ -37,9 +38,11 @@ def step_jacobians(
     net : Network
     theta : array of shape (P,) or (R, P)
     inputs : array of shape (T, B, N), or (T, B) of integer tokens
-        With R in front if theta has it. The first state is 0.
+        With R in front if theta has it.
     at : int or sequence of int, optional
         Which t, 1 to T; all of them by default.
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default.
     backend : str
         "cpu", or "cuda" for a GPU, which computes the states.
     workspace : Buffers, optional
@@ -67,8 +70,9 @@ def step_jacobians(
     engine = engine_of(backend)
     checked = _arguments.inputs_only(net, theta, inputs)
     steps = _check_steps(at, checked.weights.shape[1])
+    asked = _arguments.beginning(net, state, checked)
     with buffers_for(net, checked, workspace) as buffers:
-        states = engine.states(buffers, checked)
+        _, states = engine.predict(buffers, checked, asked, with_states=True)
     found = np.stack([_of_replica(net, checked, states, r, steps) for r in range(len(states))])
     if isinstance(at, int | np.integer):
         found = found[:, 0]

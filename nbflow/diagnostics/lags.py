@@ -20,6 +20,7 @@ def gains_by_lag(
     theta: Floats,
     batch: Batch,
     *,
+    state: Floats | None = None,
     confidence: float = 0.95,
     backend: str = "cpu",
     workspace: Buffers | None = None,
@@ -36,6 +37,8 @@ def gains_by_lag(
     theta : array of shape (P,) or (R, P)
     batch : Batch
         With R in front of every shape if theta has it.
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default.
     confidence : float
         Of the intervals.
     backend : str
@@ -65,7 +68,7 @@ def gains_by_lag(
     1024.0
     """
     confidence = _check.part("confidence", confidence)
-    seen = trace(net, theta, batch, backend=backend, workspace=workspace)
+    seen = trace(net, theta, batch, state=state, backend=backend, workspace=workspace)
     last = last_step(batch.weights)
     norms = _aligned(seen.delta_norm, np.where(last > 0, last, -1))
     gains = _aligned(seen.gain, last - 1)  # the gain of J_t stands at t - 1

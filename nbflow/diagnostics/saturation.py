@@ -21,6 +21,7 @@ def saturation(
     theta: Floats,
     batch: Batch,
     *,
+    state: Floats | None = None,
     margin: float = 0.1,
     confidence: float = 0.95,
     backend: str = "cpu",
@@ -40,6 +41,8 @@ def saturation(
     theta : array of shape (P,) or (R, P)
     batch : Batch
         With R in front of every shape if theta has it. Steps after a sequence's last one with weight do not count.
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default.
     margin : float
         Part of the range, below 0.5.
     confidence : float
@@ -74,9 +77,10 @@ def saturation(
     engine = engine_of(backend)
     margin, confidence = _check_margin(margin), _check.part("confidence", confidence)
     checked = _arguments.computation(net, theta, batch)
+    asked = _arguments.beginning(net, state, checked)
     where, ranges = _places(net.cell_object), np.array(net.cell_object.ranges)
     with buffers_for(net, checked, workspace) as buffers:
-        states, saved = engine.activations(buffers, checked)
+        states, saved = engine.activations(buffers, checked, asked)
     gates = saved[..., where, :] if where else states[..., :1, :]  # (R, T, B, G, H)
     low_end, high_end = ranges.T[:, :, None]  # (G, 1), beside (R, T, B, G, H)
     room = np.where(np.isfinite(high_end - low_end), margin * (high_end - low_end), 0.0)

@@ -8,9 +8,9 @@ from typing import Any
 from nbflow import _check
 from nbflow._load import load
 from nbflow.cpu.record import DERIVATIVES
-from nbflow.model._asked import PLAIN, Asked, Detach, Groups, Inside
+from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
 from nbflow.model.network import Network
-from nbflow.records import AnyPenalty, Floats, Flow, HDetach, HiddenClip, Penalty
+from nbflow.records import AnyPenalty, Floats, Flow, HDetach, HiddenClip, Penalty, Regularizer
 
 REDUCTIONS = ("sum", "mean")
 
@@ -105,12 +105,28 @@ def check_checkpoints(net: Network, batch_size: int, every: Any) -> int:
     return -(-_check.count("checkpoint_every", every) // multiple) * multiple
 
 
+def check_wrt(wrt: Any, tokens: bool) -> tuple[str, ...]:
+    """Return where the gradient is asked for beside the parameters; one name may come without a tuple."""
+    names = (wrt,) if isinstance(wrt, str) else wrt
+    if not isinstance(names, tuple | list):
+        raise TypeError(f"wrt is {_check.said(wrt)}; expected some of {ENDS}. Write wrt=('inputs', 'state'), say.")
+    found = tuple(_check.choice("wrt", name, ENDS) for name in names)
+    if tokens and "inputs" in found:
+        raise ValueError(
+            "wrt has 'inputs' and the inputs are tokens; expected dense inputs, as a token has no derivative. Row k of "
+            "w_in is the embedding of token k, and its gradient stands in unpack(net, d_theta).w_in."
+        )
+    return found
+
+
 def check_asked(
     net: Network, shape: tuple[int, int], *, flow: Any = None, state: Any = None, clip_hidden: Any = None,
     clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, checkpoint_every: Any = None,
+    wrt: Any = (), tokens: bool = False,
 ) -> Asked:  # fmt: skip
     """Check what a gradient of a batch of shape (R, B) is asked for, each choice and all of them together."""
-    if flow is state is clip_hidden is clip_example is clip_microbatch is h_detach is checkpoint_every is None:
+    plain = flow is state is clip_hidden is clip_example is clip_microbatch is h_detach is checkpoint_every is None
+    if plain and type(wrt) is tuple and not wrt:
         return PLAIN
     replicas, batch_size = shape
     penalty, alpha = (None, None) if flow is None else check_flow(flow, replicas, net.dtype)
@@ -124,9 +140,27 @@ def check_asked(
         groups=check_groups(shape, net.dtype, clip_example, clip_microbatch),
         every=check_checkpoints(net, batch_size, checkpoint_every),
         detach=check_detach(h_detach, net, replicas),
+        wrt=check_wrt(wrt, tokens),
     )
     _refuse_combinations(asked)
     return asked
+
+
+def _refuse_with_ends(asked: Asked) -> None:
+    """Refuse what has no gradient at the inputs and the first state, or none yet."""
+    if not asked.wrt:
+        return
+    if asked.derivative or isinstance(asked.penalty, Regularizer):
+        raise ValueError(
+            "flow and wrt are both given; expected one, or a penalty of the states. The part of Omega at the inputs "
+            "and the first state is not computed: leave the flow out for that of the loss."
+        )
+    for name, given in (("a clip by example", asked.groups), ("checkpoint_every", asked.every)):
+        if given:
+            raise ValueError(
+                f"wrt and {name} are both given; expected one. The gradient at the inputs and the first state is that "
+                f"of the loss, of one whole tape: ask for it in a call of its own."
+            )
 
 
 def _refuse_combinations(asked: Asked) -> None:
@@ -137,6 +171,7 @@ def _refuse_combinations(asked: Asked) -> None:
             "flow and a clip by example are both given; expected one. Omega has no gradient of its own for each "
             "example once it is a mean over them: clip the sum with nbflow.clip."
         )
+    _refuse_with_ends(asked)
     if asked.inside.site and derivative:
         raise ValueError(
             "flow and clip_hidden are both given; expected one. Omega asks what J does to delta, and a clipped "

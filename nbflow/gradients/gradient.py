@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from nbflow import _check
 from nbflow.gradients._choices import check_asked
 from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
@@ -27,6 +29,7 @@ def gradient(
     clip_microbatch: tuple[int, float | Floats] | None = None,
     h_detach: HDetach | None = None,
     checkpoint_every: int | None = None,
+    wrt: str | Sequence[str] = (),
     backend: str = "cpu",
     workspace: Buffers | None = None,
 ) -> Gradient:
@@ -61,6 +64,9 @@ def gradient(
         Keep the state only at about every so many steps and compute those between twice: memory grows as
         T / checkpoint_every + checkpoint_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
         multiple of 64 or, for fewer than 10 sequences in a shard, up to 640.
+    wrt : "inputs", "state", or a sequence of them, optional
+        Where the gradient is wanted beside the parameters: `d_inputs` at the inputs of every step, for saliency, or an
+        encoder before the network; `d_state` at the first state, for one that is trained.
     backend : str
         "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
@@ -97,7 +103,8 @@ def gradient(
     first = None if state is None else _arguments.state(net, state, checked)
     asked = check_asked(
         net, (replicas, batch_size), flow=flow, state=first, clip_hidden=clip_hidden, clip_example=clip_example,
-        clip_microbatch=clip_microbatch, h_detach=h_detach, checkpoint_every=checkpoint_every,
+        clip_microbatch=clip_microbatch, h_detach=h_detach, checkpoint_every=checkpoint_every, wrt=wrt,
+        tokens=checked.inputs.dtype.kind == "i",
     )  # fmt: skip
     refuse_lacking(engine, asked)
     with buffers_for(net, checked, workspace) as buffers:
@@ -114,9 +121,16 @@ def _gradient_of(found: Found, asked: Asked, one: bool) -> Gradient:
         d_theta=found.d_theta[0] if one else found.d_theta,
         omega=None if flow is None else per_network(omega, one),
         counted=per_network(counted.astype(np.int64), one) if counts else None,
-        state=None if found.state is None else found.state[0 if one else slice(None)],
-        example_norms=None if found.group_norms is None else found.group_norms[0 if one else slice(None)],
+        state=first_if(one, found.state),
+        example_norms=first_if(one, found.group_norms),
+        d_inputs=first_if(one, found.d_inputs),
+        d_state=first_if(one, found.d_state),
     )
+
+
+def first_if(single: bool, array: Any) -> Any:
+    """Return an array with R in front, or the only network's; None stays None."""
+    return array[0] if single and array is not None else array
 
 
 def per_network(values: Any, single: bool) -> Any:
@@ -124,9 +138,20 @@ def per_network(values: Any, single: bool) -> Any:
     return values.item(0) if single else values.copy()
 
 
+@overload
 def predict(
-    net: Network, theta: Floats, inputs: Any, *, backend: str = "cpu", workspace: Buffers | None = None
-) -> Floats:
+    net: Network, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
+    return_state: Literal[False] = False, backend: str = "cpu", workspace: Buffers | None = None,
+) -> Floats: ...  # fmt: skip
+@overload
+def predict(
+    net: Network, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
+    return_state: Literal[True], backend: str = "cpu", workspace: Buffers | None = None,
+) -> tuple[Floats, Floats]: ...  # fmt: skip
+def predict(
+    net: Network, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
+    return_state: bool = False, backend: str = "cpu", workspace: Buffers | None = None,
+) -> Floats | tuple[Floats, Floats]:  # fmt: skip
     """Compute the outputs of a network at every step.
 
     Parameters
@@ -134,6 +159,13 @@ def predict(
     net : Network
     theta : array of shape (P,) or (R, P)
     inputs : array of shape (T, B, N), or (T, B) of integer tokens
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default.
+    lengths : integer array of shape (B,), optional
+        Of ragged sequences, 1 to T, or 0 for none: the state that is returned is the one at each sequence's own end.
+        All T by default.
+    return_state : bool
+        Return the state at the end as well, from which another call goes on.
     backend : str
         "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
@@ -142,6 +174,8 @@ def predict(
     -------
     array of shape (T, B, M)
         Logits (softmax, bernoulli) or values (square), with R in front if theta has it.
+    array of shape (B, S, H), if return_state
+        The state after the last step, or after `lengths` steps of each sequence.
 
     Raises
     ------
@@ -154,11 +188,46 @@ def predict(
     >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=50, n_out=4)
     >>> theta = nf.init(net, "smart_tanh", rng=0)
     >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=50)
-    >>> nf.predict(net, theta, batch.inputs).shape
+    >>> whole = nf.predict(net, theta, batch.inputs)
+    >>> whole.shape
     (50, 20, 4)
+
+    In two parts, the state handed on from the first to the second:
+
+    >>> first, state = nf.predict(net, theta, batch.inputs[:30], return_state=True)
+    >>> second = nf.predict(net, theta, batch.inputs[30:], state=state)
+    >>> bool((second == whole[30:]).all())
+    True
     """
     engine = engine_of(backend)
     checked = _arguments.inputs_only(net, theta, inputs)
+    asked = _arguments.beginning(net, state, checked)
+    returned = _check.flag("return_state", return_state)
+    ends = None if lengths is None else _check_lengths(lengths, checked, returned)
     with buffers_for(net, checked, workspace) as buffers:
-        y = engine.predict(buffers, checked)
-    return y[0] if checked.single else y
+        y, states = engine.predict(buffers, checked, asked, with_states=returned)
+    outputs: Floats = first_if(checked.single, y)
+    if not returned:
+        return outputs
+    last = states[:, -1] if ends is None else np.take_along_axis(states, ends[:, None, :, None, None], axis=1)[:, 0]
+    return outputs, first_if(checked.single, last)
+
+
+def _check_lengths(lengths: Any, checked: _arguments.Checked, returned: bool) -> Any:
+    """Return the lengths (R, B) of ragged sequences."""
+    if not returned:
+        raise ValueError("lengths is given without return_state; expected both. Outputs are those of every step.")
+    replicas, steps, batch = checked.weights.shape
+    wanted = (batch,) if checked.single else (replicas, batch)
+    found = _check.array("lengths", lengths)
+    if found.dtype.kind not in "iu" or found.shape != wanted:
+        raise ValueError(
+            f"lengths has shape {found.shape} and dtype {found.dtype}; expected integers of shape {wanted}. "
+            f"Give one for each sequence."
+        )
+    if found.min() < 0 or found.max() > steps:
+        raise ValueError(
+            f"lengths has values from {found.min()} to {found.max()}; expected 0 to T = {steps}. Give how many steps "
+            f"of each sequence count."
+        )
+    return found.astype(np.int64).reshape(replicas, batch)

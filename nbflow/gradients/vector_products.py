@@ -9,9 +9,9 @@ import numpy as np
 
 from nbflow import _check
 from nbflow.cpu.inner import INNER
+from nbflow.gradients.gradient import first_if
 from nbflow.gradients.workspace import Buffers, buffers_for, shape_of
 from nbflow.model import _arguments
-from nbflow.model._asked import Asked
 from nbflow.model.network import Network
 from nbflow.records import Batch, Cotangent, Floats, Tangent
 
@@ -23,9 +23,10 @@ def jvp(
     *,
     theta_dot: Floats | None = None,
     state_dot: Floats | None = None,
+    inputs_dot: Floats | None = None,
     state: Floats | None = None,
 ) -> Tangent:
-    """Compute by how much outputs and the last state move with the parameters and the first state.
+    """Compute by how much outputs and the last state move with the parameters, the first state and the inputs.
 
     The derivative along a direction, by one pass forward beside that of the states (Pearlmutter 1994).
 
@@ -38,6 +39,8 @@ def jvp(
         The direction in which the parameters move; without it they stay.
     state_dot : array of shape (B, S, H), optional
         The direction in which the first state moves; without it it stays.
+    inputs_dot : array like inputs, optional
+        The direction in which the inputs move, which are dense then; without it they stay.
     state : array of shape (B, S, H), optional
         The first state, zeros by default.
 
@@ -62,12 +65,13 @@ def jvp(
     from nbflow.cpu import engine
 
     checked = _arguments.inputs_only(net, theta, inputs)
-    if theta_dot is None and state_dot is None:
-        raise ValueError("theta_dot and state_dot are None; expected one of them at least. Say what moves.")
+    if theta_dot is None and state_dot is None and inputs_dot is None:
+        raise ValueError("theta_dot, state_dot and inputs_dot are None; expected one of them at least. Say what moves.")
     direction = None if theta_dot is None else _arguments.direction(net, theta_dot, theta, "theta_dot")
-    asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
+    asked = _arguments.beginning(net, state, checked)
     moved = None if state_dot is None else _arguments.state(net, state_dot, checked, "state_dot")
-    found = engine.jvp(Buffers(net, shape_of(checked)), checked, asked, direction, moved)
+    inputs_moved = None if inputs_dot is None else _arguments.like_inputs(net, inputs_dot, checked, "inputs_dot")
+    found = engine.jvp(Buffers(net, shape_of(checked)), checked, asked, direction, moved, inputs_moved)
     return Tangent(*(part[0] if checked.single else part for part in found))
 
 
@@ -78,9 +82,12 @@ def vjp(
     *,
     d_outputs: Floats | None = None,
     d_state: Floats | None = None,
+    d_states: Floats | None = None,
     state: Floats | None = None,
 ) -> Cotangent:
-    """Compute the gradient of <d_outputs, outputs> + <d_state, last state>, by back-propagation through time.
+    """Compute the gradient of <d_outputs, outputs> + <d_state, last state> + <d_states, states>.
+
+    By back-propagation through time, at the parameters, the first state and the inputs.
 
     It is the adjoint of `jvp`: <d, jvp(v)> = <vjp(d), v> for every d and v.
 
@@ -93,6 +100,8 @@ def vjp(
         How much each output counts; without it none does.
     d_state : array of shape (B, S, H), optional
         How much each number of the last state counts; without it none does.
+    d_states : array of shape (T, B, S, H), optional
+        How much each number of the state after every step counts, s_1 to s_T; without it none does.
     state : array of shape (B, S, H), optional
         The first state, zeros by default.
 
@@ -116,16 +125,17 @@ def vjp(
     from nbflow.cpu import engine
 
     checked = _arguments.inputs_only(net, theta, inputs)
-    if d_outputs is None and d_state is None:
-        raise ValueError("d_outputs and d_state are None; expected one of them at least. Say what counts.")
+    if d_outputs is None and d_state is None and d_states is None:
+        raise ValueError("d_outputs, d_state and d_states are None; expected one of them at least. Say what counts.")
     inner, weights, targets = listened(net, checked, d_outputs)
-    asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
+    asked = _arguments.beginning(net, state, checked)
     replicas, _, batch = checked.weights.shape
     none = np.zeros((replicas, batch, len(net.cell_object.states), net.n_hidden), net.dtype)
     back = none if d_state is None else _arguments.state(net, d_state, checked, "d_state")
     listening = checked._replace(targets=targets, weights=weights)
-    found = engine.vjp(Buffers(inner, shape_of(checked)), listening, asked, back)
-    return Cotangent(*(part[0] if checked.single else part for part in found))
+    along = None if d_states is None else _arguments.like_states(net, d_states, checked, "d_states")
+    found = engine.vjp(Buffers(inner, shape_of(checked)), listening, asked, back, along)
+    return Cotangent(*(first_if(checked.single, part) for part in found))
 
 
 def listened(net: Network, checked: _arguments.Checked, d_outputs: Any) -> tuple[Network, Floats, Floats]:
@@ -195,7 +205,7 @@ def hvp(
 
     checked = _arguments.computation(net, theta, batch)
     along = _arguments.direction(net, direction, theta, "direction")
-    asked = Asked(state=None if state is None else _arguments.state(net, state, checked))
+    asked = _arguments.beginning(net, state, checked)
     with buffers_for(net, checked, workspace) as buffers:
         moved = engine.hvp(buffers, checked, asked, along)
     return moved[0] if checked.single else moved

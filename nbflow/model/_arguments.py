@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbflow import _check
+from nbflow.model._asked import PLAIN, Asked
 from nbflow.model.network import Network
 from nbflow.records import Floats
 
@@ -222,6 +223,34 @@ def direction(net: Network, value: Any, theta: Any, name: str) -> Floats:
 def _same_replicas(name: str, value: Any, theta: Any) -> None:
     if value.shape[0] != theta.shape[0]:
         raise ValueError(f"{name} has {value.shape[0]} replicas; expected {theta.shape[0]}, as theta has. {SHARE}")
+
+
+def like_inputs(net: Network, value: Any, checked: Checked, name: str) -> Any:
+    """Return what is laid out like dense inputs as (R, T, B, N)."""
+    if checked.inputs.dtype.kind == "i":
+        raise ValueError(f"{name} is given and the inputs are tokens; expected dense inputs. Leave it out.")
+    return _laid_out(net, value, checked, name, checked.inputs.shape[1:], "(T, B, N)")
+
+
+def like_states(net: Network, value: Any, checked: Checked, name: str) -> Any:
+    """Return what is laid out like the states after every step as (R, T, B, S, H)."""
+    shape = (*checked.weights.shape[1:], len(net.cell_object.states), net.n_hidden)
+    return _laid_out(net, value, checked, name, shape, "(T, B, S, H)")
+
+
+def _laid_out(net: Network, value: Any, checked: Checked, name: str, shape: tuple[int, ...], said: str) -> Any:
+    _check.floats(name, value, net.dtype)
+    full = (checked.weights.shape[0], *shape)
+    wanted = shape if checked.single else full
+    if value.shape != wanted:
+        raise ValueError(f"{name} has shape {value.shape}; expected {wanted}, that is {said}. Reshape it.")
+    _check.finite(name, value, "Clean it.")
+    return _contiguous(value, full)
+
+
+def beginning(net: Network, value: Any, checked: Checked) -> Asked:
+    """Return what asks for a first state (B, S, H) alone; None is for zeros."""
+    return PLAIN if value is None else Asked(state=state(net, value, checked))
 
 
 def state(net: Network, value: Any, checked: Checked, name: str = "state") -> Any:

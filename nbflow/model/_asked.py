@@ -43,6 +43,7 @@ class Asked(NamedTuple):
     groups: Groups | None = None
     every: int = 0  #: steps between two checkpoints of the tape; 0 for none
     detach: Detach = Detach()
+    wrt: tuple[str, ...] = ()  #: where the gradient is asked for beside the parameters: of `ENDS`
 
     @property
     def group_rows(self) -> int:
@@ -51,6 +52,7 @@ class Asked(NamedTuple):
 
 
 PLAIN = Asked()
+ENDS = ("inputs", "state")
 
 
 class Found(NamedTuple):
@@ -60,6 +62,8 @@ class Found(NamedTuple):
     d_theta: Floats  #: (R, P)
     state: Floats | None  #: (R, B, S, H), the last state, if a first one was given
     group_norms: Floats | None  #: (R, groups), of the groups' gradients before the clip
+    d_inputs: Floats | None = None  #: (R, T, B, N), where it was asked for
+    d_state: Floats | None = None  #: (R, B, S, H), of the first state, likewise
 
 
 class Plan(NamedTuple):

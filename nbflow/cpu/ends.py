@@ -1,0 +1,69 @@
+"""Where a gradient ends beside the parameters: dL/dx_t = da_in_t w_in^T, at the inputs of every step.
+
+And where one begins beside the loss: at the states of all steps, as a vector-Jacobian product is told from outside.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from nbflow._compile import kernel, part
+from nbflow.cpu.memory import clear
+from nbflow.cpu.product import times
+from nbflow.cpu.record import PARAMETERS
+from nbflow.cpu.views import at, flat, flat_at, place, shards, whole
+
+
+@part
+def turn_inputs(shard):
+    """Write panels of w_in, transposed: once a shard, which is little beside all its steps."""
+    packed, turned, panel = flat_at(shard, "p_in", PARAMETERS), flat(shard, "w_in_back"), shard.panel_width
+    depth, columns = shard.n_in + 1, shard.columns
+    for j in range(columns):
+        source = j // panel * depth * panel + j % panel
+        for i in range(shard.n_in):
+            turned[(i // panel * columns + j) * panel + i % panel] = packed[source + i * panel]
+
+
+@part
+def step_inputs(shard, t, d_x):
+    """Write dL/dx_t, which is computed in `d_x` with its rows rounded up."""
+    if t >= shard.reach:
+        clear(flat(shard, "d_x"))
+    else:
+        pre, w_in = place(shard, "pre", t, 0), place(shard, "w_in_back", 0, 0)
+        times(shard, d_x, pre, shard.columns, w_in, shard.columns, shard.in_width, 0)
+    found = at(shard, "d_inputs", t)
+    for b in range(shard.rows):
+        for i in range(shard.n_in):
+            found[b, i] = d_x[b, i]
+
+
+@functools.cache
+def build_input_gradients(dtype):
+    """Build the phase after the way back that fills `d_inputs`; 0 at steps that were not taken."""
+    shard_at = shards(dtype)
+
+    @kernel(dtype)
+    def input_gradients(address, _):
+        shard = shard_at(address)
+        turn_inputs(shard)
+        for t in range(shard.steps):
+            step_inputs(shard, t, whole(shard, "d_x"))
+
+    return input_gradients
+
+
+@functools.cache
+def build_listening(dtype):
+    """Build the kernel of one step t that adds what counts of s_t to delta_t, in the place of a state penalty's."""
+    shard_at = shards(dtype)
+
+    @kernel(dtype)
+    def listening(address, t):
+        shard = shard_at(address)
+        delta, given = flat_at(shard, "delta", t), flat_at(shard, "cotangents", t - 1)
+        for i in range(delta.size):
+            delta[i] += given[i]
+
+    return listening
