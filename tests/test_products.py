@@ -74,9 +74,9 @@ def test_products_of_replicas_have_the_bits_of_networks_alone(dtype):
 def test_products_refuse_what_makes_no_sense():
     case = make_case("tanh", "square", "dense", "all", T=4, B=3, N=2, H=5, M=2, seed=59)
     net, theta, inputs = case.net, case.theta, case.batch.inputs
-    with pytest.raises(ValueError, match="theta_dot and state_dot are None"):
+    with pytest.raises(ValueError, match="theta_dot, state_dot and inputs_dot are None"):
         nf.jvp(net, theta, inputs)
-    with pytest.raises(ValueError, match="d_outputs and d_state are None"):
+    with pytest.raises(ValueError, match="d_outputs, d_state and d_states are None"):
         nf.vjp(net, theta, inputs)
     with pytest.raises(ValueError, match=r"theta_dot has shape \(3,\)"):
         nf.jvp(net, theta, inputs, theta_dot=theta[:3])

@@ -354,7 +354,8 @@ def returned():
     bias = nf.clipping_bias(net, theta, batches, {"norm": nf.Clip("norm", 0.1)}, rng=0, resamples=50)
     found = [
         batch, nf.unpack(net, theta), nf.gradient(net, theta, batch, flow=nf.Flow("norm", 2.0)),
-        nf.gradient(net, theta, batch, state=state), nf.gradient(net, theta, batch, clip_example=0.1),
+        nf.gradient(net, theta, batch, state=state, wrt=("inputs", "state")),
+        nf.gradient(net, theta, batch, clip_example=0.1),
         nf.trace(net, theta, batch), nf.gains_by_lag(net, theta, batch), nf.saturation(net, theta, batch),
         nf.recurrent_spectrum(net, theta), nf.clip(net, theta, nf.Clip("norm", 0.01)),
         nf.jvp(net, theta, batch.inputs, theta_dot=theta), nf.vjp(net, theta, batch.inputs, d_state=state),
