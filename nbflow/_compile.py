@@ -15,6 +15,7 @@ was bound.
 from __future__ import annotations
 
 import inspect
+import os
 import types
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from numba.core import config
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.types import intp, void
 
 from nbflow._disk_cache import DiskCache
@@ -35,6 +37,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Never "nnan" or "ninf": finding NaN and Inf is what this package is for.
 SAFE = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 JIT = not config.DISABLE_JIT
+
+# A fork waits until no other thread compiles: its child would have their lock, and nobody to open it.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 # Compiled for Sapphire Rapids on two cores of an EPYC (Zen 4), float32, in turns, an update without it takes 1.06, 1.05
 # and 1.02 times as long of an LSTM at (T, B, N, H) = (50, 20, 6, 50), (200, 20, 6, 50) and (200, 64, 50, 200); of tanh

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -243,6 +243,23 @@ def test_a_grid_has_every_combination_and_refuses_what_is_no_field():
 def test_a_grid_of_no_lists_is_refused(changes, words):
     with pytest.raises((TypeError, ValueError), match=words):
         nf.grid(BASE, changes)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no process forks here")
+def test_an_executor_that_forks_is_refused_before_anything_starts(tmp_path):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as executor:
+        with pytest.raises(ValueError, match=r"executor forks its processes; .*get_context\('spawn'\)"):
+            nf.sweep(BASE, 1, tmp_path / "runs.jsonl", executor=executor, progress=False)
+        assert not executor._processes
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_an_executor_of_another_kind_runs_a_sweep(tmp_path, method):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as executor:
+        done = nf.sweep(BASE, 1, tmp_path / "runs.jsonl", executor=executor, progress=False)
+    assert done.missing == 0
+    assert not done.failed
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ from nbflow.cpu.loss import build_loss_jvp_rows, build_loss_rows, build_losses, 
 from nbflow.cpu.memory import watched
 from nbflow.cpu.product import build_product
 from nbflow.cpu.replica import build_combine, build_pack
-from nbflow.cpu.run import build_late, build_phases, build_run
+from nbflow.cpu.run import build_late, build_phases
 from nbflow.cpu.second import build_nothing, build_second, build_step_vjp_jvp, build_weigh
 from nbflow.cpu.state_penalty import build_state_penalty
 from nbflow.cpu.tangent import build_predictions_dot, build_step_jvp, build_tangent
+from nbflow.cpu.team import runner
 from nbflow.cpu.workspace import Workspace
 from nbflow.records import Penalty, StatePenalty
 
@@ -116,7 +117,7 @@ def _at_states(workspace: Workspace, penalty: Any) -> int:
 
 def execute(workspace: Workspace) -> None:
     """Run the program of a workspace on the arrays that it points to."""
-    run = build_run()
+    run = runner()
     with contextlib.nullcontext() if JIT else watched(workspace.bounds()):
         for entry in workspace.entries:
             run(*entry)

@@ -34,14 +34,14 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 
 @functools.cache
-def build_run():
-    """Build `run`, which takes addresses and counts.
+def build_run(parallel):
+    """Build `run`, which takes addresses and counts, for a team of threads or for the thread that calls it.
 
     `pack` and `combine` are called for each of the `pieces` of each replica, `phases` for each shard. The records of
     replicas lie `replica_stride` bytes apart from `first_replica` on, those of shards likewise.
     """
 
-    @loop("run", parallel=True)
+    @loop("run", parallel=parallel)
     def run(
         pack, phases, combine, first_replica, replica_count, replica_stride, pieces,
         first_shard, shard_count, shard_stride,

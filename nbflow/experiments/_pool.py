@@ -26,6 +26,12 @@ def local_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_live_as_long_as_the_parent)
 
 
+def forks(executor: Executor) -> bool:
+    """Tell whether the processes of an executor are copies of this one; no executor says so in public."""
+    context = getattr(executor, "_mp_context", None)
+    return isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork"
+
+
 def end_processes() -> None:
     """End the processes of local pools at once."""
     for child in multiprocessing.active_children():

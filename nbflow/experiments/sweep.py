@@ -14,7 +14,7 @@ from pathlib import Path
 from nbflow import _check
 from nbflow._legible import legible
 from nbflow.experiments._group import Job, Member, Outcome, clear, cut, done_of, lock_of, owned, run_group, warm
-from nbflow.experiments._pool import GLANCE, call_all, local_pool
+from nbflow.experiments._pool import GLANCE, call_all, forks, local_pool
 from nbflow.experiments._progress import Show, shown
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, key_of, structure
@@ -87,8 +87,8 @@ def sweep(
         A file of JSON lines, and beside it a folder with the same name and ".runs", which workers must be able to
         write too.
     executor : concurrent.futures.Executor, optional
-        Any one, as `dask.distributed.Client(address).get_executor()`. By default processes on this machine, one for
-        each core, with one thread each; a script then needs `if __name__ == "__main__":`.
+        Any one that does not fork, as `dask.distributed.Client(address).get_executor()`. By default processes on this
+        machine, one for each core, with one thread each; a script then needs `if __name__ == "__main__":`.
     workers : int, optional
         How many processes, without an executor.
     group_size : int
@@ -132,6 +132,11 @@ def sweep(
     seconds = float(_check.per_replica("checkpoint_seconds", checkpoint_seconds, 1, least=0.0)[0])
     if executor is not None and (workers is not None or not callable(getattr(executor, "submit", None))):
         raise TypeError("executor has no submit, or comes with workers; expected one of the two. Leave one out.")
+    if executor is not None and forks(executor):
+        raise ValueError(
+            "executor forks its processes; expected one that spawns them, for the copy of a process that has computed has "
+            "none of its threads. Leave it out, or make it with mp_context=multiprocessing.get_context('spawn')."
+        )
     workers = cores() if workers is None else _check.count("workers", workers)
     if code is not None and not isinstance(code, str):
         raise TypeError(f"code is {code!r}; expected a string that names the code. Leave it out.")
