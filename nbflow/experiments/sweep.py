@@ -134,7 +134,7 @@ def sweep(
         raise TypeError("executor has no submit, or comes with workers; expected one of the two. Leave one out.")
     if executor is not None and forks(executor):
         raise ValueError(
-            "executor forks its processes; expected one that spawns them, for the copy of a process that has computed has "
+            "executor forks its processes; expected one that spawns them, for a copy of one that has computed has "
             "none of its threads. Leave it out, or make it with mp_context=multiprocessing.get_context('spawn')."
         )
     workers = cores() if workers is None else _check.count("workers", workers)
