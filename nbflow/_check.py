@@ -46,6 +46,14 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def index(name: str, value: Any) -> int:
+    """Return an index of draws, one word."""
+    found = count(name, value, 0)
+    if found >= 2**32:
+        raise ValueError(f"{name} is {found}; expected less than 2**32. Give a smaller one.")
+    return found
+
+
 def length_range(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """Return the smallest and the largest length of an int or of a pair of them."""
     if not isinstance(value, list | tuple):
@@ -203,9 +211,8 @@ def settings(own: dict[str, float], given: Any) -> dict[str, float]:
         raise ValueError(
             f"settings has {said(unknown)}; expected some of: {', '.join(own) or 'none'}. Leave the others out."
         )
-    for name, value in given.items():
-        per_replica(f"settings[{name!r}]", value, 1, finite=True)
-    return {**own, **given}
+    checked = {name: per_replica(f"settings[{name!r}]", value, 1, finite=True) for name, value in given.items()}
+    return {**own, **{name: float(value[0]) for name, value in checked.items()}}
 
 
 def functions(name: str, value: Any) -> tuple[Any, ...]:

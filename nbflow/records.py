@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow._legible import legible
+from nbflow._plain import plain_fields
 
 Floats = NDArray[np.floating[Any]]
 Unit = Callable[..., Any]
@@ -867,6 +868,10 @@ class Flow:
     reduction: str = "sum"
     bound: float = 1e-20
 
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)
+
 
 @legible
 @dataclass(frozen=True)
@@ -887,6 +892,10 @@ class HiddenClip:
     threshold: float | Floats
     site: str = "preactivation"
     by: str = "value"
+
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)
 
 
 @legible
@@ -910,6 +919,10 @@ class HDetach:
     seed: int = 0
     index: int = 0
 
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)
+
 
 @legible
 @dataclass(frozen=True)
@@ -923,6 +936,10 @@ class ExampleClip:
     """
 
     threshold: float
+
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)
 
 
 @legible
@@ -940,6 +957,10 @@ class MicrobatchClip:
 
     size: int
     threshold: float
+
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)
 
 
 @legible
@@ -962,3 +983,7 @@ class Clip:
     rule: str | Rule
     threshold: float | Floats | str | Threshold | Callable[[int], Any]
     nonfinite: str = "random"
+
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)

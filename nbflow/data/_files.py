@@ -19,7 +19,7 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """Read a whole regular file of 1 to `max_bytes` bytes, or say what is wrong with it."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {type(path).__name__}; expected a str or an os.PathLike. Give the file's name.")
-    check_count("max_bytes", max_bytes)
+    max_bytes = check_count("max_bytes", max_bytes)
     file = Path(path)
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; expected a file of data. Check the path.")
@@ -49,12 +49,13 @@ def decode_utf8(data: bytes) -> str:
         ) from error
 
 
-def check_count(name: str, value: object, instead: str = "") -> None:
-    """Refuse anything but an integer of at least 1."""
+def check_count(name: str, value: object, instead: str = "") -> int:
+    """Return an integer of at least 1; refuse anything else."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}; expected a positive integer{instead}. Give at least 1.")
     if value < 1:
         raise ValueError(f"{name} is {value}; expected a positive integer{instead}. Give at least 1.")
+    return int(value)
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:

@@ -119,6 +119,7 @@ def read_piano_rolls(path: str | os.PathLike[str], max_bytes: int = MAX_ROLL_BYT
     ((2, 88), array([60, 64]))
     """
     data = read_bytes(path, max_bytes)
+    max_bytes = int(max_bytes)
     try:
         pieces = read_matlab(data, max_bytes) if matlab.is_matlab(data) else read_json(data)
     except FormatError as error:

@@ -80,16 +80,16 @@ def piano_roll_batches(
     [[0.25, 0.25, 0.25], [0.25, 0.0, 0.0]]
     """
     rolls = checked_pieces(pieces)
-    check_count("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
     if length is not None:
-        check_count("length", length, " or None")
+        length = check_count("length", length, " or None")
     found_dtype = float_dtype(dtype)
     if reduction not in ("mean", "sum"):
         raise ValueError(f'reduction is {reduction!r}; expected "mean" or "sum". Give one of them.')
     generator = _generator(rng)
     if bucket is None:
         bucket = 1 if generator is None else BUCKET
-    check_count("bucket", bucket, " or None")
+    bucket = check_count("bucket", bucket, " or None")
     spans = spans_of(rolls, length)
     plan = _plan(spans, batch_size, bucket, generator)
     return _assemble(rolls, spans, plan, found_dtype, None if reduction == "mean" else 1.0)
@@ -139,8 +139,7 @@ def evaluation_batches(
     1.0
     """
     rolls = checked_pieces(pieces)
-    check_count("batch_size", batch_size)
-    check_count("bucket", bucket)
+    batch_size, bucket = check_count("batch_size", batch_size), check_count("bucket", bucket)
     spans = spans_of(rolls, None)
     frames = sum(roll.shape[0] for roll in rolls)
     return _assemble(rolls, spans, _plan(spans, batch_size, bucket, None), float_dtype(dtype), 1.0 / frames)

@@ -14,6 +14,7 @@ from nbflow import _check, counter
 from nbflow._compile import exact_unit
 from nbflow._legible import legible
 from nbflow._load import load
+from nbflow._plain import plain_fields
 from nbflow.model import _arguments
 from nbflow.records import Batch, Floats, Unit
 
@@ -54,6 +55,7 @@ class Trivial(NamedTuple):
         >>> Trivial.guessing(4).score, Trivial.guessing(2, symbols=5).score
         (0.75, 0.96875)
         """
+        values, symbols, steps = map(int, (values, symbols, steps))
         return cls(1 - 1 / values**symbols, symbols * math.log(values) / steps)
 
 
@@ -141,9 +143,7 @@ class Sampler:
         >>> batch.inputs.shape, batch.targets[-1, :3], batch.weights.sum().round(3)
         ((100, 20), array([3, 0, 3], dtype=int32), np.float32(1.0))
         """
-        for name, value, most in (("seed", seed, 2**63), ("index", index, 2**32)):
-            if _check.count(name, value, 0) >= most:
-                raise ValueError(f"{name} is {value}; expected less than {most}. Give a smaller one.")
+        seed, index = _check.count("seed", seed, 0), _check.index("index", index)
         batch_size = _check.count("batch_size", batch_size)
         length = _check.count("length", length, self.shortest)
         dtype = _check.float_dtype("dtype", dtype)
@@ -215,6 +215,10 @@ class Task(Sampler):
     tolerance: float = 0.04
     counted: Unit = once
     trivial: Callable[[int], Trivial] = _unknown
+
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)
 
     # No fields: what tells tasks apart does not have them.
     unit = "part wrong"

@@ -170,6 +170,7 @@ class Text(NamedTuple):
 
         if isinstance(held_out, bool) or not isinstance(held_out, Real):
             raise TypeError(f"held_out is {held_out!r}; expected a number in (0, 1). Give a share, as 0.1.")
+        held_out = float(held_out)
         if not 0 < held_out < 1:
             raise ValueError(f"held_out is {held_out!r}; expected a number in (0, 1). Give a share, as 0.1.")
         return TextTask(*self.split((1 - held_out, held_out)))

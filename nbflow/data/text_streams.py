@@ -63,8 +63,7 @@ def text_batches(
     [[2], [5]] [[3], [6]] 0.5
     """
     tokens = token_line(tokens)
-    check_count("batch_size", batch_size)
-    check_count("length", length)
+    batch_size, length = check_count("batch_size", batch_size), check_count("length", length)
     weight_dtype = float_dtype(dtype)
     steps = (tokens.size - 1) // batch_size
     if steps < 1:

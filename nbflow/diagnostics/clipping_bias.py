@@ -154,6 +154,7 @@ def _batches(net: Network, source: Any, length: Any, batch_size: Any, count: Any
         return source
     if length is None:
         raise ValueError("length is None; expected the length of the task's sequences. Give length=50, say.")
+    batch_size, seed = _check.count("batch_size", batch_size), _check.count("seed", seed, 0)
     return draw_minibatches(net, source, length, batch_size, _check.count("count", count, 2), seed)
 
 

@@ -71,7 +71,8 @@ def lyapunov_exponents(
     steps, batch = inputs.shape[:2]
     lines, hidden = len(net.cell_object.states), net.n_hidden
     k, every = at_most("k", k, lines * hidden), min(_check.count("every", every), steps)
-    if _check.count("discard", discard, 0) >= steps:
+    discard = _check.count("discard", discard, 0)
+    if discard >= steps:
         raise ValueError(f"discard is {discard}; expected less than T = {steps}. Discard fewer.")
     carry = _Carry(net, theta, np.repeat(inputs, k, axis=1), every)
     basis: Floats = np.tile(np.eye(lines * hidden, k), (batch, 1, 1))

@@ -127,6 +127,7 @@ def in_double(net: Network, theta: Any, inputs: Any, state: Any) -> tuple[Networ
 
 def at_most(name: str, value: Any, most: int) -> int:
     """Return a count of 1 to `most`, the numbers in a state."""
-    if _check.count(name, value) > most:
-        raise ValueError(f"{name} is {value}; expected 1 to S * H = {most}. Ask for fewer.")
-    return int(value)
+    found = _check.count(name, value)
+    if found > most:
+        raise ValueError(f"{name} is {found}; expected 1 to S * H = {most}. Ask for fewer.")
+    return found

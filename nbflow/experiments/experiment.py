@@ -7,6 +7,7 @@ import functools
 import hashlib
 import itertools
 import json
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._legible import legible
+from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task, load_task
 from nbflow.model.network import Network
 from nbflow.model.parameters import init
@@ -66,7 +68,8 @@ class Experiment:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be told apart later."""
+        """Let numbers be plain, and refuse what cannot be told apart later."""
+        plain_fields(self)
         self._completed()
         _refuse(self.described)
 
@@ -245,7 +248,7 @@ def check_experiments(value: Any) -> list[Experiment]:
 
 def check_seeds(value: Any) -> list[int]:
     """Return the seeds of runs, each once."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return list(range(_check.count("seeds", value)))
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or not len(value):
         raise TypeError(f"seeds is {value!r:.60}; expected how many, or a list of integers. Write seeds=10.")

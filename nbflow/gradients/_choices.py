@@ -67,14 +67,7 @@ def check_detach(how: Any, net: Network, replicas: int) -> Detach:
     probability = _check.per_replica("probability", how.probability, replicas, least=0.0, dtype=net.dtype)
     if (probability > 1).any():
         raise ValueError(f"probability is {probability.max():g}; expected a number from 0 to 1. Give a smaller one.")
-    return Detach(probability, _check.count("seed", how.seed, 0), check_index(how.index))
-
-
-def check_index(value: Any) -> int:
-    """Return an index of draws, one word."""
-    if _check.count("index", value, 0) >= 2**32:
-        raise ValueError(f"index is {value}; expected less than 2**32. Give a smaller one.")
-    return int(value)
+    return Detach(probability, _check.count("seed", how.seed, 0), _check.index("index", how.index))
 
 
 def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: Any) -> Groups | None:
@@ -87,7 +80,8 @@ def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: A
         raise TypeError(f"clip_microbatch is {microbatch!r}; expected (size, threshold). Write (4, 1.0), say.")
     name, (size, threshold) = ("clip_example", (1, example)) if microbatch is None else ("clip_microbatch", microbatch)
     replicas, batch = shape
-    if batch % _check.count(name, size):
+    size = _check.count(name, size)
+    if batch % size:
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
     return Groups(size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype))
 

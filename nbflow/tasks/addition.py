@@ -61,7 +61,7 @@ def counts(plan, t):
 
 def steps(length):
     """T: the longest L' there can be."""
-    return length + length // 10 - 1
+    return int(length) + int(length) // 10 - 1
 
 
 def trivial(length):

@@ -46,7 +46,7 @@ def counts(plan, t):
 
 def steps(length):
     """T: the symbols, the blanks, the answer."""
-    return length + 2 * SYMBOLS
+    return int(length) + 2 * SYMBOLS
 
 
 counted = exact_unit(steps)  # all of them

@@ -19,7 +19,7 @@ def plan(stream, length):
 
 def steps(length):
     """T: the symbols, the blanks, the answer."""
-    return length + 2 * SYMBOLS
+    return int(length) + 2 * SYMBOLS
 
 
 counted = exact_unit(steps)  # all of them

@@ -12,6 +12,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._legible import legible
+from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
 from nbflow.records import Clip, Floats, Flow, HDetach, HiddenClip, Optimizer
 
@@ -84,6 +85,10 @@ class Recipe:
     solved_below: float | None = None
     stop_when_solved: bool = False
     settings: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Let numbers be plain."""
+        plain_fields(self)
 
     @property
     def length_range(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbflow import __version__, _check
+from nbflow import __version__
 from nbflow.storage import checkpoint
 from nbflow.storage._former import run_of_today
 from nbflow.training.recipe import describe
@@ -93,9 +93,8 @@ def setting_of(loop: Loop, task: Any) -> dict[str, Any]:
 class Keeper:
     """Saves a loop now and then, and puts a new one where the saved one was; made before the first update."""
 
-    def __init__(self, path: Any, seconds: Any, loop: Loop, task: Any) -> None:
-        self.path, self.loop = _path(path), loop
-        self.seconds = float(_check.per_replica("checkpoint_seconds", seconds, 1, least=0.0)[0])
+    def __init__(self, path: Any, seconds: float, loop: Loop, task: Any) -> None:
+        self.path, self.seconds, self.loop = _path(path), seconds, loop
         self.setting = setting_of(loop, task)
         if checkpoint.exists(self.path):
             self._resume()

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._load import load, names
+from nbflow._plain import plain
 from nbflow.records import Floats, Threshold
 
 
@@ -54,7 +55,7 @@ def load_threshold(name: str, **settings: Any) -> Threshold:
         )
     for setting, value in settings.items():
         _check_setting(found, setting, value, np.size(value))
-    return dataclasses.replace(found, settings={**found.settings, **settings})
+    return dataclasses.replace(found, settings={**found.settings, **plain(settings)})
 
 
 def follows(value: Any) -> TypeGuard[str | Threshold]:

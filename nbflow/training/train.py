@@ -101,8 +101,9 @@ def train(
     """
     engine = engine_of(backend)
     callbacks = _check.functions("callbacks", callbacks)
+    seconds = float(_check.per_replica("checkpoint_seconds", checkpoint_seconds, 1, least=0.0)[0])
     loop = Loop(engine, net, theta, task, recipe, seed, replica_ids)
-    keeper = None if checkpoint is None else Keeper(checkpoint, checkpoint_seconds, loop, task)
+    keeper = None if checkpoint is None else Keeper(checkpoint, seconds, loop, task)
     try:
         with loop.guard.installed():
             loop.go(callbacks, keeper.keep if keeper else _nothing)
