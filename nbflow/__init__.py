@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         unit as unit,
     )
     from nbflow._load import names as names
+    from nbflow.data.arrays import arrays as arrays
     from nbflow.data.sampler import (
         Task as Task,
         load_task as load_task,
@@ -149,6 +150,7 @@ _HOMES = {
     "gradients.vector_products": ("hvp", "jvp", "vjp"),
     "gradients.objective": ("objective",),
     "gradients.clipping": ("clip",),
+    "data.arrays": ("arrays",),
     "training.recipe": ("Recipe",),
     "training.train": ("train",),
     "training.run": ("Run",),

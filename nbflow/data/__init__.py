@@ -15,6 +15,7 @@ Examples
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from nbflow.data.piano_rolls import PianoRolls, read_piano_rolls
@@ -23,13 +24,17 @@ from nbflow.data.text import Text, read_text
 from nbflow.data.text_streams import text_batches
 
 if TYPE_CHECKING:
+    from nbflow.data.array_task import ArrayTask
+    from nbflow.data.arrays import arrays
     from nbflow.data.tasks import PianoRollTask, TextTask
 
 __all__ = [
+    "ArrayTask",
     "PianoRollTask",
     "PianoRolls",
     "Text",
     "TextTask",
+    "arrays",
     "evaluation_batches",
     "piano_roll_batches",
     "read_piano_rolls",
@@ -39,11 +44,12 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
+    # The readers need no compiler, and do not load it.
+    _TASKS = {
+        "ArrayTask": "array_task", "arrays": "arrays", "PianoRollTask": "tasks", "TextTask": "tasks",
+    }  # fmt: skip
 
     def __getattr__(name: str) -> Any:
-        # The readers need no compiler, and do not load it.
-        if name not in ("PianoRollTask", "TextTask"):
+        if name not in _TASKS:
             raise AttributeError(f"module 'nbflow.data' has no attribute {name!r}")
-        from nbflow.data import tasks
-
-        return getattr(tasks, name)
+        return getattr(importlib.import_module(f"nbflow.data.{_TASKS[name]}"), name)

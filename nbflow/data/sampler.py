@@ -275,7 +275,7 @@ class Task(Sampler):
 
 
 class DataTask(Sampler):
-    """A user's data as a task: `nbflow.data.TextTask` or `nbflow.data.PianoRollTask`.
+    """A user's data as a task: `nbflow.arrays`, `nbflow.data.TextTask` or `nbflow.data.PianoRollTask`.
 
     It goes where a task goes, in `nbflow.train`, `nbflow.evaluate` and `nbflow.clipping_bias`. A batch is a pure
     function of (seed, replica, index), as a synthetic task's: stream "train" draws windows of the part to train on,
@@ -288,6 +288,8 @@ class DataTask(Sampler):
         Of a score.
     units_per_nat : float
         How many of them a nat is.
+    counts_wrong : bool
+        Whether a score is the part of the steps with weight whose class is not the largest output, not a loss.
     carries : bool
         Whether each of `held_out_batches` goes on from the state where the one before ended.
     """
@@ -296,6 +298,7 @@ class DataTask(Sampler):
     unit: str
     units_per_nat = 1.0
     carries = False
+    counts_wrong = False
 
     def held_out_batches(self, dtype: str) -> Iterator[Batch]:
         """Yield all that is held out; the weights of all batches add up to 1."""
@@ -342,6 +345,11 @@ def load_task(name: str) -> Task:
 
 def check_task(net: Network, task: Any) -> Task | DataTask:
     """Return the task, which must fit the network."""
+    if isinstance(task, tuple | list | dict | np.ndarray):
+        raise TypeError(
+            f"task is a {type(task).__name__}; expected a name, a Task or a function. Arrays of your own are a task by "
+            f"nbflow.arrays(inputs, targets)."
+        )
     found: Task | DataTask = load("tasks", task, "task")
     if not isinstance(found, Sampler):
         raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")

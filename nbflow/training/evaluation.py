@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbflow import _check, counter
+from nbflow.data.array_task import part_wrong
 from nbflow.data.sampler import Sampler, Task, check_task
 from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers
 from nbflow.model import _arguments
-from nbflow.model._asked import Asked
+from nbflow.model._asked import PLAIN, Asked
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats
 
@@ -72,8 +73,18 @@ class HeldOut:
 
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the score of each network (R,); there are no others to draw, whatever `seed` and `index` are."""
+        if self.task.counts_wrong:
+            return np.array([self._wrong(theta[r : r + 1]) for r in range(theta.shape[0])])
         nats = np.array([self._nats(theta[r : r + 1]) for r in range(theta.shape[0])])
         return nats * self.task.units_per_nat
+
+    def _wrong(self, theta: Floats) -> float:
+        wrong = 0.0
+        for batch in self.batches:
+            checked = _arguments.Checked(theta, *batch, False)
+            y, _ = self.engine.predict(self.buffers[batch.weights.shape[2]], checked, PLAIN)
+            wrong += part_wrong(y[0], Batch(*(part[0] for part in batch)))
+        return wrong
 
     def _nats(self, theta: Floats) -> float:
         nats, state = 0.0, None
