@@ -20,12 +20,24 @@ SCORES = ("loss", "wrong")
 
 
 class Sequences(NamedTuple):
-    """Sequences of any length, their steps one behind the other."""
+    """Sequences of any length, their steps one behind the other.
 
-    inputs: NDArray[Any]  #: (steps of all, N), or (steps of all,) tokens
-    targets: NDArray[Any]  #: (steps of all, M), (n, M) or without M, for classes
-    starts: NDArray[np.int64]  #: (n+1,), where each sequence begins, and the end of the last
-    each_step: bool  #: whether every step has a target, not every sequence
+    Attributes
+    ----------
+    inputs : float array of shape (steps of all, N), or int32 array of shape (steps of all,)
+        Numbers, or tokens.
+    targets : array of shape (steps of all, M) or (n, M) of floats, or without M of int32
+        Numbers, or classes; of each step, or of each sequence.
+    starts : int64 array of shape (n+1,)
+        Where each sequence begins, in steps, and the end of the last.
+    each_step : bool
+        Whether every step has a target, not every sequence.
+    """
+
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
+    starts: NDArray[np.int64]
+    each_step: bool
 
     @property
     def lengths(self) -> NDArray[np.int64]:
