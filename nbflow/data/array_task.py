@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow import _check, counter
+from nbflow._legible import legible
 from nbflow._load import load
 from nbflow.data.sampler import DataTask, Trivial
 from nbflow.records import Batch, Floats
@@ -19,6 +20,7 @@ TOGETHER = 64
 SCORES = ("loss", "wrong")
 
 
+@legible
 class Sequences(NamedTuple):
     """Sequences of any length, their steps one behind the other.
 
@@ -26,7 +28,7 @@ class Sequences(NamedTuple):
     ----------
     inputs : float array of shape (steps of all, N), or int32 array of shape (steps of all,)
         Numbers, or tokens.
-    targets : array of shape (steps of all, M) or (n, M) of floats, or without M of int32
+    targets : float array of shape (steps of all, M) or (n, M), or int32 array of shape (steps of all,) or (n,)
         Numbers, or classes; of each step, or of each sequence.
     starts : int64 array of shape (n+1,)
         Where each sequence begins, in steps, and the end of the last.
