@@ -509,12 +509,20 @@ def test_a_pipe_in_the_place_of_the_lock_is_an_error_and_nobody_waits_for_it(pat
         Store(path).add([{"key": "more"}])
 
 
-def test_a_store_larger_than_the_memory_is_refused_before_it_is_read(path):
+def test_a_file_without_line_ends_does_not_fill_the_memory(path, monkeypatch):
+    monkeypatch.setattr("nbflow.storage._lines.LONGEST", 10**6)
     os.truncate(path, files.memory() + 1)
     for use in (lambda s: s.read(), lambda s: s.add([{"key": "more"}]), lambda s: s.has(["a"])):
-        with pytest.raises(ValueError, match=r"has \d+ bytes; expected at most \d+, the memory of this machine"):
+        with pytest.raises(ValueError, match=r"store .*runs.jsonl has a line of more than 1000000 bytes"):
             use(Store(path))
     assert path.stat().st_size == files.memory() + 1
+
+
+def test_a_row_that_could_not_be_read_again_is_refused(path, monkeypatch):
+    monkeypatch.setattr("nbflow.storage.store.LONGEST", 1000)
+    with pytest.raises(ValueError, match=r"row 'big' has 1\d\d\d bytes; expected at most 1000\. Record fewer"):
+        Store(path).add([{"key": "good"}, {"key": "big", "text": "x" * 1000}])
+    assert read(path) == ROWS
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def memory() -> int:
 
 
 def open_regular(path: pathlib.Path, what: str) -> BinaryIO:
-    """Open a file to read, or say why that makes no sense.
+    """Open a file to read all of it, or say why that makes no sense.
 
     Raises
     ------
@@ -48,18 +48,24 @@ def open_regular(path: pathlib.Path, what: str) -> BinaryIO:
     ValueError
         If this machine could not hold it.
     """
+    file = open_stream(path, what)
+    size = os.fstat(file.fileno()).st_size
+    if size > memory():
+        file.close()
+        raise ValueError(
+            f"{what} has {size} bytes; expected at most {memory()}, the memory of this machine. Name another file."
+        )
+    return file
+
+
+def open_stream(path: pathlib.Path, what: str) -> BinaryIO:
+    """Open a file to read it piece by piece; an OSError if it is not there, cannot be read or is no regular file."""
     if not _is_regular(os.stat(path).st_mode):  # some devices do things when they are opened
         raise _irregular(what)
     file = open(path, "rb", opener=_at_once)  # noqa: SIM115
-    about = os.fstat(file.fileno())
-    if not _is_regular(about.st_mode) or about.st_size > memory():
+    if not _is_regular(os.fstat(file.fileno()).st_mode):
         file.close()
-        if not _is_regular(about.st_mode):
-            raise _irregular(what)
-        raise ValueError(
-            f"{what} has {about.st_size} bytes; expected at most {memory()}, the memory of this machine. Name another "
-            f"file."
-        )
+        raise _irregular(what)
     return file
 
 

@@ -4,6 +4,9 @@ A line is appended under a lock, flushed and synced before `add` returns; one wi
 out, so sweeps may share a store. What a cut-off writer left at the end is moved away by the next one, and so is a line
 that is no JSON: both are kept beside, in `PATH.garbled`, with their numbers.
 
+The file is read line by line, and each line once: what stays in memory is where a run begins, by its key (`_index.py`).
+Of a large file that lies beside, as `PATH.index`, and may be deleted.
+
 The lock is `flock` on a file of its own, `PATH.lock`, which is never deleted: the system frees it when a process dies,
 however that happens. On a local disk it holds for all processes of the machine. On NFS Linux turns it into a lock of
 the server's, which holds for all machines if the mount has locks; mounted with `nolock` or `local_lock` it holds for
@@ -18,21 +21,42 @@ import lzma
 import math
 import os
 import pathlib
+import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, BinaryIO
 
-from nbflow.storage._files import dumped, explained, flush_directory, lock, memory, open_regular, open_to_write, unlock
+from nbflow.storage import _index
+from nbflow.storage._files import (
+    dumped,
+    explained,
+    flush_directory,
+    lock,
+    memory,
+    open_regular,
+    open_stream,
+    open_to_write,
+    unlock,
+)
 from nbflow.storage._former import row_of_today
+from nbflow.storage._index import Index, Known
+from nbflow.storage._lines import LONGEST, Row as Row, ended, line_at, lines, parse as parse
+from nbflow.storage._rows import Rows
 
-Row = dict[str, Any]
+# An index is written when so many bytes of the file are new to the one that lies there, and an eighth of all.
+WORTH_AN_INDEX = 2**23
 
 
 class Store:
     """Finished runs by their keys, in a file of JSON lines.
 
     `pandas.read_json(path, lines=True)` reads it: Inf is written as 1e999, NaN as null. `read` gives lines of older
-    versions the names of today ("score" and its "unit" for "error"); the file keeps them as they are.
+    versions the names of today ("score" and its "unit" for "error"); the file keeps them as they are. A store is a
+    stream: `for row in store` has one run in memory at a time, in the order of the file. It may be used by several
+    threads, and sent to other processes, where it is the file of the same path.
 
     Parameters
     ----------
@@ -52,9 +76,11 @@ class Store:
     ...     store.add([{"key": "a", "loss": 0.5}, {"key": "b", "loss": float("inf")}])
     ...     store.add([{"key": "a", "loss": 9.0}])
     ...     store.read()
+    ...     [row["loss"] for row in store], store.rows(["b"])[0]["loss"], store.absent(["a", "c"])
     2
     0
     {'a': {'key': 'a', 'loss': 0.5}, 'b': {'key': 'b', 'loss': inf}}
+    ([0.5, inf], inf, ['c'])
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -63,9 +89,26 @@ class Store:
         self.path = pathlib.Path(path)
         if self.path.is_dir() or not self.path.name:
             raise ValueError(f"store is {str(path)!r}, a directory; expected a file. Name one in it.")
-        self._rows: dict[str, Row] = {}
-        self._seen = 0  # bytes that stand in _rows
-        self._inode = -1
+        self._forget()
+        self._mutex = threading.RLock()  # threads that share this object take turns
+
+    def __reduce__(self) -> tuple[type[Store], tuple[pathlib.Path]]:
+        """Travel as a path."""
+        return Store, (self.path,)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield every run that is there now, in the order of the file, as `read` does."""
+        with self._mutex:
+            view = self._view()
+            places = view.index.places().tolist() if view else []
+        if view is None:
+            return
+        with view.file as file:
+            file.seek(0)
+            for text in _at(places, file, f"store {self.path}"):
+                row = parse(ended(text))
+                if row is not None:  # and nobody has changed it since
+                    yield row_of_today(row)
 
     def read(self) -> dict[str, Row]:
         """Return every run by its key, in the order of the file.
@@ -77,16 +120,53 @@ class Store:
         OSError
             If the file cannot be read, or is no regular file.
         ValueError
-            If it is another kind of file, or larger than this machine's memory. It is left as it is.
+            If it is another kind of file. It is left as it is.
         """
-        with explained(f"store {self.path} could not be read"):
-            if self._advance():
-                try:
-                    with self._locked():
-                        self._heal()
-                except OSError as error:
-                    return self._whole_rows(error.strerror or str(error))
-        return dict(self._rows)
+        return {row["key"]: row for row in self}
+
+    def rows(self, keys: Iterable[str]) -> Rows:
+        """Return the runs with these keys that are there, in the order of the keys, each read when it is asked for.
+
+        Parameters
+        ----------
+        keys : iterable of str
+
+        Returns
+        -------
+        Rows
+            A sequence of dicts. Healing, warnings and errors are those of `read`.
+        """
+        with self._mutex:
+            view = self._view()
+            if view is None:
+                return Rows(None, ())
+            with view.file as file:
+                found = (view.index.find(key) for key in keys)
+                return Rows(os.dup(file.fileno()), [entry.at for entry in found if entry is not None])
+
+    def absent(self, keys: Iterable[str]) -> list[str]:
+        """Return those of these keys that have no run; what is there is not read again."""
+        with self._mutex:
+            index = self._looked()
+            return [key for key in keys if index.find(key) is None]
+
+    def failed(self, keys: Iterable[str]) -> list[str]:
+        """Return those of these keys whose run is there and has a "failure"."""
+        with self._mutex:
+            index = self._looked()
+            found = ((key, index.find(key)) for key in keys)
+            return [key for key, entry in found if entry is not None and entry.failed]
+
+    def has(self, keys: Sequence[str]) -> bool:
+        """Tell whether all these runs are there; nothing is written or healed, and nobody is waited for."""
+        with self._mutex:
+            try:
+                file = open_stream(self.path, f"store {self.path}")
+            except FileNotFoundError:
+                return False
+            with file:
+                index = self._sound(file).index if self._advance(file) else self._index
+                return all(index.find(key) is not None for key in keys)
 
     def add(self, rows: Iterable[Row]) -> int:
         """Append the rows whose keys are not there yet, all or none of them; return how many.
@@ -104,23 +184,54 @@ class Store:
             If a row is no such dict, or the file is of another kind.
         """
         given = {row["key"]: row for row in map(_checked, rows)}
-        with explained(f"store {self.path} could not be written"):
-            self._advance()  # which refuses a file of another kind before anything is written beside it
+        with self._mutex, explained(f"store {self.path} could not be written"):
+            self._advanced()  # which refuses a file of another kind before anything is written beside it
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._heal()
-                new = {key: row for key, row in given.items() if key not in self._rows}
+                new = {key: row for key, row in given.items() if self._index.find(key) is None}
                 self._append(b"".join(map(line, new.values())))
-                self._advance()
+                self._advanced()
         return len(new)
 
-    def has(self, keys: Sequence[str]) -> bool:
-        """Tell whether all these runs are there, without parsing what they are."""
-        try:
-            data = self._bytes()
-        except FileNotFoundError:
-            return False
-        return all(_START + json.dumps(key).encode() in data for key in keys)
+    def _looked(self) -> Index:
+        """Return an index of all that is there."""
+        view = self._view()
+        if view is None:
+            return Index()
+        view.file.close()
+        return view.index
+
+    def _view(self) -> View | None:
+        """Open the file with an index of every run in it, healed if that can be done; None if there is none."""
+        with explained(f"store {self.path} could not be read"):
+            try:
+                file = open_stream(self.path, f"store {self.path}")
+            except FileNotFoundError:
+                self._forget()
+                return None
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(file)
+                if self._advance(file):
+                    try:
+                        with self._locked():
+                            self._heal()
+                    except OSError as error:
+                        sound = self._sound(file)
+                        if sound.bad:
+                            self._warn(sound, f"left out, and left there, as nothing could be written "
+                                              f"({error.strerror or error})")  # fmt: skip
+                        stack.pop_all()
+                        return View(file, sound.index)
+                    return self._view()
+                self._keep_index(file)
+                stack.pop_all()
+        return View(file, self._index)
+
+    def _forget(self) -> None:
+        """Know of no line."""
+        self._index, self._known, self._inode = Index(), Known(), -1
+        self._saved = 0  # bytes of the file that the index beside it knows
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -131,75 +242,100 @@ class Store:
             finally:
                 unlock(file.fileno())
 
-    def _bytes(self) -> bytes:
-        with open_regular(self.path, f"store {self.path}") as file:
-            return file.read()
-
-    def _advance(self) -> bool:
+    def _advanced(self) -> bool:
         """Take in the lines that are new; return whether there is something to heal."""
         try:
-            with open_regular(self.path, f"store {self.path}") as file:
-                about = os.fstat(file.fileno())
-                if about.st_ino != self._inode or about.st_size < self._seen:
-                    self._rows, self._seen, self._inode = {}, 0, about.st_ino
-                file.seek(self._seen)
-                data = file.read()
+            file = open_stream(self.path, f"store {self.path}")
         except FileNotFoundError:
-            self._rows, self._seen, self._inode = {}, 0, -1
+            self._forget()
             return False
-        lines = split(data)
-        if not self._rows and not _is_store(data, lines):
+        with file:
+            return self._advance(file)
+
+    def _advance(self, file: BinaryIO) -> bool:
+        """Take in the lines of an open file that are new; return whether there is something to heal."""
+        handle, about = file.fileno(), os.fstat(file.fileno())
+        same = about.st_ino == self._inode and about.st_size >= self._known.seen
+        if not same or _index.tail_of(handle, self._known.seen) != self._known.tail:
+            self._forget()
+            self._inode = about.st_ino
+            kept = _index.load(_beside(self.path, ".index"), handle) if about.st_size > WORTH_AN_INDEX else None
+            if kept is not None:
+                self._index, self._known = kept
+                self._saved = self._known.seen
+        seen, count, odd = self._known.seen, self._known.lines, False
+        file.seek(seen)
+        try:
+            for text in lines(file, f"store {self.path}"):
+                row = parse(text)
+                if row is None:
+                    odd = True
+                    break
+                _enter(self._index, row, seen)
+                seen, count = seen + len(text), count + 1
+        finally:
+            self._known = Known(seen, count, _index.tail_of(handle, seen))
+        if odd and not count and not _is_store(file):
             raise ValueError(f"store {self.path} is a file of another kind: no line of it is a run. Name another file.")
-        for text in lines:
-            row = parse(text)
-            if row is None:
-                return True
-            _enter(self._rows, row)
-            self._seen += len(text)
-        return False
+        return odd
+
+    def _keep_index(self, file: BinaryIO) -> None:
+        """Write the index beside the store, where that saves reading much."""
+        seen = self._known.seen
+        if seen - self._saved >= max(WORTH_AN_INDEX, seen // 8):
+            self._saved = seen  # also where it could not be written: not again for every line
+            with contextlib.suppress(OSError):  # it is only a shortcut
+                self._index.save(_beside(self.path, ".index"), self._known, os.fstat(file.fileno()))
 
     def _heal(self) -> None:
         """Take in what is new, and move what is no line away; under the lock."""
-        if not self._advance():
+        if not self._advanced():
             return
-        good, bad = _sorted_out(self._bytes())
         # Written beside and renamed: a reader sees the old file or the new one.
         beside = _beside(self.path, ".new")
+        sound = Sound(Index())
         try:
-            with open_to_write(beside, "wb") as file:
-                file.writelines(good)
-                file.flush()
-                os.fsync(file.fileno())
-            if bad:
-                _keep_aside(_beside(self.path, ".garbled"), bad)
+            with open_stream(self.path, f"store {self.path}") as old, open_to_write(beside, "wb") as new:
+                for number, at, text, row in _judged(old, f"store {self.path}"):
+                    if row is None:
+                        sound.bad[number] = at
+                    else:
+                        new.write(ended(text))
+                        sound.good += 1
+                new.flush()
+                os.fsync(new.fileno())
+                if sound.bad:
+                    _keep_aside(_beside(self.path, ".garbled"), sound.bad, old)
             os.replace(beside, self.path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
             raise
         flush_directory(self.path.parent)
-        if bad:
-            self._warn(bad, len(good), f"moved to {_beside(self.path, '.garbled').name}")
-        self._advance()
+        if sound.bad:
+            self._warn(sound, f"moved to {_beside(self.path, '.garbled').name}")
+        self._advanced()
 
-    def _whole_rows(self, why: str) -> dict[str, Row]:
-        """Return the runs of a file that could not be healed; it is healed when it can be."""
-        good, bad = _sorted_out(self._bytes())
-        if bad:
-            self._warn(bad, len(good), f"left out, and left there, as nothing could be written ({why})")
-        rows: dict[str, Row] = {}
-        for row in filter(None, map(parse, good)):
-            _enter(rows, row)
-        return rows
+    def _sound(self, file: BinaryIO) -> Sound:
+        """Look for the runs of a file that cannot be healed now, from where `_advance` met the first odd line."""
+        found = Sound(self._index.copy(), self._known.lines)
+        file.seek(self._known.seen)
+        for number, at, _, row in _judged(file, f"store {self.path}", self._known.lines + 1):
+            if row is None:
+                found.bad[number] = at
+            else:
+                _enter(found.index, row, at)
+                found.good += 1
+        return found
 
-    def _warn(self, bad: dict[int, bytes], good: int, done: str) -> None:
-        first, more = [*bad][:10], len(bad) - 10
+    def _warn(self, sound: Sound, done: str) -> None:
+        first, more = [*sound.bad][:10], len(sound.bad) - 10
         where = ", ".join(map(str, first)) + (f" and {more} more" if more > 0 else "")
         warnings.warn(
-            f"store {self.path}: no run stands in line {where}, cut off or garbled; {done}. The {good} others are "
-            f"whole.",
+            f"store {self.path}: no run stands in line {where}, cut off or garbled; {done}. The {sound.good} others "
+            f"are whole.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_level(),
         )
 
     def _append(self, data: bytes) -> None:
@@ -224,6 +360,23 @@ class Store:
             flush_directory(self.path.parent)
 
 
+@dataclass
+class View:
+    """An open file, and where each run in it begins."""
+
+    file: BinaryIO
+    index: Index
+
+
+@dataclass
+class Sound:
+    """What is whole of a file: an index of it, how many lines are, and where the others begin, by their numbers."""
+
+    index: Index
+    good: int = 0
+    bad: dict[int, int] = field(default_factory=dict)
+
+
 def line(row: Row) -> bytes:
     """Return a row as a line of strict JSON, its key first."""
     what = f"row {row['key']!r:.80}"
@@ -233,7 +386,10 @@ def line(row: Row) -> bytes:
         raise ValueError(f"{what} is nested too deep; expected plain data. Leave out what holds itself.") from None
     text = dumped(what, strict, allow_nan=False, separators=(",", ":"))
     # json has no way to write 1e999, which every reader takes for Inf.
-    return text.replace(_INFINITY, "1e999").replace(_MINUS_INFINITY, "-1e999").encode() + b"\n"
+    whole = text.replace(_INFINITY, "1e999").replace(_MINUS_INFINITY, "-1e999").encode() + b"\n"
+    if len(whole) > LONGEST:
+        raise ValueError(f"{what} has {len(whole)} bytes; expected at most {LONGEST}. Record fewer rows of history.")
+    return whole
 
 
 _START = b'{"key":'  # of every line
@@ -253,38 +409,32 @@ def _strict(thing: Any) -> Any:
     return thing
 
 
-def split(data: bytes) -> list[bytes]:
-    """Return lines with their ends; the last one may have none."""
-    *whole, tail = data.split(b"\n")
-    return [text + b"\n" for text in whole] + ([tail] if tail else [])
+def _enter(index: Index, row: Row, at: int) -> None:
+    index.add(row["key"], at, row.get("failure") is not None)
 
 
-def parse(text: bytes) -> Row | None:
-    """Return the row of a whole line, None if it is none."""
-    if not text.endswith(b"\n"):
-        return None
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):  # UnicodeDecodeError is one too
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None
+def _judged(file: BinaryIO, what: str, number: int = 1) -> Iterator[tuple[int, int, bytes, Row | None]]:
+    """Yield lines from where a file stands: number, first byte, text, and the run; None where there is none.
+
+    All but its end may be there of the last one.
+    """
+    at = file.tell()
+    for text in lines(file, what):
+        yield number, at, text, parse(ended(text))
+        number, at = number + 1, at + len(text)
 
 
-def _enter(rows: dict[str, Row], row: Row) -> None:
-    """Take in a row; of several with one key the first counts."""
-    rows.setdefault(row["key"], row_of_today(row))
-
-
-def _sorted_out(data: bytes) -> tuple[list[bytes], dict[int, bytes]]:
-    """Return the lines that are runs, with their ends, and the others by their numbers."""
-    good, bad = [], {}
-    for number, text in enumerate(split(data), 1):
-        whole = text if text.endswith(b"\n") else text + b"\n"  # all but its end may be there
-        if parse(whole) is not None:
-            good.append(whole)
-        else:
-            bad[number] = text
-    return good, bad
+def _at(places: Iterable[int], file: BinaryIO, what: str) -> Iterator[bytes]:
+    """Yield the lines that begin at these bytes of a file, in its order."""
+    left, at = iter(places), 0
+    wanted = next(left, None)
+    for text in lines(file, what) if wanted is not None else ():
+        if at == wanted:
+            yield text
+            wanted = next(left, None)
+            if wanted is None:
+                return
+        at += len(text)
 
 
 def read_copy(path: pathlib.Path) -> list[Row]:
@@ -306,10 +456,12 @@ def read_copy(path: pathlib.Path) -> list[Row]:
             raise _damaged(what, str(error)) from None
     if len(data) > most:
         raise _damaged(what, f"it unpacks to more than {most} bytes")
-    good, bad = _sorted_out(data)
-    if bad:
-        raise _damaged(what, f"no run stands in line {next(iter(bad))}")
-    return [row for row in map(parse, good) if row is not None]
+    found = []
+    for number, _, _, row in _judged(BytesIO(data), what):
+        if row is None:
+            raise _damaged(what, f"no run stands in line {number}")
+        found.append(row)
+    return found
 
 
 def _damaged(what: str, why: str) -> ValueError:
@@ -317,9 +469,12 @@ def _damaged(what: str, why: str) -> ValueError:
     return ValueError(f"{what} is damaged: {said}. Fetch it again, or delete it to begin without it.")
 
 
-def _is_store(data: bytes, lines: list[bytes]) -> bool:
+def _is_store(file: BinaryIO) -> bool:
     """Tell whether a file is empty, has a run, or begins like one that was cut off."""
-    return data.startswith(_START[: len(data)]) or any(parse(text) is not None for text in lines)
+    file.seek(0)
+    head = file.read(len(_START))
+    file.seek(0)
+    return head == _START[: len(head)] or any(parse(text) is not None for text in lines(file, "a store"))
 
 
 def _checked(row: Any) -> Row:
@@ -332,9 +487,18 @@ def _beside(path: pathlib.Path, end: str) -> pathlib.Path:
     return path.with_name(path.name + end)
 
 
-def _keep_aside(path: pathlib.Path, lines: dict[int, bytes]) -> None:
+def _keep_aside(path: pathlib.Path, bad: dict[int, int], old: BinaryIO) -> None:
     with open_to_write(path, "ab") as file:
-        for number, text in lines.items():
+        for number, at in bad.items():
+            text = line_at(old.fileno(), at)
             file.write(f"line {number}: ".encode() + text.rstrip(b"\n") + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _level() -> int:
+    """Return how far up the first caller is that is not of this file, as `warnings.warn` counts for its caller."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    return level
