@@ -57,19 +57,19 @@ class Index:
         self._late: dict[bytes, Entry] = {}
 
     def __len__(self) -> int:
-        return len(self._at) + len(self._late)
+        self._sort_in()
+        return len(self._at)
 
     def find(self, key: str) -> Entry | None:
         """Return what is known of the line with this key, None if there is none."""
-        return self._found(_digest(key))
+        digest = _digest(key)
+        return self._sorted(digest) or self._late.get(digest)
 
     def add(self, key: str, at: int, failed: bool) -> None:
         """Take in a line; of several with one key the first counts."""
-        digest = _digest(key)
-        if self._found(digest) is None:
-            self._late[digest] = Entry(at, failed)
-            if len(self._late) > max(LATE, len(self._at) // 4):
-                self._sort_in()
+        self._late.setdefault(_digest(key), Entry(at, failed))
+        if len(self._late) > max(LATE, len(self._at) // 4):
+            self._sort_in()
 
     def places(self) -> NDArray[np.int64]:
         """Return where lines begin, in the order of the file."""
@@ -87,9 +87,7 @@ class Index:
         row = parse(line_at(handle, int(self._at[k])))
         return row is not None and _digest(row["key"]) == self._high[k].tobytes() + self._low[k].tobytes()
 
-    def _found(self, digest: bytes) -> Entry | None:
-        if digest in self._late:
-            return self._late[digest]
+    def _sorted(self, digest: bytes) -> Entry | None:
         high, low = np.frombuffer(digest, np.uint64)
         for k in range(int(np.searchsorted(self._high, high)), len(self._high)):
             if self._high[k] != high:
@@ -103,9 +101,12 @@ class Index:
             return
         new = np.frombuffer(b"".join(self._late), np.uint64).reshape(-1, 2)
         at, failed = zip(*self._late.values(), strict=True)
-        high = np.concatenate([self._high, new[:, 0]])
-        order = np.argsort(high)
-        self._high, self._low = high[order], np.concatenate([self._low, new[:, 1]])[order]
+        high, low = np.concatenate([self._high, new[:, 0]]), np.concatenate([self._low, new[:, 1]])
+        order = np.lexsort((low, high))  # which leaves of two alike the older one first
+        high, low = high[order], low[order]
+        first = np.append(True, (high[1:] != high[:-1]) | (low[1:] != low[:-1]))
+        order = order[first]
+        self._high, self._low = high[first], low[first]
         self._at = np.concatenate([self._at, np.array(at, np.int64)])[order]
         self._failed = np.concatenate([self._failed, np.array(failed, np.bool_)])[order]
         self._late = {}
