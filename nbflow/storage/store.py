@@ -362,7 +362,15 @@ class Store:
 
 @dataclass
 class View:
-    """An open file, and where each run in it begins."""
+    """An open file, and where each run in it begins.
+
+    Attributes
+    ----------
+    file : BinaryIO
+        Who asked for it closes it.
+    index : Index
+        Of every run in it.
+    """
 
     file: BinaryIO
     index: Index
@@ -370,7 +378,17 @@ class View:
 
 @dataclass
 class Sound:
-    """What is whole of a file: an index of it, how many lines are, and where the others begin, by their numbers."""
+    """What is whole of a file, and what is not.
+
+    Attributes
+    ----------
+    index : Index
+        Of the runs in it.
+    good : int
+        How many lines are runs.
+    bad : dict of int
+        Where the other lines begin, by their numbers.
+    """
 
     index: Index
     good: int = 0
