@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, BinaryIO
 
+from nbflow._legible import legible
 from nbflow.storage import _index
 from nbflow.storage._files import (
     dumped,
@@ -360,6 +361,7 @@ class Store:
             flush_directory(self.path.parent)
 
 
+@legible
 @dataclass
 class View:
     """An open file, and where each run in it begins.
@@ -376,6 +378,7 @@ class View:
     index: Index
 
 
+@legible
 @dataclass
 class Sound:
     """What is whole of a file, and what is not.
