@@ -18,6 +18,7 @@ from nbflow import _check
 from nbflow._legible import legible
 from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task, load_task
+from nbflow.experiments._columns import columns_of, told_apart
 from nbflow.model.network import Network
 from nbflow.model.parameters import init
 from nbflow.records import Cell, Floats
@@ -100,8 +101,11 @@ class Experiment:
 
     @functools.cached_property
     def flat(self) -> dict[str, Any]:
-        """All of it in one table: {"task": ..., "recipe.lr": ..., "recipe.clip.rule": ...}."""
-        return dict(_flattened(self.described, ""))
+        """All of it in one table: {"task": ..., "recipe.lr": ..., "recipe.clip": ..., "recipe.clip.rule": ...}.
+
+        A record has its name in its column, all that it is, and its fields in columns beside it.
+        """
+        return dict(columns_of(self, self.described))
 
 
 def grid(base: Experiment, changes: Mapping[str, Sequence[Any]]) -> list[Experiment]:
@@ -161,14 +165,6 @@ def _changed(thing: Any, name: str, path: list[str], value: Any) -> Any:
         raise ValueError(f"changes has {name!r}; expected {said}. Name a field, as in 'recipe.lr'.")
     new = _changed(getattr(thing, head), name, rest, value) if rest else value
     return dataclasses.replace(thing, **{head: new})
-
-
-def _flattened(thing: dict[str, Any], prefix: str) -> Any:
-    for name, value in thing.items():
-        if isinstance(value, dict) and value:
-            yield from _flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _refuse(thing: Any, name: str = "") -> None:
@@ -243,6 +239,7 @@ def check_experiments(value: Any) -> list[Experiment]:
                 raise TypeError(
                     f"{'.'.join(path)} is {own!r:.60}; expected a number, for each run has its own. Use nbflow.grid."
                 )
+    told_apart(found)
     return found
 
 

@@ -37,7 +37,9 @@ class Swept:
     ----------
     runs : list of dict
         In the order of the experiments, and of the seeds in each; `pandas.DataFrame(runs)` is a table. "task", "cell",
-        "recipe.lr" and so on are the setting, "seed" the seed, "code" the version; "updates", "first_passage",
+        "recipe.lr" and so on are the setting; a record, as "recipe.clip" or a rule of one's own, has all that it is as
+        a text there, and its fields beside it, as "recipe.clip.threshold": a groupby never merges two that differ.
+        "seed" is the seed, "code" the version; "updates", "first_passage",
         "stays_below", the last "loss" and "score", the score's "unit", "evaluations", "history" and the sha256 of theta
         are what came out (see `nbflow.Run`), "seconds" the run's share of its group's time. "failure" is None, or the
         error of a setting that failed; then the results are missing.
