@@ -1,4 +1,4 @@
-"""Claims about the columns of a sweep: whatever differs between two settings is told apart in the column of its field."""
+"""Claims about the columns of a sweep: what differs between two settings is told apart in the column of its field."""
 
 import dataclasses
 import itertools
@@ -98,9 +98,12 @@ OWN = nf.Rule(over="all", clip=soft)
 SCHEDULES = [falling, Falling(0.1), Falling(0.2), Falling(0.1, half=20), Constant(0.1)]
 # For each field of an experiment, settings of which no two are the same: names, numbers, records of one's own.
 DIFFERENT = {
-    "task": ["temporal_order", "copy", TASK, dataclasses.replace(TASK, shortest=11), text(0), text(1), text(0, "abcdf")],
+    "task": [
+        "temporal_order", "copy", TASK, dataclasses.replace(TASK, shortest=11), text(0), text(1), text(0, "abcdf"),
+    ],
     "cell": [
-        "tanh", "relu", CELL, dataclasses.replace(CELL, ranges=((-9.0, 9.0),)), dataclasses.replace(CELL, states=("x",)),
+        "tanh", "relu", CELL, dataclasses.replace(CELL, ranges=((-9.0, 9.0),)),
+        dataclasses.replace(CELL, states=("x",)),
     ],
     "n_hidden": [8, 9],
     "init": ["smart_tanh", "orthogonal"],
