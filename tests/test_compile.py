@@ -43,8 +43,8 @@ optimizer = load("optimizers", sys.argv[1])
 theta, d = np.ones((1, 5), np.float32), np.arange(5, dtype=np.float32).reshape(1, 5)
 slots = np.zeros((1, len(optimizer.slots), 5), np.float32)
 settings = np.array(list(optimizer.settings.values()), np.float32).reshape(1, -1, 1)
-one = np.float32(1)
-build_update(optimizer.update, slots.shape[1], settings.shape[1])(theta, d, slots, np.full(1, one), settings, one)
+lr, counts, stands = np.ones(1, np.float32), np.zeros(1, np.int64), np.zeros(1, np.bool_)
+build_update(optimizer.update, slots.shape[1], settings.shape[1])(theta, d, slots, lr, settings, counts, stands)
 """
 
 # A kernel that has bound a cell, called by its address for one vector of numbers.

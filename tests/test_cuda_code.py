@@ -112,8 +112,9 @@ def grids(dtype):
         yield f"follow {name}", kernel, (*tables, types.float64[::1], n, n)
     for name in nf.names("optimizers"):
         found = load("optimizers", name)
-        kernel = update.build_update(found.update, len(found.slots), len(found.settings))
-        yield f"update {name}", kernel, (*tables, real)
+        kernel = update.build_update(found.update, len(found.slots), len(found.settings), dtype)
+        yield f"update {name}", kernel, all_three
+    yield "count", update.build_count(), all_three
     yield "keep", update.build_keep(), (*tables, n)
     for name in nf.names("tasks"):
         yield f"sample {name}", sample.build_sample(load("tasks", name), dtype), (*all_three, n, n, n, n, n)

@@ -122,9 +122,10 @@ def run_updates(optimizer, ds, lr):
     slots = np.zeros((1, len(optimizer.slots), ds[0].size), dtype)
     settings = np.array(list(optimizer.settings.values()), dtype).reshape(1, -1, 1)
     update = build_update(optimizer.update, slots.shape[1], settings.shape[1])
-    for n, d in enumerate(ds, start=1):
+    counts, stands = np.zeros(1, np.int64), np.zeros(1, np.bool_)
+    for d in ds:
         theta = np.full((1, d.size), 0.5, dtype)
-        update(theta, d[None], slots, np.array([lr], dtype), settings, dtype.type(n))
+        update(theta, d[None], slots, np.array([lr], dtype), settings, counts, stands)
         yield theta[0], slots[0].copy()
 
 
@@ -238,7 +239,8 @@ def leave_of(update, slots, settings):
     options = {name: value for name, value in update.targetoptions.items() if name != "nopython"}
     anew = numba.njit(**options)(update.py_func)
     rows = np.ones((1, 8))
-    anew(rows, rows.copy(), np.ones((1, slots, 8)), np.ones(1), np.full((1, settings, 1), 0.5), np.float64(1))
+    counts, stands = np.zeros(1, np.int64), np.zeros(1, np.bool_)
+    anew(rows, rows.copy(), np.ones((1, slots, 8)), np.ones(1), np.full((1, settings, 1), 0.5), counts, stands)
     (llvm,) = anew.inspect_llvm().values()
     assert "fmul" in llvm
     return {"reassoc", "contract", "arcp", "afn", "fast"} & set(llvm.split())

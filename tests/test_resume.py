@@ -194,9 +194,12 @@ FORMER_TASK = {
 
 
 def make_former(path):
-    """Write a checkpoint as 0.1.0 did: scores are errors without a unit, and everything was solved at 0.01."""
+    """Write a checkpoint as 0.1.0 did: scores are errors without a unit, and everything was solved at 0.01.
+
+    An optimizer had no count of its own.
+    """
     arrays, facts = checkpoint.read(path)
-    del facts["unit"]
+    del facts["unit"], arrays["counts"]
     recipe, task = facts["setting"]["recipe"], facts["setting"]["task"]
     recipe["solved_below"] = 0.01 if recipe["solved_below"] is None else recipe["solved_below"]
     if isinstance(task, dict) and "plan" in task:

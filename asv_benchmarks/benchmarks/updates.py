@@ -88,7 +88,7 @@ class Optimizer(Timed):
         theta, d = rng.normal(size=(2, 1, size)).astype("float32")
         settings = np.array(list(optimizer.settings.values()), "float32").reshape(1, -1, 1)
         slots, lr = np.zeros((1, len(optimizer.slots), size), "float32"), np.full(1, 1e-4, "float32")
-        self.arguments = theta, d, slots, lr, settings, np.float32(7)
+        self.arguments = theta, d, slots, lr, settings, np.full(1, 6), np.zeros(1, np.bool_)
         self.time_update(name, shape)
 
     def time_update(self, name, shape):

@@ -49,6 +49,8 @@ class Clipper:
     report : array (R, columns of `nbflow.cpu.report`)
     mended : dict
         Norm and changed part of what took the place of a gradient that was not finite, by replica.
+    stands : bool array (R,)
+        Where that is 0: no step is taken there, whatever the optimizer would make of a gradient of 0.
     """
 
     def __init__(self, net: Network, how: Clip, replicas: int, replica_ids: Any = None) -> None:
@@ -60,6 +62,7 @@ class Clipper:
         self.report = np.empty((replicas, len(COLUMNS)), self.dtype)
         self.report.fill(1)
         self.mended: dict[int, tuple[float, float]] = {}
+        self.stands = np.zeros(replicas, np.bool_)
 
     def _run(self, d: Floats, out: Floats, threshold: Floats, report: Floats, theta: Floats | None) -> None:
         held = threshold.astype(self.dtype)
@@ -70,7 +73,9 @@ class Clipper:
 
     def apply(self, rows: Floats, out: Floats, threshold: Floats, theta: Floats | None) -> None:
         """Clip every finite row into `out`; the report says which are."""
-        self.mended.clear()
+        if self.mended:
+            self.mended.clear()
+            self.stands[:] = False
         self._run(rows, out, threshold, self.report, theta)
 
     def needs_mending(self) -> bool:
@@ -90,6 +95,7 @@ class Clipper:
             else:
                 out[r] = self._replacement(rows[r], threshold[r], theta, seed, int(r), index)
             norm = float(np.linalg.norm(out[r].astype(np.float64)))
+            self.stands[r] = not out[r].any()
             self.mended[int(r)] = norm, 0.0 if self.how.nonfinite == "keep" else fraction
 
     def _step_at_random(self, row: Floats, out: Floats, threshold: float, seed: int, r: int, index: int) -> None:

@@ -88,7 +88,7 @@ class Training:
             if plan.follower is not None:
                 plan.follower.take_back()
             return refusal
-        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.net.scalar(update + 1))
+        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.counts, self.clipper.stands)
         plan.window.add(self.space.report, self.clipper.report)
         return None
 

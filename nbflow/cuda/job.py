@@ -40,6 +40,7 @@ FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of 
 GROUPS                int32 (groups, 3)   first, count and stride of the groups of a clip; of all replicas together
 WRONG                 int32 (B,)          whether the answer to a sequence is wrong
 IDS                   int32 (1,)          the number under which a replica draws
+STEPS_TAKEN           int32 (1,)          by the optimizer
 ====================  ==================  ==========================================================================
 """
 
@@ -56,13 +57,13 @@ FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "S
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
           "SETTINGS", "CLIP_REPORT", "CLIPPED", "HISTORY")  # fmt: skip
-INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS")
+INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN")
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
  HIDDEN_THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG,
- IDS) = PLACES.values()  # fmt: skip
+ IDS, STEPS_TAKEN) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

@@ -14,7 +14,7 @@ from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
 from nbflow.cuda.loss import build_losses, build_predictions, build_wrong
 from nbflow.cuda.replica import build_combine, build_group_norms, build_report
 from nbflow.cuda.sample import build_sample
-from nbflow.cuda.update import build_keep, build_update
+from nbflow.cuda.update import build_count, build_keep, build_update
 from nbflow.cuda.weights import FLOW, THREADS, build_weights, parts_of
 from nbflow.cuda.workspace import Workspace
 from nbflow.model._asked import Asked
@@ -145,10 +145,12 @@ def wrong(space: Workspace, task: Any) -> None:
     launch_over(kernel, count, space.job, space.numbers, space.integers, space.steps, float(task.tolerance))
 
 
-def update(space: Workspace, count: int, row: int) -> None:
-    """Take the step number `count` of the optimizer, and keep the reports in a row of HISTORY."""
+def update(space: Workspace, row: int) -> None:
+    """Take a step of the optimizer, and keep the reports in a row of HISTORY."""
     optimizer = space.purpose.optimizer
     assert optimizer is not None
-    kernel = build_update(optimizer.update, len(optimizer.slots), len(optimizer.settings))
-    launch_over(kernel, space.shape.replicas * space.net.size, space.job, space.numbers, space.dtype(count))
-    launch_over(build_keep(), space.shape.replicas, space.job, space.numbers, row)
+    kernel = build_update(optimizer.update, len(optimizer.slots), len(optimizer.settings), space.dtype)
+    arguments = space.job, space.numbers, space.integers
+    launch_over(build_count(), space.shape.replicas, *arguments)
+    launch_over(kernel, space.shape.replicas * space.net.size, *arguments)
+    launch_over(build_keep(), space.shape.replicas, *arguments[:2], row)

@@ -77,6 +77,7 @@ class Training:
         if self.space is not None:
             self.space.write("THETA", self.plan.theta)
             self.space.write("SLOTS", self.plan.slots)
+            self.space.write("STEPS_TAKEN", self.plan.counts.astype(np.int32))
 
     def bring(self) -> None:
         """Bring parameters, slots, memory and reports to the arrays of the plan."""
@@ -84,6 +85,7 @@ class Training:
         if self.space is not None:
             self.plan.theta[...] = self.space.read("THETA", self.plan.net.size)
             self.plan.slots[...] = self.space.read("SLOTS", *self.plan.slots.shape[1:])
+            self.plan.counts[...] = self.space.read("STEPS_TAKEN", 1)[:, 0]
         if self.memory is not None:
             self.memory.bring()
 
@@ -142,7 +144,7 @@ class Training:
                 memory.take_back()
             return refusal
         program.mend(space, self.policy, self.plan.seed, update)
-        program.update(space, update + 1, self.row)
+        program.update(space, self.row)
         self.first = update - self.row
         self.row += 1
         if self.row == self.rows:

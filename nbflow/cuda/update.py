@@ -1,11 +1,12 @@
-"""One step of an optimizer, over all parameters of all replicas."""
+"""One step of an optimizer, over all parameters of all replicas that move."""
 
 from __future__ import annotations
 
 import functools
 
-from nbflow._compile import exactly
-from nbflow.cuda.clip import WIDTH
+from nbflow._compile import exactly, unit
+from nbflow.cpu.report import FINITE
+from nbflow.cuda.clip import MENDED_NORM, WIDTH
 from nbflow.cuda.device import cuda, grid
 from nbflow.cuda.job import (
     CLIP_REPORT,
@@ -17,6 +18,7 @@ from nbflow.cuda.job import (
     REPORT,
     SETTINGS,
     SLOTS,
+    STEPS_TAKEN,
     THETA,
     THRESHOLD,
     at,
@@ -24,18 +26,38 @@ from nbflow.cuda.job import (
 from nbflow.cuda.memory import build_load, build_store
 
 
+@unit
+def stands(job, numbers, r):
+    """Return whether a replica stays as it is: its gradient was not finite, and 0 took its place."""
+    report = at(job, CLIP_REPORT, r)
+    return numbers[report + FINITE] == 0 and numbers[report + MENDED_NORM] == 0
+
+
 @functools.cache
-def build_update(optimizer_update, slot_count, setting_count):
-    """Build the grid `update(job, numbers, n)`, a thread a parameter of a replica; n counts updates, in the dtype."""
+def build_count():
+    """Build the grid `count(job, numbers, integers)`, a thread a replica, that counts a step in STEPS_TAKEN."""
+
+    @grid
+    def count(job, numbers, integers):
+        r = cuda.grid(1)
+        if r < job[REPLICAS] and not stands(job, numbers, r):
+            integers[at(job, STEPS_TAKEN, r)] += 1
+
+    return count
+
+
+@functools.cache
+def build_update(optimizer_update, slot_count, setting_count, dtype):
+    """Build the grid `update(job, numbers, integers)`, a thread a parameter of a replica; it comes after `count`."""
     optimizer_update = exactly(optimizer_update)
     load_slots, store_slots = build_load(slot_count), build_store(slot_count)
     load_settings = build_load(setting_count)
 
     @grid
-    def update(job, numbers, n):
+    def update(job, numbers, integers):
         size = job[PARAMETERS]
         i = cuda.grid(1)
-        if i < job[REPLICAS] * size:
+        if i < job[REPLICAS] * size and not stands(job, numbers, i // size):
             r, p = i // size, i % size
             theta, slots = at(job, THETA, r) + p, at(job, SLOTS, r) + p
             numbers[theta], kept = optimizer_update(
@@ -44,7 +66,7 @@ def build_update(optimizer_update, slot_count, setting_count):
                 load_slots(numbers, slots, size),
                 numbers[at(job, LR, r)],
                 load_settings(numbers, job[SETTINGS], 1),
-                n,
+                dtype(integers[at(job, STEPS_TAKEN, r)]),
             )
             store_slots(numbers, slots, size, kept)
 

@@ -162,6 +162,7 @@ class Workspace:
             floats |= {"RAW": net.size if purpose.keeps_raw else 0}
             integers |= {"GROUPS": self.groups.size}
         if purpose.optimizer is not None:
+            integers |= {"STEPS_TAKEN": 1}
             floats |= {"LR": 1, "SLOTS": len(purpose.optimizer.slots) * net.size}
             floats |= {"SETTINGS": len(purpose.optimizer.settings), "HISTORY": purpose.history * self.history_width}
         return floats, integers

@@ -72,6 +72,7 @@ class Plan(NamedTuple):
     net: Any
     theta: Floats  #: (R, P), where to begin; it holds the parameters from then on
     slots: Floats  #: (R, K, P), what the optimizer keeps, likewise
+    counts: Any  #: (R,), int64, how many steps the optimizer has taken, likewise: an update that is skipped is none
     d_theta: Floats  #: (R, P), room for the gradient, where a threshold that follows the norms looks at it
     ids: Any  #: (R,), the numbers under which replicas draw
     seed: int

@@ -1,13 +1,14 @@
 """What older versions wrote, in the names of today: all that is read of a store or of a checkpoint comes through here.
 
 Files are left as they are. A score was called an error, whatever its unit, and stood without one; and what a task
-counts as solved stood at 0.01, in bits or nats too.
+counts as solved stood at 0.01, in bits or nats too. An optimizer's count was that of the updates.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 # Units, by the names under which tasks of a user's data describe themselves.
@@ -35,6 +36,8 @@ def run_of_today(
     arrays: dict[str, NDArray[Any]], facts: dict[str, Any]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the arrays and the facts of a checkpoint of a training run."""
+    if "counts" not in arrays and "theta" in arrays:
+        arrays = {**arrays, "counts": np.full(len(arrays["theta"]), facts["updates"], np.int64)}
     if "unit" in facts:
         return arrays, facts
     setting = _moved(facts["setting"])

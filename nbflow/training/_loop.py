@@ -66,6 +66,7 @@ class Loop:
     def _prepare_optimizer(self) -> None:
         self.optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
         self.slots = np.zeros((self.replicas, len(self.optimizer.slots), self.net.size), self.dtype)
+        self.counts = np.zeros(self.replicas, np.int64)
         self.settings = _check.settings(self.optimizer.settings, self.recipe.settings)
         self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
 
@@ -104,8 +105,8 @@ class Loop:
     def _prepare_training(self, source: Any) -> None:
         follower = self.threshold if isinstance(self.threshold, Follower) else None
         self.training = self.engine.train(Plan(
-            self.net, self.theta, self.slots, self.d_theta, self.replica_ids, self.seed, self._asked, self.clip,
-            load("clips", self.clip.rule), follower, self.optimizer, self.settings, self.window,
+            self.net, self.theta, self.slots, self.counts, self.d_theta, self.replica_ids, self.seed, self._asked,
+            self.clip, load("clips", self.clip.rule), follower, self.optimizer, self.settings, self.window,
         ))  # fmt: skip
         self.batches: TaskBatches | SourceBatches
         if self.task is None:
@@ -180,7 +181,7 @@ class Loop:
         with self.guard:
             self.training.bring()
         memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
-        return {"theta": self.theta, "slots": self.slots, **memory, **self.window.state()}
+        return {"theta": self.theta, "slots": self.slots, "counts": self.counts, **memory, **self.window.state()}
 
     def restore(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
         """Go back to where a saved run was."""
