@@ -130,10 +130,13 @@ class Gradient(NamedTuple):
         How many (t, b) Omega counted; None without a flow or for a `Regularizer`.
     state : net.dtype array of shape (B, S, H), or None
         The last state, to go on from; None unless a first one was given.
-    example_norms : net.dtype array of shape (B,), or of shape (B / size,), or None
+    example_norms : float64 array of shape (B,), or of shape (B / size,), or None
         Norms before `clip_example`, or `clip_microbatch` of groups of `size`: of the gradient of B, or B / size, times
         the share that each has in the loss, so that weights for a mean over B give the norm of the gradient of each by
-        itself, whatever B is. None without either.
+        itself, whatever B is. NaN where that is not finite. None without either.
+    left_out : int, or int64 array of shape (R,), or None
+        How many examples or groups were left out because their gradient was not finite: see `ExampleClip`. None without
+        a clip by them.
     d_inputs : net.dtype array of shape (T, B, N), or None
         dL/dx_t, the gradient of the loss at the inputs of every step; None unless `wrt` asks for it. 0 after a
         sequence's last step with weight.
@@ -147,6 +150,7 @@ class Gradient(NamedTuple):
     counted: Any
     state: Floats | None = None
     example_norms: Floats | None = None
+    left_out: Any = None
     d_inputs: Floats | None = None
     d_state: Floats | None = None
 
@@ -927,15 +931,21 @@ class HDetach:
 @legible
 @dataclass(frozen=True)
 class ExampleClip:
-    """The mean of norm-clipped gradients of single examples, for `nbflow.clipping_bias`: `clip_example` by a name.
+    """The mean of norm-clipped gradients of single examples: `clip_example` by a name, and with a policy.
 
     Parameters
     ----------
-    threshold : float
+    threshold : float, or float array of shape (R,)
         In units of the gradient of B times an example's share of the loss.
+    nonfinite : str
+        What becomes of an example whose gradient is not finite: "keep", and the mean is not finite either, which is
+        left to the policy of the `Clip` · "skip", it is left out as if its weights were 0, counted in `left_out`, and
+        the others keep every bit; the mean is over B all the same, so that no example ever counts for more than
+        threshold / B · "raise". Where all were left out, `nbflow.train` takes no step. The loss is that of all.
     """
 
-    threshold: float
+    threshold: float | Floats
+    nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
         """Let numbers be plain."""
@@ -945,18 +955,21 @@ class ExampleClip:
 @legible
 @dataclass(frozen=True)
 class MicrobatchClip:
-    """The mean of norm-clipped gradients of groups of examples: `clip_microbatch` by a name.
+    """The mean of norm-clipped gradients of groups of examples: `clip_microbatch` by a name, and with a policy.
 
     Parameters
     ----------
     size : int
         Examples in a group; it divides B.
-    threshold : float
+    threshold : float, or float array of shape (R,)
         In units of the gradient of B / size times a group's share of the loss.
+    nonfinite : str
+        What becomes of a group whose gradient is not finite, "keep", "skip" or "raise": see `ExampleClip`.
     """
 
     size: int
-    threshold: float
+    threshold: float | Floats
+    nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
         """Let numbers be plain."""

@@ -162,7 +162,7 @@ def test_adams_corrections_are_those_of_the_steps_taken():
     assert_close(run.theta - theta, wanted - theta, 100 * within("float64", UPDATES, 30))
     one = nf.train(net, theta, lambda k: batch_of(k, "float64", k == 0),
                    nf.Recipe(optimizer="adam", lr=0.05, clip=SKIP, max_updates=2))  # fmt: skip
-    assert_close(abs(one.theta - theta), np.full(net.size, 0.05), 1e-4)
+    assert_close(abs(one.theta - theta), np.full(net.size, 0.05), 1e-2)
 
 
 def test_a_run_goes_on_from_between_two_skipped_updates_to_the_same_bits(tmp_path):

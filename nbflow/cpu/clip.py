@@ -93,6 +93,7 @@ def build_group_clip(rule_clip, relative, dtype):
     """
     look_before, look_after = build_look(dtype)
     measure, apply = build_measure(dtype), build_apply(rule_clip, dtype)
+    least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 
     @part
     def measure_group(row, first, count, stride):
@@ -108,14 +109,20 @@ def build_group_clip(rule_clip, relative, dtype):
             for k in range(groups.shape[0]):
                 first, count, stride = groups[k]
                 root, scale = measure_group(raw, first, count, stride)
-                threshold = thresholds[r]
+                threshold, wide = thresholds[r], np.float64(thresholds[r])
                 if relative:
                     weight, weight_scale = measure_group(theta[r], first, count, stride)
-                    threshold *= max(weight / weight_scale, LEAST_WEIGHT_NORM)
+                    wide *= max(np.float64(weight) / np.float64(weight_scale), np.float64(LEAST_WEIGHT_NORM))
+                    threshold = dtype(wide)
+                # A product of two numbers may be none of the dtype.
+                held = not relative or least <= wide <= most or wide == np.inf
                 touched = 0
                 for p in range(first, first + count * stride, stride):
                     g = raw[p]
-                    applied[p] = apply(g, root, scale, threshold)
+                    if held:
+                        applied[p] = apply(g, root, scale, threshold)
+                    else:
+                        applied[p] = dtype(apply(np.float64(g), np.float64(root), np.float64(scale), wide))
                     touched += applied[p] != g
                 if touched > 0:
                     entries += count

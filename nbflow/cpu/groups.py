@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
 from nbflow._compile import kernel, part
 from nbflow.cpu.memory import clear
-from nbflow.cpu.norm import build_measure
+from nbflow.cpu.norm import build_examine, build_shrink
 from nbflow.cpu.record import GROUP, TOTAL
-from nbflow.cpu.rules import shrinking
+from nbflow.cpu.report import LEFT_OUT
 from nbflow.cpu.views import at, shards, whole
 from nbflow.cpu.weights import Span, weights
 
@@ -27,20 +29,29 @@ def collect(shard, first):
 
 @functools.cache
 def build_groups(dtype):
-    """Build the phase: the sum over groups of min(1, threshold / norm) times each one's gradient."""
-    measure, shard_at = build_measure(dtype), shards(dtype)
+    """Build the phase: the sum over groups of min(1, threshold / norm) times each one's gradient.
+
+    One that is not finite is added as it is, or left out and counted in `sums`.
+    """
+    examine, shrink, shard_at = build_examine(dtype), build_shrink(dtype), shards(dtype)
 
     @kernel(dtype)
     def groups(address, _):
         shard = shard_at(address)
         group, total, norms = at(shard, "partial", GROUP), at(shard, "partial", TOTAL), whole(shard, "group_norms")
+        sums = whole(shard, "sums")
         clear(total)
         for k in range(shard.rows // shard.group_rows):
             collect(shard, k * shard.group_rows)
-            root, scale = measure(group)
-            norm = shard.group_scale * (root / scale)
-            factor = shrinking(norm, shard.group_threshold)
-            norms[k] = norm
+            root, scale, finite = examine(group)
+            root *= shard.group_scale
+            norms[k] = np.float64(root) / np.float64(scale) if finite else np.nan
+            factor = dtype(1)
+            if finite:
+                factor = shrink(group, root, scale, shard.group_threshold)
+            elif shard.group_skips:
+                sums[LEFT_OUT] += 1
+                continue
             for i in range(total.size):
                 total[i] += factor * group[i]
 

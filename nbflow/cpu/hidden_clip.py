@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import part
-from nbflow.cpu.norm import build_measure
-from nbflow.cpu.rules import limited, shrinking
+from nbflow.cpu.norm import build_measure, build_shrink
+from nbflow.cpu.rules import limited
 from nbflow.cpu.views import row
 
 # Values of a shard's `hidden_site`.
@@ -20,7 +20,7 @@ SITES = {"preactivation": 1, "state": 2}
 @functools.cache
 def build_hidden_clip(dtype):
     """Build `clip_preactivations(shard, t)` and `clip_state(shard, t)`."""
-    measure = build_measure(dtype)
+    measure, shrink = build_measure(dtype), build_shrink(dtype)
 
     @part
     def clip_row(row, threshold, by_norm):
@@ -29,9 +29,8 @@ def build_hidden_clip(dtype):
                 row[j] = limited(row[j], threshold)
             return
         root, scale = measure(row)
-        norm = root / scale
-        if norm > threshold:
-            factor = shrinking(norm, threshold)
+        factor = shrink(row, root, scale, threshold)
+        if factor != 1:
             for j in range(row.size):
                 row[j] *= factor
 

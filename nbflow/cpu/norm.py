@@ -18,6 +18,7 @@ from numba.np import numpy_support
 from nbflow._compile import JIT, exact_part, part
 from nbflow.cpu.memory import address_of, view
 from nbflow.cpu.product import lanes
+from nbflow.cpu.rules import exceeds, shrinking, shrunk
 
 # (sums of squares that can be trusted), (entries above, scale by; below, scale by)
 TRUSTED = {np.float32: (np.float32(1e-25), np.float32(1e37)), np.float64: (1e-280, 1e300)}
@@ -202,3 +203,27 @@ def build_measure(dtype):
         return root, scale
 
     return measure
+
+
+@functools.cache
+def build_shrink(dtype):
+    """Build `shrink(row, root, scale, threshold)`: what a row of norm root / scale is to be multiplied by.
+
+    Then its norm is at most the threshold. Where no number in range is such a factor, the row is multiplied here, and
+    1 is left.
+    """
+    one, least = dtype(1), np.finfo(dtype).tiny
+
+    @part
+    def shrink(row, root, scale, threshold):
+        if not exceeds(root, scale, threshold):
+            return one
+        if scale == 1:
+            factor = shrinking(root, threshold)
+            if factor >= least:
+                return factor
+        for j in range(row.size):
+            row[j] = dtype(shrunk(row[j], root, scale, threshold))
+        return one
+
+    return shrink

@@ -69,12 +69,15 @@ def _second_kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
     }
 
 
-def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whole: bool = False) -> None:
+def set_program(
+    workspace: Workspace, program: str, *, penalty: Any = None, whole: bool = False, subnormals: bool = False
+) -> None:
     """Write the addresses of the kernels of a program into the records of a workspace.
 
-    `whole` runs every sequence through all steps, also those after its last weight.
+    `whole` runs every sequence through all steps, also those after its last weight; `subnormals` with the smallest
+    numbers, as some programs always do.
     """
-    wanted = program, penalty, whole
+    wanted = program, penalty, whole, subnormals
     if workspace.program == wanted:
         return
     net, dtype, shards = workspace.net, workspace.dtype, workspace.shards
@@ -96,7 +99,7 @@ def set_program(workspace: Workspace, program: str, *, penalty: Any = None, whol
     replicas = workspace.replicas
     where = (replicas.ctypes.data, replicas.size, replicas.itemsize, int(replicas["pieces"][0]),
              shards.ctypes.data, shards.size, shards.itemsize)  # fmt: skip
-    phases_of_a_shard = build_phases(dtype, program in SUBNORMALS).address
+    phases_of_a_shard = build_phases(dtype, subnormals or program in SUBNORMALS).address
     if program == "flow":
         shards["late"] = build_second(dtype).address
         workspace.entries = [

@@ -7,7 +7,7 @@ it (`nbflow.cpu.workspace`), the views of the kernels, their checks and the slid
 
 Arrays are C-ordered. A shape names integers of the same record, the outermost axis first:
 
-- "n_in+1" is one more, and "3" is 3;
+- "n_in+1" is one more, and "4" is 4;
 - "rows|batch" are `rows` of the `batch` items that lie there: the arrays of the caller hold all sequences;
 - "%slots" is a ring, whose item t lies in slot t % slots.
 
@@ -127,6 +127,7 @@ SHARD_FLAGS = {
     "ends_given": "1 where the way back begins with `end_cotangent`, else 0",
     "hidden_site": "what is clipped inside BPTT (`nbflow.cpu.hidden_clip`); 0 for nothing",
     "hidden_norm": "1 where that is clipped by its norm, 0 by value",
+    "group_skips": "1 where a group whose gradient is not finite is left out",
     **dict.fromkeys(("replica", "detach_seed", "detach_index"), "which draws decide in `nbflow.cpu.h_detach`"),
 }
 KERNELS = {
@@ -200,7 +201,7 @@ TAPE = {
     "cotangents": Array("held rows lines width", "what counts of s_{t+1}, from outside", "listened"),
     "carry": Array("rows 2", "of the step after: slope of its state penalty, ||h||"),
     "checkpoints": Array("marks rows lines width", "the states there", "checkpoints"),
-    "group_norms": Array("rows", "norms of the groups' gradients"),
+    "group_norms": Array("rows", "norms of the groups' gradients, NaN of those that are not finite", "", np.float64),
     "x_dot": Array("held rows n_in+1", "the tangent of the inputs, and a column of zeros", "inputs_move"),
     "w_in_back": Array("columns in_panels", "panels of w_in, transposed", "at_inputs"),
     "d_x": Array("rows in_width", "dL/dx_t of one step", "at_inputs"),
@@ -208,7 +209,7 @@ TAPE = {
     "delta_dot": Array("%2 rows lines width", "the tangent of delta_t", "second"),
     "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),
     "d_flow": Array("hidden gates width", "gradient of Omega with respect to w_rec", "immediate"),
-    "sums": Array("3", "loss, sum of penalties, count of penalties"),
+    "sums": Array("4", "loss, sum of penalties, count of penalties, groups left out"),
 }
 PARTIAL = {
     "d_in": Array("n_in+1 gates width", "of w_in, and bias as the last row"),
@@ -225,7 +226,7 @@ OF_REPLICA = {
     "theta": Array("parameters", "parameters"),
     "d_theta": Array("parameters", "where the gradient goes; address 0 for nowhere"),
     "direction": Array("parameters", "a direction of the parameters"),
-    "report": Array("3", "loss, Omega, count"),
+    "report": Array("4", "loss, Omega, count, groups left out"),
     "shards": Array("shard_count", "the records of its shards", "", "shard"),
 }
 BLOCKS = {"packed": PACKED, "partial": PARTIAL}

@@ -13,6 +13,7 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.memory import address_of
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.cpu.record import DIRECTION, IMMEDIATE, PARAMETERS, TOTAL
+from nbflow.cpu.report import COUNT, LEFT_OUT, LOSS, OMEGA
 from nbflow.cpu.rules import divisor
 from nbflow.cpu.views import at, flat, place, replicas, row_of, whole
 
@@ -191,6 +192,15 @@ def build_add_up(dtype):
 
 
 @part
+def left_out(replica):
+    """Return how many groups its shards have left out."""
+    shards, count = whole(replica, "shards"), 0
+    for k in range(shards.size):
+        count += int(whole(shards[k], "sums")[LEFT_OUT])
+    return count
+
+
+@part
 def add_block(share, shard, source, count, stride, to, length, factor, first):
     """Write factor times `count` rows of `length` numbers, `stride` apart, or add them."""
     begin, end = portion(share, count)
@@ -225,7 +235,8 @@ def build_combine(dtype):
         loss, omega, count, scale = add_up(replica)
         if piece == 0:
             report = whole(replica, "report")
-            report[0], report[1], report[2] = loss, omega * scale, count
+            report[LOSS], report[OMEGA], report[COUNT] = loss, omega * scale, count
+            report[LEFT_OUT] = left_out(replica)
         if replica.d_theta == 0:
             return
         share, d = Share(piece, replica.pieces), blocks_of(replica, replica.d_theta)

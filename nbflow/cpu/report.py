@@ -1,4 +1,4 @@
-"""What a clip reports, on both engines: a row for each replica, and how it is read.
+"""What a gradient and a clip report, on both engines: a row for each replica, and how it is read.
 
 Norms come as (root, scale), see `nbflow.cpu.norm`.
 """
@@ -15,6 +15,10 @@ from nbflow.model import _layout as layout
 from nbflow.model.network import Network
 from nbflow.records import Floats, Rule
 
+# Of a gradient, and of a shard's sums.
+GRADIENT = ("loss", "omega", "count", "left out")
+LOSS, OMEGA, COUNT, LEFT_OUT = range(len(GRADIENT))
+# Of a clip.
 COLUMNS = ("norm", "scale", "clipped norm", "clipped scale", "inner product", "clipped entries", "finite")
 NORM, SCALE, CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES, FINITE = range(len(COLUMNS))
 # What is left of w_rec as its gradient, by policy "shrink".
@@ -45,6 +49,18 @@ def read_rows(
 def at_update(error: object, update: int) -> str:
     """Say of a gradient that ends a training which one it was."""
     return f"{error} It is the gradient of update {update}."
+
+
+def where_groups(norms: Floats, size: int) -> str:
+    """Say which groups of so many examples have a gradient that is not finite: one whose norm (R, groups) is NaN."""
+    bad = np.isnan(norms)
+    r, k = np.argwhere(bad)[0]
+    one = f"example {k}" if size == 1 else f"examples {k * size} to {(k + 1) * size - 1}"
+    of = f" of replica {r}" if len(norms) > 1 else ""
+    return (
+        f"the gradient of {one}{of} is not finite, one of {bad[r].sum()} of {norms.shape[1]}; lower lr or the "
+        f"threshold, or give nonfinite='skip', which leaves it out."
+    )
 
 
 def where_not_finite(net: Network, row: Floats, r: int, replicas: int) -> str:

@@ -1,6 +1,8 @@
 """Rules of single numbers that kernels and the grids of `nbflow.cuda` share."""
 
-from nbflow._compile import ONE, unit
+import numpy as np
+
+from nbflow._compile import ONE, exact_unit, unit
 
 
 @unit
@@ -24,10 +26,25 @@ def divisor(counted, batch, by_mean):
     return max(counted, ONE) if by_mean else batch
 
 
+@exact_unit
+def exceeds(root, scale, threshold):
+    """Return whether the norm root / scale is above the threshold, whatever a number can hold; not if it is NaN."""
+    return root > threshold * scale
+
+
 @unit
 def shrinking(norm, threshold):
-    """Return what a vector is multiplied by so that its norm is at most the threshold; 1 where its norm is NaN."""
-    return threshold / norm if norm > threshold else ONE
+    """Return what a vector whose norm is above the threshold is multiplied by to bring it there."""
+    return threshold / norm
+
+
+@exact_unit
+def shrunk(g, root, scale, threshold):
+    """Return g * threshold / (root / scale), where the factor of g would leave the range.
+
+    In float64, which holds every quotient of float32; those of float64 are in range in this order.
+    """
+    return ((np.float64(g) * np.float64(scale)) / np.float64(root)) * np.float64(threshold)
 
 
 @unit

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nbflow.cpu.program import execute, set_program
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
 from nbflow.model._asked import PLAIN, Asked
@@ -23,11 +25,12 @@ def set_gradient(space: Workspace, asked: Asked) -> None:
     """Choose the program of a gradient and set what it needs beside a batch."""
     purpose = space.purpose
     plain = "checkpointed" if purpose.every else "groups" if purpose.group_rows else way_back(space)
-    set_program(space, "flow" if purpose.second else plain, penalty=asked.penalty, whole=asked.state is not None)
+    program, subnormals = "flow" if purpose.second else plain, _clips_to_subnormals(space.dtype, asked)
+    set_program(space, program, penalty=asked.penalty, whole=asked.state is not None, subnormals=subnormals)
     space.set_hidden_clip(*asked.inside)
     space.set_detach(*asked.detach)
     if asked.groups is not None:
-        space.set_group_threshold(asked.groups.threshold)
+        space.set_groups(asked.groups.threshold, asked.groups.skips)
     set_start(space, asked)
     if purpose.at_ends:
         space.ask_first_state()
@@ -36,6 +39,17 @@ def set_gradient(space: Workspace, asked: Asked) -> None:
 def way_back(space: Workspace) -> str:
     """Return the program of a plain gradient, which may go on to the inputs."""
     return "ends" if space.purpose.at_ends and not space.shape.tokens else "gradient"
+
+
+def _clips_to_subnormals(dtype: Any, asked: Asked) -> bool:
+    """Tell whether a clip inside the gradient leaves vectors so short that subnormal entries are part of their length.
+
+    Above this, their squares are lost beside that of the norm.
+    """
+    limits = np.finfo(dtype)
+    thresholds = [asked.inside.threshold] if asked.inside.site else []
+    thresholds += [] if asked.groups is None else [asked.groups.threshold]
+    return any(float(np.min(threshold)) < limits.tiny / limits.eps for threshold in thresholds)
 
 
 def set_start(space: Workspace, asked: Asked) -> None:

@@ -11,7 +11,7 @@ from nbflow import counter
 from nbflow.cpu.clipping import Clipper
 from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
-from nbflow.cpu.report import at_update
+from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
 from nbflow.cpu.setup import purpose_of, set_gradient
 from nbflow.cpu.update import build_update
 from nbflow.cpu.workspace import Workspace
@@ -73,6 +73,8 @@ class Training:
         if asked.detach.probability is not None:
             space.set_detach(asked.detach.probability, plan.seed, update, plan.ids)
         execute(space)
+        if asked.groups is not None and asked.groups.nonfinite == "raise" and space.report[:, LEFT_OUT].any():
+            raise FloatingPointError(at_update(where_groups(space.group_norms(), asked.groups.rows), update))
         if isinstance(asked.penalty, Regularizer) and alpha is not None:
             regularize(asked.penalty, plan.net, plan.theta, self.batch, alpha, plan.d_theta, space.report)
 
@@ -88,7 +90,7 @@ class Training:
             if plan.follower is not None:
                 plan.follower.take_back()
             return refusal
-        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.counts, self.clipper.stands)
+        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.counts, self._stands())
         plan.window.add(self.space.report, self.clipper.report)
         return None
 
@@ -103,6 +105,13 @@ class Training:
                 clipper.mend(plan.d_theta, self.applied, threshold, plan.theta, plan.seed, update)
             except FloatingPointError as error:
                 raise FloatingPointError(at_update(error, update)) from None
+
+    def _stands(self) -> Any:
+        """Return which replicas take no step (R,): 0 took the place of their gradient, or of those of all groups."""
+        stands, groups = self.clipper.stands, self.asked.groups
+        if groups is None:
+            return stands
+        return stands | (self.space.report[:, LEFT_OUT] == self.space.shape.batch // groups.rows)
 
     def report(self) -> None:
         """Bring the reports of all updates to the window: they are there."""

@@ -27,6 +27,7 @@ from nbflow.cpu.record import (
     replica_dtype,
     shard_dtype,
 )
+from nbflow.cpu.report import GRADIENT
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import COLLIDING
 from nbflow.model._shape import Shape
@@ -83,8 +84,8 @@ class Workspace:
         One record a shard, replicas first.
     replicas : structured array (R,)
         One record a replica.
-    report : array (R, 3)
-        Loss, Omega and count of the last run.
+    report : array (R, columns of `nbflow.cpu.report.GRADIENT`)
+        Of the last run.
     cell : Cell
         The network's, with the derivatives that the purpose needs.
     entries : list of tuples of int
@@ -137,7 +138,7 @@ class Workspace:
             "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
             "colliding": gates * width * np.dtype(self.dtype).itemsize % COLLIDING == 0,
-            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "3": 3,
+            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "4": 4,
         }  # fmt: skip
 
     def _find_conditions(self) -> dict[str, bool]:
@@ -214,7 +215,7 @@ class Workspace:
             self.shards[name] = np.repeat(self.replicas[name], shards)
         for name, source in self._aliases().items():
             self.shards[name] = self.shards[source]
-        self.report = np.zeros((self.shape.replicas, 3), self.dtype)
+        self.report = np.zeros((self.shape.replicas, len(GRADIENT)), self.dtype)
         self.replicas["report"] = self.report.ctypes.data + each * self.report.strides[0]
         self.replicas["shards"] = self.shards.ctypes.data + each * shards * self.shards.itemsize
         self._borrowed, self._parameters = _words(self.shards, BORROWED), _words(self.replicas, ("theta", "d_theta"))
@@ -283,9 +284,10 @@ class Workspace:
         self.replicas["alpha"] = alpha
         self.shards["alpha"] = np.repeat(alpha, len(self.rows))
 
-    def set_group_threshold(self, threshold: Any) -> None:
-        """Set the threshold above which a group's gradient is clipped, (R,)."""
+    def set_groups(self, threshold: Any, skips: bool) -> None:
+        """Set above which norm a group's gradient is clipped (R,), and whether one that is not finite is left out."""
         self.shards["group_threshold"] = np.repeat(threshold, len(self.rows))
+        self.shards["group_skips"] = skips
 
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
         """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""
@@ -364,7 +366,8 @@ class Workspace:
         sizes = self._sizes | {"rows": self.rows[k % len(self.rows)]}
         shape = [sizes[axis.size] + axis.more for axis in ARRAYS[name].axes]
         start = int(self.shards[name][k]) - self._memory.ctypes.data
-        return self._memory[start : start + math.prod(shape) * sizes["number"]].view(self.dtype).reshape(shape)
+        dtype = np.dtype(dtype_of(name, self.dtype))
+        return self._memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def _each_shard(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield index, replica, first sequence and number of sequences of every shard."""

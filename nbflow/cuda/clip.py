@@ -117,7 +117,8 @@ def build_rule(rule_clip, over, relative, dtype):
     """
     apply, measure, block_sum = build_apply(rule_clip, dtype), build_block_measure(dtype), build_block_sum()
     real, zero, one = real_of(dtype), dtype(0), dtype(1)
-    least_weight_norm = dtype(LEAST_WEIGHT_NORM)
+    least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
+    least_weight_norm = np.float64(LEAST_WEIGHT_NORM)
     grouped, jointly = over in ("block", "unit"), over == "all"
 
     @device_part
@@ -133,6 +134,7 @@ def build_rule(rule_clip, over, relative, dtype):
         room = cuda.shared.array(MOST_THREADS, real)
         r, k = cuda.blockIdx.x // blocks, cuda.blockIdx.x % blocks
         report, threshold = at(job, CLIP_REPORT, r), numbers[at(job, THRESHOLD, r)]
+        wide = np.float64(threshold)
         if numbers[report + FINITE] == 0 and policy != ZERO:
             return
         first, count, stride = bounds(job, integers, k)
@@ -142,11 +144,17 @@ def build_rule(rule_clip, over, relative, dtype):
             root, scale = measure(numbers, d, count, stride, room)
             if relative:
                 weight, weight_scale = measure(numbers, at(job, THETA, r) + first, count, stride, room)
-                threshold *= max(weight / weight_scale, least_weight_norm)
+                wide *= max(np.float64(weight) / np.float64(weight_scale), least_weight_norm)
+                threshold = dtype(wide)
+        # A product of two numbers may be none of the dtype.
+        held = not relative or least <= wide <= most or wide == np.inf
         touched = zero
         for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
             g = numbers[d + i * stride]
-            clipped = apply(g, root, scale, threshold)
+            if held:
+                clipped = apply(g, root, scale, threshold)
+            else:
+                clipped = dtype(apply(np.float64(g), np.float64(root), np.float64(scale), wide))
             numbers[d + i * stride] = clipped
             if clipped != g:
                 touched += one

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nbflow import counter
+from nbflow.cpu.report import GRADIENT
 from nbflow.cuda import program
 from nbflow.cuda.clipping import clip as clip
 from nbflow.cuda.training import Training
@@ -47,7 +48,7 @@ def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
     program.forward(space, whole=asked.state is not None, carried=asked.state is not None)
     program.gradient(space, asked)
     return Found(
-        space.read("REPORT", 3), space.read("D_THETA", space.net.size),
+        space.read("REPORT", len(GRADIENT)), space.read("D_THETA", space.net.size),
         None if asked.state is None else _last_state(space), None if asked.groups is None else space.group_norms(),
     )  # fmt: skip
 
@@ -77,7 +78,7 @@ def trace(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, ...]:
     program.report(space)
     steps, batch = space.steps, space.shape.batch
     return (
-        space.read("REPORT", 3)[:, 0], _states(space), _states(space, "DELTA"),
+        space.read("REPORT", len(GRADIENT))[:, 0], _states(space), _states(space, "DELTA"),
         space.read("DELTA_NORM", steps + 1, batch), space.read("V_NORM", steps, batch),
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ def score(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> tuple
     program.forward(space, whole=whole, carried=asked.state is not None)
     program.losses(space)
     program.report(space)
-    return space.read("REPORT", 3)[:, 0], _last_state(space) if whole else None
+    return space.read("REPORT", len(GRADIENT))[:, 0], _last_state(space) if whole else None
 
 
 def train(plan: Plan) -> Training:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from nbflow.cpu.rules import limited, shrinking
+import numpy as np
+
+from nbflow.cpu.rules import exceeds, limited, shrinking, shrunk
 from nbflow.cuda.device import cuda, device_part
 from nbflow.cuda.norm import build_block_measure
 
@@ -12,16 +14,17 @@ from nbflow.cuda.norm import build_block_measure
 @functools.cache
 def build_clip_row(by_norm, dtype):
     """Build `clip_row(numbers, first, count, threshold, room)`, which a whole block calls and leaves together."""
-    measure = build_block_measure(dtype)
+    measure, least = build_block_measure(dtype), np.finfo(dtype).tiny
 
     @device_part
     def by_its_norm(numbers, first, count, threshold, room):
         root, scale = measure(numbers, first, count, 1, room)
-        norm = root / scale
-        if norm > threshold:
-            factor = shrinking(norm, threshold)
+        if exceeds(root, scale, threshold):
+            factor = shrinking(root, threshold)
+            in_range = scale == 1 and factor >= least
             for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
-                numbers[first + i] *= factor
+                x = numbers[first + i]
+                numbers[first + i] = factor * x if in_range else dtype(shrunk(x, root, scale, threshold))
         cuda.syncthreads()
 
     @device_part

@@ -25,15 +25,16 @@ PENALTIES, COUNTED    (T, B)              penalty(q), and 1 where it counts
 W_BACK                (G, H, H)           w_rec transposed, where it does not fit into shared memory
 PARTIAL               (parts, P)          weight gradients of each part of the steps, or of each group of sequences
 PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
-GROUP_NORMS           (parts,)            norms of the groups' gradients, of which GROUP_THRESHOLD (1,) is the limit
-REPORT                (3,)                loss, Omega, count
+GROUP_NORMS           (parts, 3)          root and scale of the norm of each group's gradient, and 1 where it is finite
+GROUP_THRESHOLD       (1,)                the limit of these norms
+REPORT                (4,)                loss, Omega, count, groups left out (`nbflow.cpu.report.GRADIENT`)
 ALPHA, LR, THRESHOLD  (1,)
 HIDDEN_THRESHOLD      (1,)                of the clip inside back-propagation
 SLOTS                 (K', P)             what the optimizer keeps
 SETTINGS              -                   the optimizer's; of all replicas together
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
 CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
-HISTORY               (rows, 4 + columns) reports of the last updates, and their thresholds
+HISTORY               (rows, 5 + columns) reports of the last updates, and their thresholds
 TOKENS, CLASSES       int32 (T, B)        inputs and targets that are integers
 FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of steps up to the last one with weight,
                                           and how many are taken
@@ -49,9 +50,10 @@ from __future__ import annotations
 from nbflow._compile import unit
 
 SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "N_OUT", "PARAMETERS", "BIAS_REC",
-         "IS_TOKENS", "IS_ADDITIVE", "IS_CARRIED", "IS_WHOLE", "KEEPS_DELTA", "PART_STEPS", "GROUP_ROWS")  # fmt: skip
+         "IS_TOKENS", "IS_ADDITIVE", "IS_CARRIED", "IS_WHOLE", "KEEPS_DELTA", "PART_STEPS", "GROUP_ROWS",
+         "GROUP_SKIPS")  # fmt: skip
 (REPLICAS, BATCH, N_IN, GATES, HIDDEN, LINES, N_OUT, PARAMETERS, BIAS_REC, IS_TOKENS, IS_ADDITIVE, IS_CARRIED,
- IS_WHOLE, KEEPS_DELTA, PART_STEPS, GROUP_ROWS) = range(len(SIZES))  # fmt: skip
+ IS_WHOLE, KEEPS_DELTA, PART_STEPS, GROUP_ROWS, GROUP_SKIPS) = range(len(SIZES))  # fmt: skip
 
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
 from nbflow._compile import unit
-from nbflow.cpu.rules import divisor, shrinking
+from nbflow.cpu.report import COUNT, LEFT_OUT, LOSS, OMEGA
+from nbflow.cpu.rules import divisor, exceeds, shrinking, shrunk
 from nbflow.cuda.device import MOST_THREADS, cuda, grid, real_of
 from nbflow.cuda.job import (
     ALPHA,
@@ -15,6 +18,7 @@ from nbflow.cuda.job import (
     GATES,
     GROUP_NORMS,
     GROUP_ROWS,
+    GROUP_SKIPS,
     GROUP_THRESHOLD,
     HIDDEN,
     LOSSES,
@@ -27,12 +31,12 @@ from nbflow.cuda.job import (
     REPORT,
     at,
 )
-from nbflow.cuda.norm import build_block_measure, build_block_sum
+from nbflow.cuda.norm import build_block_finite, build_block_measure, build_block_sum
 
 
 @functools.cache
 def build_report(dtype):
-    """Build the grid, a block a replica, that fills REPORT with loss, Omega and count."""
+    """Build the grid, a block a replica, that fills REPORT, as if no group were left out."""
     block_sum, real, zero = build_block_sum(), real_of(dtype), dtype(0)
 
     @grid
@@ -49,9 +53,10 @@ def build_report(dtype):
         omega, counted = block_sum(omega, room), block_sum(counted, room)
         if cuda.threadIdx.x == 0:
             place = at(job, REPORT, r)
-            numbers[place] = loss
-            numbers[place + 1] = omega / divisor(counted, dtype(batch), by_mean)
-            numbers[place + 2] = counted
+            numbers[place + LOSS] = loss
+            numbers[place + OMEGA] = omega / divisor(counted, dtype(batch), by_mean)
+            numbers[place + COUNT] = counted
+            numbers[place + LEFT_OUT] = zero
 
     return report
 
@@ -62,15 +67,20 @@ def build_group_norms(dtype):
 
     Of the gradient of its mean loss: B / rows times its share.
     """
-    measure, real = build_block_measure(dtype), real_of(dtype)
+    measure, finite_of, real = build_block_measure(dtype), build_block_finite(dtype), real_of(dtype)
+    zero, one = dtype(0), dtype(1)
 
     @grid
     def group_norms(job, numbers, groups):
         room = cuda.shared.array(MOST_THREADS, real)
         r, k, size = cuda.blockIdx.x // groups, cuda.blockIdx.x % groups, job[PARAMETERS]
-        root, scale = measure(numbers, at(job, PARTIAL, r) + k * size, size, 1, room)
+        partial, place = at(job, PARTIAL, r) + k * size, at(job, GROUP_NORMS, r) + 3 * k
+        root, scale = measure(numbers, partial, size, 1, room)
+        finite = finite_of(numbers, partial, size, 1, room)
         if cuda.threadIdx.x == 0:
-            numbers[at(job, GROUP_NORMS, r) + k] = dtype(job[BATCH] // job[GROUP_ROWS]) * (root / scale)
+            numbers[place] = dtype(job[BATCH] // job[GROUP_ROWS]) * root
+            numbers[place + 1] = scale
+            numbers[place + 2] = one if finite else zero
 
     return group_norms
 
@@ -79,14 +89,30 @@ def build_group_norms(dtype):
 def build_combine(dtype):
     """Build the grid, a thread a parameter of a replica, that adds the parts up to D_THETA, and alpha times Omega's.
 
-    With `grouped`, a part is a group of sequences, which is scaled where its norm is above the threshold.
+    With `grouped`, a part is a group of sequences, which is scaled where its norm is above the threshold, and left out
+    where it is not finite and GROUP_SKIPS says so.
     """
-    zero, one = dtype(0), dtype(1)
+    zero, one, least = dtype(0), dtype(1), np.finfo(dtype).tiny
 
     @unit
-    def factor_of(job, numbers, r, group):
-        """Return what the gradient of a group is multiplied by (Goodfellow et al. 2016, section 10.11.1)."""
-        return shrinking(numbers[at(job, GROUP_NORMS, r) + group], numbers[at(job, GROUP_THRESHOLD, r)])
+    def left_of(job, numbers, r, group, partial):
+        """Return what is left of an entry of a group's gradient (Goodfellow et al. 2016, section 10.11.1)."""
+        place, threshold = at(job, GROUP_NORMS, r) + 3 * group, numbers[at(job, GROUP_THRESHOLD, r)]
+        root, scale = numbers[place], numbers[place + 1]
+        if numbers[place + 2] == 0:
+            return zero if job[GROUP_SKIPS] else partial
+        if not exceeds(root, scale, threshold):
+            return partial
+        factor = shrinking(root, threshold)
+        return factor * partial if scale == 1 and factor >= least else dtype(shrunk(partial, root, scale, threshold))
+
+    @unit
+    def count_left_out(job, numbers, r, groups):
+        count = zero
+        for group in range(groups):
+            if numbers[at(job, GROUP_NORMS, r) + 3 * group + 2] == 0:
+                count += one
+        return count
 
     @grid
     def combine(job, numbers, parts, grouped, flowing, by_mean):
@@ -97,7 +123,9 @@ def build_combine(dtype):
             total = zero
             for part in range(parts):
                 partial = numbers[at(job, PARTIAL, r) + part * size + p]
-                total += factor_of(job, numbers, r, part) * partial if grouped else partial
+                total += left_of(job, numbers, r, part, partial) if grouped else partial
+            if grouped and p == 0 and job[GROUP_SKIPS]:
+                numbers[at(job, REPORT, r) + LEFT_OUT] = count_left_out(job, numbers, r, parts)
             alpha, entry = numbers[at(job, ALPHA, r)], p - job[N_IN] * columns
             if flowing and alpha != 0 and 0 <= entry < job[HIDDEN] * columns:  # 0 * Inf would be NaN
                 of_flow = zero

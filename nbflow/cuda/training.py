@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import counter
-from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, at_update, where_not_finite
+from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, GRADIENT, LEFT_OUT, at_update, where_groups, where_not_finite
 from nbflow.cuda import program
 from nbflow.cuda.threshold import Memory
 from nbflow.cuda.workspace import Purpose, Workspace
@@ -93,9 +93,10 @@ class Training:
         """Bring the reports of all updates to the window."""
         if self.row:
             history = self.space.read("HISTORY", self.rows, self.space.history_width)[:, : self.row]
-            self._look_at(history[:, :, 3 + FINITE] != 0, history[:, :, -1])
+            of_gradients, of_clips = np.split(history[:, :, : len(GRADIENT) + len(COLUMNS)], [len(GRADIENT)], axis=2)
+            self._look_at(of_clips[:, :, FINITE] != 0, history[:, :, -1])
             for k in range(self.row):
-                self.plan.window.add(history[:, k, :3], history[:, k, 3 : 3 + len(COLUMNS)])
+                self.plan.window.add(of_gradients[:, k], of_clips[:, k])
             self.row = 0
 
     def _look_at(self, finite: Any, thresholds: Floats) -> None:
@@ -127,6 +128,9 @@ class Training:
         self._send("ALPHA", alpha)
         program.forward(self.space, whole=False)
         program.gradient(self.space, self.asked)
+        groups = self.asked.groups
+        if groups is not None and groups.nonfinite == "raise":
+            self._raise_if_left_out(groups.rows, update)
 
     def step(self, update: int, lr: Floats, threshold: Floats | None) -> Exception | None:
         """Queue the clip and a step; a `threshold` (R,) of None is asked of the one that follows the norms.
@@ -150,6 +154,11 @@ class Training:
         if self.row == self.rows:
             self.report()
         return None
+
+    def _raise_if_left_out(self, group_rows: int, update: int) -> None:
+        """Look at the report of every update: what policy "raise" of a clip by groups costs on a card."""
+        if self.space.read("REPORT", len(GRADIENT))[:, LEFT_OUT].any():
+            raise FloatingPointError(at_update(where_groups(self.space.group_norms(), group_rows), update))
 
     def _refusal(self, update: int) -> FloatingPointError | None:
         """Look at the report of every update: what policy "raise" costs on a card."""

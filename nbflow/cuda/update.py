@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import exactly, unit
-from nbflow.cpu.report import FINITE
+from nbflow.cpu.report import FINITE, GRADIENT, LEFT_OUT
 from nbflow.cuda.clip import MENDED_NORM, WIDTH
 from nbflow.cuda.device import cuda, grid
 from nbflow.cuda.job import (
+    BATCH,
     CLIP_REPORT,
     D_THETA,
+    GROUP_ROWS,
     HISTORY,
     LR,
     PARAMETERS,
@@ -28,9 +30,10 @@ from nbflow.cuda.memory import build_load, build_store
 
 @unit
 def stands(job, numbers, r):
-    """Return whether a replica stays as it is: its gradient was not finite, and 0 took its place."""
-    report = at(job, CLIP_REPORT, r)
-    return numbers[report + FINITE] == 0 and numbers[report + MENDED_NORM] == 0
+    """Return whether a replica stays as it is: 0 took the place of its gradient, or of those of all its groups."""
+    report, left_out = at(job, CLIP_REPORT, r), numbers[at(job, REPORT, r) + LEFT_OUT]
+    none_left = left_out == job[BATCH] // job[GROUP_ROWS]
+    return none_left or (numbers[report + FINITE] == 0 and numbers[report + MENDED_NORM] == 0)
 
 
 @functools.cache
@@ -76,16 +79,17 @@ def build_update(optimizer_update, slot_count, setting_count, dtype):
 @functools.cache
 def build_keep():
     """Build the grid `keep(job, numbers, row)`, a thread a replica: its reports and threshold to a row of HISTORY."""
+    first = len(GRADIENT)
 
     @grid
     def keep(job, numbers, row):
         r = cuda.grid(1)
         if r < job[REPLICAS]:
-            place = at(job, HISTORY, r) + row * (4 + WIDTH)
-            for column in range(3):
+            place = at(job, HISTORY, r) + row * (first + WIDTH + 1)
+            for column in range(first):
                 numbers[place + column] = numbers[at(job, REPORT, r) + column]
             for column in range(WIDTH):
-                numbers[place + 3 + column] = numbers[at(job, CLIP_REPORT, r) + column]
-            numbers[place + 3 + WIDTH] = numbers[at(job, THRESHOLD, r)]
+                numbers[place + first + column] = numbers[at(job, CLIP_REPORT, r) + column]
+            numbers[place + first + WIDTH] = numbers[at(job, THRESHOLD, r)]
 
     return keep

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbflow.cpu.report import GRADIENT
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
 from nbflow.cuda.device import SHARED_BYTES, allocate
@@ -107,6 +108,7 @@ class Workspace:
             self.write("HIDDEN_THRESHOLD", threshold.astype(self.dtype))
         if asked.groups is not None:
             self.write("GROUP_THRESHOLD", asked.groups.threshold.astype(self.dtype))
+            self.flag(job.GROUP_SKIPS, int(asked.groups.skips))
 
     def send(self, batch: Checked | Batch) -> None:
         """Copy a batch to the card, and use the room of its steps."""
@@ -118,7 +120,10 @@ class Workspace:
 
     def group_norms(self) -> Any:
         """Return the norms of the groups' gradients of the last run, (R, groups)."""
-        return self.read("GROUP_NORMS", self.shape.batch // self.purpose.group_rows)
+        root, scale, finite = np.moveaxis(
+            np.float64(self.read("GROUP_NORMS", self.shape.batch // self.purpose.group_rows, 3)), -1, 0
+        )
+        return np.where(finite == 1, root / scale, np.nan)
 
     def _set_sizes(self) -> None:
         net, cell, table = self.net, self.net.cell_object, self.table
@@ -137,7 +142,7 @@ class Workspace:
         net, shape, purpose, cell = self.net, self.shape, self.purpose, self.net.cell_object
         t, b, n, h, m = shape.steps, shape.batch, net.n_in, net.n_hidden, net.n_out
         columns, line, classes = len(cell.gates) * h, len(cell.states) * h, net.loss_object.classes
-        floats = {"THETA": net.size, "ALPHA": 1, "REPORT": 3}
+        floats = {"THETA": net.size, "ALPHA": 1, "REPORT": len(GRADIENT)}
         integers = {"IDS": 1}
         parts = parts_of(t, b, purpose.group_rows) if purpose.backward else 0
         if t:
@@ -156,7 +161,7 @@ class Workspace:
         if purpose.flowing:
             floats |= {"PENALTIES": t * b, "COUNTED": t * b, "PARTIAL_FLOW": parts * h * columns}
         if purpose.group_rows:
-            floats |= {"GROUP_NORMS": parts, "GROUP_THRESHOLD": 1}
+            floats |= {"GROUP_NORMS": 3 * parts, "GROUP_THRESHOLD": 1}
         if purpose.rule is not None:
             floats |= {"D_THETA": net.size, "THRESHOLD": 1, "CLIP_REPORT": WIDTH, "CLIPPED": self.clip_blocks}
             floats |= {"RAW": net.size if purpose.keeps_raw else 0}
@@ -211,7 +216,7 @@ class Workspace:
     @property
     def history_width(self) -> int:
         """The columns of HISTORY."""
-        return 4 + WIDTH
+        return len(GRADIENT) + WIDTH + 1
 
     def read_clip_report(self) -> Any:
         """Return the reports of a clip (R, columns), as `nbflow.cuda.clip` has them."""

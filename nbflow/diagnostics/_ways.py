@@ -60,9 +60,11 @@ class _OfGroups(Way):
 
     def __init__(self, data: Minibatches, how: ExampleClip | MicrobatchClip) -> None:
         self.size = how.size if isinstance(how, MicrobatchClip) else 1
-        self.rows, found = data.gradients(clip_microbatch=(self.size, how.threshold))
+        self.rows, found = data.gradients(clip_microbatch=MicrobatchClip(self.size, how.threshold, how.nonfinite))
         with np.errstate(divide="ignore"):
-            self.factors = [np.minimum(1.0, how.threshold / np.float64(out.example_norms)) for out in found]
+            self.factors = [np.minimum(1.0, how.threshold / out.example_norms) for out in found]
+        if how.nonfinite == "skip":
+            self.factors = [np.where(np.isnan(factors), 0.0, factors) for factors in self.factors]
         # Not by the rows: they are sums in another order than those of the unclipped.
         self.changed = np.array([(factors < 1).any() for factors in self.factors])
 
@@ -99,7 +101,7 @@ def check_way(how: Any, data: Minibatches) -> None:
     elif isinstance(how, ExampleClip | MicrobatchClip):
         size = how.size if isinstance(how, MicrobatchClip) else 1
         for batch_size in set(data.sizes.tolist()):
-            check_groups((1, batch_size), data.net.dtype, None, (size, how.threshold))
+            check_groups((1, batch_size), data.net.dtype, None, MicrobatchClip(size, how.threshold, how.nonfinite))
     else:
         raise TypeError(
             f"clips has a {type(how).__name__}; expected Clip, HiddenClip, ExampleClip or MicrobatchClip. "

@@ -10,8 +10,19 @@ from nbflow._load import load
 from nbflow.cpu.record import DERIVATIVES
 from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
 from nbflow.model.network import Network
-from nbflow.records import AnyPenalty, Floats, Flow, HDetach, HiddenClip, Penalty, Regularizer
+from nbflow.records import (
+    AnyPenalty,
+    ExampleClip,
+    Floats,
+    Flow,
+    HDetach,
+    HiddenClip,
+    MicrobatchClip,
+    Penalty,
+    Regularizer,
+)
 
+GROUP_POLICIES = ("keep", "skip", "raise")
 REDUCTIONS = ("sum", "mean")
 
 
@@ -76,14 +87,27 @@ def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: A
         raise ValueError("clip_example and clip_microbatch are both given; expected one of them. Leave one out.")
     if example is None and microbatch is None:
         return None
-    if microbatch is not None and not (isinstance(microbatch, tuple) and len(microbatch) == 2):
-        raise TypeError(f"clip_microbatch is {microbatch!r}; expected (size, threshold). Write (4, 1.0), say.")
-    name, (size, threshold) = ("clip_example", (1, example)) if microbatch is None else ("clip_microbatch", microbatch)
+    name = "clip_example" if microbatch is None else "clip_microbatch"
+    size, threshold, nonfinite = _of_examples(example) if microbatch is None else _of_microbatch(microbatch)
     replicas, batch = shape
     size = _check.count(name, size)
     if batch % size:
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
-    return Groups(size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype))
+    _check.choice("nonfinite", nonfinite, GROUP_POLICIES)
+    return Groups(size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype), nonfinite)
+
+
+def _of_examples(how: Any) -> tuple[int, Any, Any]:
+    """Return size, threshold and policy of a clip by example, whichever way it is written."""
+    return (1, how.threshold, how.nonfinite) if isinstance(how, ExampleClip) else (1, how, "keep")
+
+
+def _of_microbatch(how: Any) -> tuple[Any, Any, Any]:
+    if isinstance(how, MicrobatchClip):
+        return how.size, how.threshold, how.nonfinite
+    if isinstance(how, tuple) and len(how) == 2:
+        return how[0], how[1], "keep"
+    raise TypeError(f"clip_microbatch is {how!r}; expected (size, threshold). Write (4, 1.0), say.")
 
 
 def check_checkpoints(net: Network, batch_size: int, every: Any) -> int:

@@ -8,13 +8,24 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from nbflow import _check
+from nbflow.cpu.report import LEFT_OUT, where_groups
 from nbflow.gradients._choices import check_asked
 from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Found
 from nbflow.model.network import Network
-from nbflow.records import Batch, Floats, Flow, Gradient, HDetach, HiddenClip, Regularizer
+from nbflow.records import (
+    Batch,
+    ExampleClip,
+    Floats,
+    Flow,
+    Gradient,
+    HDetach,
+    HiddenClip,
+    MicrobatchClip,
+    Regularizer,
+)
 
 
 def gradient(
@@ -25,8 +36,8 @@ def gradient(
     flow: Flow | None = None,
     state: Floats | None = None,
     clip_hidden: HiddenClip | None = None,
-    clip_example: float | Floats | None = None,
-    clip_microbatch: tuple[int, float | Floats] | None = None,
+    clip_example: float | Floats | ExampleClip | None = None,
+    clip_microbatch: tuple[int, float | Floats] | MicrobatchClip | None = None,
     h_detach: HDetach | None = None,
     checkpoint_every: int | None = None,
     wrt: str | Sequence[str] = (),
@@ -52,10 +63,11 @@ def gradient(
         With it, all T steps are computed and the last state is returned.
     clip_hidden : HiddenClip, optional
         Clip the back-propagated vector at every step; what comes back is then no gradient of anything.
-    clip_example : float or array of shape (R,), optional
+    clip_example : float, array of shape (R,) or ExampleClip, optional
         Return the mean of norm-clipped gradients of single examples: g_b, the gradient of B times example b's share of
-        the loss, is scaled to this norm if it is larger (Goodfellow et al. 2016, section 10.11.1).
-    clip_microbatch : tuple (size, threshold), optional
+        the loss, is scaled to this norm if it is larger (Goodfellow et al. 2016, section 10.11.1). An `ExampleClip`
+        also says what becomes of one that is not finite: by default it is kept, and makes the mean so too.
+    clip_microbatch : tuple (size, threshold) or MicrobatchClip, optional
         The same for groups of `size` neighbouring examples, each the gradient of B / size times its share. `size` must
         divide B.
     h_detach : HDetach, optional
@@ -80,6 +92,8 @@ def gradient(
     ------
     TypeError, ValueError
         If an argument makes no sense. Arguments are never changed.
+    FloatingPointError
+        If the gradient of an example or a group is not finite, and the clip's `nonfinite` is "raise"; it names it.
     NotImplementedError
         If backend "cuda" lacks what is asked for.
     RuntimeError, MemoryError
@@ -113,7 +127,9 @@ def gradient(
 
 def _gradient_of(found: Found, asked: Asked, one: bool) -> Gradient:
     """Return what was found, of one network or of replicas, with no number left in a workspace."""
-    loss, omega, counted = found.report.T
+    if asked.groups is not None and asked.groups.nonfinite == "raise" and found.report[:, LEFT_OUT].any():
+        raise FloatingPointError(where_groups(found.group_norms, asked.groups.rows))
+    loss, omega, counted, left_out = found.report.T
     flow = asked.flow
     counts = flow is not None and not isinstance(asked.penalty, Regularizer)
     return Gradient(
@@ -123,6 +139,7 @@ def _gradient_of(found: Found, asked: Asked, one: bool) -> Gradient:
         counted=per_network(counted.astype(np.int64), one) if counts else None,
         state=first_if(one, found.state),
         example_norms=first_if(one, found.group_norms),
+        left_out=None if asked.groups is None else per_network(left_out.astype(np.int64), one),
         d_inputs=first_if(one, found.d_inputs),
         d_state=first_if(one, found.d_state),
     )

@@ -20,6 +20,12 @@ class Groups(NamedTuple):
 
     rows: int  #: sequences of a group
     threshold: Floats  #: (R,)
+    nonfinite: str = "keep"  #: what becomes of one that is not finite: "keep", "skip" or "raise"
+
+    @property
+    def skips(self) -> bool:
+        """Whether one that is not finite is left out of the sum; "raise" looks at how many were."""
+        return self.nonfinite != "keep"
 
 
 class Detach(NamedTuple):
@@ -58,7 +64,7 @@ ENDS = ("inputs", "state")
 class Found(NamedTuple):
     """A gradient as an engine returns it, with R in front of everything."""
 
-    report: Floats  #: (R, 3): loss, Omega, and how many (t, b) it counted; a view, good until the next run
+    report: Floats  #: (R, columns of `nbflow.cpu.report.GRADIENT`); a view, good until the next run
     d_theta: Floats  #: (R, P)
     state: Floats | None  #: (R, B, S, H), the last state, if a first one was given
     group_norms: Floats | None  #: (R, groups), of the groups' gradients before the clip

@@ -1,7 +1,8 @@
 """What older versions wrote, in the names of today: all that is read of a store or of a checkpoint comes through here.
 
 Files are left as they are. A score was called an error, whatever its unit, and stood without one; and what a task
-counts as solved stood at 0.01, in bits or nats too. An optimizer's count was that of the updates.
+counts as solved stood at 0.01, in bits or nats too. An optimizer's count was that of the updates, and nothing was left
+out of a gradient.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ def run_of_today(
     """Return the arrays and the facts of a checkpoint of a training run."""
     if "counts" not in arrays and "theta" in arrays:
         arrays = {**arrays, "counts": np.full(len(arrays["theta"]), facts["updates"], np.int64)}
+    for name, axis, columns in (("window/reports", 2, 3), ("window/sums", 0, 8)):
+        found = arrays.get(name)
+        if found is not None and found.ndim > axis and found.shape[axis] == columns:
+            arrays = {**arrays, name: np.append(found, np.zeros_like(found.take([0], axis)), axis)}
     if "unit" in facts:
         return arrays, facts
     setting = _moved(facts["setting"])

@@ -6,14 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE
+from nbflow.cpu.report import (
+    CLIPPED_NORM,
+    CLIPPED_SCALE,
+    COLUMNS,
+    ENTRIES,
+    FINITE,
+    GRADIENT,
+    INNER,
+    LEFT_OUT,
+    LOSS,
+    NORM,
+    OMEGA,
+    SCALE,
+)
 from nbflow.records import Floats
 from nbflow.training.recipe import Recipe
 
 # Rows that a window keeps before it sums them.
 KEPT = 256
 # What is summed; a clip is `compared` where the gradient before and after it has a direction.
-SUMS = ("loss", "omega", "norm", "clipped norm", "finite", "changed", "cosine", "compared")
+SUMS = ("loss", "omega", "norm", "clipped norm", "finite", "changed", "cosine", "compared", "left out")
 
 
 class Window:
@@ -21,15 +34,17 @@ class Window:
 
     def __init__(self, replicas: int, recipe: Recipe) -> None:
         self.flowing, self.clipping = recipe.flow is not None, recipe.clip is not None
+        groups = (getattr(how, "nonfinite", "keep") for how in (recipe.clip_example, recipe.clip_microbatch))
+        self.skipping = "skip" in groups
         # Kept as they come and summed now and then: sums at every update would be overhead of the loop.
         self.room = min(recipe.record_every, KEPT)
-        self.reports = np.zeros((self.room, replicas, 3))
+        self.reports = np.zeros((self.room, replicas, len(GRADIENT)))
         self.clips = np.zeros((self.room, replicas, len(COLUMNS)))
         self.sums = np.zeros((len(SUMS), replicas))
         self.count = self.summed = 0
 
     def add(self, report: Floats, clip: Floats) -> None:
-        """Keep the reports of an update: of its gradient (R, 3), and of its clip (R, columns of a report)."""
+        """Keep the reports of an update: of its gradient (R, columns), and of its clip (R, columns of a report)."""
         place = self.count - self.summed
         self.reports[place] = report
         self.clips[place] = clip
@@ -59,9 +74,9 @@ class Window:
         norms, clipped = clips[:, :, NORM], clips[:, :, CLIPPED_NORM]
         product = norms * clipped
         compared = finite & (product > 0)
-        parts = (reports[:, :, 0], reports[:, :, 1], _quotient(norms, clips[:, :, SCALE], finite),
+        parts = (reports[:, :, LOSS], reports[:, :, OMEGA], _quotient(norms, clips[:, :, SCALE], finite),
                  _quotient(clipped, clips[:, :, CLIPPED_SCALE], finite), finite, changed,
-                 _quotient(clips[:, :, INNER], product, compared), compared)  # fmt: skip
+                 _quotient(clips[:, :, INNER], product, compared), compared, reports[:, :, LEFT_OUT])  # fmt: skip
         # Added in their order: `sum` would add one replica's in another order than several replicas'.
         self.sums += [np.cumsum(part, axis=0)[-1] for part in parts]
         self.summed = self.count
@@ -69,7 +84,7 @@ class Window:
     def means(self) -> dict[str, list[float]]:
         """Return the means, and begin anew."""
         self._sum()
-        loss, omega, norm, clipped_norm, finite, clipped, cosine, compared = self.sums
+        loss, omega, norm, clipped_norm, finite, clipped, cosine, compared, left_out = self.sums
         found: dict[str, Floats] = {"loss": loss / self.count}
         if self.flowing:
             found["omega"] = omega / self.count
@@ -80,6 +95,8 @@ class Window:
             found["cosine"] = np.clip(_mean(cosine, compared), -1, 1)
         found["clipped"] = clipped / self.count
         found["nonfinite"] = (self.count - finite).astype(int)
+        if self.skipping:
+            found["left_out"] = left_out.astype(int)
         self.sums = np.zeros_like(self.sums)
         self.count = self.summed = 0
         return {name: values.tolist() for name, values in found.items()}

@@ -14,7 +14,7 @@ from nbflow import _check
 from nbflow._legible import legible
 from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
-from nbflow.records import Clip, Floats, Flow, HDetach, HiddenClip, Optimizer
+from nbflow.records import Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
 
 Schedule = Callable[[int], Any]
 
@@ -75,8 +75,8 @@ class Recipe:
     clip: Clip | None = None
     flow: Flow | None = None
     clip_hidden: HiddenClip | None = None
-    clip_example: float | Floats | None = None
-    clip_microbatch: tuple[int, float | Floats] | None = None
+    clip_example: float | Floats | ExampleClip | None = None
+    clip_microbatch: tuple[int, float | Floats] | MicrobatchClip | None = None
     h_detach: HDetach | None = None
     max_updates: int = 1000
     record_every: int = 100

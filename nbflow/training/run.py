@@ -41,7 +41,8 @@ class Run:
         not; each met the clip's policy, "keep" where there is no clip). With a clip also "threshold" (the last one),
         "clipped_norm" and "cosine" (the finite gradients' norm after the clip, and the cosine between before and
         after). A mean over no gradient at all is NaN. "clipped" is the part of updates in which the clip changed the
-        gradient or met one that was not finite. Plain numbers, or lists of R.
+        gradient or met one that was not finite. With a clip by examples or groups that skips those that are not finite,
+        "left_out" counts them. Plain numbers, or lists of R.
     evaluations : dict of lists
         "update" and "score": the lower, the better. Of a synthetic task the part of sequences that are wrong, of a
         user's data the mean loss of all that is held out, both in `unit`. A score is a number, or a list of R.
