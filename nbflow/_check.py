@@ -6,6 +6,7 @@ right dtype, C-ordered, with R in front, every index in range.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -202,8 +203,8 @@ def finite(name: str, value: Any, remedy: str) -> None:
         raise ValueError(f"{name} is {value[place]} at {list(place)}; expected finite numbers. {remedy}")
 
 
-def settings(own: dict[str, float], given: Any) -> dict[str, float]:
-    """Return the settings of an optimizer, its own where none are given."""
+def settings(own: dict[str, float], given: Any, limits: Any = None, dtype: str = "float64") -> dict[str, float]:
+    """Return the settings of an optimizer, its own where none are given; `limits` hold for them in the dtype."""
     if not isinstance(given, dict):
         raise TypeError(f"settings is {said(given)}; expected a dict of {', '.join(own) or 'none'}. Write {{}}.")
     unknown = [name for name in given if name not in own]
@@ -212,7 +213,17 @@ def settings(own: dict[str, float], given: Any) -> dict[str, float]:
             f"settings has {said(unknown)}; expected some of: {', '.join(own) or 'none'}. Leave the others out."
         )
     checked = {name: per_replica(f"settings[{name!r}]", value, 1, finite=True) for name, value in given.items()}
-    return {**own, **{name: float(value[0]) for name, value in checked.items()}}
+    found = {**own, **{name: float(value[0]) for name, value in checked.items()}}
+    for name, (least, below) in (limits or {}).items():
+        held = float(np.dtype(dtype).type(found[name]))
+        if not ((held > 0 if least is None else held >= least) and held < below):
+            low = "above 0" if least is None else f"at least {least:g}"
+            high = f" and below {below:g}" if below < math.inf else ""
+            raise ValueError(
+                f"settings[{name!r}] is {found[name]!r}, in {dtype} {held:g}; expected a number {low}{high}. "
+                f"The usual one is {own[name]:g}."
+            )
+    return found
 
 
 def functions(name: str, value: Any) -> tuple[Any, ...]:

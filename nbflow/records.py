@@ -803,11 +803,15 @@ class Optimizer:
         order of the names here; lr is the learning rate; n counts updates from 1.
     settings : dict of str to float
         Its constants by name, with their usual values.
+    limits : dict of str to (float or None, float)
+        The least value of a setting, None if it must be above 0, and what it must be below; both in the network's
+        dtype, where 1 - 1e-9 is 1. A setting without them may be any number.
     """
 
     slots: tuple[str, ...]
     update: Unit
     settings: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, tuple[float | None, float]] = field(default_factory=dict)
 
 
 @legible

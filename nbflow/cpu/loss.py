@@ -11,6 +11,7 @@ from nbflow.cpu.derive import STEP
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
+from nbflow.cpu.rules import weighed
 from nbflow.cpu.views import at, place, shards, whole
 
 
@@ -51,9 +52,9 @@ def build_loss_rows(loss, dtype):
             accumulator = start
             for m in range(n):
                 accumulator = fold(accumulator, y[b, m], target(given, b, m))
-            sums[0] += weight * value(accumulator)
+            sums[0] += weighed(weight, value(accumulator))
             for m in range(n):
-                y[b, m] = weight * slope(accumulator, y[b, m], target(given, b, m))
+                y[b, m] = weighed(weight, slope(accumulator, y[b, m], target(given, b, m)))
 
     return loss_rows
 
@@ -114,7 +115,7 @@ def build_loss_jvp_rows(loss, dtype):
             if weight != 0:
                 bend(y, y_dot, given, b, n)
             for m in range(n):
-                y_dot[b, m] = weight * y_dot[b, m] if weight != 0 else dtype(0)
+                y_dot[b, m] = weighed(weight, y_dot[b, m]) if weight != 0 else dtype(0)
 
     return loss_jvp_rows
 

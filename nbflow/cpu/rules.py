@@ -47,6 +47,12 @@ def shrunk(g, root, scale, threshold):
     return ((np.float64(g) * np.float64(scale)) / np.float64(root)) * np.float64(threshold)
 
 
+@exact_unit
+def weighed(weight, x):
+    """Return weight * x, x as it was computed: 2 (y - t) of a large weight is not (2 weight) (y - t), 0 times Inf."""
+    return weight * x
+
+
 @unit
 def limited(x, threshold):
     """Return x between -threshold and threshold; NaN stays, which the card's min and max would drop."""

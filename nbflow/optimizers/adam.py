@@ -20,5 +20,9 @@ def update(theta, d, slots, lr, settings, n):
 
 
 OPTIMIZER = Optimizer(
-    slots=("mean", "mean square"), update=update, settings={"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+    slots=("mean", "mean square"),
+    update=update,
+    settings={"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+    # At 1 nothing is learnt and the corrections are 1 / 0; an epsilon of 0 makes 0 / 0 of a gradient of 0.
+    limits={"beta_1": (0.0, 1.0), "beta_2": (0.0, 1.0), "epsilon": (None, float("inf"))},
 )

@@ -16,4 +16,10 @@ def update(theta, d, slots, lr, settings, n):
     return theta - lr * (d / (scalars.sqrt(square) + epsilon)), (square,)
 
 
-OPTIMIZER = Optimizer(slots=("mean square",), update=update, settings={"decay": 0.99, "epsilon": 1e-8})
+OPTIMIZER = Optimizer(
+    slots=("mean square",),
+    update=update,
+    settings={"decay": 0.99, "epsilon": 1e-8},
+    # At 1 nothing is learnt; an epsilon of 0 makes 0 / 0 of a gradient of 0.
+    limits={"decay": (0.0, 1.0), "epsilon": (None, float("inf"))},
+)

@@ -67,7 +67,9 @@ class Loop:
         self.optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
         self.slots = np.zeros((self.replicas, len(self.optimizer.slots), self.net.size), self.dtype)
         self.counts = np.zeros(self.replicas, np.int64)
-        self.settings = _check.settings(self.optimizer.settings, self.recipe.settings)
+        self.settings = _check.settings(
+            self.optimizer.settings, self.recipe.settings, self.optimizer.limits, self.net.dtype
+        )
         self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
 
     def _prepare_flow(self) -> None:
