@@ -371,3 +371,18 @@ def test_the_bias_of_a_clip_by_example_that_leaves_some_out_is_that_of_the_other
     plain = nf.clipping_bias(case.net, case.theta, [silent, silent], {"one": nf.ExampleClip(0.2)}, rng=0)
     assert same_bits(found.rules["one"].mean, plain.rules["one"].mean)
     assert same_bits(found.rules["one"].kept, plain.rules["one"].kept)
+
+
+@pytest.mark.parametrize("name", ["percentile", "zscore"])
+def test_a_threshold_that_follows_the_norms_learns_nothing_of_an_update_of_which_nothing_is_left(name):
+    """Such a run is the run without that update."""
+    net = nf.Network("tanh", 1, 3, 1, loss="square", dtype="float64")
+    theta = nf.init(net, "smart_tanh", rng=0, replicas=2)
+    source = source_of({3: [0, 1, 2, 3]})
+    how = {"clip": nf.Clip("norm", nf.load_threshold(name)), "clip_example": nf.ExampleClip(0.5, "skip"),
+           "record_every": 1}  # fmt: skip
+    run = nf.train(net, theta, source, nf.Recipe(max_updates=7, **how))
+    other = nf.train(net, theta, lambda k: source(k + (k > 2)), nf.Recipe(max_updates=6, **how))
+    assert same_bits(run.theta[1], other.theta[1])
+    of_second = [row[1] for row in run.history["threshold"]]
+    assert [*of_second[:3], *of_second[4:]] == [row[1] for row in other.history["threshold"]]

@@ -98,7 +98,7 @@ class Training:
         """Put the clipped gradient into `applied`."""
         plan, clipper = self.plan, self.clipper
         if threshold is None:
-            threshold = plan.follower.at(update)
+            threshold = self._follow(update)
         clipper.apply(plan.d_theta, self.applied, threshold, plan.theta)
         if clipper.needs_mending():
             try:
@@ -106,12 +106,26 @@ class Training:
             except FloatingPointError as error:
                 raise FloatingPointError(at_update(error, update)) from None
 
+    def _follow(self, update: int) -> Floats:
+        """Ask the threshold that follows the norms; it learns nothing of a gradient of which nothing is left."""
+        d_theta, none = self.plan.d_theta, self._none_left()
+        if none is None or not none.any():
+            return self.plan.follower.at(update)  # type: ignore[no-any-return]
+        kept = d_theta[none, 0]
+        d_theta[none, 0] = np.nan
+        threshold: Floats = self.plan.follower.at(update)
+        d_theta[none, 0] = kept
+        return threshold
+
+    def _none_left(self) -> Any:
+        """Return of which replicas all groups were left out (R,), or None without groups."""
+        groups = self.asked.groups
+        return None if groups is None else self.space.report[:, LEFT_OUT] == self.space.shape.batch // groups.rows
+
     def _stands(self) -> Any:
         """Return which replicas take no step (R,): 0 took the place of their gradient, or of those of all groups."""
-        stands, groups = self.clipper.stands, self.asked.groups
-        if groups is None:
-            return stands
-        return stands | (self.space.report[:, LEFT_OUT] == self.space.shape.batch // groups.rows)
+        none = self._none_left()
+        return self.clipper.stands if none is None else self.clipper.stands | none
 
     def report(self) -> None:
         """Bring the reports of all updates to the window: they are there."""

@@ -34,6 +34,12 @@ from nbflow.cuda.job import (
 from nbflow.cuda.norm import build_block_finite, build_block_measure, build_block_sum
 
 
+@unit
+def none_left(job, numbers, r):
+    """Return whether all groups of a replica were left out."""
+    return numbers[at(job, REPORT, r) + LEFT_OUT] == job[BATCH] // job[GROUP_ROWS]
+
+
 @functools.cache
 def build_report(dtype):
     """Build the grid, a block a replica, that fills REPORT, as if no group were left out."""

@@ -17,6 +17,7 @@ from nbflow.cpu.threshold import forget
 from nbflow.cuda.device import allocate, cuda, grid, launch_over
 from nbflow.cuda.job import CLIP_REPORT, REPLICAS, THRESHOLD, at
 from nbflow.cuda.memory import build_load
+from nbflow.cuda.replica import none_left
 
 
 @functools.cache
@@ -37,7 +38,7 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
         if r < job[REPLICAS]:
             report, first = at(job, CLIP_REPORT, r), r * width
             norm = np.float64(np.inf)
-            if numbers[report + FINITE] != 0:
+            if numbers[report + FINITE] != 0 and not none_left(job, numbers, r):
                 norm = np.float64(numbers[report + NORM]) / np.float64(numbers[report + SCALE])
             known, constants = norm <= greatest, load_settings(memory, first, 1)
             own = memory[first + setting_count : first + width]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import exactly, unit
-from nbflow.cpu.report import FINITE, GRADIENT, LEFT_OUT
+from nbflow.cpu.report import FINITE, GRADIENT
 from nbflow.cuda.clip import MENDED_NORM, WIDTH
 from nbflow.cuda.device import cuda, grid
 from nbflow.cuda.job import (
-    BATCH,
     CLIP_REPORT,
     D_THETA,
-    GROUP_ROWS,
     HISTORY,
     LR,
     PARAMETERS,
@@ -26,14 +24,14 @@ from nbflow.cuda.job import (
     at,
 )
 from nbflow.cuda.memory import build_load, build_store
+from nbflow.cuda.replica import none_left
 
 
 @unit
 def stands(job, numbers, r):
     """Return whether a replica stays as it is: 0 took the place of its gradient, or of those of all its groups."""
-    report, left_out = at(job, CLIP_REPORT, r), numbers[at(job, REPORT, r) + LEFT_OUT]
-    none_left = left_out == job[BATCH] // job[GROUP_ROWS]
-    return none_left or (numbers[report + FINITE] == 0 and numbers[report + MENDED_NORM] == 0)
+    report = at(job, CLIP_REPORT, r)
+    return none_left(job, numbers, r) or (numbers[report + FINITE] == 0 and numbers[report + MENDED_NORM] == 0)
 
 
 @functools.cache
