@@ -229,6 +229,7 @@ def spoilt(dtype, bad, size=1):
 
 
 @pytest.mark.sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size, bad", [(1, [0, 4]), (2, [3]), (3, [0, 1]), (1, [])])
 def test_an_example_or_a_group_that_is_not_finite_is_left_out_and_the_others_keep_every_bit(dtype, size, bad):
@@ -249,6 +250,7 @@ def test_an_example_or_a_group_that_is_not_finite_is_left_out_and_the_others_kee
 
 
 @pytest.mark.sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("how", [0.2, nf.ExampleClip(0.2), nf.ExampleClip(0.2, "keep")])
 def test_by_default_it_is_kept_and_the_policy_of_the_whole_gradient_sees_it(how):
     case, batch, _ = spoilt("float64", [1])
@@ -258,6 +260,7 @@ def test_by_default_it_is_kept_and_the_policy_of_the_whole_gradient_sees_it(how)
 
 
 @pytest.mark.sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_raise_names_the_example_the_group_and_the_replica():
     case, batch, _ = spoilt("float64", [1, 4])
     with pytest.raises(FloatingPointError, match=r"gradient of example 1 is not finite, one of 2 of 6.*'skip'"):
