@@ -110,7 +110,7 @@ class Training:
         """Ask the threshold that follows the norms; it learns nothing of a gradient of which nothing is left."""
         d_theta, none = self.plan.d_theta, self._none_left()
         if none is None or not none.any():
-            return self.plan.follower.at(update)  # type: ignore[no-any-return]
+            return self.plan.follower.at(update)
         kept = d_theta[none, 0]
         d_theta[none, 0] = np.nan
         threshold: Floats = self.plan.follower.at(update)

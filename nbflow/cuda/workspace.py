@@ -120,9 +120,8 @@ class Workspace:
 
     def group_norms(self) -> Any:
         """Return the norms of the groups' gradients of the last run, (R, groups)."""
-        root, scale, finite = np.moveaxis(
-            np.float64(self.read("GROUP_NORMS", self.shape.batch // self.purpose.group_rows, 3)), -1, 0
-        )
+        found = self.read("GROUP_NORMS", self.shape.batch // self.purpose.group_rows, 3).astype(np.float64)
+        root, scale, finite = (found[..., column] for column in range(3))
         return np.where(finite == 1, root / scale, np.nan)
 
     def _set_sizes(self) -> None:

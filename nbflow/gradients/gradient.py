@@ -127,8 +127,9 @@ def gradient(
 
 def _gradient_of(found: Found, asked: Asked, one: bool) -> Gradient:
     """Return what was found, of one network or of replicas, with no number left in a workspace."""
-    if asked.groups is not None and asked.groups.nonfinite == "raise" and found.report[:, LEFT_OUT].any():
-        raise FloatingPointError(where_groups(found.group_norms, asked.groups.rows))
+    groups, norms = asked.groups, found.group_norms
+    if groups is not None and norms is not None and groups.nonfinite == "raise" and found.report[:, LEFT_OUT].any():
+        raise FloatingPointError(where_groups(norms, groups.rows))
     loss, omega, counted, left_out = found.report.T
     flow = asked.flow
     counts = flow is not None and not isinstance(asked.penalty, Regularizer)
