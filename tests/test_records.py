@@ -398,8 +398,8 @@ def test_shapes_and_dtypes_are_those_that_the_docstrings_give(returned):
         for record, _ in returned for name in record._fields if "array of shape" in said(type(record))[name]
     }  # fmt: skip
     # Numbers that are arrays for replicas only, and a cell without a second bias.
-    alone = {"loss", "omega", "counted", "left_out", "norm", "clipped_norm", "fraction", "cosine", "finite", "mean", "median",
-             "nonfinite", "low", "high", "bias_rec"}  # fmt: skip
+    alone = {"loss", "omega", "counted", "left_out", "norm", "clipped_norm", "fraction", "cosine", "finite", "mean",
+             "median", "nonfinite", "low", "high", "bias_rec"}  # fmt: skip
     assert {name for _, name in wanted - looked_at} <= alone
 
 
