@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nbflow.records import Floats
+Floats = NDArray[np.floating[Any]]
 
 LARGEST = 2**63 - 1
 # Between these a number is finite, and held by every dtype.

@@ -14,6 +14,7 @@ was bound.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import types
@@ -169,6 +170,7 @@ def exact_unit(function: F) -> F:
     return numba.njit(error_model="numpy", forceinline=True, fastmath=False)(function)
 
 
+@functools.cache
 def exactly(thing: Any) -> Any:
     """Return a unit as `exact_unit` compiles it, with all units that it calls; itself where it is so.
 
@@ -176,32 +178,49 @@ def exactly(thing: Any) -> Any:
     with: neither the loop nor a unit that calls another one can take them back. So what is not exact is compiled anew.
     A plain `numba.njit` is not: it takes the flags of whatever happens to call it first.
     """
-    return _exactly(thing, ())
+    return _exactly(thing, (), exact_unit)
 
 
-def _exactly(thing: Any, callers: tuple[Any, ...]) -> Any:
+@functools.cache
+def bounded(thing: Any) -> Any:
+    """Return a unit as `exactly` does, for a unit that is given arrays: a user's raises where it looks beyond one.
+
+    nbflow's own is believed. The loop that calls it may be no kernel, which could not pass an exception on.
+    """
+    function = getattr(thing, "py_func", None)
+    if function is None or function.__module__.startswith("nbflow."):
+        return exactly(thing)
+    return _exactly(thing, (), _bounded_unit)
+
+
+def _bounded_unit(function: F) -> F:
+    return numba.njit(error_model="numpy", forceinline=True, fastmath=False, boundscheck=True)(function)
+
+
+def _exactly(thing: Any, callers: tuple[Any, ...], compiled: Callable[[Any], Any]) -> Any:
     function = getattr(thing, "py_func", None)
     if function is None or thing in callers:
         return thing
     seen = inspect.getclosurevars(function)
-    used = {**seen.globals, **seen.nonlocals}
-    anew = {name: _exact_helper(value, function.__code__.co_names, (*callers, thing)) for name, value in used.items()}
-    if thing.targetoptions.get("fastmath") is False and all(anew[name] is value for name, value in used.items()):
+    used, names, callers = {**seen.globals, **seen.nonlocals}, function.__code__.co_names, (*callers, thing)
+    anew = {name: _exact_helper(value, names, callers, compiled) for name, value in used.items()}
+    same = all(anew[name] is value for name, value in used.items())
+    if same and compiled is exact_unit and thing.targetoptions.get("fastmath") is False:
         return thing
     cells = tuple(types.CellType(anew[name]) for name in function.__code__.co_freevars)
     again = types.FunctionType(
         function.__code__, {**function.__globals__, **anew}, function.__name__, function.__defaults__, cells
     )
     again.__qualname__, again.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
-    return exact_unit(again)
+    return compiled(again)
 
 
-def _exact_helper(thing: Any, names: tuple[str, ...], callers: tuple[Any, ...]) -> Any:
+def _exact_helper(thing: Any, names: tuple[str, ...], callers: tuple[Any, ...], compiled: Callable[[Any], Any]) -> Any:
     """Return what a unit finds under a name: exact if it is a unit, and if a module, with exact units in it."""
     if not isinstance(thing, types.ModuleType):
-        return _exactly(thing, callers)
+        return _exactly(thing, callers, compiled)
     held = {name: getattr(thing, name) for name in names if hasattr(thing, name)}
-    anew = {name: _exactly(value, callers) for name, value in held.items()}
+    anew = {name: _exactly(value, callers, compiled) for name, value in held.items()}
     if all(anew[name] is value for name, value in held.items()):
         return thing
     module = types.ModuleType(thing.__name__)

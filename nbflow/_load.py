@@ -101,5 +101,10 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
     return _KNOWN.setdefault((package, name), getattr(module(package, name), constant))
 
 
+def is_declared(thing: Any) -> bool:
+    """Tell whether an object is what one of nbflow's own files declares, and so needs no look at what it says."""
+    return any(thing is known for known in _KNOWN.values())
+
+
 # What was loaded before.
 _KNOWN: dict[tuple[str, str], Any] = {}

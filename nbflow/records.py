@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbflow import _check, _fields
 from nbflow._legible import legible
 from nbflow._plain import plain_fields
 
@@ -654,6 +655,9 @@ class Cell:
     ranges : tuple of (float, float)
         The ends of what each gate's nonlinearity gives, for `nbflow.saturation`: (0, 1) for a sigmoid. It looks at the
         number in `saved` that has the gate's name or, of a cell that has one gate, at the first state.
+    surrogate : bool
+        Whether `step_vjp` is meant to be another function than the derivative of `step`, as the straight-through
+        estimator of a threshold is. It is believed then; otherwise a wrong derivative is refused.
     """
 
     gates: tuple[str, ...]
@@ -667,6 +671,32 @@ class Cell:
     carries: bool = False
     bias_rec: bool = False
     ranges: tuple[tuple[float, float], ...] = ()
+    surrogate: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field; what the units do is looked at when a network is made."""
+        plain_fields(self)
+        _fields.check_names(self, "gates", 1)
+        _fields.check_names(self, "states", 1)
+        _fields.check_names(self, "saved", distinct=False)
+        for name in ("step", "step_vjp", "step_jvp", "step_vjp_jvp"):
+            _fields.check_unit(self, name, optional=name != "step")
+        _fields.check_flags(self, "additive", "carries", "bias_rec", "surrogate")
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        if not isinstance(self.ranges, tuple | list):
+            raise TypeError(
+                f"Cell.ranges is {_check.said(self.ranges)}; expected a pair of ends for each gate. Write "
+                f"ranges=((0.0, 1.0),), say."
+            )
+        if self.ranges and len(self.ranges) != len(self.gates):
+            raise ValueError(
+                f"Cell.ranges has {len(self.ranges)} ranges; expected one for each of its gates "
+                f"{', '.join(self.gates)}, or none. Give them all."
+            )
+        pairs = (_fields.check_pair(f"Cell.ranges[{k}]", pair) for k, pair in enumerate(self.ranges))
+        object.__setattr__(self, "ranges", tuple(pairs))
 
 
 @legible
@@ -708,6 +738,20 @@ class Loss:
     share: Unit | None = None
     slope_jvp: Unit | None = None
 
+    def __post_init__(self) -> None:
+        """Check every field; what the units do is looked at when a network is made."""
+        plain_fields(self)
+        _fields.check_flags(self, "classes")
+        _fields.check_numbers(self, "start", endless=True)
+        for name in ("fold", "value", "slope", "share", "slope_jvp"):
+            _fields.check_unit(self, name, optional=name in ("share", "slope_jvp"))
+        if (self.share is None) != (self.slope_jvp is None):
+            raise ValueError("Loss.share and Loss.slope_jvp: one is given; expected both, or neither. Write the other.")
+        if not isinstance(self.units, str):
+            raise TypeError(f"Loss.units is {_check.said(self.units)}; expected words. Write units='nats', say.")
+        if self.targets is not None:
+            object.__setattr__(self, "targets", _fields.check_pair("Loss.targets", self.targets))
+
 
 @legible
 @dataclass(frozen=True)
@@ -724,6 +768,11 @@ class Penalty:
 
     value: Unit
     slope: Unit
+
+    def __post_init__(self) -> None:
+        """Check both units."""
+        _fields.check_unit(self, "value")
+        _fields.check_unit(self, "slope")
 
 
 @legible
@@ -744,6 +793,11 @@ class StatePenalty:
     value: Unit
     slope: Unit
 
+    def __post_init__(self) -> None:
+        """Check both units."""
+        _fields.check_unit(self, "value")
+        _fields.check_unit(self, "slope")
+
 
 @legible
 @dataclass(frozen=True)
@@ -759,7 +813,17 @@ class Regularizer:
 
     value_and_gradient: Callable[..., tuple[float, Floats]]
 
+    def __post_init__(self) -> None:
+        """Check that it can be called."""
+        if not callable(self.value_and_gradient):
+            raise TypeError(
+                f"Regularizer.value_and_gradient is {_check.said(self.value_and_gradient)}; expected a function (net, "
+                f"theta, batch) -> (value, d_theta). Pass one."
+            )
 
+
+# What the norm of a rule may measure.
+OVER = ("all", "block", "unit", "entry")
 # What a file of `flows` declares.
 AnyPenalty = Penalty | StatePenalty | Regularizer
 
@@ -772,7 +836,8 @@ class Rule:
     Attributes
     ----------
     clip : unit
-        For one entry g. All three may come multiplied by the same power of two; with "entry" there is no norm.
+        `(g, norm, threshold) -> g`, for one entry g. All three may come multiplied by the same power of two; with
+        "entry" there is no norm.
     over : str
         Which entries `norm` measures: "all" of a network's parameters jointly, each "block" (parameter array), each
         "unit" (its incoming weights), or each "entry" alone.
@@ -788,6 +853,19 @@ class Rule:
     relative: bool = False
     random: bool = False
 
+    def __post_init__(self) -> None:
+        """Check every field, and that they go together."""
+        plain_fields(self)
+        _check.choice("Rule.over", self.over, OVER)
+        _fields.check_unit(self, "clip")
+        _fields.check_flags(self, "relative", "random")
+        for flag, places in (("relative", ("block", "unit")), ("random", ("all",))):
+            if getattr(self, flag) and self.over not in places:
+                raise ValueError(
+                    f"Rule.{flag} is True and over is {self.over!r}; expected over {' or '.join(map(repr, places))} "
+                    f"with it. Write over={places[0]!r}."
+                )
+
 
 @legible
 @dataclass(frozen=True)
@@ -799,8 +877,9 @@ class Optimizer:
     slots : tuple of str
         Names of the numbers that it keeps for each parameter, 0 at first.
     update : unit
-        For one parameter: theta and d, its gradient, are numbers; `slots` and `settings` are tuples of them, in the
-        order of the names here; lr is the learning rate; n counts updates from 1.
+        `(theta, d, slots, lr, settings, n) -> (theta, slots)`, for one parameter: theta and d, its gradient, are
+        numbers; `slots` and `settings` are tuples of them, in the order of the names here; lr is the learning rate; n
+        counts updates from 1.
     settings : dict of str to float
         Its constants by name, with their usual values.
     limits : dict of str to (float or None, float)
@@ -812,6 +891,13 @@ class Optimizer:
     update: Unit
     settings: dict[str, float] = field(default_factory=dict)
     limits: dict[str, tuple[float | None, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        plain_fields(self)
+        _fields.check_names(self, "slots")
+        _fields.check_unit(self, "update")
+        _fields.check_settings(self, required=False)
 
 
 @legible
@@ -826,7 +912,7 @@ class Threshold:
         is not finite; `memory` a row of float64 numbers, all 0 before the first update; `settings` the numbers below,
         in their order; updates are counted from 0.
     learn : unit, optional
-        `(norm, memory, settings)`: write a norm into the memory. It is never given one that is not finite.
+        `(norm, memory, settings) -> None`: write a norm into the memory. It is never given one that is not finite.
     learns_first : bool
         Whether this update's norm is learnt before `value` is asked, not after.
     memory : int or function
@@ -843,6 +929,23 @@ class Threshold:
     memory: int | Callable[..., int] = 0
     settings: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every field; what the units do is looked at when a training begins."""
+        plain_fields(self)
+        _fields.check_unit(self, "value", arrays=True)
+        _fields.check_unit(self, "learn", optional=True, arrays=True)
+        _fields.check_flags(self, "learns_first")
+        if not callable(self.memory):
+            object.__setattr__(self, "memory", _check.count("Threshold.memory", self.memory, 0))
+        _fields.check_settings(self, required=True)
+        if not isinstance(self.limits, dict) or not set(self.limits) <= set(self.settings):
+            raise TypeError(
+                f"Threshold.limits is {_check.said(self.limits)}; expected a dict of (smallest, largest) for some of "
+                f"the settings: {', '.join(self.settings) or 'none'}. Leave the others out."
+            )
+        pairs = {name: _fields.check_pair(f"Threshold.limits[{name!r}]", pair) for name, pair in self.limits.items()}
+        object.__setattr__(self, "limits", pairs)
 
 
 @legible

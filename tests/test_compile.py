@@ -445,7 +445,7 @@ from nbflow._compile import unit
 @unit
 def step(a_in, a_rec, s):
     return (FACTOR * a_in[0],), ()
-own = nf.Cell(gates=("a",), states=("h",), step=step, step_vjp=step)
+own = nf.Cell(gates=("a",), states=("h",), step=step)
 """
     script = HEAD + cell + STEP.replace('load("cells", "tanh")', "own") + "report(states=states[1].tolist())"
     one, two = (place.run(script.replace("FACTOR", f"np.float32({k})")) for k in (1.0, 2.0))

@@ -365,7 +365,7 @@ def test_settings_that_make_no_sense_are_refused(name, settings, said):
 def test_training_refuses_a_threshold_without_its_settings_or_for_another_number_of_replicas():
     for how, said in [
         ("linear", "first is None; .*first=..., last=..., updates=..."), ("nope", "threshold is 'nope'"),
-        (made("constant", value=[1.0, 2.0]), "value has shape"), (dataclasses.replace(OWN, memory=-1), "memory is -1"),
+        (made("constant", value=[1.0, 2.0]), "value has shape"),
         (dataclasses.replace(OWN, settings={"first": 0.0}), "first is 0"),
     ]:  # fmt: skip
         with pytest.raises((TypeError, ValueError), match=said):

@@ -130,13 +130,18 @@ def test_a_cell_of_ones_own_has_to_say_what_its_ranges_are():
     tanh, lstm = (nf.Network(cell, 2, 3, 2, loss="square", dtype="float64") for cell in ("tanh", "lstm"))
     for net, change, said in (
         (tanh, {"ranges": ()}, "cell has 0 ranges; expected one for each of its gates a"),
-        (lstm, {"ranges": ((0.0, 1.0),)}, "cell has 1 ranges; expected one for each of its gates i, f, g, o"),
+        (lstm, {"ranges": ((0.0, 1.0),)}, "Cell.ranges has 1 ranges; expected one for each of its gates i, f, g, o"),
         (lstm, {"gates": ("i", "forget", "g", "o")}, "Let step save forget"),
     ):
-        cell = nf.Cell(**{name: getattr(net.cell_object, name) for name in nf.Cell.__dataclass_fields__} | change)
+        fields = {name: getattr(net.cell_object, name) for name in nf.Cell.__dataclass_fields__} | change
         case = make_case(net.cell, H=3)
+
+        def seen(fields=fields, case=case):
+            net = nf.Network(nf.Cell(**fields), 2, 3, 2, loss="square", dtype="float64")
+            return nf.saturation(net, case.theta, case.batch)
+
         with pytest.raises(ValueError, match=said):
-            nf.saturation(nf.Network(cell, 2, 3, 2, loss="square", dtype="float64"), case.theta, case.batch)
+            seen()
 
 
 # ---------------------------------------------------------------------------------------------------------------- lags

@@ -82,8 +82,8 @@ def wrong(
     """Yield which sequences are answered wrongly (R, B), for each index and length of a batch of a task."""
     replicas, _, batch_size, _ = buffers.shape
     for index, length in draws:
-        batch = task.empty(replicas, task.steps(length), batch_size, buffers.net.dtype)
-        task.fill(batch, seed, counter.EVALUATION, ids, index, length)
+        batch = task.empty(replicas, task.taken(length), batch_size, buffers.net.dtype)
+        task.draw(batch, seed, counter.EVALUATION, ids, index, length)
         checked = Checked(theta, batch.inputs, batch.targets, batch.weights, False)
         y = _forward(buffers, checked, PLAIN, whole=False).gather("y")
         # What lies at steps without weight was left there by another batch.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbflow import _check
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Regularizer
 
@@ -37,10 +38,24 @@ def _value_and_gradient(penalty: Regularizer, net: Network, theta: Floats, batch
     if not np.isfinite(theta).all():
         return np.nan, np.full(theta.shape, np.nan)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        value, d = penalty.value_and_gradient(net, theta, batch)
+        found = penalty.value_and_gradient(net, theta, batch)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(
+            f"value_and_gradient returns {_check.said(found)}; expected (value, d_theta). Return a tuple of the two."
+        )
+    value, d = found
+    if np.ndim(value) != 0 or np.result_type(value).kind not in "iuf":
+        raise TypeError(
+            f"value_and_gradient returns a value {_check.said(value)}; expected (value, d_theta), a real number first. "
+            f"Return float(value)."
+        )
     if np.shape(d) != theta.shape:
         raise ValueError(
             f"value_and_gradient returns a gradient of shape {np.shape(d)}; expected {theta.shape}. Return one like "
             f"theta."
+        )
+    if np.result_type(d).kind not in "iuf":
+        raise TypeError(
+            f"value_and_gradient returns a gradient of {np.result_type(d)}; expected real numbers. Cast it."
         )
     return value, d

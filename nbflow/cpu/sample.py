@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from nbflow import counter
-from nbflow._compile import loop
+from nbflow._compile import bounded, loop
 from nbflow.cpu.rows import build_store
 
 
@@ -15,8 +15,8 @@ def build_sample(task):
 
     `replica_ids` (R,) are the numbers under which each draws.
     """
-    plan_of, inputs_of, target_of, counts = task.plan, task.inputs, task.target, task.counts
-    counted, tokens, classes = task.counted, task.tokens, task.classes
+    plan_of, inputs_of, target_of, counts = map(bounded, (task.plan, task.inputs, task.target, task.counts))
+    counted, tokens, classes = bounded(task.counted), task.tokens, task.classes
     store_inputs, store_target = build_store(task.n_in), build_store(task.n_out)
 
     @loop(plan_of, inputs_of, target_of, counts, counted, tokens, classes, task.n_in, task.n_out)

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from nbflow import _check
-from nbflow._compile import exact_unit, exactly, loop, part
+from nbflow._compile import bounded, exact_unit, loop, part
 from nbflow.cpu.norm import build_examine
 from nbflow.cpu.rows import build_load
 
@@ -25,7 +25,7 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
     that is not finite, or that no float64 holds, is not learnt, and counts as Inf where the threshold is asked.
     """
     examine, load_settings = build_examine(dtype), build_load(setting_count)
-    value, enter = exactly(value), forget if learn is None else exactly(learn)
+    value, enter = bounded(value), forget if learn is None else bounded(learn)
     greatest, dust = np.finfo(np.float64).max, -_check.DUST
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 

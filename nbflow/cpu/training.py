@@ -42,8 +42,8 @@ class Training:
         """Draw the batch of an update of a task."""
         if length != self.length:
             self.length = length
-            self._point_to(_front(self.whole, task.steps(length)), self.whole.weights.shape[1])
-        task.fill(self.batch, self.plan.seed, counter.TRAIN, self.plan.ids, update, length)
+            self._point_to(_front(self.whole, task.taken(length)), self.whole.weights.shape[1])
+        task.draw(self.batch, self.plan.seed, counter.TRAIN, self.plan.ids, update, length)
 
     def give(self, batch: Batch) -> None:
         """Take a batch, with R in front of checked arrays."""

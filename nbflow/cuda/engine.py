@@ -104,10 +104,16 @@ def wrong(
     space = None
     for index, length in draws:
         if space is None:
-            space = buffers.cut(Workspace, FORWARD, task.steps(length))
+            space = buffers.cut(Workspace, FORWARD, task.taken(length))
             space.set_ids(ids)
             space.write("THETA", theta)
-        program.sample(space, task, seed, counter.EVALUATION, index, length)
+        if task.own:
+            shape = space.shape
+            batch = task.empty(shape.replicas, task.taken(length), shape.batch, space.net.dtype)
+            task.draw(batch, seed, counter.EVALUATION, ids, index, length)
+            space.send(batch)
+        else:
+            program.sample(space, task, seed, counter.EVALUATION, index, length)
         program.forward(space, whole=False)
         program.predictions(space)
         program.wrong(space, task)

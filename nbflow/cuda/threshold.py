@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow._compile import exactly
+from nbflow._compile import JIT, exactly
+from nbflow._load import is_declared
 from nbflow.cpu.report import FINITE, NORM, SCALE
 from nbflow.cpu.threshold import forget
 from nbflow.cuda.device import allocate, cuda, grid, launch_over
 from nbflow.cuda.job import CLIP_REPORT, REPLICAS, THRESHOLD, at
 from nbflow.cuda.memory import build_load
 from nbflow.cuda.replica import none_left
+from nbflow.records import Threshold
 
 
 @functools.cache
@@ -57,11 +59,25 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
     return follow
 
 
+def _refuse_unknown_places(how: Threshold, room: int) -> None:
+    """Refuse a threshold of one's own that may look beyond its memory: on the card nobody would see it."""
+    if is_declared(how) or not JIT:
+        return
+    from nbflow._probe import stays_inside
+
+    if not stays_inside(how, room):
+        raise NotImplementedError(
+            f"threshold remembers {room} numbers and looks for them at places that only a run knows, or may raise; "
+            f"backend 'cuda' cannot check that. Use constant places, or backend='cpu'."
+        )
+
+
 class Memory:
     """What a threshold remembers, on the card, and how it gets there and back."""
 
     def __init__(self, follower: Any) -> None:
         self.follower, how, (replicas, self.count, _) = follower, follower.how, follower.settings.shape
+        _refuse_unknown_places(how, follower.memory.shape[1])
         # One number at least: the card has no empty arrays.
         self.width = max(1, self.count + follower.memory.shape[1])
         self.held = allocate(replicas * self.width, np.float64, "for the memory of a threshold")

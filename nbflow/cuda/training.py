@@ -37,13 +37,13 @@ class Training:
         self._fit(Shape(len(self.plan.theta), steps, batch_size, task.tokens))
 
     def draw(self, task: Any, update: int, length: int) -> None:
-        """Draw the batch of an update of a task: on the card, but for a user's data, which are with the host."""
+        """Draw the batch of an update of a task: on the card, but for what is a user's own, which the host draws."""
         plan = self.plan
-        if isinstance(task, Task):
+        if isinstance(task, Task) and not task.own:
             program.sample(self.space, task, plan.seed, counter.TRAIN, update, length)
             return
-        batch = task.empty(len(plan.theta), task.steps(length), self.space.shape.batch, plan.net.dtype)
-        task.fill(batch, plan.seed, counter.TRAIN, plan.ids, update, length)
+        batch = task.empty(len(plan.theta), task.taken(length), self.space.shape.batch, plan.net.dtype)
+        task.draw(batch, plan.seed, counter.TRAIN, plan.ids, update, length)
         self.space.send(batch)
 
     def give(self, batch: Batch) -> None:

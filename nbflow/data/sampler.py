@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbflow import _check, counter
+from nbflow import _check, _fields, counter
 from nbflow._compile import exact_unit
 from nbflow._legible import legible
 from nbflow._load import load
@@ -149,8 +151,9 @@ class Sampler:
         dtype = _check.float_dtype("dtype", dtype)
         purpose = STREAMS[_check.choice("stream", stream, tuple(STREAMS))]
         count = 1 if replicas is None else _check.count("replicas", replicas)
-        batch = self.empty(count, self.steps(length), batch_size, dtype)
-        self.fill(batch, seed, purpose, np.arange(count), index, length)
+        self.check(dtype)
+        batch = self.empty(count, self.taken(length), batch_size, dtype)
+        self.draw(batch, seed, purpose, np.arange(count), index, length)
         return batch if replicas is not None else Batch(*(part[0] for part in batch))
 
     def empty(self, replicas: int, steps: int, batch_size: int, dtype: str) -> Batch:
@@ -163,6 +166,42 @@ class Sampler:
     def fill(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
         """Draw a batch into the room that `empty` made; `replicas` (R,) are the numbers under which each draws."""
         raise NotImplementedError
+
+    @property
+    def own(self) -> bool:
+        """Whether somebody else than nbflow says what is drawn: then nothing of it is believed."""
+        return True
+
+    def check(self, dtype: str) -> None:
+        """Refuse a task of which something is not what it says."""
+        if self.own:
+            from nbflow.data._own import check_fields
+
+            check_fields(self)
+
+    def draw(self, batch: Batch, seed: int, purpose: int, replicas: Any, index: int, length: int) -> None:
+        """Fill a batch, and hold what is not nbflow's own to what `nbflow.gradient` asks of a batch."""
+        if not self.own:
+            return self.fill(batch, seed, purpose, replicas, index, length)
+        from nbflow.data._own import check_drawn
+
+        try:
+            self.fill(batch, seed, purpose, replicas, index, length)
+        except IndexError as error:
+            raise ValueError(
+                f"{type(self).__name__} looks beyond a tuple or an array as it draws ({error}); expected one that "
+                f"stays inside. Look at the places that it looks for."
+            ) from error
+        check_drawn(self, batch, length)
+
+    def taken(self, length: int) -> int:
+        """Return T, the steps that sequences of this length take."""
+        return _check.count(f"{type(self).__name__}.steps({length})", self.steps(length))
+
+    def most(self, lengths: tuple[int, int]) -> int:
+        """Return the largest T of lengths between two."""
+        low, high = lengths
+        return self.taken(high) if not self.own else max(self.taken(length) for length in range(low, high + 1))
 
 
 @legible
@@ -217,8 +256,43 @@ class Task(Sampler):
     trivial: Callable[[int], Trivial] = _unknown
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check every field; what the units do is looked at before they draw."""
         plain_fields(self)
+        for name in ("n_in", "n_out", "shortest"):
+            object.__setattr__(self, name, _check.count(f"Task.{name}", getattr(self, name)))
+        _fields.check_flags(self, "tokens")
+        _check.per_replica("Task.tolerance", self.tolerance, 1, least=0.0, finite=True)
+        for name in ("plan", "inputs", "target", "counts", "counted"):
+            _fields.check_unit(self, name, arrays=True)
+        for name in ("steps", "trivial"):
+            if not callable(getattr(self, name)):
+                raise TypeError(
+                    f"Task.{name} is {_check.said(getattr(self, name))}; expected a function of the length. Pass one."
+                )
+        if self.own:
+            load("losses", self.loss, "Task.loss")
+
+    @functools.cached_property
+    def own(self) -> bool:
+        """Whether any of its units is not nbflow's."""
+        units = (self.plan, self.inputs, self.target, self.counts, self.counted, self.steps)
+        return any(_fields.is_own(unit) for unit in units)
+
+    def check(self, dtype: str) -> None:
+        """Refuse a task of which something is not what it says."""
+        if self.own and dtype not in self._checked:
+            from nbflow.data._own import check_units
+
+            check_units(self, dtype)
+            self._checked.add(dtype)
+
+    @functools.cached_property
+    def _checked(self) -> set[str]:
+        return set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     # No fields: what tells tasks apart does not have them.
     unit = "part wrong"
@@ -358,6 +432,7 @@ def check_task(net: Network, task: Any) -> Task | DataTask:
             f"task is {found!r:.60}, which has no unit; expected what its score is in, as 'bits per character'. Write "
             f"unit = '...' in its class."
         )
+    found.check(net.dtype)
     got = (net.n_in, net.n_out, net.loss_object)
     wanted = (found.n_in, found.n_out, load("losses", found.loss))
     if got != wanted:

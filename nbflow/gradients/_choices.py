@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from nbflow import _check
-from nbflow._load import load
+from nbflow._load import is_declared, load
 from nbflow.cpu.record import DERIVATIVES
 from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
 from nbflow.model.network import Network
@@ -33,6 +33,10 @@ def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[AnyPenalty, Floats
     penalty = load("flows", flow.penalty, "penalty")
     if not isinstance(penalty, Penalty):
         _check_plain(flow)
+    if not isinstance(penalty, Regularizer) and not is_declared(penalty):
+        from nbflow import _probe
+
+        _probe.check_penalty(penalty, dtype)
     _check.choice("derivative", flow.derivative, tuple(DERIVATIVES))
     _check.choice("reduction", flow.reduction, REDUCTIONS)
     _check.per_replica("bound", flow.bound, 1, least=0.0, above=True, dtype=dtype)

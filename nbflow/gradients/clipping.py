@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow._load import load
+from nbflow._load import is_declared, load
 from nbflow.cpu.report import read_report, read_rows
 from nbflow.gradients._engine import engine_of
 from nbflow.model import _arguments
@@ -97,7 +97,11 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
     """Check a Clip; return its threshold (R,)."""
     if not isinstance(how, Clip):
         raise TypeError(f"clip is a {type(how).__name__}; expected a Clip. Write nbflow.Clip('norm', 1.0).")
-    load("clips", how.rule, "rule")
+    rule = load("clips", how.rule, "rule")
+    if not is_declared(rule):
+        from nbflow import _probe
+
+        _probe.check_rule(rule, dtype)
     if isinstance(how.threshold, str | Threshold) or callable(how.threshold):
         raise TypeError(
             f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no "

@@ -211,6 +211,27 @@ def computation(net: Network, theta: Any, batch: Any) -> Checked:
     )
 
 
+def drawn(net: Network, batch: Any, tokens: bool) -> None:
+    """Refuse a batch, R in front, that was drawn for a network and does not fit it."""
+    triple(batch)
+    inputs, targets, weights = batch
+    lead = np.shape(weights)
+    _check.floats("weights", weights, net.dtype)
+    if len(lead) != 3 or np.shape(inputs)[:3] != lead:
+        raise ValueError(
+            f"weights has shape {lead[1:]} and inputs {np.shape(inputs)[1:]}; expected (T, B), and the same in front "
+            f"of the inputs. Reshape them."
+        )
+    if (_check.array("inputs", inputs).dtype.kind in "iu") != tokens:
+        raise TypeError(
+            f"inputs has dtype {inputs.dtype}; expected {'integers, as tokens is True' if tokens else net.dtype}. "
+            f"Cast them, or change tokens."
+        )
+    _inputs(net, inputs, lead[:1])
+    _check.finite("weights", weights, "Give a step that does not count weight 0.")
+    _targets(net, targets, weights, lead)
+
+
 def direction(net: Network, value: Any, theta: Any, name: str) -> Floats:
     """Return a direction in the space of theta as a C-ordered (R, P)."""
     theta_shape(net, value, name)

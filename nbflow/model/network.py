@@ -12,7 +12,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._legible import legible
-from nbflow._load import load
+from nbflow._load import is_declared, load
 from nbflow.records import Cell, Loss
 
 
@@ -38,7 +38,8 @@ class Network:
     Raises
     ------
     TypeError, ValueError
-        If a size is not a positive integer, a name is unknown or the dtype is another.
+        If a size is not a positive integer, a name is unknown or the dtype is another; if the units of a cell or a
+        loss of your own are not what it says of them, as its flags and its derivatives can be tried.
 
     Examples
     --------
@@ -59,8 +60,14 @@ class Network:
         for name in ("n_in", "n_hidden", "n_out"):
             object.__setattr__(self, name, _check.count(name, getattr(self, name)))
         object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
-        load("cells", self.cell, "cell")
-        load("losses", self.loss, "loss")
+        cell, loss = load("cells", self.cell, "cell"), load("losses", self.loss, "loss")
+        if not is_declared(cell) or not is_declared(loss):
+            from nbflow import _probe
+
+            if not is_declared(cell):
+                _probe.check_cell(cell, self.dtype)
+            if not is_declared(loss):
+                _probe.check_loss(loss, self.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone: what is found from them is found again where a pickle arrives."""

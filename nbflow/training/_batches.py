@@ -22,7 +22,7 @@ class TaskBatches:
     def __init__(self, task: Sampler, recipe: Recipe, seed: int, training: Training) -> None:
         self.task, self.seed, self.training = task, seed, training
         self.lengths = _check.length_range("lengths", recipe.lengths, task.shortest)
-        training.make_room(task, recipe.batch_size, task.steps(self.lengths[1]))
+        training.make_room(task, recipe.batch_size, task.most(self.lengths))
         self.length = 0
 
     def next(self, update: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow._load import load
+from nbflow._load import is_declared, load
 from nbflow.data.sampler import Sampler, Task, check_task
 from nbflow.gradients._choices import check_asked, check_flow
 from nbflow.gradients._engine import Engine, refuse_lacking
@@ -65,6 +65,10 @@ class Loop:
 
     def _prepare_optimizer(self) -> None:
         self.optimizer: Optimizer = load("optimizers", self.recipe.optimizer, "optimizer")
+        if not is_declared(self.optimizer):
+            from nbflow import _probe
+
+            _probe.check_optimizer(self.optimizer, self.net.dtype)
         self.slots = np.zeros((self.replicas, len(self.optimizer.slots), self.net.size), self.dtype)
         self.counts = np.zeros(self.replicas, np.int64)
         self.settings = _check.settings(

@@ -44,7 +44,7 @@ class Evaluator:
 
         self.engine, self.task, self.lengths, self.replicas, self.size = engine, task, lengths, replicas, size
         self.batch_size = min(PASS, size)
-        self.buffers = Buffers(net, Shape(len(replicas), task.steps(lengths[1]), self.batch_size, task.tokens))
+        self.buffers = Buffers(net, Shape(len(replicas), task.most(lengths), self.batch_size, task.tokens))
 
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the part of wrong sequences (R,); another `index` gives other sequences."""
@@ -65,7 +65,11 @@ class HeldOut:
         from nbflow.model._shape import Shape
 
         self.engine, self.task = engine, task
-        self.batches = [Batch(*(part[None] for part in batch)) for batch in task.held_out_batches(net.dtype)]
+        from nbflow.data._own import check_held_out
+
+        held_out = list(task.held_out_batches(net.dtype))
+        check_held_out(task, net, held_out)
+        self.batches = [Batch(*(part[None] for part in batch)) for batch in held_out]
         longest: dict[int, int] = {}  # by the number of sequences
         for _, steps, size in (batch.weights.shape for batch in self.batches):
             longest[size] = max(steps, longest.get(size, 0))

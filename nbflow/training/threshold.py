@@ -7,8 +7,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from nbflow import _check
-from nbflow._load import load, names
+from nbflow import _check, _fields
+from nbflow._load import is_declared, load, names
 from nbflow._plain import plain
 from nbflow.records import Floats, Threshold
 
@@ -77,8 +77,13 @@ class Follower:
         settings = {name: _check_setting(found, name, value, replicas) for name, value in found.settings.items()}
         self.settings = np.ascontiguousarray(np.reshape(list(settings.values()), (-1, replicas)).T[..., None])
         self.memory = np.zeros((replicas, self._room(settings, replicas)))
-        if not found.value.__module__.startswith("nbflow.thresholds."):
-            _try_out(found, self.memory.shape[1], tuple(float(value[0]) for value in settings.values()))
+        if not is_declared(found):
+            from nbflow import _probe
+
+            first = tuple(float(value[0]) for value in settings.values())
+            _try_out(found, self.memory.shape[1], first)
+            _probe.check_threshold(found)
+            _probe.refuse_chance(found, "value", np.float64(1.0), np.zeros(self.memory.shape[1]), first, np.int64(0))
         self.last = np.full(replicas, np.nan, d_theta.dtype)
         self._before = self.memory.copy(), self.last.copy()
         dtype: Any = d_theta.dtype.type
@@ -89,13 +94,23 @@ class Follower:
         memory = self.how.memory
         if not callable(memory):
             return _check.count("memory", memory, 0)
-        each = [memory(**{name: float(value[r]) for name, value in settings.items()}) for r in range(replicas)]
-        return max(_check.count("memory", size, 0) for size in each)
+        try:
+            each = [memory(**{name: float(value[r]) for name, value in settings.items()}) for r in range(replicas)]
+        except Exception as error:
+            raise ValueError(
+                f"Threshold.memory raises {type(error).__name__} ({error}); expected a function of the settings by "
+                f"name, {', '.join(settings) or 'none'}, that returns how many numbers are remembered. Give it these."
+            ) from error
+        return max(_check.count("Threshold.memory", size, 0) for size in each)
 
     def at(self, update: int) -> Floats:
         """Return the thresholds (R,) of the gradients that stand in `d_theta` now, and remember these."""
         self._before[0][...], self._before[1][...] = self.memory, self.last
-        if not self._follow(self.d_theta, self.memory, self.settings, update, self.last):
+        try:
+            good = self._follow(self.d_theta, self.memory, self.settings, update, self.last)
+        except IndexError as error:
+            raise _beyond(self.memory.shape[1], self.settings.shape[1], f"{error}, at update {update}") from error
+        if not good:
             raise ValueError(
                 f"threshold is {self.last.tolist()} at update {update}; expected numbers of at least 0. "
                 f"Look at the `value` of {self.how}."
@@ -114,7 +129,9 @@ def _try_out(how: Threshold, room: int, settings: tuple[float, ...]) -> None:
     """
     memory = np.zeros(room)
     for update in range(2):
-        for unit, arguments in ((how.value, (1.0, memory, settings, update)), (how.learn, (1.0, memory, settings))):
+        norm, now = np.float64(1.0), np.int64(update)
+        for field, arguments in (("value", (norm, memory, settings, now)), ("learn", (norm, memory, settings))):
+            unit = getattr(how, field)
             try:
                 if unit is not None:
                     with np.errstate(all="ignore"):
@@ -122,10 +139,24 @@ def _try_out(how: Threshold, room: int, settings: tuple[float, ...]) -> None:
             except ArithmeticError:
                 continue
             except IndexError as error:
+                raise _beyond(room, len(settings), error) from error
+            except Exception as error:
                 raise ValueError(
-                    f"threshold has memory {room} and {len(settings)} settings, and its units look for more ({error}). "
-                    f"Write as many as they use."
+                    f"Threshold.{field} raises {type(error).__name__} ({error}); expected "
+                    f"{_fields.wanted_unit(how, field)}. Look at it."
                 ) from error
+    if not np.isfinite(memory).all():
+        raise ValueError(
+            f"Threshold.learn remembers {memory[~np.isfinite(memory)][0]} after a norm of 1; expected finite numbers. "
+            f"Look at it."
+        )
+
+
+def _beyond(room: int, settings: int, error: Any) -> ValueError:
+    return ValueError(
+        f"threshold has memory {room} and {settings} settings, and its units look for more ({error}); expected units "
+        f"that stay inside. Write as many as they use."
+    )
 
 
 def _check_setting(how: Threshold, name: str, value: Any, replicas: int) -> Floats:

@@ -1,0 +1,207 @@
+"""The fields of the records that users make: each is checked when the record is made, whatever becomes of it.
+
+One grammar of messages: the record and the field, what came, what is wanted, the remedy. Whether a unit returns what it
+should is found by `nbflow._probe`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import numbers
+import re
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow._legible import said
+
+
+def name_of(record: Any, field: str) -> str:
+    """Return how a message calls a field."""
+    return f"{type(record).__name__}.{field}"
+
+
+@functools.cache
+def _signature(kind: Any, field: str) -> str:
+    """Return the signature that the docstring of a record gives a unit, as in "(a_in, a_rec, s) -> (s_next, saved)"."""
+    found = re.search(r"`(\([^`]*)`", said(kind).get(field, ""))
+    return found[1] if found else "(...)"
+
+
+def signature_of(record: Any, field: str) -> str:
+    """Return the signature of a record's unit."""
+    kind: Any = type(record)
+    return _signature(kind, field)
+
+
+def wanted_unit(record: Any, field: str) -> str:
+    """Return what a message says of the unit that it wants."""
+    return f"a unit, {field}{signature_of(record, field)}"
+
+
+def _put(record: Any, field: str, value: Any) -> None:
+    """Write a field of a frozen record: what was checked is what is used."""
+    object.__setattr__(record, field, value)
+
+
+def check_names(record: Any, field: str, least: int = 0, *, distinct: bool = True) -> None:
+    """Make a field a tuple of names, `least` of them or more, and each another one where they are `distinct`."""
+    value = getattr(record, field)
+    if not isinstance(value, tuple | list) or not all(isinstance(one, str) and one for one in value):
+        raise TypeError(
+            f"{name_of(record, field)} is {_check.said(value)}; expected a tuple of names. Write {field}=('a',), say."
+        )
+    if len(value) < least or (distinct and len(set(value)) < len(value)):
+        raise ValueError(
+            f"{name_of(record, field)} is {_check.said(value)}; expected {least} or more names, each another one. "
+            f"Name them."
+        )
+    _put(record, field, tuple(value))
+
+
+def check_flags(record: Any, *fields: str) -> None:
+    """Make each of these fields True or False."""
+    for field in fields:
+        value = getattr(record, field)
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{name_of(record, field)} is {_check.said(value)}; expected True or False. Choose one.")
+        _put(record, field, bool(value))
+
+
+def check_numbers(record: Any, field: str, *, endless: bool = False) -> None:
+    """Make a field a tuple of real numbers, finite ones unless it may be `endless`."""
+    value = getattr(record, field)
+    if not isinstance(value, tuple | list) or not all(is_number(one) for one in value):
+        raise TypeError(
+            f"{name_of(record, field)} is {_check.said(value)}; expected a tuple of numbers. Write {field}=(0.0,), say."
+        )
+    if any(np.isnan(one) or (not endless and np.isinf(one)) for one in value):
+        raise ValueError(f"{name_of(record, field)} is {_check.said(value)}; expected finite numbers. Give others.")
+    _put(record, field, tuple(float(one) for one in value))
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is one real number, and no bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+
+
+def check_pair(name: str, value: Any) -> tuple[float, float]:
+    """Return the two ends of a range, the smaller one first."""
+    if not isinstance(value, tuple | list) or len(value) != 2 or not all(is_number(one) for one in value):
+        raise TypeError(f"{name} is {_check.said(value)}; expected (smallest, largest). Write (0.0, 1.0), say.")
+    low, high = map(float, value)
+    if not low < high:
+        raise ValueError(f"{name} is {_check.said(value)}; expected (smallest, largest). Give the smaller one first.")
+    return low, high
+
+
+def check_settings(record: Any, *, required: bool) -> None:
+    """Refuse settings that are no dict of names and numbers; `required` ones may be None, or arrays of numbers."""
+    settings = record.settings
+    name = name_of(record, "settings")
+    if not isinstance(settings, dict) or not all(isinstance(one, str) for one in settings):
+        raise TypeError(f"{name} is {_check.said(settings)}; expected a dict of names and numbers. Write {{'a': 1.0}}.")
+    for key, value in settings.items():
+        if value is None and required:
+            continue
+        _check.per_replica(f"{name}[{key!r}]", value, np.size(value) if required else 1, finite=not required)
+
+
+def check_unit(record: Any, field: str, *, optional: bool = False, arrays: bool = False) -> None:
+    """Refuse what is no unit with as many arguments as are given to it.
+
+    A unit with `arrays` may read arrays that nobody can write, and all others none.
+    """
+    unit = getattr(record, field)
+    if unit is None and optional:
+        return
+    function = _function_of(record, field, unit)
+    name, wanted = name_of(record, field), wanted_unit(record, field)
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise TypeError(f"{name} yields; expected {wanted}. Return all of it at once.")
+    count = signature_of(record, field).partition("->")[0].count(",") + 1
+    if "(..." not in wanted and not _takes(function, count):
+        raise TypeError(
+            f"{name} is {function.__name__}{inspect.signature(function)}; expected {wanted}. Give it {count} arguments."
+        )
+    if not is_own(unit):
+        return
+    if repeats(unit):
+        raise TypeError(f"{name} calls itself; expected {wanted}, which does not. Write a loop.")
+    for seen, value in arrays_of(unit):
+        if not arrays:
+            raise TypeError(f"{name} reads the array {seen}; expected {wanted}, of numbers alone. Write them out.")
+        if value.flags.writeable:
+            raise TypeError(
+                f"{name} reads the array {seen}, of which compiled code keeps a copy; expected one that nobody can "
+                f"change. Write {seen}.flags.writeable = False."
+            )
+
+
+def _function_of(record: Any, field: str, unit: Any) -> Any:
+    """Return the Python function of a unit; without the JIT the two are the same."""
+    found = getattr(unit, "py_func", None)
+    if found is not None and hasattr(unit, "targetoptions"):
+        return found
+    if isinstance(unit, types.FunctionType):
+        from nbflow._compile import JIT
+
+        if not JIT:
+            return unit
+        what = f"the plain function {unit.__name__}"
+    else:
+        what = _check.said(unit)
+    raise TypeError(
+        f"{name_of(record, field)} is {what}; expected {wanted_unit(record, field)}. Write @nbflow.unit above its def."
+    )
+
+
+def _takes(function: Any, count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def is_own(unit: Any) -> bool:
+    """Tell whether a unit is a user's own, and no part of nbflow."""
+    function = getattr(unit, "py_func", unit)
+    return not str(getattr(function, "__module__", "")).startswith("nbflow.")
+
+
+def _used(unit: Any) -> dict[str, Any]:
+    """Return what a unit finds outside itself, by name: what it calls and reads."""
+    function = getattr(unit, "py_func", unit)
+    seen = inspect.getclosurevars(function)
+    used = {**seen.globals, **seen.nonlocals}
+    for name, module in list(used.items()):
+        if isinstance(module, types.ModuleType) and not module.__name__.startswith(("nbflow.", "numpy", "math")):
+            del used[name]
+            names = (one for one in function.__code__.co_names if hasattr(module, one))
+            used |= {f"{name}.{one}": getattr(module, one) for one in names}
+    return used
+
+
+def _calls(unit: Any) -> Iterator[Any]:
+    for value in _used(unit).values():
+        if (hasattr(value, "py_func") or isinstance(value, types.FunctionType)) and is_own(value):
+            yield value
+
+
+def repeats(unit: Any, callers: tuple[Any, ...] = ()) -> bool:
+    """Tell whether a unit calls itself, at once or through others."""
+    return unit in callers or any(repeats(other, (*callers, unit)) for other in _calls(unit))
+
+
+def arrays_of(unit: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays that a unit reads, and the units that it calls, each with its name."""
+    for name, value in _used(unit).items():
+        if isinstance(value, np.ndarray):
+            yield name, value
+    for other in _calls(unit):
+        yield from arrays_of(other)
