@@ -304,7 +304,7 @@ OTHER = {
     "batch_size": {"recipe": recipe(batch_size=4)},
     "optimizer": {"recipe": recipe(optimizer="adam")},
     "flow": {"recipe": recipe(flow=nf.Flow("norm", 0.0))},
-    "record_every": {"recipe": recipe(record_every=8)},
+    "solved_below": {"recipe": recipe(solved_below=0.5)},
     "clip.nonfinite": {"recipe": recipe(clip=dataclasses.replace(RECIPE.clip, nonfinite="skip"))},
     "clip.threshold.settings.percent": {
         "recipe": recipe(clip=nf.Clip("norm", nf.load_threshold("percentile", percent=51, window=12)))

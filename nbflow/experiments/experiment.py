@@ -22,7 +22,8 @@ from nbflow.experiments._columns import columns_of, told_apart
 from nbflow.model.network import Network
 from nbflow.model.parameters import init
 from nbflow.records import Cell, Floats
-from nbflow.training.recipe import Recipe, check_recipe, completed, describe
+from nbflow.training._identity import OPAQUE, describe
+from nbflow.training.recipe import Recipe, check_recipe, completed
 
 
 @legible
@@ -175,7 +176,7 @@ def _refuse(thing: Any, name: str = "") -> None:
     elif isinstance(thing, list):
         for value in thing:
             _refuse(value, name)
-    elif isinstance(thing, str) and any(mark in thing for mark in ("<lambda>", "<locals>", " at 0x")):
+    elif isinstance(thing, str) and any(mark in thing for mark in ("<lambda>", "<locals>", " at 0x", OPAQUE)):
         raise ValueError(
             f"{name} is {thing}, which has no name of its own to know its runs by; expected a function at the top of a "
             f"file. Write it there, or as a frozen dataclass with __call__."

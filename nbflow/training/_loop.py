@@ -22,11 +22,12 @@ from nbflow.model.network import Network
 from nbflow.records import Clip, Floats, Flow, Optimizer
 from nbflow.storage import checkpoint
 from nbflow.training._batches import SourceBatches, TaskBatches
+from nbflow.training._identity import describe
 from nbflow.training._interrupt import Guard
 from nbflow.training._setting import Setting, at_zero
 from nbflow.training._window import Window
 from nbflow.training.evaluation import Evaluator, HeldOut
-from nbflow.training.recipe import Recipe, check_recipe, completed, describe
+from nbflow.training.recipe import Recipe, check_recipe, completed
 from nbflow.training.run import Callback, Run
 from nbflow.training.threshold import Follower, follows
 

@@ -59,8 +59,10 @@ class Window:
 
     def resize(self, count: int, kept: int) -> None:
         """Make room for a saved state: so many updates, of which so many are not yet summed."""
-        if not 0 <= kept <= min(count, len(self.reports) - 1):
+        if not 0 <= kept <= min(count, KEPT):
             raise ValueError(f"checkpoint: {kept} of {count} updates of a window; expected fewer. Delete it.")
+        if kept >= len(self.reports):  # of a run that made rows less often
+            self.reports, self.clips = (np.zeros((kept + 1, *rows.shape[1:])) for rows in (self.reports, self.clips))
         self.count, self.summed = count, count - kept
 
     def _sum(self) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from nbflow import _check
 from nbflow._legible import legible
@@ -134,26 +131,3 @@ def completed(recipe: Recipe, task: Sampler | type[Task] | None) -> Recipe:
             f"{task.unit!r} here. The usual one is {task.solved_below}."
         )
     return recipe
-
-
-def describe(thing: Any) -> Any:
-    """Return a recipe, or a part of one, as `json.dumps` takes it: functions and units by name, data by their hash."""
-    if hasattr(thing, "identity"):
-        return thing.identity()
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        # A schedule with numbers of its own: its name tells it from another with the same numbers.
-        own = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
-        return {"function": f"{type(thing).__module__}.{type(thing).__qualname__}", **own} if callable(thing) else own
-    if isinstance(thing, np.ndarray | np.generic):
-        return describe(thing.tolist())
-    if isinstance(thing, dict):
-        return {str(key): describe(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [describe(value) for value in thing]
-    if callable(thing):
-        function = getattr(thing, "py_func", thing)
-        name = getattr(function, "__qualname__", None)
-        return repr(thing) if name is None else f"{function.__module__}.{name}"
-    if isinstance(thing, float) and not math.isfinite(thing):
-        return str(thing)
-    return thing

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from nbflow import __version__
 from nbflow.storage import checkpoint
 from nbflow.storage._former import run_of_today
-from nbflow.training.recipe import describe
+from nbflow.training._identity import codes_of, describe
 from nbflow.training.run import Evaluations, Run
 
 if TYPE_CHECKING:
     from nbflow.training._loop import Loop
+    from nbflow.training._start import Start
 
 KIND = "training run"
 
@@ -54,7 +55,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     >>> again.updates, bool((again.theta == run.theta).all()), again.history == run.history
     (50, True, True)
     """
-    arrays, facts = _of_a_run(_path(path))
+    arrays, facts = read_run(path)
     run = Run(theta=arrays["theta"][0] if facts["single"] else arrays["theta"])
     _restore_run(run, arrays, facts)
     run.unit = facts["unit"]
@@ -62,12 +63,17 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     return run
 
 
-def _path(path: Any) -> pathlib.Path:
+def read_run(path: Any, name: str = "checkpoint") -> checkpoint.Saved:
+    """Read a checkpoint of a training run."""
+    return _of_a_run(_path(path, name))
+
+
+def _path(path: Any, name: str = "checkpoint") -> pathlib.Path:
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"checkpoint is a {type(path).__name__}; expected a path. Write checkpoint='run.npz'.")
+        raise TypeError(f"{name} is a {type(path).__name__}; expected a path. Write {name}='run.npz'.")
     found = pathlib.Path(path)
     if found.is_dir() or not found.name:
-        raise ValueError(f"checkpoint is {str(path)!r}, a directory; expected a file. Name one in it.")
+        raise ValueError(f"{name} is {str(path)!r}, a directory; expected a file. Name one in it.")
     return found
 
 
@@ -80,26 +86,45 @@ def _of_a_run(path: pathlib.Path) -> checkpoint.Saved:
 
 
 def setting_of(loop: Loop, task: Any) -> dict[str, Any]:
-    """Return all that makes a run what it is, as plain data: functions by their names only, without `max_updates`."""
+    """Return all that makes a run what it is, as plain data, without `max_updates`."""
     recipe = describe(loop.recipe)
     del recipe["max_updates"]
+    source = loop.task or task
     return {
-        "net": describe(loop.net), "task": describe(loop.task or task), "seed": loop.seed,
+        "net": describe(loop.net), "task": describe(source), "seed": loop.seed,
         "replica_ids": loop.replica_ids.tolist(), "recipe": recipe,
-        "single": loop.single, "theta": hashlib.sha256(loop.theta.tobytes()).hexdigest(),
+        "single": loop.single, "theta": hash_of(loop.theta),
+        "code": codes_of({"net": loop.net, "task": source, "recipe": loop.recipe}),
     }  # fmt: skip
+
+
+def hash_of(theta: NDArray[Any]) -> str:
+    """Return what parameters are known by."""
+    return hashlib.sha256(theta.tobytes()).hexdigest()
+
+
+# What changes no bit of what is trained, and may be changed when a run goes on.
+FREE = ("record_every", "evaluate_every", "evaluate_size")
+
+
+def fixed(setting: dict[str, Any]) -> dict[str, Any]:
+    """Return what must be the same when a run goes on: `code` is compared apart, where both sides know it."""
+    recipe = {name: value for name, value in setting["recipe"].items() if name not in FREE}
+    return {**{name: value for name, value in setting.items() if name != "code"}, "recipe": recipe}
 
 
 class Keeper:
     """Saves a loop now and then, and puts a new one where the saved one was; made before the first update."""
 
-    def __init__(self, path: Any, seconds: float, loop: Loop, task: Any) -> None:
-        self.path, self.seconds, self.loop = _path(path), seconds, loop
+    def __init__(self, path: Any, seconds: float, loop: Loop, task: Any, start: Start | None = None) -> None:
+        self.path, self.seconds, self.loop, self.start = _path(path), seconds, loop, start
         self.setting = setting_of(loop, task)
         if checkpoint.exists(self.path):
             self._resume()
             self.kept = self._place()
         else:
+            if start is not None:
+                self.setting |= start.go(loop)
             # Now, and not after an hour, is when to learn that nothing can be written there.
             self._write()
         self.last = time.perf_counter()
@@ -135,11 +160,15 @@ class Keeper:
 
     def _resume(self) -> None:
         arrays, facts = _of_a_run(self.path)
-        other = difference(facts["setting"], self.setting)
+        saved = facts["setting"]
+        if self.start is not None:
+            self.setting |= self.start.again(saved.get("start"), self.setting["theta"])
+        other = difference(fixed(saved), fixed(self.setting)) or other_code(saved.get("code"), self.setting["code"])
         if other:
             raise ValueError(
                 f"checkpoint {self.path} belongs to another training: {other}. Name another file, or delete it to "
-                f"begin anew; to go on from its parameters, take nbflow.load_run(path).theta."
+                f"begin anew; to go on from it with another recipe, give start_from={str(self.path)!r} and another "
+                f"checkpoint."
             )
         most = self.loop.recipe.max_updates
         if facts["updates"] > most:
@@ -149,6 +178,16 @@ class Keeper:
             )
         self.loop.restore(arrays, facts)
         _restore_run(self.loop.run, arrays, facts)
+
+
+def other_code(saved: Any, given: dict[str, str]) -> str:
+    """Say which function is another than it was, or nothing: one of an older nbflow or another Python says nothing."""
+    if not isinstance(saved, dict) or saved.get("python") != given["python"]:
+        return ""
+    for name in given:
+        if name in saved and saved[name] != given[name]:
+            return f"{name.removeprefix('recipe.')} has other code there, or other numbers that it uses"
+    return ""
 
 
 def difference(saved: Any, given: Any, name: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from nbflow import _check
 from nbflow.data.sampler import Sampler
@@ -13,6 +14,7 @@ from nbflow.model.network import Network
 from nbflow.records import Floats
 from nbflow.training._batches import Source
 from nbflow.training._loop import Loop
+from nbflow.training._start import Start
 from nbflow.training.recipe import Recipe
 from nbflow.training.resume import Keeper
 from nbflow.training.run import Callback, Run
@@ -29,6 +31,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 60.0,
+    start_from: str | os.PathLike[str] | None = None,
     backend: str = "cpu",
 ) -> Run:
     """Train a network, or R of them side by side.
@@ -54,15 +57,24 @@ def train(
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
         evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
-        the same backend; by the other, to rounding). One of another net, task, seed, theta or recipe is refused; only
-        `max_updates` may be larger than it was. Functions (a schedule, a source) are known by their names alone;
-        callbacks are not called again for rows that are there, and a run that one of them ended goes on.
+        the same backend; by the other, to rounding). One of another net, task, seed, theta or recipe is refused;
+        `max_updates` may be larger than it was, and `record_every`, `evaluate_every` and `evaluate_size` others.
+        Functions are known by module and name, by what a partial or an object holds, and those of your own by what they
+        say: bytecode, constants, defaults, the numbers and functions that they use. Lists, arrays and other objects
+        around them are not looked at. A run that a callback ended goes on.
         The checkpoint before the last is kept beside it (".before"), and taken where the last is damaged. What is there
         can be read with `nbflow.load_run`.
     checkpoint_seconds : float
         Seconds between two checkpoints; 0 for one after every update. There is one at the end too, at Ctrl-C, and when
         a callback raises. One that cannot be written is a RuntimeWarning, and training goes on; only the first one,
         before the first update, is an error.
+    start_from : path, optional
+        The checkpoint of another run, to branch from: training goes on from its parameters, with the optimizer's slots
+        and the count of updates, by this recipe. The network, R and the optimizer are the same; rate, threshold (whose
+        memory comes along if it is the same), policy, flow, task, seed and length may be others. `theta` is that of the
+        other run, where it began or where it is. History and evaluations are of the branch alone, and begin at the
+        update of the checkpoint; `max_updates` counts from 0. With a `checkpoint` of its own a branch goes on as any
+        run, though the other run went on too or is gone.
     backend : str
         "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it.
         Schedules, a user's data, and policy "raise" wait for the card at every update. A threshold that is none, or an
@@ -103,7 +115,10 @@ def train(
     callbacks = _check.functions("callbacks", callbacks)
     seconds = float(_check.per_replica("checkpoint_seconds", checkpoint_seconds, 1, least=0.0)[0])
     loop = Loop(engine, net, theta, task, recipe, seed, replica_ids)
-    keeper = None if checkpoint is None else Keeper(checkpoint, seconds, loop, task)
+    start = None if start_from is None else Start(start_from, loop)
+    keeper = None if checkpoint is None else Keeper(checkpoint, seconds, loop, task, start)
+    if start is not None and keeper is None:
+        start.go(loop)
     try:
         with loop.guard.installed():
             loop.go(callbacks, keeper.keep if keeper else _nothing)
@@ -111,7 +126,7 @@ def train(
         loop.run.interrupted = True
     except BaseException as error:
         _save(keeper, loop)
-        _hand_over(loop, error)
+        _hand_over(loop, error, checkpoint)
         raise
     _save(keeper, loop)
     loop.finish()
@@ -124,7 +139,7 @@ def _save(keeper: Keeper | None, loop: Loop) -> None:
         keeper.keep(now=True)
 
 
-def _hand_over(loop: Loop, error: BaseException) -> None:
+def _hand_over(loop: Loop, error: BaseException, path: Any) -> None:
     """Let an exception carry what was done before it."""
     done = loop.run.updates
     if not loop.guard.torn:
@@ -133,6 +148,8 @@ def _hand_over(loop: Loop, error: BaseException) -> None:
     error.run = loop.run  # type: ignore[attr-defined]
     if hasattr(error, "add_note"):  # Python 3.11
         error.add_note(f"It ended a training after {done} updates; what they did is in `run` of this exception.")
+        if path is not None:
+            error.add_note(f"To go on from there with another recipe: start_from={str(path)!r} and another checkpoint.")
 
 
 def _nothing() -> None:
