@@ -20,7 +20,6 @@ from nbflow.training.run import Evaluations, Run
 
 if TYPE_CHECKING:
     from nbflow.training._loop import Loop
-    from nbflow.training._start import Start
 
 KIND = "training run"
 
@@ -116,7 +115,7 @@ def fixed(setting: dict[str, Any]) -> dict[str, Any]:
 class Keeper:
     """Saves a loop now and then, and puts a new one where the saved one was; made before the first update."""
 
-    def __init__(self, path: Any, seconds: float, loop: Loop, task: Any, start: Start | None = None) -> None:
+    def __init__(self, path: Any, seconds: float, loop: Loop, task: Any, start: Any = None) -> None:
         self.path, self.seconds, self.loop, self.start = _path(path), seconds, loop, start
         self.setting = setting_of(loop, task)
         if checkpoint.exists(self.path):
