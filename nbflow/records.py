@@ -1097,7 +1097,8 @@ class Clip:
         schedule may end. In a recipe also a function of the update that returns either, one of
         `nbflow.names("thresholds")`, or a `Threshold`.
     nonfinite : str
-        What becomes of a gradient with NaN or Inf: "random", "skip", "zero", "shrink", "raise" or "keep".
+        What becomes of a gradient with NaN or Inf: "random", "skip", "zero", "shrink", "raise" or "keep". In a training
+        one that becomes 0 is no step: parameters, the optimizer's slots and its count stay as they were.
     """
 
     rule: str | Rule

@@ -319,3 +319,52 @@ def test_where_optaxs_moment_is_infinite_for_good_ours_comes_back(name):
     assert not np.abs(steps[1:]).any()
     *_, (_, slots) = run_updates(load("optimizers", name), ds, 0.1)
     assert np.isfinite(slots).all()
+
+
+def test_where_torchs_and_optaxs_velocity_is_infinite_for_good_ours_is_the_largest_number(torch):
+    """Two gradients of 3e38 in float32: theirs takes theta to -Inf and leaves it there, ours comes back."""
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    ds = [np.full(1, value, np.float32) for value in (3e38, 3e38, *[1.0] * 3)]
+    x = torch.tensor([0.5], requires_grad=True)
+    theirs, transformation = torch.optim.SGD([x], lr=1e-40, momentum=0.9), optax.sgd(1e-40, momentum=0.9)
+    state = transformation.init(jax.numpy.zeros(1))
+    for d in ds:
+        x.grad = torch.from_numpy(d)
+        theirs.step()
+        _, state = transformation.update(jax.numpy.asarray(d), state)
+    assert torch.isinf(theirs.state[x]["momentum_buffer"]).all()
+    assert np.isinf(jax.tree.leaves(state)).any()
+    *_, (theta, slots) = run_updates(load("optimizers", "momentum"), ds, 1e-40)
+    assert np.isfinite(theta).all()
+    assert 0 < slots[0, 0, 0] < np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize(
+    "optimizer, settings, dtype, said",
+    [
+        ("adam", {"beta_1": 1}, "float64", r"settings\['beta_1'\] is 1.0, in float64 1; .* at least 0 and below 1\."),
+        ("adam", {"beta_2": 1 - 1e-9}, "float32", r"in float32 1; expected a number at least 0 and below 1"),
+        ("adam", {"beta_1": -0.1}, "float64", "expected a number at least 0 and below 1"),
+        ("adam", {"epsilon": 0}, "float64", r"expected a number above 0\. The usual one is 1e-08"),
+        ("adam", {"epsilon": 1e-60}, "float32", r"in float32 0; expected a number above 0"),
+        ("rmsprop", {"decay": 1.5}, "float64", "expected a number at least 0 and below 1"),
+        ("rmsprop", {"epsilon": 0.0}, "float32", "expected a number above 0"),
+    ],
+)
+def test_settings_under_which_an_optimizer_has_no_meaning_are_refused(optimizer, settings, dtype, said):
+    case = make_case("tanh", "square", "dense", "all", T=3, B=2, H=3, dtype=dtype)
+    recipe = nf.Recipe(optimizer=optimizer, settings=settings, max_updates=1)
+    with pytest.raises(ValueError, match=said):
+        nf.train(case.net, case.theta, lambda update: case.batch, recipe)
+
+
+@pytest.mark.parametrize("optimizer, settings", [("adam", {"beta_1": 0, "beta_2": 0}), ("rmsprop", {"decay": 0})])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_settings_at_the_ends_of_what_is_allowed_leave_theta_finite(optimizer, settings, dtype):
+    for least in (float(np.finfo(dtype).tiny), 1e-8):
+        found = load("optimizers", optimizer)
+        one = nf.Optimizer(found.slots, found.update, {**found.settings, **settings, "epsilon": least})
+        ds = [np.array([0, 1e-30, 1, 1e30, -1], dtype) for _ in range(3)]
+        for theta, slots in run_updates(one, ds, 0.1):
+            assert np.isfinite(theta).all()
+            assert np.isfinite(slots).all()
