@@ -196,10 +196,11 @@ FORMER_TASK = {
 def make_former(path):
     """Write a checkpoint as 0.1.0 did: scores are errors without a unit, and everything was solved at 0.01.
 
-    An optimizer had no count of its own.
+    An optimizer had no count of its own, and nobody counted what was left out of a gradient.
     """
     arrays, facts = checkpoint.read(path)
     del facts["unit"], arrays["counts"]
+    arrays["window/reports"], arrays["window/sums"] = arrays["window/reports"][:, :, :3], arrays["window/sums"][:-1]
     recipe, task = facts["setting"]["recipe"], facts["setting"]["task"]
     recipe["solved_below"] = 0.01 if recipe["solved_below"] is None else recipe["solved_below"]
     if isinstance(task, dict) and "plan" in task:
