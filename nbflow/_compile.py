@@ -8,12 +8,13 @@ Three kinds of compiled functions:
 - a *loop* takes arrays and is called from Python; a *part* is a piece of a kernel or a loop.
 
 What is compiled is kept on disk under a sound key (`_disk_cache.py`): numba's key sees neither an edited helper in
-another file nor the unit that a factory has bound. Ours adds a hash of every source file of nbflow and the name of what
-was bound.
+another file nor the unit that a factory has bound. Ours adds a hash of every source file of nbflow, and of all that a
+function reaches, a user's units too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -32,6 +33,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.types import intp, void
 
 from nbflow._disk_cache import DiskCache
+from nbflow._identity import identity
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,7 +145,7 @@ def unit(function: F) -> F:
     >>> leaky(0.0, 1.0)
     0.5
     """
-    return numba.njit(error_model="numpy", forceinline=True, fastmath=ON_CPU)(function)
+    return _first_seen(numba.njit(error_model="numpy", forceinline=True, fastmath=ON_CPU)(function))
 
 
 def exact_unit(function: F) -> F:
@@ -167,7 +169,14 @@ def exact_unit(function: F) -> F:
     >>> rounded(2.7)
     3.0
     """
-    return numba.njit(error_model="numpy", forceinline=True, fastmath=False)(function)
+    return _first_seen(numba.njit(error_model="numpy", forceinline=True, fastmath=False)(function))
+
+
+def _first_seen(made: F) -> F:
+    """Look at a unit of a user's before it can be compiled: see `_identity.py`."""
+    if JIT and not made.__module__.startswith("nbflow."):
+        identity(made)
+    return made
 
 
 @functools.cache
@@ -250,9 +259,8 @@ def exact_loop(*bound: Any) -> Callable[[F], F]:
 
 def _compiled_loop(function: F, bound: tuple[Any, ...], options: dict[str, Any]) -> F:
     dispatcher = numba.njit(pipeline_class=_Closed, error_model="numpy", nogil=True, **options)(function)
-    key = _names_of(bound)
-    if JIT and key is not None:
-        _keep_on_disk(dispatcher, function, (key, options["parallel"]))
+    if JIT:
+        _keep_on_disk(dispatcher, function, bound, options)
     return dispatcher
 
 
@@ -267,9 +275,7 @@ class Kernel:
         options = {"error_model": "numpy", "nogil": True, "fastmath": set(SAFE)}
         signature = void(*[intp] * len(inspect.signature(function).parameters))
         compiled = CFunc(function, (signature.args, signature.return_type), {}, options, _Closed)
-        key = _names_of(bound)
-        if key is not None:
-            _keep_on_disk(compiled, function, key)
+        _keep_on_disk(compiled, function, bound, options)
         compiled.compile()
         self._compiled = compiled  # the machine code lives as long as this object does
         self.address = int(compiled.address)
@@ -299,28 +305,6 @@ def interpreted(address: int) -> Callable[..., None]:
     return _INTERPRETED[address]
 
 
-def _keep_on_disk(compiled: Any, function: Callable[..., Any], key: object) -> None:
-    try:
-        compiled._cache = DiskCache(function, key)
-    except (RuntimeError, OSError):  # no place to write: compile in every process
-        pass
-
-
-def _names_of(bound: tuple[Any, ...]) -> tuple[str, ...] | None:
-    """Return names that tell the bound things apart, or None if one of them is not ours and so cannot be cached."""
-    names: list[str] = []
-    for thing in bound:
-        if isinstance(thing, tuple):
-            inner = _names_of(thing)
-            if inner is None:
-                return None
-            names.append(repr(inner))
-            continue
-        function = getattr(thing, "py_func", thing)
-        if isinstance(function, types.FunctionType):
-            if not function.__module__.startswith("nbflow.") or "<locals>" in function.__qualname__:
-                return None
-            names.append(f"{function.__module__}.{function.__qualname__}")
-        else:
-            names.append(repr(thing))
-    return tuple(names)
+def _keep_on_disk(compiled: Any, function: Callable[..., Any], bound: tuple[Any, ...], options: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # no place to write: compile in every process
+        compiled._cache = DiskCache(function, bound, options)

@@ -3,6 +3,9 @@
 numba keeps an index of keys beside numbered files of code, and two processes that save at once pair one's entry with
 the other's code, for good. Here the file is named by its key, so that nobody writes another's file, and the key and a
 sum of the code stand in it: what is loaded is what was asked for, or it is compiled anew.
+
+A key is the signature, the processor, what numba is told to do, a hash of all source files of nbflow that machine code
+can depend on, and what the function is and reaches (`_identity.py`). Without sources nothing is kept.
 """
 
 from __future__ import annotations
@@ -13,30 +16,55 @@ import hashlib
 import os
 import pathlib
 import pickle
+import sys
 import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite
 import numba
-from numba.core.caching import FunctionCache
+import numpy as np
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.serialize import dumps
 
-# What machine code can depend on: edit any of these, and everything is compiled anew.
-SOURCES = ("_compile.py", "_disk_cache.py", "scalars.py", "counter.py", "cpu", "cells", "losses", "clips", "flows",
-           "optimizers", "thresholds", "data/sampler.py", "tasks")  # fmt: skip
+from nbflow._identity import identity
+from nbflow._sources import meaning, read
+
+# What machine code can depend on: edit any of these, and everything is compiled anew; but for comments.
+SOURCES = ("_compile.py", "_disk_cache.py", "_identity.py", "scalars.py", "counter.py", "cpu", "cells", "losses",
+           "clips", "flows", "optimizers", "thresholds", "data/sampler.py", "tasks")  # fmt: skip
+# Settings of numba that change what it makes of the same function.
+SETTINGS = (
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "BOUNDSCHECK",
+    "DEBUGINFO_DEFAULT",
+    "USING_SVML",
+    "ENABLE_PROFILING",
+)
 
 
 class DiskCache(FunctionCache):
     """numba's disk cache, with a key that changes whenever the machine code could."""
 
-    def __init__(self, function: Callable[..., Any], key: object) -> None:
-        super().__init__(function)
-        self._key = key
+    def __init__(self, function: Callable[..., Any], bound: tuple[Any, ...], options: dict[str, Any]) -> None:
+        impl = _place()
+        if impl is None:
+            raise OSError("there is no place to write to")
+        self._impl, self._cache_path, self._name = impl, impl.locator.get_cache_path(), repr(function)
+        self._parts = function, bound, options
         self._cache_file = _Files(pathlib.Path(self._cache_path), f"{function.__module__}.{function.__qualname__}")
+        self.enable()
 
     def _index_key(self, signature: object, codegen: Any) -> tuple[object, ...]:
-        return signature, codegen.magic_tuple(), fingerprint(), self._key
+        # Asked when it is loaded and when it is saved: what has changed between is saved where nobody looks for it.
+        what = identity(*self._parts)
+        if what is None or fingerprint() is None:
+            raise LookupError("what cannot be known is not kept")
+        return signature, codegen.magic_tuple(), settings(), fingerprint(), what
 
     def load_overload(self, sig: object, target_context: object) -> object:
         """Load, or compile anew: a damaged file costs time and nothing else."""
@@ -67,14 +95,8 @@ class _Files:
 
     def save(self, key: object, data: object) -> None:
         """Write a file that is whole or not there."""
-        code, path = dumps(data), self.path(key)
-        beside = path.with_name(f"{path.name}.tmp.{uuid.uuid4().hex[:16]}")
-        try:
-            beside.write_bytes(dumps((key, _sum(code))) + code)
-            os.replace(beside, path)
-        finally:
-            with contextlib.suppress(OSError):  # it has its name, or could not be written
-                beside.unlink()
+        code = dumps(data)
+        _write(self.path(key), dumps((key, _sum(code))) + code)
 
     def load(self, key: object) -> Any:
         """Return the data of a key, or None where no file holds just that."""
@@ -92,17 +114,52 @@ class _Files:
             path.unlink(missing_ok=True)
 
 
+def _write(path: pathlib.Path, content: bytes) -> None:
+    """Write a file that is whole or not there."""
+    beside = path.with_name(f"{path.name}.tmp.{uuid.uuid4().hex[:16]}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):  # it has its name, or could not be written
+            beside.unlink()
+
+
 def _sum(code: bytes) -> str:
     return hashlib.sha256(code).hexdigest()
 
 
 @functools.cache
-def fingerprint() -> str:
-    """Return a hash of everything that machine code depends on beside its own signature."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    root = pathlib.Path(__file__).parent
-    files = [root / name for name in SOURCES]
-    for path in sorted(path for name in files for path in ([name] if name.is_file() else name.rglob("*.py"))):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _place() -> Any:
+    """Return numba's idea of where all of it is kept: one folder, which is looked for once; None if there is none."""
+    try:
+        return CompileResultCacheImpl(settings)
+    except (RuntimeError, OSError):
+        return None
+
+
+def settings() -> tuple[object, ...]:
+    """Return what else makes other machine code of the same function."""
+    told = tuple(repr(getattr(config, name, None)) for name in SETTINGS)
+    return numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag, told
+
+
+@functools.cache
+def fingerprint() -> str | None:
+    """Return a hash of what all source files mean that machine code can depend on; None where there are no sources."""
+    texts = read(SOURCES)
+    return None if texts is None else _meaning_of({path: _sum(text) for path, text in texts.items()}, texts)
+
+
+def _meaning_of(sums: dict[str, str], texts: dict[str, bytes]) -> str:
+    """Return a hash of syntax trees; to read them takes 0.14 s, so it is kept beside the code by a hash of bytes."""
+    digest, impl = _sum(repr((sums, sys.implementation.cache_tag)).encode()), _place()
+    path = pathlib.Path(impl.locator.get_cache_path() if impl else os.devnull) / f"nbflow-sources-{digest[:24]}.txt"
+    with contextlib.suppress(OSError, ValueError):
+        asked, found = path.read_text().split()
+        if asked == digest and len(found) == len(digest):
+            return found
+    found = _sum(repr({path: meaning(text) for path, text in sorted(texts.items())}).encode())
+    with contextlib.suppress(OSError):
+        _write(path, f"{digest} {found}".encode())
+    return found

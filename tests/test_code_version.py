@@ -8,22 +8,24 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import nbflow as nf
+from nbflow import _sources
 from nbflow.experiments import code_version
 
 PACKAGE = Path(nf.__file__).parent
-REACHED = sorted(path.relative_to(PACKAGE).as_posix() for path in code_version.reached(PACKAGE))
+REACHED = sorted(code_version.reached(_sources.read()))
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A copy of the package, which `version` reads."""
     shutil.copytree(PACKAGE, tmp_path / "nbflow", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_version, "__file__", str(tmp_path / "nbflow" / "experiments" / "code_version.py"))
+    monkeypatch.setattr(code_version, "read", lambda: _sources.read(root=tmp_path / "nbflow"))
     return tmp_path / "nbflow"
 
 
@@ -72,7 +74,7 @@ def test_comments_docstrings_and_line_breaks_cost_nobody_their_runs(root):
         text = (root / name).read_text()
         tree = ast.parse(text)
         for node in ast.walk(tree):
-            if isinstance(node, code_version._DOCUMENTED) and ast.get_docstring(node) is not None:
+            if isinstance(node, _sources._DOCUMENTED) and ast.get_docstring(node) is not None:
                 node.body[0].value.value = "In other words."
         text = "\r\n".join(["# A comment.", *ast.unparse(tree).splitlines(), ""])
         (root / name).write_bytes(text.encode())
@@ -85,6 +87,30 @@ def test_what_no_training_reaches_costs_nobody_their_runs(root):
                  "cuda/training.py", "cuda/clip.py", "diagnostics/lags.py"):  # fmt: skip
         (root / name).write_text("1")
     assert version() == now
+
+
+def test_a_package_without_sources_has_no_version_and_a_sweep_asks_for_a_name(root):
+    (root / "cells" / "tanh.py").rename(root / "cells" / "tanh.pyc")
+    with pytest.raises(RuntimeError, match=r"no source files here; .* code='...'"):
+        version()
+    (root / "cells" / "tanh.pyc").unlink()
+    assert version()
+    for file in root.rglob("*.py"):
+        file.unlink()
+    with pytest.raises(RuntimeError, match="no source files here"):
+        version()
+
+
+def test_an_edit_in_a_zip_is_another_version(root, monkeypatch, tmp_path):
+    def zipped():
+        place = shutil.make_archive(str(tmp_path / "packed"), "zip", root)
+        monkeypatch.setattr(code_version, "read", lambda: _sources.read(root=zipfile.Path(place)))
+        return version()
+
+    now = version()
+    assert zipped() == now
+    (root / "cells" / "tanh.py").write_text("1")
+    assert zipped() != now
 
 
 TRAININGS = """
@@ -112,7 +138,7 @@ print(json.dumps([files, len(done.runs), [row["failure"] for row in done.failed]
 """
 # What the sweep around the runs needs, and whoever looks at them.
 SWEEP = {
-    "_legible.py",
+    *(f"{name}.py" for name in ("_legible", "_disk_cache", "_identity", "_sources")),
     *(f"experiments/{name}.py" for name in ("code_version", "machine", "_pool", "_progress", "sweep")),
     *(f"storage/{name}.py" for name in ("_files", "store")),
 }

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from cases import CELLS, make_case
 from numba.core import event
 
 import nbflow as nf
-from nbflow import _compile, _disk_cache
-from nbflow._compile import JIT, _names_of, loop, unit
+from nbflow import _disk_cache, _sources
+from nbflow._compile import JIT, loop, unit
 from nbflow._disk_cache import fingerprint
+from nbflow._identity import identity
 from nbflow._load import load
 
 pytestmark = pytest.mark.skipif(not JIT, reason="nothing is compiled")
@@ -327,26 +329,14 @@ def test_what_could_not_be_written_whole_leaves_no_file(tmp_path, monkeypatch):
 # --- The key.
 
 
-def test_units_of_ones_own_have_no_name_that_a_cache_could_trust():
-    @unit
-    def own(x):
-        return x
-
-    theirs, bound = load("cells", "tanh").step, ("text", 3, True, np.float32, None)
-    assert _names_of((theirs, *bound)) is not None
-    assert _names_of((theirs, own)) is None
-    assert _names_of((theirs, (own, 1))) is None
-    assert _names_of((lambda x: x,)) is None
-
-
-def test_all_units_that_are_bound_have_names_of_their_own():
+def test_all_units_that_are_bound_are_known_and_told_apart():
     units = []
     for package, fields in {"cells": ("step", "step_vjp"), "losses": ("fold", "value", "slope"),
                             "flows": ("value", "slope"), "clips": ("clip",), "optimizers": ("update",),
                             "tasks": ("plan", "inputs", "target", "counts")}.items():  # fmt: skip
         declared = [load(package, name) for name in nf.names(package)]
         units += [getattr(one, field) for one in declared for field in fields if not isinstance(one, nf.Regularizer)]
-    named = [_names_of((one,)) for one in units]
+    named = [identity(one) for one in units]
     assert None not in named
     assert len(set(named)) == len(set(units)) > 20
 
@@ -358,39 +348,55 @@ def sources(root):
     return [path for path in files if use.search(path.read_text()) or path.name in ("_compile.py", "_disk_cache.py")]
 
 
-def test_an_edit_of_any_file_with_compiled_code_and_another_compiler_have_another_fingerprint(tmp_path, monkeypatch):
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the package, which `fingerprint` reads."""
     root = tmp_path / "nbflow"
     shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__"))
-    now = fingerprint.__wrapped__()
-    assert now == fingerprint()
-    monkeypatch.setattr(_disk_cache, "__file__", str(root / "_disk_cache.py"))
-    assert fingerprint.__wrapped__() == now
-    seen = {now}
-    assert len(sources(root)) > 20
-    for path in sources(root):
-        path.write_bytes(path.read_bytes() + b"#")
+    monkeypatch.setattr(_disk_cache, "read", lambda names: _sources.read(names, root))
+    assert fingerprint.__wrapped__() == fingerprint()
+    return root
+
+
+def test_an_edit_of_any_file_with_compiled_code_has_another_fingerprint(copied):
+    seen = {fingerprint()}
+    assert len(sources(copied)) > 20
+    for path in sources(copied):
+        path.write_bytes(path.read_bytes() + b"\nmore = 1\n")
         assert fingerprint.__wrapped__() not in seen, path.name
         seen.add(fingerprint.__wrapped__())
-    monkeypatch.setattr(_disk_cache.numba, "__version__", "0.0.0")
-    assert fingerprint.__wrapped__() not in seen
 
 
-def test_a_unit_of_ones_own_bound_to_a_loop_is_not_kept_on_the_disk():
-    @unit
-    def own(x):
-        return x + 1
+def test_comments_docstrings_and_line_breaks_cost_nobody_their_compiled_code(copied):
+    for path in sources(copied):
+        path.write_text("# A comment.\n\n" + path.read_text().replace('"""', '"""In other words: ', 1))
+    assert fingerprint.__wrapped__() == fingerprint()
 
-    @loop(own)
-    def add(a):
-        for i in range(a.size):
-            a[i] = own(a[i])
 
-    @loop("test")
-    def also(a):
-        a[:] = 1
+def test_without_sources_nothing_is_kept_and_in_a_zip_an_edit_is_seen(copied, monkeypatch):
+    def zipped():
+        place = shutil.make_archive(str(copied.parent / "packed"), "zip", copied)
+        monkeypatch.setattr(_disk_cache, "read", lambda names: _sources.read(names, zipfile.Path(place)))
+        return fingerprint.__wrapped__()
 
-    assert type(add._cache).__name__ == "NullCache"
-    assert type(also._cache).__name__ == "DiskCache"
+    now = zipped()
+    assert now == fingerprint()
+    (copied / "cells" / "tanh.py").write_text("1")
+    assert zipped() not in (now, None)
+    (copied / "cells" / "tanh.py").rename(copied / "cells" / "tanh.pyc")
+    assert zipped() is None
+    monkeypatch.setattr(_disk_cache, "read", lambda names: _sources.read(names, copied / "nothing"))
+    assert fingerprint.__wrapped__() is None
+
+
+@pytest.mark.parametrize(("of", "name"), [
+    (_disk_cache.numba, "__version__"), (_disk_cache.llvmlite, "__version__"), (_disk_cache.np, "__version__"),
+    *((_disk_cache.config, name) for name in _disk_cache.SETTINGS),
+])  # fmt: skip
+def test_another_compiler_or_told_otherwise_is_another_key(monkeypatch, of, name):
+    now = _disk_cache.settings()
+    monkeypatch.setattr(of, name, "another", raising=False)
+    assert _disk_cache.settings() != now
 
 
 def test_a_loop_lets_nobody_call_what_it_calls():
@@ -419,14 +425,7 @@ def doubled_vjp(saved, s, s_next, d):
 OWN = nf.Cell(gates=("a",), states=("h",), step=doubled, step_vjp=doubled_vjp)
 
 
-def test_a_cell_of_ones_own_is_as_good_as_ours_and_leaves_nothing_on_the_disk(monkeypatch):
-    kept, keep = [], _compile._keep_on_disk
-
-    def seen(compiled, function, key):
-        kept.append(key)
-        keep(compiled, function, key)
-
-    monkeypatch.setattr(_compile, "_keep_on_disk", seen)
+def test_a_cell_of_ones_own_is_as_good_as_ours():
     case = make_case("linear", "square", "dense", "all", H=7)
     own = nf.Network(OWN, case.net.n_in, case.net.n_hidden, case.net.n_out, loss="square", dtype="float64")
     found, wanted = nf.gradient(own, case.theta, case.batch), nf.gradient(case.net, case.theta, case.batch)
@@ -435,10 +434,9 @@ def test_a_cell_of_ones_own_is_as_good_as_ours_and_leaves_nothing_on_the_disk(mo
     np.testing.assert_array_equal(
         nf.trace(own, case.theta, case.batch).gain, nf.trace(case.net, case.theta, case.batch).gain
     )
-    assert not any("doubled" in str(key) for key in kept)
 
 
-def test_a_cell_of_ones_own_in_a_script_is_believed_after_it_was_edited(place):
+def test_a_cell_of_ones_own_in_a_script_is_compiled_once_and_believed_after_it_was_edited(place):
     cell = """
 import nbflow as nf
 from nbflow._compile import unit
@@ -448,7 +446,9 @@ def step(a_in, a_rec, s):
 own = nf.Cell(gates=("a",), states=("h",), step=step)
 """
     script = HEAD + cell + STEP.replace('load("cells", "tanh")', "own") + "report(states=states[1].tolist())"
-    one, two = (place.run(script.replace("FACTOR", f"np.float32({k})")) for k in (1.0, 2.0))
+    one, two, again = (place.run(script.replace("FACTOR", f"np.float32({k})")) for k in (1.0, 2.0, 1.0))
+    assert min(one["passes"], two["passes"]) > again["passes"] == 0
+    assert same(one, again)
     np.testing.assert_allclose(one["states"], np.linspace(-3, 3, 32), atol=1e-6)
     np.testing.assert_allclose(two["states"], np.linspace(-6, 6, 32), atol=1e-6)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow._compile import part, unit
+from nbflow._compile import loop, part, unit
 from nbflow.records import Cell
 
 STEP = 1e-30
@@ -321,21 +321,35 @@ def _build_vjp_jvp_by_differences(cell: Cell) -> Any:
     return step_vjp_jvp
 
 
+def _build_calls(step: Any, jvp: Any) -> tuple[Any, Any]:
+    """Build `call_step` and `call_jvp`, which Python may call: loops are kept on the disk, and units are not."""
+
+    @loop(step)
+    def call_step(a_in, a_rec, s):
+        return step(a_in, a_rec, s)
+
+    @loop(jvp)
+    def call_jvp(saved, s, a_in_dot, a_rec_dot, s_dot):
+        return jvp(saved, s, None, a_in_dot, a_rec_dot, s_dot)
+
+    return call_step, call_jvp
+
+
 def _checked(derived: Cell, cell: Cell) -> Cell:
     """Refuse a `step` of which complex steps are no derivatives: abs, comparisons and the like are not analytic."""
-    rng = np.random.default_rng(0)
-    jvp, gates, states = _build_jvp(cell), len(cell.gates), len(cell.states)
+    rng, gates, states = np.random.default_rng(0), len(cell.gates), len(cell.states)
+    step, jvp = _build_calls(derived.step, _build_jvp(cell))
     for _ in range(3):
         a_in, a_rec, s, b_in, b_rec, u = (tuple(rng.normal(size=n)) for n in (gates, gates, states) * 2)
         if cell.additive:
             a_rec = b_rec = (0.0,) * gates
         near = [
-            derived.step(*(tuple(np.add(x, h * np.array(v))) for x, v in ((a_in, b_in), (a_rec, b_rec), (s, u))))[0]
+            step(*(tuple(np.add(x, h * np.array(v))) for x, v in ((a_in, b_in), (a_rec, b_rec), (s, u))))[0]
             for h in (-1e-6, 1e-6)
         ]
-        saved = derived.step(a_in, a_rec, s)[1]
+        saved = step(a_in, a_rec, s)[1]
         wanted = np.subtract(near[1], near[0]) / 2e-6
-        found = jvp(saved, s, None, b_in, b_rec, u)
+        found = jvp(saved, s, b_in, b_rec, u)
         if not np.allclose(found, wanted, rtol=1e-3, atol=1e-6):
             raise ValueError(
                 f"the step of cell {cell.gates} has a complex step of {found} where differences give {wanted}; "
