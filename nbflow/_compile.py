@@ -14,7 +14,6 @@ function reaches, a user's units too.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import os
@@ -32,7 +31,7 @@ from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.types import intp, void
 
-from nbflow._disk_cache import DiskCache
+from nbflow._disk_cache import DiskCache, can_keep
 from nbflow._identity import identity
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -306,5 +305,5 @@ def interpreted(address: int) -> Callable[..., None]:
 
 
 def _keep_on_disk(compiled: Any, function: Callable[..., Any], bound: tuple[Any, ...], options: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # no place to write: compile in every process
+    if can_keep():
         compiled._cache = DiskCache(function, bound, options)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import multiprocessing
 import os
 import pathlib
 import pickle
@@ -46,14 +47,15 @@ SETTINGS = (
     "ENABLE_PROFILING",
 )
 
+# The environment variable that hides what is said of compiling.
+QUIET = "NBFLOW_QUIET"
+
 
 class DiskCache(FunctionCache):
     """numba's disk cache, with a key that changes whenever the machine code could."""
 
     def __init__(self, function: Callable[..., Any], bound: tuple[Any, ...], options: dict[str, Any]) -> None:
         impl = _place()
-        if impl is None:
-            raise OSError("there is no place to write to")
         self._impl, self._cache_path, self._name = impl, impl.locator.get_cache_path(), repr(function)
         self._parts = function, bound, options
         self._cache_file = _Files(pathlib.Path(self._cache_path), f"{function.__module__}.{function.__qualname__}")
@@ -62,7 +64,7 @@ class DiskCache(FunctionCache):
     def _index_key(self, signature: object, codegen: Any) -> tuple[object, ...]:
         # Asked when it is loaded and when it is saved: what has changed between is saved where nobody looks for it.
         what = identity(*self._parts)
-        if what is None or fingerprint() is None:
+        if what is None:
             raise LookupError("what cannot be known is not kept")
         return signature, codegen.magic_tuple(), settings(), fingerprint(), what
 
@@ -127,6 +129,22 @@ def _write(path: pathlib.Path, content: bytes) -> None:
 
 def _sum(code: bytes) -> str:
     return hashlib.sha256(code).hexdigest()
+
+
+@functools.cache
+def can_keep() -> bool:
+    """Tell whether anything can be kept; where not, say once what to do about it, but not in the workers of a pool."""
+    if _place() is None:
+        words = "no folder to keep them in can be written: set NUMBA_CACHE_DIR to one that can"
+    elif fingerprint() is None:
+        words = "it was installed without its source files, which tell old kernels from new ones: install them too"
+    else:
+        return True
+    if os.environ.get(QUIET, "0") in ("", "0") and not multiprocessing.parent_process() and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # a stream that is closed
+            print(f"nbflow compiles its kernels in every process, for {words}. ({QUIET}=1 hides this line.)",
+                  file=sys.stderr, flush=True)  # fmt: skip
+    return False
 
 
 @functools.cache
