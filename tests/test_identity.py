@@ -17,6 +17,7 @@ from nbflow._load import load
 pytestmark = pytest.mark.skipif(not JIT, reason="nothing is compiled")
 
 HEAD = """
+import numba
 import math
 import numpy as np
 import nbflow as nf
