@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 from cases import CELLS, make_case
-from numba.core import event
+from numba.core import config, event
 
 import nbflow as nf
 from nbflow import _disk_cache, _sources
@@ -114,10 +114,11 @@ report(found=[[number.hex() for number in numbers.tolist()] for numbers in found
 """
 
 
-def start(script, *arguments, cache, root, seed=None):
+def start(script, *arguments, cache, root, seed=None, threads=1):
     """Start a process that sees one package and one cache, and to which warnings are errors."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON")) or "_CPU_" in k}
-    own = {"PYTHONPATH": str(root), "NUMBA_NUM_THREADS": "1"} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+    own = {"PYTHONPATH": str(root), "NUMBA_NUM_THREADS": str(threads)}
+    own |= {"NUMBA_CACHE_DIR": str(cache)} if cache else {}
     own |= {"PYTHONHASHSEED": str(seed)} if seed is not None else {}
     command = [sys.executable, "-W", "error", "-c", script, *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -185,7 +186,8 @@ def test_what_this_process_has_compiled_for_a_days_work_another_one_finds():
     exec(WORK, here)
     wanted = json.loads(json.dumps(here["work"]()))
     cache = os.environ.get("NUMBA_CACHE_DIR")
-    found = finish(start(HEAD + WORK + "report(**work())", cache=cache, root=PACKAGE.parent))
+    threads = config.NUMBA_NUM_THREADS  # one thread has a loop of its own
+    found = finish(start(HEAD + WORK + "report(**work())", cache=cache, root=PACKAGE.parent, threads=threads))
     assert same(found, wanted)
     assert found["passes"] == 0
 
