@@ -190,7 +190,7 @@ def _known_by_name(thing: Any) -> str:
     """Return the name of a library's function or class, if that is all that it is."""
     name = getattr(thing, "__qualname__", getattr(thing, "__name__", None))
     module = "numpy" if isinstance(thing, np.ufunc) else getattr(thing, "__module__", None)
-    held = sys.modules.get(str(module), builtins)
+    held: Any = sys.modules.get(str(module), builtins)
     if name is None or str(module).partition(".")[0] not in LIBRARIES or _overloaded(name.split(".")[-1]):
         raise UnknownError(repr(thing))
     for part in name.split("."):
@@ -204,7 +204,7 @@ def _overloaded(name: str) -> bool:
     """Tell whether somebody else has told numba how to compile a library's function of this name."""
     last = len(builtin_registry.globals)
     made = [value for value, kind in builtin_registry.globals[_FOREIGN.read : last] if _is_foreign(kind)]
-    _FOREIGN.names |= {getattr(value, "__name__", "") for value in made}
+    _FOREIGN.names.update(getattr(value, "__name__", "") for value in made)
     _FOREIGN.read = last
     return name in _FOREIGN.names
 
