@@ -69,6 +69,11 @@ def beside(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".new")
 
 
+def shown(path: pathlib.Path) -> pathlib.Path:
+    """Return where it is written down which row of a run was last shown to callbacks."""
+    return path.with_name(path.name + ".shown")
+
+
 def save(path: pathlib.Path, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
     """Write a checkpoint, and keep the one before.
 

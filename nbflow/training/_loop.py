@@ -255,7 +255,7 @@ class Loop:
         self.run.theta = self._stripped(self.theta)
         if self.window.count:
             self._record()
-        self.run.seconds = self.elapsed()
+        self.run.seconds, self.run.shown = self.elapsed(), 0
 
     def _plain(self, values: Any) -> Any:
         return values[0] if self.single else values

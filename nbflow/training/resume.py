@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -124,6 +125,7 @@ class Keeper:
         else:
             if start is not None:
                 self.setting |= start.go(loop)
+            checkpoint.shown(self.path).unlink(missing_ok=True)
             # Now, and not after an hour, is when to learn that nothing can be written there.
             self._write()
         self.last = time.perf_counter()
@@ -144,6 +146,17 @@ class Keeper:
         except OSError as error:
             warnings.warn(f"{error.strerror} Training goes on.", RuntimeWarning, stacklevel=2)
         self.last = time.perf_counter()
+
+    def note(self, run: Run) -> None:
+        """Write down which row callbacks have seen; called after all of them, as the last one."""
+        with contextlib.suppress(OSError):  # as for a checkpoint: training goes on
+            checkpoint.shown(self.path).write_text(str(run.updates))
+
+    def _noted(self) -> int:
+        try:
+            return int(checkpoint.shown(self.path).read_text())
+        except (OSError, ValueError):
+            return 0
 
     def _write(self) -> None:
         loop = self.loop
@@ -177,6 +190,7 @@ class Keeper:
             )
         self.loop.restore(arrays, facts)
         _restore_run(self.loop.run, arrays, facts)
+        self.loop.run.shown = self._noted()
 
 
 def other_code(saved: Any, given: dict[str, str]) -> str:

@@ -56,6 +56,9 @@ class Run:
         Whether all evaluations since then were below it.
     interrupted : bool
         Whether Ctrl-C ended it.
+    shown : int
+        Up to which update an earlier process has called callbacks already, where this one goes on from its checkpoint:
+        rows up to it are computed and shown once more, to the same bits. 0 otherwise, and when training has ended.
     recipe : dict
         The recipe as plain data, with which `nbflow.train` was called.
     """
@@ -69,6 +72,7 @@ class Run:
     first_passage: Any = None
     stays_below: Any = False
     interrupted: bool = False
+    shown: int = 0
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

@@ -52,8 +52,10 @@ def train(
         network trained alone under number r is bit for bit replica r of a training of many.
     callbacks : sequence of functions
         Each is called with the `Run` after every row of the history, and after the evaluation that is due then; an
-        answer that is true ends the training, once all were called. `run.theta` is a copy then, which may be kept and
-        not be written.
+        answer that is true ends the training, once all were called. `run.theta`, (P,) or (R, P) on either backend, is a
+        copy which may be kept and not be written: nothing that a callback does changes what training goes on with. A
+        run that goes on from a checkpoint shows no rows that are in it, and those after it once more, to the same bits;
+        `run.shown` is the last update that callbacks have seen before (see docs/callbacks.md).
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
         evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
@@ -103,13 +105,23 @@ def train(
 
     Examples
     --------
-    >>> import nbflow as nf
+    >>> import dataclasses, nbflow as nf
     >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=20, n_out=4)
     >>> theta = nf.init(net, "smart_tanh", rng=0, replicas=2)
     >>> recipe = nf.Recipe(lengths=10, max_updates=50, evaluate_every=50, evaluate_size=100, clip=nf.Clip("norm", 1.0))
     >>> run = nf.train(net, theta, "temporal_order", recipe)
     >>> run.updates, len(run.evaluations["score"][0]), run.unit
     (50, 2, 'part wrong')
+
+    A callback that keeps the parameters (R, P) of every row, and ends the training where both losses are small:
+
+    >>> kept = {}
+    >>> def look(run):
+    ...     kept[run.updates] = run.theta
+    ...     return max(run.history["loss"][-1]) < 0.1
+    >>> run = nf.train(net, theta, "temporal_order", dataclasses.replace(recipe, record_every=25), callbacks=[look])
+    >>> list(kept), kept[25].shape == theta.shape, bool((kept[50] == run.theta).all())
+    ([25, 50], True, True)
     """
     engine = engine_of(backend)
     callbacks = _check.functions("callbacks", callbacks)
@@ -119,6 +131,8 @@ def train(
     keeper = None if checkpoint is None else Keeper(checkpoint, seconds, loop, task, start)
     if start is not None and keeper is None:
         start.go(loop)
+    if keeper is not None and not all(getattr(callback, "keeps_nothing", False) for callback in callbacks):
+        callbacks = (*callbacks, keeper.note)
     try:
         with loop.guard.installed():
             loop.go(callbacks, keeper.keep if keeper else _nothing)
