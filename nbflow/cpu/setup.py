@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,15 @@ def _clips_to_subnormals(dtype: Any, asked: Asked) -> bool:
 
     Above this, their squares are lost beside that of the norm.
     """
+    least = _least_without_subnormals(dtype)
+    inside = asked.inside.site and asked.inside.threshold.min() < least
+    return bool(inside or (asked.groups is not None and asked.groups.threshold.min() < least))
+
+
+@functools.cache
+def _least_without_subnormals(dtype: Any) -> float:
     limits = np.finfo(dtype)
-    thresholds = [asked.inside.threshold] if asked.inside.site else []
-    thresholds += [] if asked.groups is None else [asked.groups.threshold]
-    return any(float(np.min(threshold)) < limits.tiny / limits.eps for threshold in thresholds)
+    return float(limits.tiny) / float(limits.eps)
 
 
 def set_start(space: Workspace, asked: Asked) -> None:
