@@ -89,6 +89,26 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
 
 
+def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> None:
+    """Refuse what is of none of some kinds."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} is {_check.said(value)}; expected {wanted}. Give one.")
+
+
+def check_numeric(name: str, value: Any, *, schedule: bool = False) -> None:
+    """Refuse what is neither a number nor a line of them nor, where there may be a `schedule`, a function."""
+    if not (schedule and callable(value)):
+        _check.per_replica(name, value, _size(value))
+
+
+def _size(value: Any) -> int:
+    """Return how many numbers something has, 1 where nobody can tell."""
+    try:
+        return max(np.size(value), 1)
+    except ValueError:  # rows of different lengths
+        return 1
+
+
 def check_pair(name: str, value: Any) -> tuple[float, float]:
     """Return the two ends of a range, the smaller one first."""
     if not isinstance(value, tuple | list) or len(value) != 2 or not all(is_number(one) for one in value):
@@ -108,7 +128,7 @@ def check_settings(record: Any, *, required: bool) -> None:
     for key, value in settings.items():
         if value is None and required:
             continue
-        _check.per_replica(f"{name}[{key!r}]", value, np.size(value) if required else 1, finite=not required)
+        _check.per_replica(f"{name}[{key!r}]", value, _size(value) if required else 1, finite=not required)
 
 
 def check_unit(record: Any, field: str, *, optional: bool = False, arrays: bool = False) -> None:

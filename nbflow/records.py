@@ -822,6 +822,10 @@ class Regularizer:
             )
 
 
+# What there is to choose in the records below.
+DERIVATIVES, REDUCTIONS = ("immediate", "detached", "exact"), ("sum", "mean")
+SITES = ("preactivation", "state")
+POLICIES = ("random", "skip", "zero", "shrink", "raise", "keep")
 # What the norm of a rule may measure.
 OVER = ("all", "block", "unit", "entry")
 # What a file of `flows` declares.
@@ -980,8 +984,13 @@ class Flow:
     bound: float = 1e-20
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check what needs no network; which numbers make sense depends on its dtype and on the replicas."""
         plain_fields(self)
+        _fields.check_kind("penalty", self.penalty, str | AnyPenalty, "a name, a Penalty or another regularizer")
+        _fields.check_numeric("alpha", self.alpha, schedule=True)
+        _check.choice("derivative", self.derivative, DERIVATIVES)
+        _check.choice("reduction", self.reduction, REDUCTIONS)
+        _fields.check_numeric("bound", self.bound)
 
 
 @legible
@@ -1005,8 +1014,11 @@ class HiddenClip:
     by: str = "value"
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check what needs no network."""
         plain_fields(self)
+        _fields.check_numeric("threshold", self.threshold)
+        _check.choice("site", self.site, SITES)
+        _check.choice("by", self.by, ("value", "norm"))
 
 
 @legible
@@ -1031,8 +1043,11 @@ class HDetach:
     index: int = 0
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check what needs no network."""
         plain_fields(self)
+        _fields.check_numeric("probability", self.probability)
+        _check.count("seed", self.seed, 0)
+        _check.index("index", self.index)
 
 
 @legible
@@ -1055,8 +1070,9 @@ class ExampleClip:
     nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check every field but the size of the threshold."""
         plain_fields(self)
+        _fields.check_numeric("threshold", self.threshold)
 
 
 @legible
@@ -1079,8 +1095,10 @@ class MicrobatchClip:
     nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check every field but the size of the threshold."""
         plain_fields(self)
+        _check.count("size", self.size)
+        _fields.check_numeric("threshold", self.threshold)
 
 
 @legible
@@ -1106,5 +1124,9 @@ class Clip:
     nonfinite: str = "random"
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check what needs no network; which numbers make sense depends on its dtype and on the replicas."""
         plain_fields(self)
+        _fields.check_kind("rule", self.rule, str | Rule, "a name or a Rule")
+        if not isinstance(self.threshold, str | Threshold):
+            _fields.check_numeric("threshold", self.threshold, schedule=True)
+        _check.choice("nonfinite", self.nonfinite, POLICIES)

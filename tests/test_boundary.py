@@ -412,7 +412,7 @@ def test_a_count_that_is_none_is_refused(value):
     if value is not None:
         refuse(nf.init, net, "orthogonal", replicas=value, name="replicas")
     for name in ("batch_size", "max_updates", "record_every", "evaluate_size", "lengths"):
-        refuse(nf.train, net, theta, task, nf.Recipe(**{name: value}), name=name)
+        refuse(nf.Recipe, **{name: value}, name=name)
     refuse(nf.evaluate, net, theta, task, length=10, size=value, name="size")
     refuse(nf.evaluate, net, theta, task, length=value, name="length")
 
@@ -423,7 +423,7 @@ def test_a_count_from_zero_that_is_none_is_refused(value):
     task = nf.load_task("temporal_order")
     net = nf.Network("tanh", task.n_in, 3, task.n_out)
     theta = nf.init(net, "smart_tanh", rng=0)
-    refuse(nf.train, net, theta, task, nf.Recipe(evaluate_every=value), name="evaluate_every")
+    refuse(nf.Recipe, evaluate_every=value, name="evaluate_every")
     refuse(nf.train, net, theta, task, nf.Recipe(max_updates=1, evaluate_every=0), seed=value, name="seed")
     refuse(nf.evaluate, net, theta, task, length=10, size=1, seed=value, name="seed")
     refuse(nf.evaluate, net, theta, task, length=10, size=1, index=value, name="index")
@@ -435,18 +435,19 @@ def test_a_count_from_zero_that_is_none_is_refused(value):
 @pytest.mark.parametrize("value", NOT_NUMBERS, ids=as_id)
 def test_a_number_that_is_none_is_refused(value):
     case = make_case("tanh", "softmax", "tokens", N=6, M=4)
-    flow, clip, call = nf.Flow("norm", 1.0), nf.Clip("norm", 1.0), (case.net, case.theta)
-    refuse(nf.gradient, *call, case.batch, flow=dataclasses.replace(flow, alpha=value), name="alpha")
-    refuse(nf.gradient, *call, case.batch, flow=dataclasses.replace(flow, bound=value), name="bound")
-    refuse(nf.clip, *call, dataclasses.replace(clip, threshold=value), name="threshold")
-    for name, recipe in {
-        "lr": nf.Recipe(lr=value),
-        "threshold": nf.Recipe(clip=nf.Clip("norm", value)),
-        "alpha": nf.Recipe(flow=nf.Flow("norm", value)),
-        "bound": nf.Recipe(flow=nf.Flow("norm", 1.0, bound=value)),
-        "solved_below": nf.Recipe(solved_below="none" if value is None else value),  # None is the task's own
+    call = (case.net, case.theta)
+    # What is no number at all is refused as the record is made, one of the wrong size where it is used.
+    refuse(lambda: nf.gradient(*call, case.batch, flow=nf.Flow("norm", value)), name="alpha")
+    refuse(lambda: nf.gradient(*call, case.batch, flow=nf.Flow("norm", 1.0, bound=value)), name="bound")
+    refuse(lambda: nf.clip(*call, nf.Clip("norm", value)), name="threshold")
+    for name, make in {
+        "lr": lambda: nf.Recipe(lr=value),
+        "threshold": lambda: nf.Recipe(clip=nf.Clip("norm", value)),
+        "alpha": lambda: nf.Recipe(flow=nf.Flow("norm", value)),
+        "bound": lambda: nf.Recipe(flow=nf.Flow("norm", 1.0, bound=value)),
+        "solved_below": lambda: nf.Recipe(solved_below="none" if value is None else value),  # None is the task's own
     }.items():
-        refuse(nf.train, *call, "temporal_order", recipe, name=name)
+        refuse(lambda make=make: nf.train(*call, "temporal_order", make()), name=name)
 
 
 @sim
@@ -522,12 +523,14 @@ def test_a_name_that_is_none_is_refused(value):
     refuse(nf.load_task, value, name="task")
     refuse(nf.evaluate, *call, value, length=10, name="task")
     refuse(nf.train, *call, value, nf.Recipe(), name="task")
-    refuse(nf.train, *call, task, nf.Recipe(optimizer=value), name="optimizer")
+    refuse(lambda: nf.train(*call, task, nf.Recipe(optimizer=value)), name="optimizer")
     refuse(task.sample, seed=0, index=0, batch_size=1, length=10, stream=value, name="stream")
-    refuse(nf.clip, *call, nf.Clip(value, 1.0), name="rule")
-    refuse(nf.clip, *call, nf.Clip("norm", 1.0, nonfinite=value), name="nonfinite")
+    refuse(lambda: nf.clip(*call, nf.Clip(value, 1.0)), name="rule")
+    refuse(nf.Clip, "norm", 1.0, nonfinite=value, name="nonfinite")
     for name in ("penalty", "derivative", "reduction"):
-        refuse(nf.gradient, *call, case.batch, flow=dataclasses.replace(flow, **{name: value}), name=name)
+        refuse(
+            lambda name=name: nf.gradient(*call, case.batch, flow=dataclasses.replace(flow, **{name: value})), name=name
+        )
 
 
 @sim
@@ -591,8 +594,8 @@ def test_what_is_no_record_of_settings_is_refused(value):
     refuse(nf.gradient, *call, case.batch, flow=value, name="flow")
     refuse(nf.clip, *call, value, name="clip")
     refuse(nf.train, *call, "temporal_order", value, name="recipe")
-    refuse(nf.train, *call, "temporal_order", nf.Recipe(clip=value), name="clip")
-    refuse(nf.train, *call, "temporal_order", nf.Recipe(flow=value), name="flow")
+    refuse(nf.Recipe, clip=value, name="clip")
+    refuse(nf.Recipe, flow=value, name="flow")
 
 
 @sim

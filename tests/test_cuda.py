@@ -36,7 +36,7 @@ import nbflow as nf
 from nbflow import counter
 from nbflow._compile import exact_unit
 from nbflow._load import load
-from nbflow.gradients.clipping import POLICIES
+from nbflow.records import POLICIES
 
 pytestmark = pytest.mark.gpu
 sim = pytest.mark.sim

@@ -7,7 +7,6 @@ from typing import Any
 
 from nbflow import _check
 from nbflow._load import is_declared, load
-from nbflow.cpu.record import DERIVATIVES
 from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
 from nbflow.model.network import Network
 from nbflow.records import (
@@ -23,7 +22,6 @@ from nbflow.records import (
 )
 
 GROUP_POLICIES = ("keep", "skip", "raise")
-REDUCTIONS = ("sum", "mean")
 
 
 def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[AnyPenalty, Floats]:
@@ -37,8 +35,6 @@ def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[AnyPenalty, Floats
         from nbflow import _probe
 
         _probe.check_penalty(penalty, dtype)
-    _check.choice("derivative", flow.derivative, tuple(DERIVATIVES))
-    _check.choice("reduction", flow.reduction, REDUCTIONS)
     _check.per_replica("bound", flow.bound, 1, least=0.0, above=True, dtype=dtype)
     return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True, dtype=dtype)
 
@@ -62,8 +58,6 @@ def check_hidden(how: Any, replicas: int, dtype: str) -> Inside:
 
     if not isinstance(how, HiddenClip):
         raise TypeError(f"clip_hidden is a {type(how).__name__}; expected a HiddenClip. Write nbflow.HiddenClip(1.0).")
-    _check.choice("site", how.site, tuple(SITES))
-    _check.choice("by", how.by, ("value", "norm"))
     threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
     return Inside(SITES[how.site], how.by == "norm", threshold)
 

@@ -14,8 +14,6 @@ from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.records import Clip, Clipped, Floats, Threshold
 
-POLICIES = ("random", "skip", "zero", "shrink", "raise", "keep")
-
 
 def clip(
     net: Network,
@@ -107,5 +105,4 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
             f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no "
             f"update and no past norms. Give a float, or use it in the recipe of nbflow.train."
         )
-    _check.choice("nonfinite", how.nonfinite, POLICIES)
     return _check.per_replica("threshold", how.threshold, replicas, least=0.0, dtype=dtype)

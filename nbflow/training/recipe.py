@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbflow import _check
+from nbflow import _check, _fields
 from nbflow._legible import legible
 from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
@@ -84,8 +84,20 @@ class Recipe:
     settings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Let numbers be plain."""
+        """Check what needs no network and no task; which rates and thresholds make sense is found as a run begins."""
         plain_fields(self)
+        for name in ("batch_size", "max_updates", "record_every", "evaluate_size"):
+            _check.count(name, getattr(self, name))
+        _check.count("evaluate_every", self.evaluate_every, 0)
+        _check.length_range("lengths", self.lengths)
+        _fields.check_kind("optimizer", self.optimizer, str | Optimizer, "a name or an Optimizer")
+        _fields.check_numeric("lr", self.lr, schedule=True)
+        for name, kind in (("clip", Clip), ("flow", Flow), ("clip_hidden", HiddenClip), ("h_detach", HDetach)):
+            _fields.check_kind(name, getattr(self, name), kind | None, f"a {kind.__name__} or None")
+        if self.solved_below is not None:
+            _check.per_replica("solved_below", self.solved_below, 1, least=0.0, above=True, finite=True)
+        object.__setattr__(self, "stop_when_solved", _check.flag("stop_when_solved", self.stop_when_solved))
+        _fields.check_kind("settings", self.settings, dict, "a dict")
 
     @property
     def length_range(self) -> tuple[int, int]:
@@ -94,15 +106,9 @@ class Recipe:
 
 
 def check_recipe(recipe: Any) -> Recipe:
-    """Check every field that needs no network."""
+    """Refuse what is no recipe."""
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe is a {type(recipe).__name__}; expected a Recipe. Write nbflow.Recipe(...).")
-    for name in ("batch_size", "max_updates", "record_every", "evaluate_size"):
-        _check.count(name, getattr(recipe, name))
-    _check.count("evaluate_every", recipe.evaluate_every, 0)
-    _check.length_range("lengths", recipe.lengths)
-    if recipe.solved_below is not None:
-        _check.per_replica("solved_below", recipe.solved_below, 1, least=0.0, above=True, finite=True)
     return recipe
 
 
