@@ -6,6 +6,7 @@ should is found by `nbflow._probe`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import numbers
@@ -96,9 +97,13 @@ def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> None:
 
 
 def check_numeric(name: str, value: Any, *, schedule: bool = False) -> None:
-    """Refuse what is neither a number nor a line of them nor, where there may be a `schedule`, a function."""
+    """Refuse what is neither a number nor a line of them nor, where there may be a `schedule`, a function.
+
+    Which numbers make sense, and how many, is looked at where they are used: a sweep goes on past a rate below 0.
+    """
     if not (schedule and callable(value)):
-        _check.per_replica(name, value, _size(value))
+        with contextlib.suppress(ValueError):
+            _check.per_replica(name, value, _size(value))
 
 
 def _size(value: Any) -> int:

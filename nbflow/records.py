@@ -986,7 +986,9 @@ class Flow:
     def __post_init__(self) -> None:
         """Check what needs no network; which numbers make sense depends on its dtype and on the replicas."""
         plain_fields(self)
-        _fields.check_kind("penalty", self.penalty, str | AnyPenalty, "a name, a Penalty or another regularizer")
+        _fields.check_kind(
+            "penalty", self.penalty, str | AnyPenalty, "a name or a Penalty or a StatePenalty or a Regularizer"
+        )
         _fields.check_numeric("alpha", self.alpha, schedule=True)
         _check.choice("derivative", self.derivative, DERIVATIVES)
         _check.choice("reduction", self.reduction, REDUCTIONS)

@@ -177,7 +177,6 @@ def test_checkpoints_take_less_memory():
         ({"clip_example": 1.0, "flow": nf.Flow("norm", 1.0)}, "flow and a clip by example"),
         ({"clip_hidden": nf.HiddenClip(1.0), "flow": nf.Flow("norm", 1.0)}, "flow and clip_hidden"),
         ({"clip_hidden": 1.0}, "clip_hidden is a float"),
-        ({"clip_hidden": nf.HiddenClip(1.0, site="gate")}, "site is 'gate'"),
         ({"clip_hidden": nf.HiddenClip(0.0)}, "threshold is 0"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
         ({"checkpoint_every": 64, "clip_example": 1.0}, "checkpoint_every and a clip"),
@@ -187,6 +186,13 @@ def test_what_makes_no_sense_is_refused_by_name(how, said):
     case = make_case("tanh", "softmax", "dense", "all", T=3, B=6, H=3, dtype="float64", seed=10)
     with pytest.raises((TypeError, ValueError), match=said):
         nf.gradient(case.net, case.theta, case.batch, **how)
+
+
+def test_another_site_is_refused_as_the_record_is_made():
+    with pytest.raises(ValueError, match="site is 'gate'; expected one of preactivation, state"):
+        nf.HiddenClip(1.0, site="gate")
+    with pytest.raises(ValueError, match="by is 'both'; expected one of value, norm"):
+        nf.HiddenClip(1.0, by="both")
 
 
 def test_clips_inside_take_part_in_training_and_each_replica_has_its_threshold():

@@ -92,20 +92,17 @@ def test_check_gradient_sees_a_wrong_slope_of_every_kind():
     def wrong(net, theta, batch):
         return float((theta**2).sum()), 2.1 * theta
 
-    from nbflow._load import load
+    @nf.unit
+    def slope(n, before):
+        return n, before
 
-    stabilizer = load("flows", "norm_stabilizer")
-    for penalty in (nf.Regularizer(wrong), dataclasses.replace(stabilizer, slope=stabilizer.value)):
-        if isinstance(penalty, nf.StatePenalty):
-            from nbflow._compile import unit
-
-            @unit
-            def slope(n, before):
-                return n, before
-
-            penalty = nf.StatePenalty(stabilizer.value, slope)
-        seen = nf.check_gradient(case.net, case.theta, case.batch, flow=nf.Flow(penalty, 1.0))
-        assert min(seen.error_central, seen.error_complex) > 1e-3
+    flow = nf.Flow(nf.Regularizer(wrong), 1.0)
+    seen = nf.check_gradient(case.net, case.theta, case.batch, flow=flow)
+    assert min(seen.error_central, seen.error_complex) > 1e-3
+    # That of a unit is found out before anything is computed.
+    penalty = nf.StatePenalty(nf.flows.norm_stabilizer.value, slope)
+    with pytest.raises(ValueError, match=r"StatePenalty\.slope gives .* where differences of value give"):
+        nf.check_gradient(case.net, case.theta, case.batch, flow=nf.Flow(penalty, 1.0))
 
 
 # ---------------------------------------------------------------------------------------------------- one Flow for all
