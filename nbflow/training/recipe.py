@@ -93,7 +93,7 @@ class Recipe:
         _fields.check_kind("optimizer", self.optimizer, str | Optimizer, "a name or an Optimizer")
         _fields.check_numeric("lr", self.lr, schedule=True)
         for name, kind in (("clip", Clip), ("flow", Flow), ("clip_hidden", HiddenClip), ("h_detach", HDetach)):
-            _fields.check_kind(name, getattr(self, name), kind | None, f"a {kind.__name__} or None")
+            _fields.check_kind(name, getattr(self, name), (kind, type(None)), f"a {kind.__name__} or None")
         if self.solved_below is not None:
             _check.per_replica("solved_below", self.solved_below, 1, least=0.0, above=True, finite=True)
         object.__setattr__(self, "stop_when_solved", _check.flag("stop_when_solved", self.stop_when_solved))
