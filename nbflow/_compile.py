@@ -36,7 +36,7 @@ from nbflow._identity import identity
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Never "nnan" or "ninf": finding NaN and Inf is what this package is for.
+# Never "nnan" or "ninf": LLVM could then drop tests for NaN and Inf, and a gradient that is not finite must be seen.
 SAFE = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 JIT = not config.DISABLE_JIT
 

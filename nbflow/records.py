@@ -492,7 +492,7 @@ class RuleBias(NamedTuple):
 
     The first four are estimates of what it is in the long run, over ever more minibatches, NaN where noise is all that
     there is; `in_set` is what it is over the minibatches given, where both means share their noise. All are ratios, and
-    have no unit, but `mean`. N is the number of examples.
+    have no unit, but `mean`. E is the number of examples.
 
     Attributes
     ----------
@@ -514,10 +514,10 @@ class RuleBias(NamedTuple):
         Mean norm of the clipped minibatch gradients over that of the unclipped.
     mean : net.dtype array of shape (P,)
         The mean clipped gradient, in units of the gradient.
-    kept : float64 array of shape (N,)
+    kept : float64 array of shape (E,)
         What is left of each example's own gradient: 1 is all of it, NaN where it is 0.
-    contribution : float64 array of shape (N,)
-        <what is left of an example, true> / ||true||^2, and 1/N.
+    contribution : float64 array of shape (E,)
+        <what is left of an example, true> / ||true||^2, and 1/E.
     kept_by_kind : Kinds
         Means of `kept`.
     share_by_kind : Kinds
@@ -541,7 +541,7 @@ class RuleBias(NamedTuple):
 
 @legible
 class ClippingBias(NamedTuple):
-    """What `nbflow.clipping_bias` returns: n minibatches of N examples in all, and each way of clipping by name.
+    """What `nbflow.clipping_bias` returns: n minibatches of E examples in all, and each way of clipping by name.
 
     Norms are in units of the gradient, which has the scale of the weights of its minibatch: where these make a mean
     over B sequences, `example_norms` are those of the gradient of each example by itself; where they make a sum, both
@@ -559,16 +559,16 @@ class ClippingBias(NamedTuple):
         Part of the entries whose mean is more than two standard errors from 0.
     norms : float64 array of shape (n,)
         Of the unclipped minibatch gradients.
-    example_norms : float64 array of shape (N,)
+    example_norms : float64 array of shape (E,)
         Of the gradient of B times each example's share of the loss.
-    minibatch : int64 array of shape (N,)
+    minibatch : int64 array of shape (E,)
         In which minibatch each example stands, 0 to n - 1.
-    large : bool array of shape (N,)
+    large : bool array of shape (E,)
         Whether it is one of those with the largest gradients.
-    companion : bool array of shape (N,)
+    companion : bool array of shape (E,)
         Whether it is not, but shares its minibatch with one.
-    contribution : float64 array of shape (N,)
-        Before clipping: <example, true> / ||true||^2 and its weight 1/N; adds up to 1.
+    contribution : float64 array of shape (E,)
+        Before clipping: <example, true> / ||true||^2 and its weight 1/E; adds up to 1.
     share_by_kind : Kinds
         Sums of `contribution`.
     rules : dict of str to RuleBias

@@ -31,7 +31,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
-from nbflow.experiments.console import begin, check_numbers, headed, tell
+from nbflow.experiments.console import begin, begun, check_numbers, headed, tell
 
 
 def check(options: Options) -> None:
@@ -70,6 +70,7 @@ def table(options: Options, descents: dict[str, Descent]) -> Table:
 def work(options: Options, console: Console, descents: dict[str, Descent]) -> None:
     """Walk down with and without a clip."""
     check(options)
+    begun(console)
     unit = Unit(options)
     with console.status("Descending"):
         # An infinite threshold changes nothing.

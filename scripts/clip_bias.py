@@ -39,6 +39,7 @@ from nbflow.experiments.console import (
     Found as Something,
     Show,
     begin,
+    begun,
     check_numbers,
     document,
     headed,
@@ -247,6 +248,7 @@ class Found(Something):
 def work(options: Options, console: Console, found: Found) -> None:
     """Train and measure, stage by stage."""
     check(options)
+    begun(console)
     started = time.perf_counter()
     parts = [temporal_order] if options.data is None else [temporal_order, piano_rolls]
     with progress(console) as show:

@@ -38,6 +38,7 @@ class Options:
 def work(options: Options, console: Console, copies: list[Path]) -> None:
     """Write the copy of each store."""
     for store in options.stores:
+        tell(console, f"Reading {store}.")
         path, runs = compact(store, options.code, options.drop)
         tell(console, f"{path}: {runs:,} runs, {path.stat().st_size:,} bytes of {store.stat().st_size:,}")
         copies.append(path)

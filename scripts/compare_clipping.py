@@ -52,7 +52,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.console import begin, check_numbers, document, executor_of, headed, keep, tell
+from nbflow.experiments.console import begin, begun, check_numbers, document, executor_of, headed, keep, tell
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import alone
 from nbflow.storage.compact import unpacked
@@ -314,6 +314,7 @@ def report(options: Options, studies: Sequence[Study], console: Console) -> list
 def work(options: Options, console: Console, done: list[Study]) -> None:
     """Do every stage of every task."""
     check(options)
+    begun(console)
     machinery = Machinery(options, console)
     for plan in plans(options, console):
         study = Study(plan, thresholds=machinery.looks(plan))

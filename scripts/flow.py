@@ -36,6 +36,7 @@ from nbflow.experiments.console import (
     Found as Something,
     Show,
     begin,
+    begun,
     check_numbers,
     document,
     headed,
@@ -251,6 +252,7 @@ class Found(Something):
 def work(options: Options, console: Console, found: Found) -> None:
     """Watch every method, then time the derivatives."""
     check(options)
+    begun(console)
     started = time.perf_counter()
     with progress(console) as show:
         for method in dict.fromkeys(options.methods):

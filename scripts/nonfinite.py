@@ -28,7 +28,7 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import plot
-from nbflow.experiments.console import begin, document, headed, keep, progress, tell, uninterrupted
+from nbflow.experiments.console import begin, begun, document, headed, keep, progress, tell, uninterrupted
 
 Name = Literal["minibatch", "gradient", "state"]
 Policy = Literal["random", "skip", "zero", "shrink", "keep", "raise"]
@@ -161,6 +161,7 @@ def train(options: Options, name: str, policy: str) -> Result:
 def work(options: Options, console: Console, results: list[Result]) -> None:
     """Train by every policy from every overflow."""
     wanted = [(name, policy) for name in dict.fromkeys(options.scenarios) for policy in dict.fromkeys(options.policies)]
+    begun(console)
     with progress(console) as show:
         for k, (name, policy) in enumerate(wanted):
             show("policies", k, len(wanted))

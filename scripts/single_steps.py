@@ -32,7 +32,17 @@ from rich.table import Table
 
 import nbflow as nf
 from nbflow import statistics
-from nbflow.experiments.console import Show, begin, check_numbers, document, headed, keep, progress, uninterrupted
+from nbflow.experiments.console import (
+    Show,
+    begin,
+    begun,
+    check_numbers,
+    document,
+    headed,
+    keep,
+    progress,
+    uninterrupted,
+)
 from nbflow.experiments.methods import omega
 
 TASK = "temporal_order"
@@ -314,6 +324,7 @@ def check(options: Options) -> None:
 def work(options: Options, console: Console, seen: Seen) -> None:
     """Do both experiments."""
     check(options)
+    begun(console)
     with progress(console) as show:
         escape(options, show, seen.escapes)
         net, kept = train(options, show)

@@ -32,6 +32,7 @@ from nbflow import plot, statistics
 from nbflow.experiments.console import (
     Found as Something,
     begin,
+    begun,
     check_numbers,
     document,
     executor_of,
@@ -238,7 +239,11 @@ def check(options: Options) -> None:
         if name not in nf.names("inits"):
             raise ValueError(f"inits has {name!r}; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
     check_numbers(options, positive="budget threshold lr solved_below", part="confidence", least_0="alpha")
-    for length in options.lengths:  # which every task refuses in its own way
+
+
+def check_lengths(options: Options) -> None:
+    """Refuse lengths in the task's own words, which compiles what draws its sequences."""
+    for length in options.lengths:
         nf.load_task(options.task).sample(seed=0, index=0, batch_size=1, length=length)
 
 
@@ -259,6 +264,8 @@ def check_code(options: Options, every: Sequence[nf.Experiment]) -> None:
 def work(options: Options, console: Console, found: Found) -> None:
     """Train every combination with every seed."""
     check(options)
+    begun(console)
+    check_lengths(options)
     every = list(experiments(options).values())
     store = unpacked(options.store)
     check_code(options, every)

@@ -10,7 +10,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from tolerance import within
+from tolerance import by_chance, differenced, near, within
 
 PENALTIES = ("norm", "squared", "log")
 REDUCTIONS = ("sum", "mean")
@@ -64,7 +64,7 @@ def make_linear_flow(scale, when="last", T=6, B=3, H=4):
 
 def assert_close(got, wanted, tolerance):
     """Compare two arrays, relative to the largest entry wanted."""
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * max(float(np.abs(wanted).max(initial=0)), 1e-12))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * float(np.abs(wanted).max(initial=0)))
 
 
 def unit_vector(size, seed=0):
@@ -122,13 +122,13 @@ def test_cells_are_their_equations():
 
     log3, log4, half = np.log(3), np.log(4), np.arctanh(0.5)
     for cell, wanted in {"tanh": np.tanh(0.5), "sigmoid": 1 / (1 + np.exp(-0.5)), "relu": 0.5, "linear": 0.5}.items():
-        assert step(cell, [2], [-1.5], [9]) == pytest.approx(wanted)
+        assert step(cell, [2], [-1.5], [9]) == near(wanted)
     assert (step("relu", [-2], [1.5], [9]), step("linear", [-2], [1.5], [9])) == (0, -0.5)
     c = 0.75 * 2 + 0.5 * 0.5
     got = step("lstm", [1, log3 + 1, half + 1, log4 + 1], [-1, -1, -1, -1], [9, 2])
-    assert got == pytest.approx([0.8 * np.tanh(c), c])
+    assert got == near([0.8 * np.tanh(c), c])
     got = step("gru", [log3 + 1, log4 + 1, half - 0.75 * 2], [-1, -1, 2], [3])
-    assert got == pytest.approx([0.2 * 0.5 + 0.8 * 3])
+    assert got == near([0.2 * 0.5 + 0.8 * 3])
 
 
 def test_a_token_is_a_row_of_w_in():
@@ -137,19 +137,19 @@ def test_a_token_is_a_row_of_w_in():
     one_hot = np.eye(net[1])[tokens]
     a = naive.gradient(theta, *net, "softmax", (tokens, targets, weights), s0)
     b = naive.gradient(theta, *net, "softmax", (one_hot, targets, weights), s0)
-    assert a[0] == pytest.approx(b[0], rel=within("float64", 1, 100))
+    assert a[0] == near(b[0], "float64", 1, 100)
     assert_close(a[1], b[1], within("float64", 1, 100))
 
 
 def test_losses_have_their_closed_forms():
     """Values worked out by hand: log 3, a sum of squares, log 2 per output."""
     one = np.ones((1, 1))
-    assert naive.loss("softmax", np.zeros((1, 1, 3)), np.array([[1]]), one) == pytest.approx(np.log(3))
+    assert naive.loss("softmax", np.zeros((1, 1, 3)), np.array([[1]]), one) == near(np.log(3))
     got = naive.loss("softmax", np.log([[[1.0, 2.0, 5.0]]]), np.array([[2]]), one)
-    assert got == pytest.approx(-np.log(5 / 8))
-    assert naive.loss("square", np.array([[[1.0, 5.0]]]), np.array([[[3.0, 4.0]]]), 2 * one) == pytest.approx(10)
+    assert got == near(-np.log(5 / 8))
+    assert naive.loss("square", np.array([[[1.0, 5.0]]]), np.array([[[3.0, 4.0]]]), 2 * one) == near(10)
     got = naive.loss("bernoulli", np.array([[[0.0, np.log(3)]]]), np.array([[[1.0, 0.0]]]), one)
-    assert got == pytest.approx(np.log(2) + np.log(4))
+    assert got == near(np.log(2) + np.log(4))
 
 
 @pytest.mark.parametrize("loss", naive.LOSSES)
@@ -175,7 +175,7 @@ def test_log_losses_do_not_overflow(loss, size):
     right, wrong = {"softmax": (0, 1), "bernoulli": ([1.0, 0.0], [0.0, 1.0])}[loss]
     one = np.ones((1, 1))
     assert naive.loss(loss, y, np.array([[right]]), one) == 0
-    assert naive.loss(loss, y, np.array([[wrong]]), one) == pytest.approx(2 * size)
+    assert naive.loss(loss, y, np.array([[wrong]]), one) == near(2 * size)
     assert np.isfinite(naive.loss_slope(loss, y, np.array([[wrong]]), one)).all()
 
 
@@ -206,13 +206,14 @@ def test_gradient_is_the_slope_of_the_loss(cell, loss, dense, when):
     """BPTT agrees with a complex step through the whole forward pass, for theta and for the initial state."""
     theta, net, batch, s0 = make_case(cell, loss, dense, when, T=4, B=2, H=2)
     value, d_theta = naive.gradient(theta, *net, loss, batch, s0)
-    assert value == pytest.approx(naive.loss_of(theta, *net, loss, batch, s0), rel=within("float64", 1, 100))
+    assert value == near(naive.loss_of(theta, *net, loss, batch, s0), "float64", 1, 100)
     assert value > 0
     wanted = naive.complex_step(lambda theta: naive.loss_of(theta, *net, loss, batch, s0), theta)
     assert np.abs(wanted).max() > 1e-3
-    assert_close(d_theta, wanted, 1e-12)
+    assert_close(d_theta, wanted, within("float64", 20, 500))
     delta = naive.backward(naive.unpack(theta, *net), cell, loss, batch, s0).delta
-    assert_close(delta[0], naive.complex_step(lambda s: naive.loss_of(theta, *net, loss, batch, s), s0), 1e-12)
+    slope = naive.complex_step(lambda s: naive.loss_of(theta, *net, loss, batch, s), s0)
+    assert_close(delta[0], slope, within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("loss", naive.LOSSES)
@@ -221,7 +222,8 @@ def test_gradient_agrees_with_central_differences(cell, loss):
     """No complex number is involved in the difference."""
     theta, net, batch, s0 = make_case(cell, loss, T=3, B=2, H=2)
     d_theta = naive.gradient(theta, *net, loss, batch, s0)[1]
-    assert_close(d_theta, naive.central_difference(lambda x: naive.loss_of(x, *net, loss, batch, s0), theta), 1e-9)
+    slope = naive.central_difference(lambda x: naive.loss_of(x, *net, loss, batch, s0), theta)
+    assert_close(d_theta, slope, differenced(1e-4, 4, 20, 500))
 
 
 @pytest.mark.parametrize("cell", naive.CELLS)
@@ -246,8 +248,8 @@ def test_delta_is_the_slope_of_the_loss_in_the_state(cell):
             y = naive.outputs(p, states if t == 0 else np.concatenate([s[None], states]))
             return naive.loss("square", y, targets[now], weights[now])
 
-        assert_close(flow.delta[t], naive.central_difference(rest, flow.states[t]), 1e-9)
-        assert_close(flow.delta[t], naive.complex_step(rest, flow.states[t]), 1e-12)
+        assert_close(flow.delta[t], naive.central_difference(rest, flow.states[t]), differenced(1e-4, 4, 20, 500))
+        assert_close(flow.delta[t], naive.complex_step(rest, flow.states[t]), within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "tokens"])
@@ -261,13 +263,14 @@ def test_v_is_the_transposed_jacobian_times_delta(cell, dense):
             v = J.T @ flow.delta[t + 1, b].ravel()
             assert_close(flow.v[t, b].ravel(), v, within("float64", 20, 500))
             wanted = np.linalg.norm(v) / np.linalg.norm(flow.delta[t + 1, b])
-            assert flow.gain[t, b] == pytest.approx(wanted, rel=within("float64", 20, 500))
+            assert flow.gain[t, b] == near(wanted, "float64", 20, 500)
 
 
 def test_jacobian_of_a_linear_cell_is_w_rec_and_differs_by_row_and_column():
     """Entry (i, j) is ds_t[i] / ds_{t-1}[j], so J = w_rec.T."""
     p, flow, (_, _, (inputs, _, _), _) = make_flow("linear")
-    np.testing.assert_allclose(naive.jacobian(p, "linear", inputs[0, 0], flow.states[0, 0]), p["w_rec"][:, 0, :].T)
+    J = naive.jacobian(p, "linear", inputs[0, 0], flow.states[0, 0])
+    assert_close(J, p["w_rec"][:, 0, :].T, within("float64"))
 
 
 def test_a_sequence_of_length_zero_has_no_gradient_and_no_gain():
@@ -330,9 +333,9 @@ def test_gradient_and_delta_agree_with_torch_autograd(cell, loss, dense):
     value, states = torch_run(torch, net, loss, theta, batch, s0)
     d_theta, *delta = torch.autograd.grad(value, [theta, *states])
     flow = naive.backward(naive.unpack(case, *net), cell, loss, batch, s0)
-    assert flow.loss == pytest.approx(value.item(), rel=within("float64", 20, 500))
-    assert_close(naive.pack(flow.d_params), d_theta.numpy(), 1e-12)
-    assert_close(flow.delta, torch.stack(delta).numpy(), 1e-12)
+    assert flow.loss == near(value.item(), "float64", 20, 500)
+    assert_close(naive.pack(flow.d_params), d_theta.numpy(), within("float64", 20, 500))
+    assert_close(flow.delta, torch.stack(delta).numpy(), within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
@@ -373,14 +376,15 @@ def test_omega_and_its_exact_and_detached_slopes_agree_with_torch(cell, penalty,
             each = {"norm": (q.sqrt() - 1) ** 2, "squared": (q - 1) ** 2, "log": (0.5 * q.log()) ** 2}[penalty]
             total = total + (each.mean() if reduction == "sum" else each.mean() / (len(states) - 1))
         (d_theta,) = torch.autograd.grad(total, theta, retain_graph=True, materialize_grads=True)
-        assert naive.omega(penalty, reduction, flow) == pytest.approx(total.item(), rel=1e-12)
+        assert naive.omega(penalty, reduction, flow) == near(total.item(), "float64", 20, 500)
 
         def value_at(x, detached=detached):
             if detached:
                 return naive.omega_detached(x, *net, batch[0], penalty, reduction, flow.delta, s0=s0)
             return naive.omega_of(x, *net, "square", batch, penalty, reduction, s0=s0)
 
-        assert_close(naive.central_difference(value_at, case), d_theta.numpy(), 1e-9)
+        slope = naive.central_difference(value_at, case)
+        assert_close(slope, d_theta.numpy(), differenced(1e-4, 4, 20, 500, condition=2))
 
 
 # Omega ----------------------------------------------------------------------------------------------------------------
@@ -394,10 +398,10 @@ def test_omega_immediate_is_the_slope_of_omega_frozen(cell, penalty, reduction, 
     """And omega_frozen at the true w_rec is omega."""
     p, flow, _ = make_flow(cell, when=when)
     value = naive.omega_frozen(p["w_rec"], penalty, reduction, flow)
-    assert value == pytest.approx(naive.omega(penalty, reduction, flow), rel=1e-12)
+    assert value == near(naive.omega(penalty, reduction, flow), "float64", 20, 500)
     wanted = naive.complex_step(lambda w_rec: naive.omega_frozen(w_rec, penalty, reduction, flow), p["w_rec"])
     assert np.abs(wanted).max() > 1e-4
-    assert_close(naive.omega_immediate(penalty, reduction, flow, p, cell), wanted, 1e-12)
+    assert_close(naive.omega_immediate(penalty, reduction, flow, p, cell), wanted, within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -417,8 +421,8 @@ def test_immediate_and_detached_slopes_agree_for_a_linear_net_and_not_for_tanh(p
         )
         got = naive.omega_immediate(penalty, reduction, flow, p, cell)
         if cell == "linear":
-            assert_close(got, wanted["w_rec"], 1e-8)
-            assert np.abs(wanted["w_in"]).max() < 1e-10
+            assert_close(got, wanted["w_rec"], differenced(1e-4, 4, 20, 500, condition=10))
+            assert np.abs(wanted["w_in"]).max() < differenced(1e-4, 4, 20, 500)
         else:
             assert np.abs(got - wanted["w_rec"]).max() > 1e-3 * np.abs(got).max()
 
@@ -429,7 +433,8 @@ def test_a_linear_orthogonal_net_has_gain_one_and_no_omega():
     np.testing.assert_allclose(flow.gain, 1, rtol=within("float64", 1, 100))
     for penalty in PENALTIES:
         for reduction in REDUCTIONS:
-            assert naive.omega(penalty, reduction, flow) < 1e-26
+            # A sum of 6 steps; each gain, or its square, is 1 to roundings.
+            assert naive.omega(penalty, reduction, flow) < 6 * (2 * within("float64", 20, 500)) ** 2
             assert np.abs(naive.omega_immediate(penalty, reduction, flow, p, "linear")).max() < within(
                 "float64", 20, 500
             )
@@ -446,8 +451,8 @@ def test_scaling_w_rec_of_a_linear_net_scales_the_gains_and_omega_has_its_closed
         np.testing.assert_allclose(flow.gain[:steps, b], scale, rtol=within("float64", 20, 500))
     each = {"norm": (scale - 1) ** 2, "squared": (scale**2 - 1) ** 2, "log": np.log(scale) ** 2}
     for penalty in PENALTIES:
-        assert naive.omega(penalty, "sum", flow) == pytest.approx(each[penalty] * lengths.mean(), rel=1e-12)
-        assert naive.omega(penalty, "mean", flow) == pytest.approx(each[penalty], rel=1e-12)
+        assert naive.omega(penalty, "sum", flow) == near(each[penalty] * lengths.mean(), "float64", 20, 500)
+        assert naive.omega(penalty, "mean", flow) == near(each[penalty], "float64", 20, 500)
 
 
 def test_exact_slope_of_omega_has_its_closed_form_for_one_linear_unit():
@@ -460,7 +465,7 @@ def test_exact_slope_of_omega_has_its_closed_form_for_one_linear_unit():
     )
     wanted = np.zeros(theta.size)
     wanted[naive.slices(naive.sizes(*net))["w_rec"]] = 4 * 2 * (0.7 - 1)
-    assert_close(slope, wanted, 1e-10)
+    assert_close(slope, wanted, differenced(1e-4, 4, 4, 10, condition=2))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -479,7 +484,7 @@ def test_the_bound_leaves_out_the_steps_whose_delta_is_below_it():
     _, flow = make_linear_flow(0.5, T=6, B=1)
     last = np.sum(flow.delta[6, 0] ** 2)
     np.testing.assert_array_equal(naive.counted(flow.delta, last * 0.25**2 * 0.99)[:, 0], [0, 0, 0, 1, 1, 1])
-    assert naive.omega("norm", "sum", flow, last * 0.25**2 * 0.99) == pytest.approx(3 * 0.25)
+    assert naive.omega("norm", "sum", flow, last * 0.25**2 * 0.99) == near(3 * 0.25)
     at = np.full((3, 2, 1, 4), 2.0**-20)
     assert naive.counted(at, 2.0**-38).all()
     assert not naive.counted(at, np.nextafter(2.0**-38, 1)).any()
@@ -492,7 +497,7 @@ def test_a_gain_of_zero_has_a_finite_penalty_and_an_immediate_slope_of_zero(pena
     p = naive.unpack(theta, *net)
     p["w_rec"][:] = 0
     flow = naive.backward(p, "tanh", "square", batch, s0)
-    assert naive.omega(penalty, "mean", flow) == pytest.approx(np.log(1e-10) ** 2 if penalty == "log" else 1)
+    assert naive.omega(penalty, "mean", flow) == near(np.log(1e-10) ** 2 if penalty == "log" else 1)
     assert (naive.omega_immediate(penalty, "mean", flow, p, "tanh") == 0).all()
 
 
@@ -501,7 +506,7 @@ def test_penalty_slope_is_the_slope_of_the_penalty(penalty):
     """On both sides of gain one, and flat below the floor."""
     for q in (1e-6, 0.3, 1.0, 2.5, 1e6):
         wanted = naive.complex_step(lambda x: naive.penalty_value(penalty, x[0]), np.array([q]))[0]
-        assert naive.penalty_slope(penalty, q) == pytest.approx(wanted, rel=1e-12, abs=1e-15)
+        assert naive.penalty_slope(penalty, q) == near(wanted, size=1.0)
     assert naive.penalty_value(penalty, 1.0) == 0
     assert naive.penalty_slope("log", 1e-21) == naive.penalty_slope("norm", 0.0) == 0
     assert naive.penalty_value("log", 1e-21) == naive.penalty_value("log", 1e-20)
@@ -512,9 +517,9 @@ def test_omega_survives_gradients_of_any_size():
     p, flow = make_linear_flow(0.5)
     for scale in (1e-200, 1e200):
         scaled = flow._replace(delta=flow.delta * scale, v=flow.v * scale, e_rec=flow.e_rec * scale)
-        assert naive.omega("squared", "mean", scaled, 0.0) == pytest.approx(0.75**2)
+        assert naive.omega("squared", "mean", scaled, 0.0) == near(0.75**2)
         got = naive.omega_immediate("squared", "mean", scaled, p, "linear", 0.0)
-        assert_close(got, naive.omega_immediate("squared", "mean", flow, p, "linear"), 1e-12)
+        assert_close(got, naive.omega_immediate("squared", "mean", flow, p, "linear"), within("float64", 20, 500))
 
 
 # Clipping -------------------------------------------------------------------------------------------------------------
@@ -543,7 +548,7 @@ def test_clipping_is_bit_identical_below_the_threshold(rule, dtype):
         if threshold == 1e6 and rule != "normalize":
             np.testing.assert_array_equal(done.d_theta, d)
             assert (done.fraction, done.norm) == (0, done.clipped_norm)
-            assert done.cosine == pytest.approx(1)
+            assert done.cosine == near(1)
         else:
             assert done.fraction > 0.9
             assert not np.array_equal(done.d_theta, d)
@@ -557,11 +562,11 @@ def test_after_a_joint_rule_the_norm_is_the_threshold(rule, size, dtype):
     d, more = clip_case(dtype, size)
     done = naive.clip(rule, d, 0.1 * size, **more)
     assert done.clipped_norm / size == pytest.approx(0.1, rel=4 * float(np.finfo(dtype).eps))
-    assert done.norm / size == pytest.approx(np.linalg.norm(d.astype(np.float64) / size), rel=1e-12)
+    assert done.norm / size == near(np.linalg.norm(d.astype(np.float64) / size), "float64", 20, 500)
     if rule == "random":
         assert_close(done.d_theta / size, 0.1 * more["direction"], within("float32"))
     else:
-        assert done.cosine == pytest.approx(1, abs=1e-6)
+        assert done.cosine == near(1, dtype)
     assert done.fraction == 1
 
 
@@ -600,9 +605,9 @@ def test_block_clipping_clips_each_array_by_itself():
         if name == "bias":
             np.testing.assert_array_equal(done.d_theta[part], d[part])
         elif part.stop > part.start:
-            assert naive.length(done.d_theta[part]) == pytest.approx(0.1)
-            assert naive.cosine(done.d_theta[part], d[part]) == pytest.approx(1)
-    assert done.fraction == pytest.approx(1 - 12 / d.size)
+            assert naive.length(done.d_theta[part]) == near(0.1)
+            assert naive.cosine(done.d_theta[part], d[part]) == near(1)
+    assert done.fraction == near(1 - 12 / d.size)
 
 
 def test_unit_clipping_limits_each_column_by_the_norm_of_its_weights():
@@ -615,10 +620,10 @@ def test_unit_clipping_limits_each_column_by_the_norm_of_its_weights():
     got = {name: done.d_theta[part].reshape(more["blocks"][name]) for name, part in where.items()}
     for name in ("w_in", "w_rec", "w_out"):
         limit = 0.01 * np.maximum(np.linalg.norm(weights[name], axis=0), 1e-3)
-        np.testing.assert_allclose(np.linalg.norm(got[name], axis=0), limit, rtol=1e-12)
-    assert naive.length(got["w_rec"][:, 2, 1]) == pytest.approx(1e-5)
+        np.testing.assert_allclose(np.linalg.norm(got[name], axis=0), limit, rtol=within("float64", 20, 500))
+    assert naive.length(got["w_rec"][:, 2, 1]) == near(1e-5)
     for name in ("bias", "b_out"):
-        assert naive.length(got[name]) == pytest.approx(0.01 * np.linalg.norm(weights[name]))
+        assert naive.length(got[name]) == near(0.01 * np.linalg.norm(weights[name]))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -662,15 +667,15 @@ def test_the_mean_clipped_gradient_of_chen_2020_is_zero_on_a_whole_interval():
     """F(x) is the mean of (x - a)^2 / 2 with a = -3, 3 and threshold 1: no progress for |x| <= 2, progress beyond."""
     for x in (-2.0, -0.5, 1.9, 2.0):
         clipped = [naive.clip("norm", np.array([x - a]), 1.0).d_theta[0] for a in (-3.0, 3.0)]
-        assert sum(clipped) == pytest.approx(0, abs=1e-15)
-    assert sum(naive.clip("norm", np.array([2.5 - a]), 1.0).d_theta[0] for a in (-3.0, 3.0)) == pytest.approx(0.5)
+        assert sum(clipped) == near(0, size=1.0)
+    assert sum(naive.clip("norm", np.array([2.5 - a]), 1.0).d_theta[0] for a in (-3.0, 3.0)) == near(0.5)
 
 
 def test_length_neither_overflows_nor_underflows():
     """Even where float64 itself would."""
-    assert naive.length(np.array([3e300, 4e300])) == pytest.approx(5e300)
-    assert naive.length(np.array([3e-300, -4e-300])) == pytest.approx(5e-300)
-    assert naive.length(np.float32([3e30, 4e30])) == pytest.approx(5e30, rel=1e-6)
+    assert naive.length(np.array([3e300, 4e300])) == near(5e300)
+    assert naive.length(np.array([3e-300, -4e-300])) == near(5e-300)
+    assert naive.length(np.float32([3e30, 4e30])) == near(5e30, "float32")
     assert naive.length(np.array([1, -np.inf])) == np.inf
     assert np.isnan(naive.length(np.array([1, np.nan])))
     assert naive.length(np.zeros(3)) == naive.length(np.zeros(0)) == 0
@@ -698,12 +703,14 @@ def test_optimizers_agree_with_torch(name):
         theta, state = naive.OPTIMIZERS[name](theta, d, state, 0.1, n)
         x.grad = torch.from_numpy(d)
         optimizer.step()
-        assert_close(theta, x.detach().numpy(), 1e-12)
+        assert_close(theta, x.detach().numpy(), within("float64", 20, 500))
 
 
 def test_the_first_two_steps_of_each_optimizer_have_their_closed_form():
     """A constant gradient of 2, by hand."""
     start, d = np.zeros(1), np.full(1, 2.0)
+    # What is added to the root of the mean square, which is 0.2 at the least, is left out here.
+    epsilon, root = 1e-8, 0.2
     wanted = {
         "sgd": (-0.2, -0.4),
         "momentum": (-0.2, -0.2 - 0.38),
@@ -713,7 +720,7 @@ def test_the_first_two_steps_of_each_optimizer_have_their_closed_form():
     for name, f in naive.OPTIMIZERS.items():
         one, state = f(start, d, None, 0.1, 1)
         two, _ = f(one, d, state, 0.1, 2)
-        np.testing.assert_allclose([one[0], two[0]], wanted[name], rtol=1e-6)
+        np.testing.assert_allclose([one[0], two[0]], wanted[name], rtol=2 * epsilon / root)
         assert start[0] == 0
 
 
@@ -755,7 +762,7 @@ def test_uniform_and_below_stay_in_their_ranges_and_are_exact_in_float32():
     for m in (1, 2, 7, 100):
         assert (naive.below(0, m), naive.below(top, m)) == (0, m - 1)
     words = [word for n in range(500) for word in naive.draw(1, 0, 0, 0, 0, n)]
-    assert np.mean([naive.uniform(word) for word in words]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean([naive.uniform(word) for word in words]) == pytest.approx(0.5, abs=by_chance(len(words), 12**-0.5))
     assert np.bincount([naive.below(word, 5) for word in words]).min() > 330
 
 
@@ -816,7 +823,7 @@ def test_addition_has_two_marks_in_their_windows_and_their_mean(length):
 def test_the_best_constant_fails_at_addition_36_percent_of_the_time():
     """The published trivial error: P(|mean of two uniforms - 1/2| > .2) = .6^2."""
     _, targets, _ = naive.addition(0, 0, 0, 0, 2000, 10)
-    assert np.mean((targets[-1, :, 0] - 0.5) ** 2 > 0.04) == pytest.approx(0.36, abs=0.03)
+    assert np.mean((targets[-1, :, 0] - 0.5) ** 2 > 0.04) == pytest.approx(0.36, abs=by_chance(2000, 0.48))
 
 
 def test_every_step_has_a_word_of_its_own_after_the_four_of_its_sequence():

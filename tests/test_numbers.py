@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import re
 
 import numpy as np
@@ -305,7 +304,7 @@ def test_records_keep_no_numpy_scalar():
         settings={"momentum": np.float32(0.5)},
     )  # fmt: skip
     assert type(how.lr) is float
-    assert math.isclose(how.lr, 0.1, rel_tol=1e-7)
+    assert how.lr == float(np.float32(0.1))
     assert how.lengths == (10, 12)
     assert all(type(one) is int for one in (*how.lengths, how.batch_size, how.clip_microbatch[0]))
     assert type(how.clip.threshold) is float

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import DTYPES, TASKS
 from scipy import stats
+from tolerance import near
 
 import nbflow as nf
 from nbflow.data.sampler import STREAMS
@@ -323,7 +324,9 @@ def test_a_guess_among_the_right_number_of_classes_has_the_trivial_loss_and_scor
     size = 2000
     batch, wanted = large(task, length, size), nf.load_task(task).trivial(length)
     y, answers, values = guesses(task, batch)
-    assert naive.loss("softmax", y, batch.targets, batch.weights) == pytest.approx(wanted.loss, rel=1e-12)
+    # All terms are alike, so their roundings have a trend.
+    found = naive.loss("softmax", y, batch.targets, batch.weights)
+    assert found == near(wanted.loss, "float64", 1, batch.weights.size, 10)
     chosen = np.random.default_rng(0).integers(values, size=y.shape[:2])
     guess = np.eye(y.shape[-1])[np.where(answers, chosen, batch.targets)]
     wrong = int(nf.load_task(task).wrong(guess, batch).sum())
@@ -333,11 +336,12 @@ def test_a_guess_among_the_right_number_of_classes_has_the_trivial_loss_and_scor
 @pytest.mark.parametrize("task", OF_TWO)
 def test_no_constant_does_better_than_the_trivial_scores_at_two_numbers(task):
     """By enumeration: the midpoints of a million squares, and every hundredth from 0 to 1 as a guess."""
-    x = (np.arange(1000) + 0.5) / 1000
+    n = 1000
+    x = (np.arange(n) + 0.5) / n
     targets, wanted = OF_TWO[task](x[:, None], x[None, :]), nf.load_task(task).trivial(100)
     squared = [(targets - c / 100) ** 2 for c in range(101)]
-    assert min(np.mean(e > 0.04) for e in squared) == pytest.approx(wanted.score, abs=1e-3)
-    assert min(np.mean(e) for e in squared) == pytest.approx(wanted.loss, abs=1e-6)
+    assert min(np.mean(e > 0.04) for e in squared) == pytest.approx(wanted.score, abs=1 / n)
+    assert min(np.mean(e) for e in squared) == pytest.approx(wanted.loss, abs=1 / n**2)
 
 
 @pytest.mark.parametrize(("task", "best", "mean"), [("addition", 0.5, 0.5), ("multiplication", 0.2, 0.25)])
@@ -358,7 +362,7 @@ def test_the_right_answer_is_right_and_any_other_is_wrong(task):
     batch = task.sample(seed=1, index=0, batch_size=6, length=20, replicas=2, dtype="float64")
     right = np.eye(task.n_out)[batch.targets] if task.classes else batch.targets.copy()
     silent = batch.weights == 0
-    right[silent] = 77.0  # nobody listens there
+    right[silent] = 77.0  # where the weight is 0, what is said does not count
     assert task.wrong(right, batch).shape == (2, 6)
     assert not task.wrong(right, batch).any()
     y = right.copy()  # NaN at the right class is no right answer, though numpy's argmax finds it

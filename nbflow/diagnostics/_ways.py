@@ -31,7 +31,7 @@ class Way:
     def left(self, k: int, shares: Floats) -> Floats:
         """Return what is left (B, P) of the shares (B, P) of the examples of minibatch k; it adds up to its row.
 
-        A random step is nobody's: it counts as nothing left.
+        A random step is made of no example's gradient, so nothing is left of any.
         """
         raise NotImplementedError
 

@@ -168,14 +168,14 @@ def _refuse_nonfinite(plain: Floats) -> None:
 
 
 class _Shares:
-    """What is known of each example before clipping: the norm of its share, and its contribution (N,)."""
+    """What is known of each example before clipping: the norm of its share, and its contribution (E,)."""
 
     def __init__(self, count: int) -> None:
         self.norm, self.contribution = np.zeros(count), np.zeros(count)
 
 
 def _follow(data: Minibatches, ways: dict[str, Way], true: Floats, report: Show) -> tuple[_Shares, Floats, Floats]:
-    """Return each example before clipping, and what each way keeps of it and lets it contribute (ways, N)."""
+    """Return each example before clipping, and what each way keeps of it and lets it contribute (ways, E)."""
     count = int(data.sizes.sum())
     before = _Shares(count)
     kept, after = np.full((len(ways), count), np.nan), np.zeros((len(ways), count))
@@ -201,7 +201,7 @@ def _follow(data: Minibatches, ways: dict[str, Way], true: Floats, report: Show)
 
 
 def _kinds(norms: Floats, minibatch: Any, large: float) -> tuple[Any, Any]:
-    """Tell which examples (N,) are large, and which are not but share their minibatch with one that is."""
+    """Tell which examples (E,) are large, and which are not but share their minibatch with one that is."""
     count = max(1, round(large * len(norms)))
     is_large = np.zeros(len(norms), bool)
     is_large[np.argsort(norms, kind="stable")[len(norms) - count :]] = True

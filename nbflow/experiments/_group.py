@@ -142,7 +142,7 @@ def owned(path: pathlib.Path) -> Iterator[bool]:
     """Give whether the group of this checkpoint is ours, until the end or until the process dies."""
     place = lock_of(path)
     with open(place, "ab") as file:
-        # One that was deleted after it had been opened is nobody's.
+        # A file that was deleted after we had opened it is locked for nothing: the next one opens another.
         yield lock(file.fileno(), wait=False) and place.exists() and os.path.samefile(place, file.fileno())
 
 

@@ -189,6 +189,11 @@ def progress(console: Console) -> AbstractContextManager[Show]:
     return shown(console=console, seconds=QUIET_SECONDS)
 
 
+def begun(console: Console) -> None:
+    """Say that all is checked and work begins: the first line, for what comes next may be a minute of compiling."""
+    tell(console, "Begun. Kernels that are not on disk yet are compiled first, which can take a minute.")
+
+
 def compiling(console: Console) -> AbstractContextManager[Any]:
     """Say that kernels are compiled, as long as it takes; at once, also where there is no terminal."""
     words = "Compiling kernels; they are kept on disk for the next time"

@@ -183,7 +183,7 @@ class Driver:
     def __init__(self, store: Store, members: Sequence[Member], size: int, seconds: float, code: str) -> None:
         self.store, self.code, self.total = store, code, len(members)
         self.folder = store.path.with_name(store.path.name + ".runs")
-        # It has a lock, like a group, which tells the file of a sweep that goes on from one that a killed sweep left.
+        # A sweep in progress holds a lock on its file, as a group does: a file without one is what a killed sweep left.
         self.name = self.folder / f"{SWEEP}{uuid.uuid4().hex}"
         self.seconds = seconds
         there = store.read()

@@ -28,6 +28,7 @@ from nbflow import plot
 from nbflow.experiments.console import (
     Found as Something,
     begin,
+    begun,
     check_numbers,
     document,
     headed,
@@ -242,6 +243,7 @@ def work(options: Options, console: Console, found: Found) -> None:
     if not options.replicas or min(numbers) < 1:
         raise ValueError("replicas or sizes has none, or one below 1; expected numbers above 0. Give 1 10, say.")
     check_numbers(options, positive="seconds")
+    begun(console)
     every = list(entrants(options, console))
     for entrant in every:
         found.lines.append(line := Line(entrant.title))
