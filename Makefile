@@ -15,6 +15,8 @@ PEERS_ARGS ?=
 TORCH ?= torch==2.13.0
 JAX ?= jax
 PEERS := $(VENV)-peers
+# The lowest versions that pyproject.toml allows, and TBB.
+FLOORS := $(VENV)-floors
 
 PY = $(VENV)/bin/python
 CODE := $(wildcard nbflow tests scripts asv_benchmarks)
@@ -25,10 +27,10 @@ export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-matrix test-sim test-gpu lint type bench bench-peers
+.PHONY: help demo test test-matrix test-install test-sim test-gpu lint type bench bench-peers
 
 help: ## Print the verbs.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
 	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS (more arguments for pytest, asv run,'
@@ -44,8 +46,11 @@ test test-sim test-gpu: export NUMBA_NUM_THREADS ?= 2
 test: $(VENV)/.test ## Run every test and docstring example that needs no GPU.
 	$(PY) -m pytest -m 'not gpu' -n $(WORKERS) $(PYTEST_ARGS)
 
-test-matrix: $(VENV)/.test ## Run a sample of the tests of numbers as other processors compute, with one thread and two.
-	$(PY) tests/matrix.py --one-in $(ONE_IN) --workers $(WORKERS) $(PYTEST_ARGS)
+test-matrix: $(VENV)/.test $(FLOORS)/.floors ## Run a sample of the tests of numbers as others compute: processors, threading layers, lowest versions.
+	$(PY) tests/matrix.py --one-in $(ONE_IN) --workers $(WORKERS) --floors $(FLOORS) $(PYTEST_ARGS)
+
+test-install: $(VENV)/.ready ## Build archive and wheel, install them elsewhere, and run a sample of the tests on that.
+	$(PY) tests/install.py $(PYTEST_ARGS)
 
 test-sim: $(VENV)/.test ## Run the smallest tests on both backends without compiler or GPU: interpreter and CUDA simulator.
 	NUMBA_DISABLE_JIT=1 NUMBA_ENABLE_CUDASIM=1 $(PY) -m pytest tests -m sim $(PYTEST_ARGS)
@@ -98,10 +103,20 @@ $(PEERS)/.peers: pyproject.toml $(PEERS)/.ready
 	@$(PY) -m pip install --quiet --no-cache-dir --disable-pip-version-check $(JAX) --editable .
 	@touch $@
 
+# Likewise the floors.
+$(FLOORS)/.floors $(FLOORS)/.ready: override VENV := $(FLOORS)
+
+$(FLOORS)/.floors: pyproject.toml $(FLOORS)/.ready
+	@echo "Installing nbflow, $$($(PY) tests/floors.py) and TBB into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check $$($(PY) tests/floors.py) --editable '.[test]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check tbb || echo 'There is no TBB for this system.'
+	@touch $@
+
 # An environment that works is kept, whoever made it; one that is missing or broken is made anew.
 $(VENV)/.ready: $(shell test -x '$(VENV)/bin/python' || echo FORCE)
 $(PEERS)/.ready: $(shell test -x '$(PEERS)/bin/python' || echo FORCE)
-$(VENV)/.ready $(PEERS)/.ready:
+$(FLOORS)/.ready: $(shell test -x '$(FLOORS)/bin/python' || echo FORCE)
+$(VENV)/.ready $(PEERS)/.ready $(FLOORS)/.ready:
 	@if ! $(PY) -c '' 2>/dev/null; then \
 		command -v '$(PYTHON)' >/dev/null || \
 			{ echo 'nbflow needs Python 3.10 or newer, and there is no $(PYTHON). Install it (Debian: apt install python3 python3-venv), or name another: make PYTHON=python3.12 ...' >&2; exit 1; }; \
