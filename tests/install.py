@@ -3,7 +3,7 @@
 What is tested is what users install: a file that the archive lacks, or that the wheel lacks, is missed here. Needs pip
 and its index for a moment. Exits with 1 if something is missing or a test failed.
 
-Usage: python tests/install.py [--one-in 60] [more arguments for pytest]
+Usage: python tests/install.py [--one-in 400] [more arguments for pytest]
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def missing(wanted: set[str], there: set[str], what: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one-in", type=int, default=60, help="the part of the tests that is run, by their names")
+    parser.add_argument("--one-in", type=int, default=400, help="the part of the tests that is run, by their names")
     options, more = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name).resolve()

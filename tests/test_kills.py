@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import hashlib
+import io
 import json
 import os
 import random
@@ -25,7 +26,7 @@ import pytest
 
 import nbflow as nf
 from nbflow.storage import checkpoint
-from nbflow.storage.store import Store, parse, split
+from nbflow.storage.store import Store, parse
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -161,7 +162,7 @@ def wait_for_the_end_of(pid):
 
 def kept(path):
     """Return what a killed sweep has on the disk: the keys of whole lines, and the updates of each checkpoint."""
-    lines = split(path.read_bytes()) if path.exists() else []
+    lines = list(io.BytesIO(path.read_bytes())) if path.exists() else []
     updates = {}
     for place in path.parent.glob("runs.jsonl.runs/*.lock"):
         saved = place.with_suffix(".npz")
