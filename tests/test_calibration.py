@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from tolerance import same_bits
+from tolerance import near, same_bits, within
 
 import nbflow as nf
 
@@ -34,10 +34,10 @@ def norms_by_hand(theta, updates, lr=0.3, seed=0):
 def test_the_norms_are_those_of_a_training_that_is_not_clipped():
     seen = nf.calibrate_threshold(NET, theta_of(), TASK, RECIPE, updates=20, seed=4)
     wanted = norms_by_hand(theta_of(), 20, seed=4)
-    np.testing.assert_allclose(seen.norms, wanted, rtol=1e-12)
-    assert seen.mean == pytest.approx(wanted.mean())
-    assert seen.median == pytest.approx(np.median(wanted))
-    assert seen.quantiles == pytest.approx(np.quantile(wanted, seen.levels))
+    np.testing.assert_allclose(seen.norms, wanted, rtol=within("float64", 20, 500))
+    assert seen.mean == near(wanted.mean())
+    assert seen.median == near(np.median(wanted))
+    assert seen.quantiles == near(np.quantile(wanted, seen.levels))
     assert (seen.low, seen.high) == (seen.mean / 2, 10 * seen.mean)
     assert seen.nonfinite == 0
 

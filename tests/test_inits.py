@@ -1,9 +1,8 @@
 """First weights: the deviations, radii and connections that the recipes promise."""
 
-import dataclasses
-
 import numpy as np
 import pytest
+from tolerance import by_chance, near
 
 import nbflow as nf
 
@@ -74,7 +73,8 @@ def test_biases_are_zero_except_for_the_forget_gate_of_glorot(scheme, cell):
 
 
 def test_glorot_gives_the_forget_gate_of_any_cell_a_bias_of_one():
-    four = dataclasses.replace(nf.Network("lstm", 1, 1, 1).cell_object, gates=("w", "f", "y", "z"), ranges=())
+    cell = nf.Network("tanh", 1, 1, 1).cell_object
+    four = nf.Cell(gates=("i", "f", "g", "o"), states=("h", "c"), step=cell.step, step_vjp=cell.step_vjp)
     assert (draw("glorot", four, H=4).bias == [[0] * 4, [1] * 4, [0] * 4, [0] * 4]).all()
 
 
@@ -97,7 +97,7 @@ def test_smart_tanh_gives_each_unit_fifteen_connections_and_the_matrix_its_radiu
     w_rec = draw("smart_tanh", H=H, connections=connections).w_rec[:, 0]
     # a = h @ w_rec: what comes in to a unit is its column.
     assert ((w_rec != 0).sum(axis=axis) == min(15, H)).all()
-    assert radius(w_rec) == pytest.approx(0.95, rel=1e-6)
+    assert radius(w_rec) == near(0.95, "float64", 1, H * H, 100)
     if H > 16:
         assert not ((w_rec != 0).sum(axis=1 - axis) == 15).all()
 
@@ -107,14 +107,17 @@ def test_smart_tanh_is_incoming_unless_told_otherwise():
 
 
 def test_smart_tanh_keeps_its_radius_in_float32():
-    assert radius(draw("smart_tanh", dtype="float32").w_rec[:, 0].astype(np.float64)) == pytest.approx(0.95, rel=1e-4)
+    w_rec = draw("smart_tanh", dtype="float32").w_rec[:, 0].astype(np.float64)
+    assert radius(w_rec) == near(0.95, "float32", 1, w_rec.size)
 
 
 def test_smart_tanh_draws_normal_entries_and_scales_them_all_alike():
     w_rec = draw("smart_tanh", H=150, rng=1).w_rec[:, 0]
     entries = w_rec[w_rec != 0]
     # The fourth moment of normals is 3 times the square of the second, that of uniforms 1.8 times.
-    assert np.mean(entries**4) / np.mean(entries**2) ** 2 == pytest.approx(3.0, rel=0.1)
+    # Over draws it scatters by 24**0.5 / n**0.5.
+    kurtosis = np.mean(entries**4) / np.mean(entries**2) ** 2
+    assert kurtosis == pytest.approx(3.0, abs=by_chance(entries.size, 24**0.5))
     assert abs(entries.mean()) < ERRORS * entries.std() / np.sqrt(entries.size)
 
 
@@ -130,11 +133,12 @@ def test_orthogonal_matrices_are_orthogonal_and_both_signs_of_their_determinant_
 
 
 def test_the_gates_of_a_cell_have_orthogonal_matrices_of_their_own():
-    three = dataclasses.replace(nf.Network("gru", 1, 1, 1).cell_object, gates=("x", "y", "z"), ranges=())
+    cell = nf.Network("tanh", 1, 1, 1).cell_object
+    three = nf.Cell(gates=("r", "z", "n"), states=("h",), step=cell.step, step_vjp=cell.step_vjp)
     w_rec = draw("orthogonal", three).w_rec
     for g in range(3):
         assert_orthogonal(w_rec[:, g])
-        assert not np.allclose(w_rec[:, g], w_rec[:, (g + 1) % 3])
+        assert np.abs(w_rec[:, g] - w_rec[:, (g + 1) % 3]).max() > 0.1
 
 
 @pytest.mark.parametrize("scheme", ["orthogonal", "glorot"])
