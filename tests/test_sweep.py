@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -27,10 +28,10 @@ from disks import small_disk
 
 import nbflow as nf
 from nbflow.data import Text
-from nbflow.experiments import _group as group
+from nbflow.experiments import _group as group, _pool as pool
 from nbflow.experiments._pool import local_pool
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.experiment import key_of
+from nbflow.experiments.experiment import key_of, keys_of
 from nbflow.storage import checkpoint, store
 from nbflow.storage.store import Store
 
@@ -293,6 +294,80 @@ def test_a_second_sweep_runs_only_what_is_new(path, threads, monkeypatch):
     assert [row for row in more.runs if row["seed"] < 2] == first.runs
     assert os.listdir(path.parent) == ["runs.jsonl", "runs.jsonl.lock"] or set(os.listdir(path.parent)) == {
         "runs.jsonl", "runs.jsonl.lock"}  # fmt: skip
+
+
+def test_a_sweep_on_a_large_store_gives_runs_that_are_read_when_they_are_asked_for(path, threads, monkeypatch):
+    usual = sweep(path, executor=threads)
+    monkeypatch.setattr(SWEEP, "IN_MEMORY", 0)
+    lazy = sweep(path, executor=threads)
+    assert type(usual.runs) is list
+    assert type(lazy.runs).__name__ == "Rows"
+    assert lazy == usual
+    assert lazy.failed == []
+    assert len(repr(lazy)) < 2000
+
+
+def test_planning_reads_no_run_and_takes_the_memory_of_no_history(path, threads, monkeypatch):
+    """A thousand runs with long histories are there, and one is missing: what is parsed is its line alone."""
+    many = range(1000)
+    lines = [{"key": key, "failure": None, "history": "x" * 10_000} for key in keys_of(BASE, many, code_version())]
+    Store(path).add(lines[:-1])
+    Store(path).read()
+    monkeypatch.setattr(store, "row_of_today", lambda row: pytest.fail("a run was read"))
+    monkeypatch.setattr(SWEEP, "IN_MEMORY", 0)
+    parsed = []
+    usual = store.parse
+    monkeypatch.setattr(store, "parse", lambda text: (parsed.append(text), usual(text))[1])
+    tracemalloc.start()
+    try:
+        swept = sweep(path, BASE, 1000, executor=threads)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (len(swept.runs), swept.missing) == (1000, 0)
+    assert path.stat().st_size > 10_000_000
+    assert len({json.loads(text)["key"] for text in parsed}) == 1
+    assert peak < 5_000_000
+
+
+def test_a_thousand_jobs_are_looked_at_as_often_as_ten(monkeypatch):
+    """An executor has a few at a time, each is taken once, and nobody asks a job that has not ended."""
+    monkeypatch.setattr(pool, "WINDOW", 8)
+    most, taken, looks = [], [], []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            most.append(submitted() - len(taken))
+            return super().submit(*arguments)
+
+    def submitted():
+        return len(most) + 1
+
+    with Counting(2) as executor:
+        pool.call_all(executor, abs, range(1000), lambda job, future: taken.append((job, future.result())),
+                      lambda left: looks.append(len(left)), lambda: None)  # fmt: skip
+    assert sorted(taken) == [(k, k) for k in range(1000)]
+    assert max(most) <= 8 + 1
+    assert looks[-1] == 0
+    assert len(looks) < 1000
+
+
+def test_workers_that_do_not_see_the_folder_are_an_error_and_no_endless_loop(path, threads, monkeypatch):
+    usual = group.run_group
+
+    def elsewhere(job):
+        return usual(job._replace(sign=job.sign.with_name("of another disk")))
+
+    monkeypatch.setattr(SWEEP, "run_group", elsewhere)
+    with pytest.raises(OSError, match=r"a worker does not see .*runs.jsonl.runs, .*expected a disk that workers share"):
+        sweep(path, executor=threads)
+    assert not (path.parent / "runs.jsonl.runs").exists()
+
+
+def test_keys_are_hashes_of_setting_seed_and_code():
+    text = json.dumps([BASE.described, 7, 'a"b'], sort_keys=True)
+    assert key_of(BASE, 7, 'a"b') == "r" + hashlib.sha256(text.encode()).hexdigest()[:32]
+    assert keys_of(BASE, [7, 2**24 - 1], "c") == [key_of(BASE, 7, "c"), key_of(BASE, 2**24 - 1, "c")]
 
 
 def test_what_a_sweep_left_that_was_killed_before_it_had_tidied_up_is_deleted(path, threads, monkeypatch):

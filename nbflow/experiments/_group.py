@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -92,7 +93,8 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     state : str
-        "done", "failed", "stopped", or "busy" where another sweep has it or had it.
+        "done", "failed", "stopped", "unasked" where the sweep is gone or on another disk, or "busy" where another sweep
+        has it or had it.
     rows : list of dict
         Lines for the store, one for each run; none but for "done".
     words : str
@@ -170,9 +172,9 @@ def run_group(job: Job) -> Outcome:
         What is not the fault of a setting.
     """
     if not job.sign.exists():  # before a lock is made that nobody would delete
-        return Outcome("stopped", [])
+        return Outcome("unasked", [])
     with owned(job.path) as ours:
-        if not ours or Store(job.store).has([member.key for member in job.members]):
+        if not ours or _store(job.store).has([member.key for member in job.members]):
             return Outcome("busy", [])
         watch = Watch(job.path, lambda: not job.sign.exists())
         try:
@@ -184,6 +186,12 @@ def run_group(job: Job) -> Outcome:
         if run.interrupted or (watch.stopped and run.updates < job.members[0].experiment.recipe.max_updates):
             return Outcome("stopped", [])
         return Outcome("done", rows_of(job, run))
+
+
+@functools.lru_cache(maxsize=4)
+def _store(path: pathlib.Path) -> Store:
+    """Return the store of this process, which knows what it has read for the groups before."""
+    return Store(path)
 
 
 class Watch:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, ClassVar, TypeVar
 
 # Seconds between two looks at what the workers do.
 GLANCE = 0.5
+# Jobs that an executor has at a time.
+WINDOW = 4096
 Job = TypeVar("Job")
 # Runs are the parallel axis of a sweep: a thread for each process is as many as there are cores.
 ONE_THREAD = dict.fromkeys(
@@ -49,20 +54,29 @@ def call_all(
 ) -> None:
     """Have an executor call `call(job)` for every job, and `take` what comes back; `look` at the others now and then.
 
+    An executor has as many jobs at a time as keep a thousand workers busy, and tells when one has ended: each of
+    a hundred thousand jobs costs no more than one of a hundred.
+
     On any exception, Ctrl-C among them, `stop` asks what runs to save itself, and what comes back then is taken all the
     same: so `take` may be called again for a job that the exception cut off in it. A second Ctrl-C does not wait for
     that, and ends the processes of local pools.
     """
+    left = collections.deque(jobs)
     waiting: dict[Future[Any], Job] = {}
+    ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    looked = time.monotonic()
     try:
-        for job in jobs:
-            waiting[executor.submit(call, job)] = job
-        while waiting:
-            ended, _ = wait(waiting, timeout=GLANCE, return_when=FIRST_COMPLETED)
-            for future in ended:
+        while left or waiting:
+            while left and len(waiting) < WINDOW:
+                future = executor.submit(call, left[0])
+                waiting[future] = left.popleft()
+                future.add_done_callback(ended.put)
+            for future in _some(ended):
                 take(waiting[future], future)
                 del waiting[future]  # only now
-            look(waiting.values())
+            if time.monotonic() - looked >= GLANCE or not (left or waiting):
+                look([*waiting.values(), *left])
+                looked = time.monotonic()
     except BaseException:
         with contextlib.suppress(OSError):
             stop()
@@ -78,6 +92,14 @@ def call_all(
                 with contextlib.suppress(Exception):
                     take(job, future)
         raise
+
+
+def _some(ended: queue.SimpleQueue[Future[Any]]) -> Iterator[Future[Any]]:
+    """Yield all that have ended; wait for one for a glance."""
+    with contextlib.suppress(queue.Empty):
+        yield ended.get(timeout=GLANCE)
+        while True:
+            yield ended.get_nowait()
 
 
 class _Process(SpawnProcess):

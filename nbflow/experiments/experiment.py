@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import numbers
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,6 +109,11 @@ class Experiment:
         """
         return dict(columns_of(self, self.described))
 
+    @functools.cached_property
+    def structure(self) -> str:
+        """What runs must share to be replicas of one training."""
+        return _structure(self)
+
 
 def grid(base: Experiment, changes: Mapping[str, Sequence[Any]]) -> list[Experiment]:
     """Return one experiment for each combination of changes.
@@ -185,9 +191,19 @@ def _refuse(thing: Any, name: str = "") -> None:
 
 def key_of(experiment: Experiment, seed: int, code: str) -> str:
     """Return what a run is known by."""
-    text = json.dumps([experiment.described, seed, code], sort_keys=True)
-    # A letter in front, so that no reader takes it for a number.
-    return "r" + hashlib.sha256(text.encode()).hexdigest()[:32]
+    return keys_of(experiment, [seed], code)[0]
+
+
+def keys_of(experiment: Experiment, seeds: Iterable[int], code: str) -> list[str]:
+    """Return what the runs of an experiment are known by: hashes of `[described, seed, code]` as JSON."""
+    begun = hashlib.sha256(f"[{json.dumps(experiment.described, sort_keys=True)}, ".encode())
+    found, end = [], f", {json.dumps(code)}]".encode()
+    for seed in seeds:
+        one = begun.copy()
+        one.update(b"%d" % seed + end)
+        # A letter in front, so that no reader takes it for a number.
+        found.append(f"r{one.hexdigest()[:32]}")
+    return found
 
 
 # Fields of a recipe that may differ between replicas of one training.
@@ -200,6 +216,10 @@ def _is_number(value: Any) -> bool:
 
 def structure(experiment: Experiment) -> str:
     """Return what runs must share to be replicas of one training."""
+    return experiment.structure
+
+
+def _structure(experiment: Experiment) -> str:
     found = json.loads(json.dumps(experiment.described))
     for name in ("init", "init_options"):  # which only make the first weights
         del found[name]
@@ -207,7 +227,7 @@ def structure(experiment: Experiment) -> str:
         if _is_number(_own(experiment, path)):
             *before, last = path
             functools.reduce(lambda part, name: part[name], before, found["recipe"])[last] = "of its own"
-    return json.dumps(found, sort_keys=True)
+    return sys.intern(json.dumps(found, sort_keys=True))  # of thousands of experiments there are a few
 
 
 def _own(experiment: Experiment, path: Sequence[str]) -> Any:

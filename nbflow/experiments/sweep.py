@@ -17,13 +17,15 @@ from nbflow.experiments._group import Job, Member, Outcome, clear, cut, done_of,
 from nbflow.experiments._pool import GLANCE, call_all, forks, local_pool
 from nbflow.experiments._progress import Show, shown
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, key_of, structure
+from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, keys_of, structure
 from nbflow.experiments.machine import cores
 from nbflow.storage._files import explained
 from nbflow.storage.store import Row, Store
 
 # How often in a row a pool may break before anything is done.
 BREAKS = 3
+# Bytes of a store that are held in memory when a sweep ends; of a larger one a run is read when it is asked for.
+IN_MEMORY = 2**26
 # How the file of a sweep begins, which its groups look for.
 SWEEP = "sweep-"
 
@@ -35,21 +37,21 @@ class Swept:
 
     Attributes
     ----------
-    runs : list of dict
-        In the order of the experiments, and of the seeds in each; `pandas.DataFrame(runs)` is a table. "task", "cell",
-        "recipe.lr" and so on are the setting; a record, as "recipe.clip" or a rule of one's own, has all that it is as
-        a text there, and its fields beside it, as "recipe.clip.threshold": a groupby never merges two that differ.
-        "seed" is the seed, "code" the version; "updates", "first_passage",
-        "stays_below", the last "loss" and "score", the score's "unit", "evaluations", "history" and the sha256 of theta
-        are what came out (see `nbflow.Run`), "seconds" the run's share of its group's time. "failure" is None, or the
-        error of a setting that failed; then the results are missing.
+    runs : sequence of dict
+        In the order of the experiments, and of the seeds in each; a list, but for a store of over 64 MB, of which each
+        run is read when it is asked for. `pandas.DataFrame(runs)` is a table. "task", "cell", "recipe.lr" and so on are
+        the setting; a record, as "recipe.clip" or a rule of one's own, has all that it is as a text there, and its
+        fields beside it, as "recipe.clip.threshold": a groupby never merges two that differ. "seed" is the seed, "code"
+        the version; "updates", "first_passage", "stays_below", the last "loss" and "score", the score's "unit",
+        "evaluations", "history" and the sha256 of theta are what came out (see `nbflow.Run`), "seconds" the run's share
+        of its group's time. "failure" is None, or the error of a setting that failed; then the results are missing.
     missing : int
         How many runs are not done.
     interrupted : bool
         Whether Ctrl-C ended it.
     """
 
-    runs: list[Row]
+    runs: Sequence[Row]
     missing: int = 0
     interrupted: bool = False
 
@@ -143,15 +145,17 @@ def sweep(
     if code is not None and not isinstance(code, str):
         raise TypeError(f"code is {code!r}; expected a string that names the code. Leave it out.")
     code = code_version() if code is None else code
-    keys = {(e, s): key_of(one, s, code) for e, one in enumerate(found) for s in numbers}
+    keys = {
+        (e, s): key for e, one in enumerate(found) for s, key in zip(numbers, keys_of(one, numbers, code), strict=True)
+    }
     # Seed by seed, so that a group has the same runs when more seeds are asked for.
     members = {keys[e, s]: Member(keys[e, s], one, s) for s in numbers for e, one in enumerate(found)}
     driver = Driver(Store(store), list(members.values()), group_size, seconds, code)
     with shown(wanted=progress) as show:
         interrupted = driver.drive(_given(executor) if executor else _local(workers), show)
-    rows = Store(store).read()
     wanted = dict.fromkeys(keys.values())
-    runs = [rows[key] for key in wanted if key in rows]
+    rows = driver.store.rows(wanted)
+    runs = list(rows) if driver.store.size() <= IN_MEMORY else rows
     return Swept(runs, len(wanted) - len(runs), interrupted)
 
 
@@ -186,11 +190,11 @@ class Driver:
         # A sweep in progress holds a lock on its file, as a group does: a file without one is what a killed sweep left.
         self.name = self.folder / f"{SWEEP}{uuid.uuid4().hex}"
         self.seconds = seconds
-        there = store.read()
-        self.failures = sum(there[m.key]["failure"] is not None for m in members if m.key in there)
+        self.failures = len(store.failed(m.key for m in members))
+        absent = set(store.absent(m.key for m in members))
         # Cut before those that are there are left out: a group that was interrupted is the same group again.
         groups = cut(members, size)
-        left = [[m for m in group if m.key not in there] for group in groups]
+        left = [[m for m in group if m.key in absent] for group in groups]
         self.left = {job.path: job for job in (self._job(tuple(group)) for group in left if group)}
         # Whose files may lie there: also those of a sweep that was killed between a line and its tidying.
         self.seen = {self._job(group).path for group in groups} | self.left.keys()
@@ -247,9 +251,9 @@ class Driver:
             show("", *self._state())
 
     def _leave_out_what_is_there(self) -> None:
-        there = self.store.read()
+        absent = set(self.store.absent(member.key for job in self.left.values() for member in job.members))
         for path, job in list(self.left.items()):
-            if all(member.key in there for member in job.members):
+            if all(member.key not in absent for member in job.members):
                 del self.left[path]
 
     def _round(self, executor: Executor, show: Show) -> None:
@@ -267,6 +271,11 @@ class Driver:
             self.error = self.error or error
             del self.left[job.path]
             return
+        if outcome.state == "unasked" and lock_of(self.name).exists():
+            raise OSError(
+                f"a worker does not see {self.folder.absolute()}, made here for the checkpoints of this sweep; "
+                f"expected a disk that workers share. Name a store there, by a path that is the same for all."
+            )
         if outcome.state == "failed" and len(job.members) > 1:
             # One of them: each on its own says which.
             clear(job.path)
@@ -284,11 +293,20 @@ class Driver:
             clear(job.path)
             del self.left[job.path]
 
+    def _running(self) -> Iterator[Job]:
+        """Yield the groups that have said how far they are: not many more than there are workers."""
+        places: list[Path] = []
+        with contextlib.suppress(OSError):  # another sweep deletes the folder when it was the last
+            places = list(self.folder.absolute().glob("*.progress"))
+        for place in places:
+            if (job := self.left.get(place.with_suffix(".npz"))) is not None:
+                yield job
+
     def _state(self) -> tuple[float, int, str]:
         """Return how many runs are done, a part of one counting as such, of how many, and the same in words."""
         jobs = self.left.values()
         done = self.total - sum(len(job.members) for job in jobs)
-        parts = sum(len(job.members) * _part(job) for job in jobs)
+        parts = sum(len(job.members) * _part(job) for job in self._running())
         failed = f", {self.failures} failed" if self.failures else ""
         return done + parts, self.total, f"{done} of {self.total} runs{failed}"
 

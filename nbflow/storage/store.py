@@ -158,6 +158,13 @@ class Store:
             found = ((key, index.find(key)) for key in keys)
             return [key for key, entry in found if entry is not None and entry.failed]
 
+    def size(self) -> int:
+        """Return the bytes of the file, 0 where there is none."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def has(self, keys: Sequence[str]) -> bool:
         """Tell whether all these runs are there; nothing is written or healed, and nobody is waited for."""
         with self._mutex:
