@@ -14,7 +14,7 @@ from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
 from nbflow import counter
-from nbflow.gradients.clipping import POLICIES
+from nbflow.records import POLICIES
 
 NET = {dtype: nf.Network("tanh", 2, 3, 2, loss="square", dtype=dtype) for dtype in DTYPES}
 P = NET["float64"].size
