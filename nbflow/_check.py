@@ -6,6 +6,7 @@ right dtype, C-ordered, with R in front, every index in range.
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from collections.abc import Iterable
@@ -24,10 +25,21 @@ DUST = 1e-12
 MOST_REPLICAS = 2**24  # as many as the counter tells apart
 
 
-def said(value: Any) -> str:
-    """Return what a message says of a value: itself, or its type where that would take a page."""
-    written = repr(value)
-    return written if len(written) <= 50 and "\n" not in written else f"a {type(value).__name__}"
+def said(value: Any, room: int = 50) -> str:
+    """Return what a message says of a value: itself, or its type and length where that would take a page.
+
+    Whatever it is: an object of a user's may raise when it is asked what it is.
+    """
+    kind = f"{type(value).__name__:.40}"
+    try:
+        if isinstance(value, int) and not -(2**80) < value < 2**80:
+            return f"about {'-' if value < 0 else ''}2**{value.bit_length()}"
+        if isinstance(value, str | bytes | list | tuple | dict | set) and len(value) > 4 * room:
+            return f"a {kind} of length {len(value)}"
+        written = repr(value)
+    except Exception:
+        return f"a {kind}"
+    return written if len(written) <= room and "\n" not in written else f"a {kind}"
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
@@ -35,7 +47,7 @@ def count(name: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} is {said(value)}; expected an integer of at least {least}. Write int({name}).")
     if value < least:
-        raise ValueError(f"{name} is {value}; expected an integer of at least {least}. Give a larger one.")
+        raise ValueError(f"{name} is {said(value)}; expected an integer of at least {least}. Give a larger one.")
     if int(value) > LARGEST:
         raise ValueError(f"{name} is about 2**{int(value).bit_length()}; expected less than 2**63. Give a smaller one.")
     return int(value)
@@ -71,6 +83,8 @@ def length_range(name: str, value: Any, least: int = 1) -> tuple[int, int]:
 def generator(name: str, value: Any) -> np.random.Generator:
     """Return a source of random numbers, as numpy makes them."""
     try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
         return np.random.default_rng(value)
     except (TypeError, ValueError):
         raise TypeError(
@@ -135,17 +149,17 @@ def per_replica(
     return np.broadcast_to(found.ravel(), (replicas,))
 
 
-def replica_ids(value: Any, replicas: int) -> Any:
+def replica_ids(value: Any, replicas: int, name: str = "replica_ids") -> Any:
     """Return the numbers (R,) under which replicas draw, 0 to R - 1 for None."""
     if value is None:
         return np.arange(replicas)
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError(f"replica_ids is {said(value)}; expected {replicas} integers. Write list(range({replicas})).")
-    found = [count("replica_ids", one, 0) for one in value]
+    if isinstance(value, str) or not isinstance(value, Iterable) or np.ndim(value) == 0:
+        raise TypeError(f"{name} is {said(value)}; expected {replicas} integers. Write list(range({replicas})).")
+    found = [count(name, one, 0) for one in value]
     if len(found) != replicas or max(found) >= MOST_REPLICAS:
         raise ValueError(
-            f"replica_ids is {said(value)}; expected {replicas} integers below 2**24, one for each replica. "
-            f"Leave it out for 0 to {replicas - 1}."
+            f"{name} is {said(value)}; expected {replicas} integers below 2**24, one for each replica. "
+            f"{'Leave it out' if name == 'replica_ids' else f'Write {name}={replicas}'} for 0 to {replicas - 1}."
         )
     return np.array(found)
 
@@ -210,10 +224,10 @@ def settings(own: dict[str, float], given: Any, limits: Any = None, dtype: str =
         raise TypeError(f"settings is {said(given)}; expected a dict of {', '.join(own) or 'none'}. Write {{}}.")
     unknown = [name for name in given if name not in own]
     if unknown:
-        raise ValueError(
-            f"settings has {said(unknown)}; expected some of: {', '.join(own) or 'none'}. Leave the others out."
-        )
-    checked = {name: per_replica(f"settings[{name!r}]", value, 1, finite=True) for name, value in given.items()}
+        meant = difflib.get_close_matches(f"{unknown[0]!s:.40}", own, 1)
+        remedy = f"Write {meant[0]}." if meant else "Leave the others out."
+        raise ValueError(f"settings has {said(unknown)}; expected some of: {', '.join(own) or 'none'}. {remedy}")
+    checked = {name: per_replica(f"settings[{said(name)}]", value, 1, finite=True) for name, value in given.items()}
     found = {**own, **{name: float(value[0]) for name, value in checked.items()}}
     for name, (least, below) in (limits or {}).items():
         held = float(np.dtype(dtype).type(found[name]))

@@ -95,9 +95,11 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
             return name
         kinds = [one.__name__ for one in getattr(kind, "__args__", (kind,)) if one is not None]
         wanted = " or a ".join(["a name", *kinds])
-        raise TypeError(f"{argument} is {name!r}; expected {wanted}. Names: {', '.join(names(package))}.")
+        raise TypeError(f"{argument} is {_check.said(name)}; expected {wanted}. Names: {', '.join(names(package))}.")
     if name not in names(package):
-        raise ValueError(f"{argument} is {name!r}; expected one of {', '.join(names(package))}. Choose one of these.")
+        raise ValueError(
+            f"{argument} is {_check.said(name)}; expected one of {', '.join(names(package))}. Choose one of these."
+        )
     return _KNOWN.setdefault((package, name), getattr(module(package, name), constant))
 
 

@@ -502,7 +502,7 @@ def holm(p: Sequence[float]) -> Floats:
     """
     values = np.asarray(p, np.float64)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"p is {p!r:.60}; expected numbers from 0 to 1. Look where they were computed.")
+        raise ValueError(f"p is {_check.said(p)}; expected numbers from 0 to 1. Look where they were computed.")
     order = np.argsort(values, kind="stable")
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1.0)

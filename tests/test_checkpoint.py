@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from tolerance import same_bits
 
+import nbflow as nf
 from nbflow.storage import checkpoint
 from nbflow.storage._files import memory
 
@@ -388,3 +389,31 @@ def test_a_file_that_is_renamed_while_it_is_looked_at_is_no_device(tmp_path, mon
     checkpoint.save(checkpoint.before(path), ARRAYS, FACTS)
     monkeypatch.setattr(pathlib.Path, "exists", lambda path: True)
     assert checkpoint.load(path).facts == FACTS
+
+
+FORGED_FACTS = {
+    "updates": "8", "seconds": None, "single": 1, "setting": [], "history": 3, "evaluations": "none", "unit": 7,
+    "max_updates": True, "count": -1, "first_passage": {}, "stays_below": 3.5, "last": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the checkpoint of a run of a few updates, and what began it."""
+    net = nf.Network("tanh", n_in=6, n_hidden=4, n_out=4)
+    theta, recipe = nf.init(net, "smart_tanh", rng=0), nf.Recipe(lengths=10, max_updates=4, evaluate_every=0)
+    path = tmp_path_factory.mktemp("finished") / "run.npz"
+    nf.train(net, theta, "temporal_order", recipe, checkpoint=path)
+    return path, (net, theta, "temporal_order", recipe)
+
+
+@pytest.mark.parametrize("name", FORGED_FACTS)
+def test_a_fact_of_another_type_is_one_named_error(finished, tmp_path, name):
+    path, call = finished
+    saved = checkpoint.read(path)
+    forged = tmp_path / "forged.npz"
+    checkpoint.save(forged, saved.arrays, {**saved.facts, name: FORGED_FACTS[name]})
+    for read in (nf.load_run, lambda path: nf.train(*call, checkpoint=path)):
+        with pytest.raises(checkpoint.DamagedError, match=rf"forged.npz is damaged: its fact '{name}' is ") as caught:
+            read(forged)
+        assert len(str(caught.value)) < 500

@@ -190,7 +190,9 @@ def test_every_field_of_an_experiment_its_seed_and_its_code_are_in_the_key():
     fields = {field.name for field in dataclasses.fields(nf.Experiment)} - {"recipe"}
     fields |= {f"recipe.{field.name}" for field in dataclasses.fields(nf.Recipe)}
     assert OTHER.keys() == fields
-    many = [BASE, *(one for name, value in OTHER.items() for one in nf.grid(BASE, {name: [value]}))]
+    changes = [{name: [value]} for name, value in OTHER.items()]
+    changes[-1]["recipe.optimizer"] = ["momentum"]  # which has such a setting
+    many = [BASE, *(one for change in changes for one in nf.grid(BASE, change))]
     keys = {key_of(one, 0, "code") for one in many} | {key_of(BASE, 1, "code"), key_of(BASE, 0, "another")}
     assert len(keys) == len(many) + 2
     again = dataclasses.replace(BASE, recipe=dataclasses.replace(RECIPE, lr=np.float64(0.1), lengths=[10, 14]))
@@ -218,7 +220,8 @@ def test_a_run_of_other_code_is_another_run(path, threads, monkeypatch):
 
 
 def test_a_grid_has_every_combination_and_refuses_what_is_no_field():
-    many = nf.grid(BASE, {"recipe.clip.threshold": [0.1, 0.2], "recipe.settings.momentum": [0.5, 0.9], "n_hidden": [3]})
+    base = nf.Experiment("temporal_order", dataclasses.replace(RECIPE, optimizer="momentum"), n_hidden=6)
+    many = nf.grid(base, {"recipe.clip.threshold": [0.1, 0.2], "recipe.settings.momentum": [0.5, 0.9], "n_hidden": [3]})
     assert [(one.recipe.clip.threshold, one.recipe.settings["momentum"]) for one in many] == [
         (0.1, 0.5), (0.1, 0.9), (0.2, 0.5), (0.2, 0.9)]  # fmt: skip
     assert nf.grid(BASE, {}) == [BASE]
@@ -267,7 +270,7 @@ def test_an_executor_of_another_kind_runs_a_sweep(tmp_path, method):
     ("arguments", "words"),
     [
         ({"experiments": []}, "experiments is"), ({"experiments": [3]}, "experiments is"), ({"seeds": 0}, "seeds is 0"),
-        ({"seeds": "3"}, "seeds is"), ({"seeds": [2**24]}, "replica_ids is"), ({"group_size": 0}, "group_size is 0"),
+        ({"seeds": "3"}, "seeds is"), ({"seeds": [2**24]}, "seeds is"), ({"group_size": 0}, "group_size is 0"),
         ({"executor": 3}, "executor has no submit"), ({"workers": 0}, "workers is 0"), ({"code": 3}, "code is 3"),
         ({"checkpoint_seconds": -1}, "checkpoint_seconds is"), ({"path": 3}, "store is"),
         ({"experiments": changed(lr=np.array([0.1]))}, "lr is"),

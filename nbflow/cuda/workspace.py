@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbflow import _check
 from nbflow.cpu.report import GRADIENT
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
@@ -61,7 +62,8 @@ def blocks_for(net: Network) -> Blocks:
             return Blocks(rows, False, forward, backward)
     most = SHARED_BYTES // (max(2, gates) * size)
     raise ValueError(
-        f"n_hidden is {hidden}; expected at most {most} for cell {net.cell!r} in {net.dtype} with backend 'cuda', "
+        f"n_hidden is {hidden}; expected at most {most} for cell {_check.said(net.cell)} in {net.dtype} with "
+        "backend 'cuda', "
         f"whose blocks keep a whole state in shared memory. Give backend='cpu'."
     )
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from nbflow import _check
+
 
 class FormatError(ValueError):
     """What is wrong inside a file; the reader that catches it puts the file's name in front."""
@@ -52,7 +54,7 @@ def decode_utf8(data: bytes) -> str:
 def check_count(name: str, value: object, instead: str = "") -> int:
     """Return an integer of at least 1; refuse anything else."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}; expected a positive integer{instead}. Give at least 1.")
+        raise TypeError(f"{name} is {_check.said(value)}; expected a positive integer{instead}. Give at least 1.")
     if value < 1:
         raise ValueError(f"{name} is {value}; expected a positive integer{instead}. Give at least 1.")
     return int(value)
@@ -63,7 +65,9 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     try:
         found = np.dtype(dtype)
     except TypeError as error:
-        raise TypeError(f"dtype is {dtype!r}; expected float32 or float64. Give the network's dtype.") from error
+        raise TypeError(
+            f"dtype is {_check.said(dtype)}; expected float32 or float64. Give the network's dtype."
+        ) from error
     if dtype is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"dtype is {dtype!r}; expected float32 or float64. Give the network's dtype.")
+        raise ValueError(f"dtype is {_check.said(dtype)}; expected float32 or float64. Give the network's dtype.")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from nbflow import _check
 from nbflow._legible import legible
 from nbflow.data import _matlab as matlab
 from nbflow.data._files import FormatError, read_bytes
@@ -65,7 +66,7 @@ class PianoRolls(NamedTuple):
         from nbflow.data.tasks import PianoRollTask
 
         if held_out not in ("valid", "test"):
-            raise ValueError(f'held_out is {held_out!r}; expected "valid" or "test". Give one of them.')
+            raise ValueError(f'held_out is {_check.said(held_out)}; expected "valid" or "test". Give one of them.')
         return PianoRollTask(self.train, getattr(self, held_out))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nbflow import _check
 from nbflow.data._files import check_count, float_dtype
 from nbflow.records import Batch
 
@@ -85,7 +86,7 @@ def piano_roll_batches(
         length = check_count("length", length, " or None")
     found_dtype = float_dtype(dtype)
     if reduction not in ("mean", "sum"):
-        raise ValueError(f'reduction is {reduction!r}; expected "mean" or "sum". Give one of them.')
+        raise ValueError(f'reduction is {_check.said(reduction)}; expected "mean" or "sum". Give one of them.')
     generator = _generator(rng)
     if bucket is None:
         bucket = 1 if generator is None else BUCKET

@@ -426,18 +426,22 @@ def check_task(net: Network, task: Any) -> Task | DataTask:
         )
     found: Task | DataTask = load("tasks", task, "task")
     if not isinstance(found, Sampler):
-        raise TypeError(f"task is a {type(task).__name__}; expected a name, a Task or a function. Name one.")
+        raise TypeError(
+            f"task is a {type(task).__name__}; expected a name or a Task, of which sequences are drawn that no "
+            f"training sees. For batches of your own look at nbflow.predict."
+        )
     if not isinstance(getattr(found, "unit", None), str):
         raise TypeError(
-            f"task is {found!r:.60}, which has no unit; expected what its score is in, as 'bits per character'. Write "
-            f"unit = '...' in its class."
+            f"task is {_check.said(found)}, which has no unit; expected what its score is in, as 'bits per character'. "
+            f"Write unit = '...' in its class."
         )
     found.check(net.dtype)
     got = (net.n_in, net.n_out, net.loss_object)
     wanted = (found.n_in, found.n_out, load("losses", found.loss))
     if got != wanted:
         raise ValueError(
-            f"net has n_in={net.n_in}, n_out={net.n_out}, loss={net.loss!r}; expected {found.n_in}, {found.n_out}, "
-            f"{found.loss!r} for this task. Make the network with task.n_in, task.n_out and task.loss."
+            f"net has n_in={net.n_in}, n_out={net.n_out}, loss={_check.said(net.loss)}; expected {found.n_in}, "
+            f"{found.n_out}, {_check.said(found.loss)} for this task. Make the network with task.n_in, task.n_out and "
+            f"task.loss."
         )
     return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbflow import _check
 from nbflow._legible import legible
 from nbflow.data._files import FormatError, decode_utf8, read_bytes
 from nbflow.data.text_streams import token_line
@@ -169,10 +170,10 @@ class Text(NamedTuple):
         from nbflow.data.tasks import TextTask
 
         if isinstance(held_out, bool) or not isinstance(held_out, Real):
-            raise TypeError(f"held_out is {held_out!r}; expected a number in (0, 1). Give a share, as 0.1.")
+            raise TypeError(f"held_out is {_check.said(held_out)}; expected a number in (0, 1). Give a share, as 0.1.")
         held_out = float(held_out)
         if not 0 < held_out < 1:
-            raise ValueError(f"held_out is {held_out!r}; expected a number in (0, 1). Give a share, as 0.1.")
+            raise ValueError(f"held_out is {_check.said(held_out)}; expected a number in (0, 1). Give a share, as 0.1.")
         return TextTask(*self.split((1 - held_out, held_out)))
 
 
@@ -237,9 +238,12 @@ def _shares(fractions: Sequence[float]) -> list[float]:
     try:
         shares = [float(share) for share in fractions]
     except (TypeError, ValueError) as error:
-        raise TypeError(f"fractions is {fractions!r}; expected a sequence of numbers, as (0.9, 0.05, 0.05).") from error
+        raise TypeError(
+            f"fractions is {_check.said(fractions)}; expected a sequence of numbers, as (0.9, 0.05, 0.05)."
+        ) from error
     if not shares or not min(shares) > 0 or not abs(math.fsum(shares) - 1) < 1e-6:
         raise ValueError(
-            f"fractions is {fractions!r}; expected numbers above 0 that add up to 1. Give them as (0.9, 0.05, 0.05)."
+            f"fractions is {_check.said(fractions)}; expected numbers above 0 that add up to 1. Give them as (0.9, "
+            "0.05, 0.05)."
         )
     return shares

@@ -109,6 +109,8 @@ def clipping_bias(
     large = _check.part("large", large)
     confidence, resamples = _check.part("confidence", confidence), _check.count("resamples", resamples)
     generator = _check.generator("rng", rng)
+    if show is not None and not callable(show):
+        raise TypeError(f"show is {_check.said(show)}; expected a function of (words, done, total). Leave it out.")
     report = show or (lambda words, done, total: None)
 
     plain, found = data.gradients()

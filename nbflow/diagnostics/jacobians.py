@@ -85,7 +85,7 @@ def _check_steps(at: Any, most: int) -> list[int]:
         return list(range(1, most + 1))
     listed = [at] if isinstance(at, int | np.integer) else at
     if not isinstance(listed, list | tuple | range | np.ndarray) or not len(listed):
-        raise TypeError(f"at is {at!r}; expected an int, or a list of them. Write at=[1, {most}], say.")
+        raise TypeError(f"at is {_check.said(at)}; expected an int, or a list of them. Write at=[1, {most}], say.")
     steps = [_check.count("at", t) for t in listed]
     if max(steps) > most:
         raise ValueError(f"at is {max(steps)}; expected steps from 1 to T = {most}. Give a smaller one.")

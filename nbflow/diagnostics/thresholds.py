@@ -52,9 +52,12 @@ def norm_quantiles(net: Network, theta: Floats, batches: Iterable[Batch], q: Any
     True
     """
     _arguments.network(net)
-    wanted = np.asarray(q, np.float64)
+    try:
+        wanted = np.asarray(q, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"q is {_check.said(q)}; expected numbers from 0 to 1. Write 0.9 for 90 %.") from None
     if not ((wanted >= 0) & (wanted <= 1)).all():
-        raise ValueError(f"q is {q}; expected numbers from 0 to 1. Write 0.9 for 90 %.")
+        raise ValueError(f"q is {_check.said(q)}; expected numbers from 0 to 1. Write 0.9 for 90 %.")
     data = Minibatches(net, theta, check_minibatches(net, theta, batches, least=1))
     found = np.quantile(lengths(data.gradients()[0]), wanted)
     return float(found) if found.ndim == 0 else found

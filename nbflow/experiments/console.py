@@ -22,6 +22,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nbflow import _check
+from nbflow._load import names as names_of
 from nbflow.experiments import machine
 from nbflow.experiments._progress import Show as Show, shown
 from nbflow.plot import save
@@ -141,6 +143,13 @@ def check_numbers(options: Any, *, positive: str = "", part: str = "", **least: 
     for key, names in least.items():
         number = int(key.removeprefix("least_"))
         wanted[f"at least {number}"] = names, math.nextafter(number, -math.inf), math.inf
+    if hasattr(options, "seed"):
+        wanted["a seed of at least 0"] = "seed", -0.5, math.inf
+    if hasattr(options, "length") and getattr(options, "task", None) in names_of("tasks"):
+        from nbflow.data.sampler import load_task  # which loads numba: not for a page of help
+
+        shortest = load_task(options.task).shortest
+        wanted[f"at least {shortest}, the shortest of {options.task}"] = "length", shortest - 0.5, math.inf
     for words, (names, low, high) in wanted.items():
         for name in names.split():
             value = getattr(options, name)
@@ -208,7 +217,9 @@ def executor_of(name: str) -> Executor | None:
         return None
     scheme, _, address = name.partition("://")
     if scheme != "dask" or not address:
-        raise ValueError(f"executor is {name!r}; expected local or dask://HOST:PORT. Start one with `dask scheduler`.")
+        raise ValueError(
+            f"executor is {_check.said(name)}; expected local or dask://HOST:PORT. Start one with `dask scheduler`."
+        )
     from distributed import Client
 
     found: Executor = Client(f"tcp://{address}").get_executor()

@@ -147,31 +147,44 @@ def grid(base: Experiment, changes: Mapping[str, Sequence[Any]]) -> list[Experim
         raise TypeError(f"changes is a {type(changes).__name__}; expected a dict. Write {{'init': ['sigmoid']}}, say.")
     for name, values in changes.items():
         if not isinstance(name, str) or isinstance(values, str) or not isinstance(values, Iterable):
-            raise TypeError(f"changes has {name!r}: {values!r:.50}; expected a name and a list. Write [value].")
+            raise TypeError(
+                f"changes has {_check.said(name)}: {_check.said(values)}; expected a name and a list. Write [value]."
+            )
     lists = {name: tuple(values) for name, values in changes.items()}
     for name, values in lists.items():
         if not values:
-            raise ValueError(f"changes has no value for {name!r}; expected at least one. Leave it out.")
+            raise ValueError(f"changes has no value for {_check.said(name)}; expected at least one. Leave it out.")
     found = []
     for values in itertools.product(*lists.values()):
-        one = base
-        for name, value in zip(changes, values, strict=True):
-            one = _changed(one, name, name.split("."), value)
-        found.append(one)
+        changed = [(name, name.split("."), value) for name, value in zip(changes, values, strict=True)]
+        found.append(_changed(base, changed) if changed else base)
     return found
 
 
-def _changed(thing: Any, name: str, path: list[str], value: Any) -> Any:
-    """Return a copy of a record, or of a dict, with another value at the end of a path."""
-    head, *rest = path
-    if isinstance(thing, dict):
-        return {**thing, head: _changed(thing.get(head), name, rest, value) if rest else value}
+def _changed(thing: Any, changes: Iterable[tuple[str, Sequence[str], Any]]) -> Any:
+    """Return a copy of a record, or of a dict, with other values at the ends of paths, all of them at once.
+
+    A change has the name that it was given by, the path that is left of it, and a value.
+    """
+    by_head: dict[str, list[tuple[str, Sequence[str], Any]]] = {}
+    for name, (head, *rest), value in changes:
+        by_head.setdefault(head, []).append((name, rest, value))
+    new = {head: _with_changes(thing, head, inner) for head, inner in by_head.items()}
+    return {**thing, **new} if isinstance(thing, dict) else dataclasses.replace(thing, **new)
+
+
+def _with_changes(thing: Any, head: str, changes: list[tuple[str, Sequence[str], Any]]) -> Any:
+    """Return a field of a record with the changes that are of it or inside it."""
+    name = changes[0][0]
     names = [f.name for f in dataclasses.fields(thing)] if dataclasses.is_dataclass(thing) else []
-    if head not in names:
-        said = f"one of {', '.join(names)}" if names else f"a record there, and it is {thing!r}"
-        raise ValueError(f"changes has {name!r}; expected {said}. Name a field, as in 'recipe.lr'.")
-    new = _changed(getattr(thing, head), name, rest, value) if rest else value
-    return dataclasses.replace(thing, **{head: new})
+    if not isinstance(thing, dict) and head not in names:
+        said = f"one of {', '.join(names)}" if names else f"a record there, and it is {_check.said(thing)}"
+        raise ValueError(f"changes has {_check.said(name)}; expected {said}. Name a field, as in 'recipe.lr'.")
+    found = thing.get(head) if isinstance(thing, dict) else getattr(thing, head)
+    for _, rest, value in changes:
+        found = found if rest else value
+    inside = [change for change in changes if change[1]]
+    return _changed(found, inside) if inside else found
 
 
 def _refuse(thing: Any, name: str = "") -> None:
@@ -184,7 +197,8 @@ def _refuse(thing: Any, name: str = "") -> None:
             _refuse(value, name)
     elif isinstance(thing, str) and any(mark in thing for mark in ("<lambda>", "<locals>", " at 0x", OPAQUE)):
         raise ValueError(
-            f"{name} is {thing}, which has no name of its own to know its runs by; expected a function at the top of a "
+            f"{name} is {thing:.120}, which has no name of its own to know its runs by; expected a function at the "
+            "top of a "
             f"file. Write it there, or as a frozen dataclass with __call__."
         )
 
@@ -244,7 +258,7 @@ def joined(experiments: Sequence[Experiment]) -> Recipe:
     for path in OWN:
         values = [_own(one, path) for one in experiments]
         if all(map(_is_number, values)):
-            recipe = _changed(recipe, ".".join(path), list(path), np.array(values, np.float64))
+            recipe = _changed(recipe, [(".".join(path), path, np.array(values, np.float64))])
     return recipe
 
 
@@ -258,7 +272,8 @@ def check_experiments(value: Any) -> list[Experiment]:
             own = _own(one, path)
             if isinstance(own, np.ndarray | list | tuple):
                 raise TypeError(
-                    f"{'.'.join(path)} is {own!r:.60}; expected a number, for each run has its own. Use nbflow.grid."
+                    f"{'.'.join(path)} is {_check.said(own)}; expected a number, for each run has its own. Use "
+                    "nbflow.grid."
                 )
     told_apart(found)
     return found
@@ -269,5 +284,5 @@ def check_seeds(value: Any) -> list[int]:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return list(range(_check.count("seeds", value)))
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) or not len(value):
-        raise TypeError(f"seeds is {value!r:.60}; expected how many, or a list of integers. Write seeds=10.")
-    return [int(one) for one in _check.replica_ids(list(dict.fromkeys(value)), len(set(value)))]
+        raise TypeError(f"seeds is {_check.said(value)}; expected how many, or a list of integers. Write seeds=10.")
+    return [int(one) for one in _check.replica_ids(list(dict.fromkeys(value)), len(set(value)), "seeds")]

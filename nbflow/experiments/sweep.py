@@ -143,7 +143,7 @@ def sweep(
         )
     workers = cores() if workers is None else _check.count("workers", workers)
     if code is not None and not isinstance(code, str):
-        raise TypeError(f"code is {code!r}; expected a string that names the code. Leave it out.")
+        raise TypeError(f"code is {_check.said(code)}; expected a string that names the code. Leave it out.")
     code = code_version() if code is None else code
     keys = {
         (e, s): key for e, one in enumerate(found) for s, key in zip(numbers, keys_of(one, numbers, code), strict=True)

@@ -45,7 +45,8 @@ def _check_plain(flow: Flow) -> None:
         value, wanted = getattr(flow, name), Flow.__dataclass_fields__[name].default
         if value != wanted:
             raise ValueError(
-                f"{name} is {value!r}; expected {wanted!r}, the default, as {flow.penalty!r} is no penalty of the gain "
+                f"{name} is {_check.said(value)}; expected {wanted!r}, the default, as {_check.said(flow.penalty)} "
+                "is no penalty of the gain "
                 f"and has the exact derivative. Leave {name} out."
             )
 
@@ -70,7 +71,8 @@ def check_detach(how: Any, net: Network, replicas: int) -> Detach:
         raise TypeError(f"h_detach is a {type(how).__name__}; expected an HDetach. Write nbflow.HDetach(0.25).")
     if not net.cell_object.carries:
         raise ValueError(
-            f"h_detach is given with cell {net.cell!r}; expected a cell whose state has a way past w_rec, such as "
+            f"h_detach is given with cell {_check.said(net.cell)}; expected a cell whose state has a way past "
+            "w_rec, such as "
             f"'lstm'. No gradient at all would be left."
         )
     probability = _check.per_replica("probability", how.probability, replicas, least=0.0, dtype=net.dtype)
@@ -88,7 +90,7 @@ def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: A
     name = "clip_example" if microbatch is None else "clip_microbatch"
     size, threshold, nonfinite = _of_examples(example) if microbatch is None else _of_microbatch(microbatch)
     replicas, batch = shape
-    size = _check.count(name, size)
+    size = _check.count("size of clip_microbatch", size)
     if batch % size:
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
     _check.choice("nonfinite", nonfinite, GROUP_POLICIES)
@@ -105,7 +107,7 @@ def _of_microbatch(how: Any) -> tuple[Any, Any, Any]:
         return how.size, how.threshold, how.nonfinite
     if isinstance(how, tuple) and len(how) == 2:
         return how[0], how[1], "keep"
-    raise TypeError(f"clip_microbatch is {how!r}; expected (size, threshold). Write (4, 1.0), say.")
+    raise TypeError(f"clip_microbatch is {_check.said(how)}; expected (size, threshold). Write (4, 1.0), say.")
 
 
 def check_checkpoints(net: Network, batch_size: int, every: Any) -> int:

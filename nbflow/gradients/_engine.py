@@ -69,6 +69,6 @@ def refuse_lacking(engine: Engine, asked: Asked) -> None:
     """Refuse by its name what an engine lacks; it never does something else instead."""
     for name, value in engine.lacks(asked).items():
         raise NotImplementedError(
-            f"{name} is {value!r}; expected none, or the default, as backend 'cuda' does not have it yet. "
+            f"{name} is {_check.said(value)}; expected none, or the default, as backend 'cuda' does not have it yet. "
             f"Leave it out, or give backend='cpu'."
         )

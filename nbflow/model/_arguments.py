@@ -12,7 +12,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.model._asked import PLAIN, Asked
 from nbflow.model.network import Network
-from nbflow.records import Floats
+from nbflow.records import Batch, Floats
 
 SHARE = (
     "Replicas have data of their own; to share a batch write np.broadcast_to(array, (R, *array.shape)) of all three."
@@ -57,7 +57,7 @@ def blocks(net: Network, params: Any, shapes: dict[str, tuple[int, ...]]) -> tup
             f"params is {_check.said(params)}; expected Params of {len(shapes)} blocks. "
             f"Write nbflow.unpack(net, theta)."
         )
-    lead = np.shape(params[-1])[:-1]
+    lead = getattr(params[-1], "shape", ())[:-1]  # of what is no array, `floats` will say so
     said = "R, " * len(lead)
     for block, (name, shape) in zip(params, shapes.items(), strict=True):
         _check.floats(name, block, net.dtype)
@@ -84,6 +84,8 @@ def _contiguous(value: Any, shape: tuple[int, ...]) -> Any:
 
 def _inputs(net: Network, inputs: Any, lead: tuple[int, ...]) -> Any:
     """Check inputs against the network; return them with dtype int32 for tokens."""
+    if isinstance(inputs, Batch):
+        raise TypeError("inputs is a Batch; expected its inputs alone. Write batch.inputs.")
     _check.array("inputs", inputs)
     rank = len(lead)
     said = "R, " * rank
@@ -117,7 +119,9 @@ def _inputs(net: Network, inputs: Any, lead: tuple[int, ...]) -> Any:
             remedy = SHARE
         raise ValueError(f"inputs has shape {inputs.shape}; expected ({said}T, B, {net.n_in}). {remedy}")
     _not_empty("inputs", inputs)
-    _check.finite("inputs", inputs, "Clean the data.")
+    _check.finite(
+        "inputs", inputs, "Clean the data; steps that do not count may be anything finite, and have weight 0."
+    )
     return inputs
 
 
@@ -138,31 +142,71 @@ def _targets(net: Network, targets: Any, weights: Any, lead: tuple[int, ...]) ->
     if loss.classes:
         if targets.dtype.kind not in "iu":
             raise TypeError(
-                f"targets has dtype {targets.dtype}; expected integer classes for loss {net.loss!r}. "
+                f"targets has dtype {targets.dtype}; expected integer classes for loss {_check.said(net.loss)}. "
                 f"Write targets.astype(np.int64)."
             )
         if targets.shape != lead:
-            raise ValueError(f"targets has shape {targets.shape}; expected {lead}, one class a step. Reshape it.")
+            remedy = _for_targets(targets.shape, lead, net.n_out)
+            raise ValueError(f"targets has shape {targets.shape}; expected {lead}, one class a step. {remedy}")
         if not _classes(targets, net.n_out):
             seen = targets[weights != 0]
             if seen.size and not _classes(seen, net.n_out):
                 raise ValueError(
                     f"targets has classes from {seen.min()} to {seen.max()} where weights are not 0; "
-                    f"expected 0 to {net.n_out - 1} (n_out is {net.n_out}). Give steps without a class weight 0."
+                    f"expected 0 to {net.n_out - 1} (n_out is {net.n_out}). Give steps without a class (-100, say) "
+                    f"weight 0."
                 )
         return targets.astype(np.int32, copy=False)
     _check.floats("targets", targets, net.dtype)
     if targets.shape != (*lead, net.n_out):
-        raise ValueError(f"targets has shape {targets.shape}; expected {(*lead, net.n_out)}. Reshape it.")
+        remedy = _for_targets(targets.shape, lead, net.n_out)
+        raise ValueError(f"targets has shape {targets.shape}; expected {(*lead, net.n_out)}. {remedy}")
     _check.finite("targets", targets, "Give steps without a target any finite one, and weight 0.")
     if loss.targets is not None:
         seen, (low, high) = targets[weights != 0], loss.targets
         if seen.size and (seen.min() < low or seen.max() > high):
             raise ValueError(
                 f"targets has values from {seen.min():g} to {seen.max():g} where weights are not 0; "
-                f"expected {low:g} to {high:g} for loss {net.loss!r}. Scale them."
+                f"expected {low:g} to {high:g} for loss {_check.said(net.loss)}. Scale them."
             )
     return targets
+
+
+def _for_targets(found: tuple[int, ...], lead: tuple[int, ...], outputs: int) -> str:
+    """Return the remedy for targets of another shape than (*lead) or (*lead, M)."""
+    steps, batch = lead[-2:]
+    if found in ((batch,), (batch, outputs)) and len(lead) == 2:
+        return (
+            f"One for each sequence counts at its last step: repeat it by np.broadcast_to(targets, ({steps}, "
+            f"*targets.shape)), and give all other steps weight 0."
+        )
+    if found == (*lead, outputs):
+        return "Classes are integers: targets.argmax(axis=-1)."
+    if len(found) >= 2 and found[:2] == (batch, steps) and len(lead) == 2:
+        return "Steps come first: targets.swapaxes(0, 1)."
+    if found == lead and outputs == 1:
+        return "Add the axis of outputs: targets[..., None]."
+    return "Reshape it."
+
+
+def _weights(net: Network, weights: Any, lead: tuple[int, ...]) -> Any:
+    """Check weights, which have the shape of the steps."""
+    _check.array("weights", weights)
+    steps, batch = lead[-2:]
+    if weights.shape == (batch,) and len(lead) == 2:
+        raise ValueError(
+            f"weights has shape {weights.shape}; expected {lead}. If these are lengths, write "
+            f"(np.arange({steps})[:, None] < lengths).astype(np.{net.dtype}) / lengths.sum()."
+        )
+    _check.floats("weights", weights, net.dtype)
+    if weights.shape != lead:
+        remedy = "Reshape it."
+        if weights.shape == (*lead[:-2], batch, steps):
+            remedy = (
+                "Steps come first, in all three arrays: array.swapaxes(-1, -2) of weights and targets, or of inputs."
+            )
+        raise ValueError(f"weights has shape {weights.shape}; expected {lead}, like the inputs. {remedy}")
+    return weights
 
 
 def parameters(net: Network, theta: Any, name: str = "theta") -> tuple[Floats, bool]:
@@ -196,9 +240,7 @@ def computation(net: Network, theta: Any, batch: Any) -> Checked:
     if not single:
         _same_replicas("inputs", inputs, rows)
     lead = inputs.shape[: rank + 2]
-    weights = _check.floats("weights", batch[2], net.dtype)
-    if weights.shape != lead:
-        raise ValueError(f"weights has shape {weights.shape}; expected {lead}, like the inputs. Reshape it.")
+    weights = _weights(net, batch[2], lead)
     _check.finite("weights", weights, "Give a step that does not count weight 0.")
     targets = _targets(net, batch[1], weights, lead)
     full = (replicas, *lead[rank:])

@@ -53,6 +53,8 @@ def init(
     draw = load("inits", scheme, "scheme")
     if replicas is not None:
         replicas = _check.count("replicas", replicas)
+        if replicas > _check.MOST_REPLICAS:
+            raise ValueError(f"replicas is {replicas}; expected at most 2**24. Make them in several calls.")
     if replica_ids is not None:
         seed, ids = _check.count("rng", rng, 0), _check.replica_ids(replica_ids, replicas or 1)
         streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(r,))) for r in ids.tolist()]

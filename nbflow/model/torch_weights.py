@@ -138,10 +138,14 @@ def to_torch(net: Network, theta: Floats, *, rnn: str = "", linear: str = "") ->
     _arguments.network(net)
     known = [name for names in CELLS.values() for name in names]
     if not any(load("cells", name) is net.cell_object for name in known):
-        raise ValueError(f"cell is {net.cell!r}; expected one of {', '.join(known)}. PyTorch has no other module.")
+        raise ValueError(
+            f"cell is {_check.said(net.cell)}; expected one of {', '.join(known)}. PyTorch has no other module."
+        )
     for name, prefix in (("rnn", rnn), ("linear", linear)):
         if not isinstance(prefix, str):
-            raise TypeError(f"{name} is {prefix!r}; expected what stands before its keys. Write {name}='{name}.'.")
+            raise TypeError(
+                f"{name} is {_check.said(prefix)}; expected what stands before its keys. Write {name}='{name}.'."
+            )
     params = unpack(net, theta)
     lead = theta.shape[:-1]
     bias = params.bias.reshape(*lead, -1).copy()

@@ -30,6 +30,23 @@ def explained(what: str) -> Iterator[None]:
         ) from error
 
 
+# More than this no system takes for a path; a file's name is shorter yet.
+LONGEST_PATH, LONGEST_NAME = 4096, 255
+
+
+def path_of(name: str, value: Any, example: str) -> pathlib.Path:
+    """Return the path of a file that is read or written, as far as can be told before it is looked at."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} is a {type(value).__name__}; expected a path. Write {name}='{example}'.")
+    found = pathlib.Path(value)
+    length = len(str(found))
+    if length > LONGEST_PATH or len(found.name) > LONGEST_NAME:
+        raise ValueError(f"{name} is a path of {length} characters; expected a shorter one. Write {name}='{example}'.")
+    if found.is_dir() or not found.name:
+        raise ValueError(f"{name} is {str(value)!r}, a directory; expected a file. Name one in it.")
+    return found
+
+
 def memory() -> int:
     """Return the bytes of memory that this machine has; 2**40 where it does not say."""
     try:

@@ -16,6 +16,7 @@ import os
 import pathlib
 import warnings
 import zipfile
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -57,6 +58,18 @@ class Saved(NamedTuple):
 
     arrays: dict[str, NDArray[Any]]
     facts: Facts
+
+
+@contextlib.contextmanager
+def believed(path: pathlib.Path) -> Iterator[None]:
+    """Have facts that are not what they should be end in one error, wherever that is noticed."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise DamagedError(
+            f"checkpoint {path} is damaged: {error!s:.120} ({type(error).__name__}). Name another file, or "
+            f"delete it to begin anew."
+        ) from error
 
 
 def before(path: pathlib.Path) -> pathlib.Path:

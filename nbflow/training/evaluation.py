@@ -144,7 +144,10 @@ def evaluate(
         lengths = _check.length_range("length", length, found.shortest)
         evaluator = Evaluator(engine_of("cpu"), net, found, lengths, np.arange(rows.shape[0]), size)
     elif length is not None:
-        raise ValueError(f"length is {length!r}; expected None for {found!r}, all of which is measured. Leave it out.")
+        raise ValueError(
+            f"length is {_check.said(length)}; expected None for {_check.said(found)}, all of which is measured. "
+            "Leave it out."
+        )
     else:
         evaluator = HeldOut(engine_of("cpu"), net, found)
     score = evaluator.score(rows, seed, index)

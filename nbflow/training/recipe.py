@@ -9,6 +9,7 @@ from typing import Any
 
 from nbflow import _check, _fields
 from nbflow._legible import legible
+from nbflow._load import load
 from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
 from nbflow.records import Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
@@ -97,7 +98,8 @@ class Recipe:
         if self.solved_below is not None:
             _check.per_replica("solved_below", self.solved_below, 1, least=0.0, above=True, finite=True)
         object.__setattr__(self, "stop_when_solved", _check.flag("stop_when_solved", self.stop_when_solved))
-        _fields.check_kind("settings", self.settings, dict, "a dict")
+        optimizer = load("optimizers", self.optimizer, "optimizer")
+        _check.settings(optimizer.settings, self.settings, optimizer.limits)
 
     @property
     def length_range(self) -> tuple[int, int]:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow import __version__
+from nbflow._check import said
 from nbflow.storage import checkpoint
+from nbflow.storage._files import path_of
 from nbflow.storage._former import run_of_today
 from nbflow.training._identity import codes_of, describe
 from nbflow.training.run import Evaluations, Run
@@ -55,34 +57,52 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     >>> again.updates, bool((again.theta == run.theta).all()), again.history == run.history
     (50, True, True)
     """
-    arrays, facts = read_run(path)
-    run = Run(theta=arrays["theta"][0] if facts["single"] else arrays["theta"])
-    _restore_run(run, arrays, facts)
-    run.unit = facts["unit"]
-    run.recipe = {**facts["setting"]["recipe"], "max_updates": facts["max_updates"]}
+    place = path_of("checkpoint", path, "run.npz")
+    arrays, facts = read_run(place)
+    with checkpoint.believed(place):
+        run = Run(theta=arrays["theta"][0] if facts["single"] else arrays["theta"])
+        _restore_run(run, arrays, facts)
+        run.unit = facts["unit"]
+        run.recipe = {**facts["setting"]["recipe"], "max_updates": facts["max_updates"]}
     return run
 
 
 def read_run(path: Any, name: str = "checkpoint") -> checkpoint.Saved:
     """Read a checkpoint of a training run."""
-    return _of_a_run(_path(path, name))
-
-
-def _path(path: Any, name: str = "checkpoint") -> pathlib.Path:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{name} is a {type(path).__name__}; expected a path. Write {name}='run.npz'.")
-    found = pathlib.Path(path)
-    if found.is_dir() or not found.name:
-        raise ValueError(f"{name} is {str(path)!r}, a directory; expected a file. Name one in it.")
-    return found
+    return _of_a_run(path_of(name, path, "run.npz"))
 
 
 def _of_a_run(path: pathlib.Path) -> checkpoint.Saved:
     saved = checkpoint.load(path)
     if saved.facts.get("kind") != KIND:
         raise ValueError(f"checkpoint {path} holds no training run. Name another file.")
-    arrays, facts = run_of_today(*saved)
-    return checkpoint.Saved(arrays, checkpoint.Facts(facts))
+    with checkpoint.believed(path):
+        arrays, facts = run_of_today(*saved)
+        _refuse_other_types(facts)
+        return checkpoint.Saved(arrays, checkpoint.Facts(facts))
+
+
+# What facts are, which anybody can have written; a fact that is missing is named where it is looked for.
+TYPES: dict[str, tuple[type, ...]] = {
+    "setting": (dict,), "single": (bool,), "updates": (int,), "max_updates": (int,), "seconds": (int, float),
+    "count": (int,), "last": (dict,), "unit": (str, type(None)), "history": (dict,), "evaluations": (dict,),
+}  # fmt: skip
+
+
+# And what each of a list of them is, one for every replica.
+EACH: dict[str, tuple[type, ...]] = {"first_passage": (int, type(None)), "stays_below": (bool,)}
+
+
+def _refuse_other_types(facts: dict[str, Any]) -> None:
+    for name, kinds in EACH.items():
+        found = facts.get(name, [])
+        if not all(isinstance(one, kinds) for one in (found if isinstance(found, list) else [found])):
+            raise TypeError(f"its fact {name!r} is a {type(found).__name__}, or holds one of another type")
+    for name, kinds in TYPES.items():
+        if name in facts and (not isinstance(facts[name], kinds) or (bool not in kinds and facts[name] is True)):
+            raise TypeError(f"its fact {name!r} is a {type(facts[name]).__name__}")
+        if name in ("updates", "count", "seconds", "max_updates") and facts.get(name, 0) < 0:
+            raise TypeError(f"its fact {name!r} is below 0")
 
 
 def setting_of(loop: Loop, task: Any) -> dict[str, Any]:
@@ -117,7 +137,7 @@ class Keeper:
     """Saves a loop now and then, and puts a new one where the saved one was; made before the first update."""
 
     def __init__(self, path: Any, seconds: float, loop: Loop, task: Any, start: Any = None) -> None:
-        self.path, self.seconds, self.loop, self.start = _path(path), seconds, loop, start
+        self.path, self.seconds, self.loop, self.start = path_of("checkpoint", path, "run.npz"), seconds, loop, start
         self.setting = setting_of(loop, task)
         if checkpoint.exists(self.path):
             self._resume()
@@ -188,9 +208,10 @@ class Keeper:
                 f"max_updates is {most}; expected at least {facts['updates']}, which checkpoint {self.path} has done. "
                 f"Give more, or read it with nbflow.load_run(path)."
             )
-        self.loop.restore(arrays, facts)
-        _restore_run(self.loop.run, arrays, facts)
-        self.loop.run.shown = self._noted()
+        with checkpoint.believed(self.path):
+            self.loop.restore(arrays, facts)
+            _restore_run(self.loop.run, arrays, facts)
+            self.loop.run.shown = self._noted()
 
 
 def other_code(saved: Any, given: dict[str, str]) -> str:
@@ -215,7 +236,7 @@ def difference(saved: Any, given: Any, name: str = "") -> str:
         return ""
     if name == "theta":
         return "theta, where it began, is another"
-    return f"{name.removeprefix('recipe.')} is {saved!r} there and {given!r} here"
+    return f"{name.removeprefix('recipe.')} is {said(saved)} there and {said(given)} here"
 
 
 TABLES: dict[str, type[dict[str, list[Any]]]] = {"history": dict, "evaluations": Evaluations}

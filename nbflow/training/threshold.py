@@ -46,12 +46,14 @@ def load_threshold(name: str, **settings: Any) -> Threshold:
     >>> recipe = nf.Recipe(clip=nf.Clip("norm", half))
     """
     if not isinstance(name, str):
-        raise TypeError(f"name is {name!r}; expected one of {', '.join(names('thresholds'))}. Choose one of these.")
+        raise TypeError(
+            f"name is {_check.said(name)}; expected one of {', '.join(names('thresholds'))}. Choose one of these."
+        )
     found: Threshold = load("thresholds", name)
     unknown = [setting for setting in settings if setting not in found.settings]
     if unknown:
         raise ValueError(
-            f"settings has {unknown}; expected some of: {', '.join(found.settings)}. Leave the others out."
+            f"settings has {_check.said(unknown)}; expected some of: {', '.join(found.settings)}. Leave the others out."
         )
     for setting, value in settings.items():
         _check_setting(found, setting, value, np.size(value))
@@ -112,8 +114,8 @@ class Follower:
             raise _beyond(self.memory.shape[1], self.settings.shape[1], f"{error}, at update {update}") from error
         if not good:
             raise ValueError(
-                f"threshold is {self.last.tolist()} at update {update}; expected numbers of at least 0. "
-                f"Look at the `value` of {self.how}."
+                f"threshold is {_check.said(self.last.tolist())} at update {update}; expected numbers of at least 0. "
+                f"Look at its `value`."
             )
         return self.last
 
