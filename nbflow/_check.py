@@ -86,7 +86,7 @@ def generator(name: str, value: Any) -> np.random.Generator:
         if isinstance(value, bool | np.bool_):
             raise TypeError
         return np.random.default_rng(value)
-    except (TypeError, ValueError):
+    except Exception:  # NumPy's own message asks an object what it is
         raise TypeError(
             f"{name} is {said(value)}; expected None, an int of at least 0 or a numpy.random.Generator. "
             f"Write np.random.default_rng(0)."

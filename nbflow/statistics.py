@@ -131,7 +131,7 @@ def mean_interval(samples: Any, *, confidence: float = 0.95) -> SequenceMean:
     """
     from scipy import stats
 
-    samples, confidence = np.asarray(samples, np.float64), _check.part("confidence", confidence)
+    samples, confidence = _numbers("samples", samples), _check.part("confidence", confidence)
     there = ~np.isnan(samples)
     count = there.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -239,7 +239,7 @@ def _ends(updates: Any, runs: int) -> Floats:
     """Return how many updates each run had."""
     try:
         found = np.asarray(updates, np.float64)
-    except (TypeError, ValueError):
+    except Exception:
         found = np.full((), np.nan)
     if found.shape not in ((), (1,), (runs,)):
         raise ValueError(
@@ -500,7 +500,7 @@ def holm(p: Sequence[float]) -> Floats:
     >>> holm([0.01, 0.04, 0.03, 0.005]).round(3).tolist()
     [0.03, 0.06, 0.06, 0.02]
     """
-    values = np.asarray(p, np.float64)
+    values = _numbers("p", p)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"p is {_check.said(p)}; expected numbers from 0 to 1. Look where they were computed.")
     order = np.argsort(values, kind="stable")
@@ -509,8 +509,16 @@ def holm(p: Sequence[float]) -> Floats:
     return adjusted
 
 
+def _numbers(name: str, values: Any) -> Floats:
+    """Return numbers as float64, whatever holds them."""
+    try:
+        return np.asarray(values, np.float64)
+    except Exception:
+        raise TypeError(f"{name} is {_check.said(values)}; expected numbers. Write a list of floats.") from None
+
+
 def _finite(name: str, values: Any) -> Floats:
-    found = np.asarray(values, np.float64)
+    found = _numbers(name, values)
     if found.ndim != 1 or len(found) < 2:
         raise ValueError(f"{name} has shape {found.shape}; expected one number for each of at least 2 runs. Run more.")
     _check.finite(name, found, "A run that diverged has no loss to average: count it, or compare medians of ranks.")

@@ -574,3 +574,33 @@ def test_a_damaged_copy_is_one_plain_line(path, monkeypatch):
     monkeypatch.setattr("nbflow.storage.store.memory", lambda: 4000)
     with pytest.raises(ValueError, match="unpacks to more than 1000 bytes"):
         read_copy(copy)
+
+
+def test_a_store_of_which_any_bytes_were_changed_or_cut_is_read_or_refused_in_one_line(tmp_path):
+    """By chance, seeded: so many files as NBFLOW_FILES says. What is read of a line that was not touched is right."""
+    # No three changed bytes make one key of another.
+    rows = [{"key": 4 * "abcdefghijkl"[k], "loss": k / 7, "history": {"loss": [0.5, math.inf, k]}} for k in range(12)]
+    whole = b"".join(map(line, rows))
+    rng = np.random.default_rng(0)
+    for trial in range(int(os.environ.get("NBFLOW_FILES", "200"))):
+        data, place = bytearray(whole), tmp_path / f"{trial}.jsonl"
+        for at in rng.integers(len(data), size=rng.integers(1, 4)):
+            data[at] ^= int(rng.integers(1, 256))
+        if trial % 3 == 0:
+            del data[int(rng.integers(len(data))) :]
+        place.write_bytes(data)
+        there = bytes(data).split(b"\n")[:-1]
+        touched = {number for number, text in enumerate(whole.split(b"\n")[:-1]) if text not in there}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                found = Store(place).read()
+            except (ValueError, OSError) as error:
+                refused = str(error)
+                assert str(place) in refused
+                assert "\n" not in refused
+                assert len(refused) < 400
+                continue
+        assert not list(tmp_path.glob("*.new"))
+        for number, row in enumerate(rows):
+            assert number in touched or found[row["key"]] == row

@@ -40,6 +40,7 @@ from nbflow.storage._files import (
     open_regular,
     open_stream,
     open_to_write,
+    path_of,
     unlock,
 )
 from nbflow.storage._former import row_of_today
@@ -85,11 +86,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"store is a {type(path).__name__}; expected a path. Write store='results/runs.jsonl'.")
-        self.path = pathlib.Path(path)
-        if self.path.is_dir() or not self.path.name:
-            raise ValueError(f"store is {str(path)!r}, a directory; expected a file. Name one in it.")
+        self.path = path_of("store", path, "results/runs.jsonl")
         self._forget()
         self._mutex = threading.RLock()  # threads that share this object take turns
 
