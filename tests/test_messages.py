@@ -106,3 +106,63 @@ def test_options_are_refused_where_they_are_given():
         nf.Recipe(optimizer="adam", settings={"beta1": 0.9})
     with pytest.raises(ValueError, match=r"settings\['beta_1'\] is 5.*The usual one is 0.9"):
         nf.Recipe(optimizer="adam", settings={"beta_1": 5.0})
+
+
+X, CLASSES, ONES = BATCH
+REMEDIES = {
+    "a batch for inputs": (lambda: nf.predict(NET, THETA, BATCH), r"Write batch\.inputs"),
+    "one class a sequence": (
+        lambda: nf.gradient(NET, THETA, nf.Batch(X, CLASSES[0], ONES)), r"counts at its last step: .*weight 0",
+    ),
+    "lengths": (
+        lambda: nf.gradient(NET, THETA, nf.Batch(X, CLASSES, np.array([3, 5]))),
+        r"\(np\.arange\(5\)\[:, None\] < lengths\)",
+    ),
+    "padding": (
+        lambda: nf.gradient(NET, THETA, nf.Batch(X, np.full((5, 2), -100), ONES)),
+        r"without a class \(-100, say\) weight 0",
+    ),
+    "padding of inputs": (lambda: nf.gradient(NET, THETA, nf.Batch(X * np.nan, CLASSES, ONES)), r"and have weight 0"),
+    "sequences first": (
+        lambda: nf.gradient(NET, THETA, nf.Batch(X, CLASSES.T, ONES)), r"Steps come first: targets\.swapaxes\(0, 1\)",
+    ),
+    "sequences first in inputs": (
+        lambda: nf.gradient(NET, THETA, nf.Batch(X.swapaxes(0, 1), CLASSES, ONES)), r"Steps come first",
+    ),
+    "one of each class": (
+        lambda: nf.gradient(NET, THETA, nf.Batch(X, np.zeros((5, 2, 2), int), ONES)), r"targets\.argmax\(axis=-1\)",
+    ),
+    "batches of a function": (
+        lambda: nf.evaluate(NET, THETA, lambda update: BATCH),
+        "expected a name or a Task, of which",
+    ),
+    "ids without an axis": (lambda: nf.init(NET, "smart_tanh", rng=0, replica_ids=np.array(0)), "replica_ids is array"),
+    "too many replicas": (lambda: nf.init(NET, "smart_tanh", rng=0, replicas=2**40), "replicas is .*at most 2.*24"),
+    "a flag for a seed": (lambda: nf.init(NET, "smart_tanh", rng=True), "rng is True"),
+    "ragged blocks": (
+        lambda: nf.pack(NET, nf.unpack(NET, THETA)._replace(b_out=[[1, 2], [3]])),
+        "b_out is a list; expected a NumPy array",
+    ),
+    "a number for a function": (
+        lambda: nf.clipping_bias(NET, THETA, [BATCH] * 3, {"a": nf.Clip("norm", 1.0)}, show=3),
+        "show is 3; expected a fun",
+    ),
+    "a letter for a part": (lambda: nf.norm_quantiles(NET, THETA, [BATCH] * 3, "a"), "q is 'a'; expected numbers"),
+    "a size that is none": (
+        lambda: nf.gradient(NET, THETA, BATCH, clip_microbatch=(2.0, 1)),
+        r"size of clip_microbatch is 2\.0; expected an int",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REMEDIES)
+def test_a_remedy_fits_what_came(what):
+    call, said = REMEDIES[what]
+    with pytest.raises((TypeError, ValueError), match=said) as caught:
+        call()
+    assert len(str(caught.value)) <= LONGEST
+
+
+def test_numbers_of_numpy_in_a_row_of_a_store_are_refused_with_the_call_that_converts_them(tmp_path):
+    with pytest.raises(TypeError, match=r"row 'a': x is a int64; expected a number.*Convert it: .*int"):
+        nf.Store(tmp_path / "runs.jsonl").add([{"key": "a", "x": np.int64(3)}])
