@@ -153,7 +153,7 @@ def replica_ids(value: Any, replicas: int, name: str = "replica_ids") -> Any:
     """Return the numbers (R,) under which replicas draw, 0 to R - 1 for None."""
     if value is None:
         return np.arange(replicas)
-    if isinstance(value, str) or not isinstance(value, Iterable) or np.ndim(value) == 0:
+    if isinstance(value, str) or not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and value.ndim == 0):
         raise TypeError(f"{name} is {said(value)}; expected {replicas} integers. Write list(range({replicas})).")
     found = [count(name, one, 0) for one in value]
     if len(found) != replicas or max(found) >= MOST_REPLICAS:
