@@ -198,7 +198,7 @@ def test_two_functions_of_one_name_are_not_taken_for_one():
             return g * factor
 
         clip.__qualname__ = "clip"
-        return nf.Rule(over="entry", clip=clip)
+        return nf.Rule(over="entry", clip=nf.unit(clip))
 
     many = nf.grid(BASE, {"recipe.clip": [nf.Clip(made(0.5), 1.0), nf.Clip(made(0.25), 1.0)]})
     with pytest.raises(ValueError, match=r"recipe.clip.rule.clip has two functions called .*clip"):
