@@ -189,7 +189,8 @@ LONG = TASK.sample(seed=0, index=0, batch_size=2, length=300, dtype="float64")
 # What takes numbers of another kind: settings of a record of one's own, which are checked where it is made; sweeps, of
 # which `Experiment` is made; files.
 ELSEWHERE = {
-    "Cell.ranges", "Loss.start", "Loss.targets", "Optimizer.settings", "Threshold.memory", "Threshold.settings",
+    "Cell.ranges", "Loss.start", "Loss.targets", "Optimizer.settings", "Optimizer.limits",
+    "Threshold.memory", "Threshold.settings",
     "Threshold.limits", "Task.fill", "sweep.seeds", "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
     "read_text.max_bytes", "read_piano_rolls.max_bytes", "Swept.missing", "Task.trivial",
 }  # fmt: skip
