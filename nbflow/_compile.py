@@ -29,7 +29,8 @@ from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.types import intp, void
+from numba.core.registry import CPUDispatcher
+from numba.core.types import StringLiteral, intp, unliteral, void
 
 from nbflow._disk_cache import DiskCache, can_keep
 from nbflow._identity import identity
@@ -102,10 +103,21 @@ class _Library(_WideLibrary):
         super()._finalize_final_module()
 
 
-class _Wide(Compiler):
+class _PieceLibrary(_WideLibrary):
+    """The code of a unit or a part: what is linked into its callers, where all of it is optimized together."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _Compiler(Compiler):
     """numba's compiler, but for the library that it puts the machine code in."""
 
-    library: type[JITCodeLibrary] = _WideLibrary
+    library: type[JITCodeLibrary] = _Library
 
     def compile_extra(self, function: Callable[..., Any]) -> Any:
         self.state.library = self.library(self.state.targetctx.codegen(), function.__qualname__)
@@ -113,8 +125,51 @@ class _Wide(Compiler):
         return super().compile_extra(function)
 
 
-class _Closed(_Wide):
-    library = _Library
+class _PieceCompiler(_Compiler):
+    """The same for units and parts, without wrappers for callers from Python and from C."""
+
+    library = _PieceLibrary
+
+    def compile_extra(self, function: Callable[..., Any]) -> Any:
+        flags = self.state.flags
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        found = super().compile_extra(function)
+        # Callers look it up by what would be its entry point.
+        found = found._replace(entry_point=found.library)
+        found.target_context.insert_user_function(found.entry_point, found.fndesc, [found.library])
+        return found
+
+
+class _Piece(CPUDispatcher):  # type: ignore[misc]
+    """A unit or a part: compiled into what calls it, and only that, but that Python can call it too.
+
+    Half of the time of a first gradient went into machine code of pieces that nobody called, and into wrappers that
+    unpack Python's objects for them.
+    """
+
+    def __init__(
+        self, py_func: Any, locals: Any = None, targetoptions: Any = None, pipeline_class: Any = _PieceCompiler
+    ) -> None:
+        super().__init__(py_func, locals, {"nopython": True, **(targetoptions or {})}, pipeline_class)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        # One form for all numbers: numba would compile one for each literal that is passed.
+        plain = [kind if isinstance(kind, StringLiteral) else unliteral(kind) for kind in args]
+        return super().get_call_template(plain, kws)
+
+    def add_overload(self, cres: Any) -> None:
+        self.overloads[tuple(cres.signature.args)] = cres
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._for_python(*arguments, **named)
+
+    @functools.cached_property
+    def _for_python(self) -> Any:
+        return CPUDispatcher(self.py_func, {}, self.targetoptions)
+
+
+def _piece(function: Any, **options: Any) -> Any:
+    return _Piece(function, None, {"error_model": "numpy", **options}) if JIT else function
 
 
 def unit(function: F) -> F:
@@ -144,7 +199,7 @@ def unit(function: F) -> F:
     >>> leaky(0.0, 1.0)
     0.5
     """
-    return _first_seen(numba.njit(error_model="numpy", forceinline=True, fastmath=ON_CPU)(function))
+    return _first_seen(_piece(function, forceinline=True, fastmath=ON_CPU))
 
 
 def exact_unit(function: F) -> F:
@@ -168,7 +223,7 @@ def exact_unit(function: F) -> F:
     >>> rounded(2.7)
     3.0
     """
-    return _first_seen(numba.njit(error_model="numpy", forceinline=True, fastmath=False)(function))
+    return _first_seen(_piece(function, forceinline=True, fastmath=False))
 
 
 def _first_seen(made: F) -> F:
@@ -238,12 +293,12 @@ def _exact_helper(thing: Any, names: tuple[str, ...], callers: tuple[Any, ...], 
 
 def part(function: F) -> F:
     """Compile a piece of a kernel, together with the kernel that calls it."""
-    return numba.njit(pipeline_class=_Wide, error_model="numpy", fastmath=ON_CPU)(function)
+    return _piece(function, fastmath=ON_CPU)
 
 
 def exact_part(function: F) -> F:
     """Compile a piece of a kernel whose operations stay as written: a test for NaN and Inf."""
-    return numba.njit(pipeline_class=_Wide, error_model="numpy", fastmath=False)(function)
+    return _piece(function, fastmath=False)
 
 
 def loop(*bound: Any, parallel: bool = False) -> Callable[[F], F]:
@@ -257,7 +312,7 @@ def exact_loop(*bound: Any) -> Callable[[F], F]:
 
 
 def _compiled_loop(function: F, bound: tuple[Any, ...], options: dict[str, Any]) -> F:
-    dispatcher = numba.njit(pipeline_class=_Closed, error_model="numpy", nogil=True, **options)(function)
+    dispatcher = numba.njit(pipeline_class=_Compiler, error_model="numpy", nogil=True, **options)(function)
     if JIT:
         _keep_on_disk(dispatcher, function, bound, options)
     return dispatcher
@@ -273,7 +328,7 @@ class Kernel:
             return
         options = {"error_model": "numpy", "nogil": True, "fastmath": set(SAFE)}
         signature = void(*[intp] * len(inspect.signature(function).parameters))
-        compiled = CFunc(function, (signature.args, signature.return_type), {}, options, _Closed)
+        compiled = CFunc(function, (signature.args, signature.return_type), {}, options, _Compiler)
         _keep_on_disk(compiled, function, bound, options)
         compiled.compile()
         self._compiled = compiled  # the machine code lives as long as this object does

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbflow._compile import JIT, unit
+from nbflow._compile import JIT
 
 
 def build_lines(counts):
@@ -26,38 +26,6 @@ def build_lines(counts):
     """
     everything = [(name, line) for name, count in counts.items() for line in range(count)]
     return {name: (_loads(name, count, everything), _stores(name, count, everything)) for name, count in counts.items()}
-
-
-def _loads(name, count, everything):
-    if count == 0:
-        return unit(lambda rows, b, j: ())
-    before, last = _loads(name, count - 1, everything), count - 1
-    read = _reader(name, last, everything)
-
-    @unit
-    def load(rows, b, j):
-        return (*before(rows, b, j), read(rows, b, j))
-
-    return load
-
-
-def _stores(name, count, everything):
-    if count == 0:
-
-        @unit
-        def nothing(rows, b, j, numbers):
-            return
-
-        return nothing
-    before, last = _stores(name, count - 1, everything), count - 1
-    write = _writer(name, last, everything)
-
-    @unit
-    def store(rows, b, j, numbers):
-        before(rows, b, j, numbers)
-        write(rows, b, j, numbers[last])
-
-    return store
 
 
 def _mark(builder, access, own, everything):
@@ -82,45 +50,48 @@ def _place(context, builder, kind, rows, b, line, j):
     return builder.gep(array.data, [builder.add(at, j)])
 
 
-def _reader(name, line, everything):
-    """Build `read(rows, b, j)`: rows[b, line, j]."""
-
-    def read(rows, b, j):
-        return rows[b, line, j]
-
+def _loads(name, count, everything):
+    """Build `load(rows, b, j)`."""
     if not JIT:
-        return read
+        return lambda rows, b, j: tuple(rows[b, line, j] for line in range(count))
 
     @intrinsic
     def load(typing_context, rows, b, j):
         def generate(context, builder, signature, arguments):
-            place = _place(context, builder, signature.args[0], *arguments[:2], line, arguments[2])
-            loaded = builder.load(place)
-            _mark(builder, loaded, (name, line), everything)
-            return loaded
+            numbers = []
+            for line in range(count):
+                place = _place(context, builder, signature.args[0], *arguments[:2], line, arguments[2])
+                numbers.append(builder.load(place))
+                _mark(builder, numbers[-1], (name, line), everything)
+            return context.make_tuple(builder, signature.return_type, numbers)
 
-        return rows.dtype(rows, types.intp, types.intp), generate
+        return types.Tuple((rows.dtype,) * count)(rows, types.intp, types.intp), generate
 
     return load
 
 
-def _writer(name, line, everything):
-    """Build `write(rows, b, j, number)`: rows[b, line, j] = number."""
+def _stores(name, count, everything):
+    """Build `store(rows, b, j, numbers)`."""
 
-    def write(rows, b, j, number):
-        rows[b, line, j] = number
+    def interpreted(rows, b, j, numbers):
+        for line in range(count):
+            rows[b, line, j] = numbers[line]
 
     if not JIT:
-        return write
+        return interpreted
 
     @intrinsic
-    def store(typing_context, rows, b, j, number):
+    def store(typing_context, rows, b, j, numbers):
         def generate(context, builder, signature, arguments):
-            rows, b, j, number = arguments
-            stored = builder.store(number, _place(context, builder, signature.args[0], rows, b, line, j))
-            _mark(builder, stored, (name, line), everything)
+            rows, b, j, numbers = arguments
+            array, given = signature.args[0], signature.args[3]
+            for line in range(count):
+                number = builder.extract_value(numbers, line)
+                number = context.cast(builder, number, given[line], array.dtype)
+                stored = builder.store(number, _place(context, builder, array, rows, b, line, j))
+                _mark(builder, stored, (name, line), everything)
             return context.get_dummy_value()
 
-        return types.void(rows, types.intp, types.intp, rows.dtype), generate
+        return types.void(rows, types.intp, types.intp, numbers), generate
 
     return store

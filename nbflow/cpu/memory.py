@@ -11,10 +11,10 @@ import ctypes
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic, overload
+from numba import types
+from numba.extending import intrinsic
 
-from nbflow._compile import interpreted, part
+from nbflow._compile import JIT, interpreted, part
 
 # The first byte of each array, or of its copies, and the byte behind the last, by address of a record and name.
 _WATCHED: dict = {}
@@ -58,50 +58,28 @@ def array_at(address, shape, dtype):
 
 
 def view(address, shape, dtype):
-    """Return the C-ordered array of `shape` and `dtype` that starts at `address`."""
+    """Return the C-ordered array of `shape` and `dtype` that starts at `address`, with the JIT off."""
     check(int(address), int(np.prod(shape)) * np.dtype(dtype).itemsize)
     return array_at(address, shape, dtype)
 
 
-def address_of(array):
-    """Return where an array starts."""
+def _address_of(array):
     return array.ctypes.data
 
 
-def call(address, record, t):
-    """Call the kernel at `address`, a function of the address of a record and a step."""
+def _call(address, record, t):
     interpreted(int(address))(record, t)
 
 
-def call_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add):
-    """Call the matrix product at `address` (see `nbflow.cpu.product`)."""
+def _call_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add):
     interpreted(int(address))(c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add)
 
 
-@intrinsic
-def _address_of(typing_context, array):
+def _typed_address_of(typing_context, array):
     def generate(context, builder, signature, arguments):
         return builder.ptrtoint(context.make_array(array)(context, builder, arguments[0]).data, ir.IntType(64))
 
     return types.intp(array), generate
-
-
-@overload(address_of, jit_options={"forceinline": True})
-def _overload_address_of(array):
-    return lambda array: _address_of(array)
-
-
-@intrinsic
-def _as_pointer(typing_context, address, dtype):
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(dtype.dtype)(address, dtype), generate
-
-
-@overload(view, jit_options={"forceinline": True})
-def _view(address, shape, dtype):
-    return lambda address, shape, dtype: carray(_as_pointer(address, dtype), shape)
 
 
 def _generate_call(context, builder, signature, arguments):
@@ -111,27 +89,20 @@ def _generate_call(context, builder, signature, arguments):
     return context.get_dummy_value()
 
 
-@intrinsic
-def _call_kernel(typing_context, address, record, t):
+def _typed_call(typing_context, address, record, t):
     return types.void(types.intp, types.intp, types.intp), _generate_call
 
 
-@intrinsic
-def _call_product(typing_context, address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add):
+def _typed_product(typing_context, address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add):
     return types.void(*[types.intp] * 13), _generate_call
 
 
-@overload(call, jit_options={"forceinline": True})
-def _call(address, record, t):
-    return lambda address, record, t: _call_kernel(address, record, t)
-
-
-@overload(call_product, jit_options={"forceinline": True})
-def _overload_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add):
-    def jitted(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add):
-        _call_product(address, c, c_row, a, a_row, a_k, b, b_panel, b_k, rows, depth, columns, add)
-
-    return jitted
+# address_of(array): where an array starts.
+address_of = intrinsic(_typed_address_of) if JIT else _address_of
+# call(address, record, t): call the kernel at `address`, a function of the address of a record and a step.
+call = intrinsic(_typed_call) if JIT else _call
+# call_product(address, c, ...): call the matrix product at `address` (see `nbflow.cpu.product`).
+call_product = intrinsic(_typed_product) if JIT else _call_product
 
 
 @part

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numba.np import numpy_support
 
 from nbflow._compile import JIT, exact_part, part
-from nbflow.cpu.memory import address_of, view
+from nbflow.cpu.memory import address_of
 from nbflow.cpu.product import lanes
 from nbflow.cpu.rules import exceeds, shrinking, shrunk
 
@@ -159,7 +159,7 @@ def build_row_norms(dtype):
             elif total <= most:
                 norms[b] = np.sqrt(total)
             else:
-                norms[b] = again(view(at, (length,), dtype))
+                norms[b] = again(rows[b])
 
     def interpreted(rows, norms):
         for b in range(len(rows)):

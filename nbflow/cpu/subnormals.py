@@ -13,7 +13,9 @@ import platform
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
+
+from nbflow._compile import JIT
 
 # What a processor calls it: "flush to zero" (of results) and "denormals are zero" (of operands) are bits 15 and 6 of
 # MXCSR; FZ, bit 24 of FPCR, is both. Elsewhere there is nothing to set.
@@ -21,18 +23,6 @@ BITS = {"x86_64": 0x8040, "AMD64": 0x8040, "aarch64": 1 << 24, "arm64": 1 << 24}
 IS_X86 = platform.machine() in ("x86_64", "AMD64")
 
 WORD = ir.IntType(64)
-
-
-def flush():
-    """Let this thread take subnormal numbers for 0; return what `restore` wants.
-
-    With the JIT off it does nothing.
-    """
-    return 0
-
-
-def restore(word):
-    """Let this thread compute as before `flush`."""
 
 
 def _call(builder, name, result, arguments):
@@ -49,38 +39,37 @@ def _mxcsr(builder, name, word=None):
     return builder.zext(builder.load(place), WORD)
 
 
-@intrinsic
-def _read(typing_context):
+def _read(builder):
+    if IS_X86:
+        return _mxcsr(builder, "llvm.x86.sse.stmxcsr")
+    return _call(builder, "llvm.aarch64.get.fpcr", WORD, []) if BITS else WORD(0)
+
+
+def _write(builder, word):
+    if IS_X86:
+        _mxcsr(builder, "llvm.x86.sse.ldmxcsr", word)
+    elif BITS:
+        _call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [word])
+
+
+def _typed_flush(typing_context):
     def generate(context, builder, signature, arguments):
-        if IS_X86:
-            return _mxcsr(builder, "llvm.x86.sse.stmxcsr")
-        return _call(builder, "llvm.aarch64.get.fpcr", WORD, []) if BITS else WORD(0)
+        word = _read(builder)
+        _write(builder, builder.or_(word, WORD(BITS)))
+        return word
 
     return types.int64(), generate
 
 
-@intrinsic
-def _write(typing_context, word):
+def _typed_restore(typing_context, word):
     def generate(context, builder, signature, arguments):
-        if IS_X86:
-            _mxcsr(builder, "llvm.x86.sse.ldmxcsr", arguments[0])
-        elif BITS:
-            _call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), arguments)
+        _write(builder, arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
 
 
-@overload(flush)
-def _flush():
-    def compiled():
-        word = _read()
-        _write(word | BITS)
-        return word
-
-    return compiled
-
-
-@overload(restore)
-def _restore(word):
-    return lambda word: _write(word)
+# flush(): let this thread take subnormal numbers for 0, and return what `restore` wants. With the JIT off, nothing.
+flush = intrinsic(_typed_flush) if JIT else lambda: 0
+# restore(word): let this thread compute as before `flush`.
+restore = intrinsic(_typed_restore) if JIT else lambda word: None
