@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         Swept as Swept,
         sweep as sweep,
     )
+    from nbflow.experiments.warm_up import warm_up as warm_up
     from nbflow.gradients.clipping import clip as clip
     from nbflow.gradients.gradient import (
         gradient as gradient,
@@ -171,6 +172,7 @@ _HOMES = {
     "diagnostics.differences": ("check_gradient",),
     "experiments.experiment": ("Experiment", "grid"),
     "experiments.sweep": ("Swept", "sweep"),
+    "experiments.warm_up": ("warm_up",),
     "storage.store": ("Store",),
 }  # fmt: skip
 

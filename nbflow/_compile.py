@@ -140,7 +140,7 @@ class _PieceCompiler(_Compiler):
         return found
 
 
-class _Piece(CPUDispatcher):  # type: ignore[misc]
+class _Piece(CPUDispatcher):
     """A unit or a part: compiled into what calls it, and only that, but that Python can call it too.
 
     Half of the time of a first gradient went into machine code of pieces that nobody called, and into wrappers that

@@ -50,6 +50,10 @@ SETTINGS = (
 # The environment variable that hides what is said of compiling.
 QUIET = "NBFLOW_QUIET"
 
+# The environment variable that hides the line of a first compilation, and where that was said.
+QUIET = "NBFLOW_QUIET"
+_SAID: list[str] = []
+
 
 class DiskCache(FunctionCache):
     """numba's disk cache, with a key that changes whenever the machine code could."""
@@ -71,9 +75,12 @@ class DiskCache(FunctionCache):
     def load_overload(self, sig: object, target_context: object) -> object:
         """Load, or compile anew: a damaged file costs time and nothing else."""
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception:
-            return None
+            found = None
+        if found is None:
+            _say_that_it_compiles(self._cache_path)
+        return found
 
     def save_overload(self, sig: object, data: object) -> None:
         """Save, or go on without: a full or read-only disk, or a damaged file there, costs time and nothing else."""
@@ -83,6 +90,16 @@ class DiskCache(FunctionCache):
                 super().save_overload(sig, data)
         except Exception:
             pass
+
+
+def _say_that_it_compiles(folder: str) -> None:
+    """Say on the error stream, once a process, why a first call takes so long; workers of a pool are silent."""
+    if _SAID or os.environ.get(QUIET, "0") not in ("", "0") or multiprocessing.parent_process() or sys.stderr is None:
+        return
+    _SAID.append(folder)
+    with contextlib.suppress(OSError, ValueError):  # a stream that is closed
+        print(f"nbflow compiles kernels, once for each kind of network, and keeps them in {folder}. ({QUIET}=1 hides "
+              f"this line.)", file=sys.stderr, flush=True)  # fmt: skip
 
 
 class _Files:

@@ -83,7 +83,7 @@ def test_comments_docstrings_and_line_breaks_cost_nobody_their_runs(root):
 
 def test_what_no_training_reaches_costs_nobody_their_runs(root):
     now = version()
-    for name in ("plot.py", "experiments/_progress.py", "experiments/sweep.py", "storage/store.py",
+    for name in ("plot.py", "_progress.py", "experiments/sweep.py", "storage/store.py",
                  "cuda/training.py", "cuda/clip.py", "diagnostics/lags.py"):  # fmt: skip
         (root / name).write_text("1")
     assert version() == now
@@ -139,7 +139,7 @@ print(json.dumps([files, len(done.runs), [row["failure"] for row in done.failed]
 # What the sweep around the runs needs, and whoever looks at them.
 SWEEP = {
     *(f"{name}.py" for name in ("_legible", "_disk_cache", "_identity", "_sources")),
-    *(f"experiments/{name}.py" for name in ("code_version", "machine", "_pool", "_progress", "sweep")),
+    *(f"experiments/{name}.py" for name in ("code_version", "machine", "_pool", "sweep", "warm_up")),
     *(f"storage/{name}.py" for name in ("_files", "store")),
 }
 

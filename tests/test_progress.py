@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nbflow.experiments import _progress as progress
+from nbflow import _progress as progress
 
 ROOT = Path(__file__).parent.parent
 STEPS = """
 import time
-from nbflow.experiments import _progress as progress
+from nbflow import _progress as progress
 with progress.shown() as show:
     for done in range(41):
         show("", done / 2, 40, f"{done // 2} of 40 runs, 1 failed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import os
@@ -255,12 +254,3 @@ def rows_of(job: Job, run: Run) -> list[Row]:
 def _of(column: Sequence[Any], r: int) -> list[Any]:
     """Return replica r's part of a column."""
     return [row[r] if isinstance(row, list) else row for row in column]
-
-
-def warm(jobs: Sequence[Job]) -> None:
-    """Compile, once, what these groups need, so that workers find it on the disk."""
-    for job in jobs:
-        experiment, seed = job.members[0].experiment, job.members[0].seed
-        with contextlib.suppress(Exception):  # it will fail again where it is recorded
-            short = dataclasses.replace(joined([experiment]), max_updates=1, evaluate_size=1)
-            train(experiment.net, experiment.theta(seed)[None], experiment.task, short)

@@ -8,18 +8,24 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
 # Seconds between two looks at what the workers do.
 GLANCE = 0.5
 # Jobs that an executor has at a time.
 WINDOW = 4096
+# Lines of a worker that has died.
+LINES = 12
 Job = TypeVar("Job")
+_STREAM = threading.Lock()
 # Runs are the parallel axis of a sweep: a thread for each process is as many as there are cores.
 ONE_THREAD = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
@@ -28,6 +34,7 @@ ONE_THREAD = dict.fromkeys(
 
 def local_pool(workers: int) -> ProcessPoolExecutor:
     """Return a pool of spawned processes with one thread each."""
+    _WORDS[:] = [words for words in _WORDS if words.of.is_alive()]
     return ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_live_as_long_as_the_parent)
 
 
@@ -35,6 +42,17 @@ def forks(executor: Executor) -> bool:
     """Tell whether the processes of an executor are copies of this one; no executor says so in public."""
     context = getattr(executor, "_mp_context", None)
     return isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork"
+
+
+def hides_main(executor: Executor | None) -> bool:
+    """Tell whether what is defined in `__main__` is unknown to the processes of an executor.
+
+    They import it by its name, where they can: from a file, or as a module. A notebook, a prompt and `python -c` are
+    neither. Executors that send code itself, as Dask's, know it all the same.
+    """
+    main = sys.modules["__main__"]
+    found = getattr(main, "__file__", None) is not None or getattr(main, "__spec__", None) is not None
+    return not found and (executor is None or isinstance(executor, ProcessPoolExecutor))
 
 
 def end_processes() -> None:
@@ -71,7 +89,9 @@ def call_all(
                 future = executor.submit(call, left[0])
                 waiting[future] = left.popleft()
                 future.add_done_callback(ended.put)
-            for future in _some(ended):
+            found = _some(ended)
+            pass_words_on()
+            for future in found:
                 take(waiting[future], future)
                 del waiting[future]  # only now
             if time.monotonic() - looked >= GLANCE or not (left or waiting):
@@ -105,8 +125,68 @@ def _some(ended: queue.SimpleQueue[Future[Any]]) -> Iterator[Future[Any]]:
 class _Process(SpawnProcess):
     def start(self) -> None:
         # What a child finds when it starts, before anything that it imports can load numba.
-        with _environment(ONE_THREAD), _ignoring_ctrl_c():
+        with _environment(ONE_THREAD), _ignoring_ctrl_c(), _error_stream_kept(self):
             super().start()
+
+
+class _Words:
+    """What workers write to their error streams: passed on here, and kept for when one dies."""
+
+    def __init__(self, of: SpawnProcess) -> None:
+        self.of = of
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the worker may die)
+        self.passed = 0
+
+    def pass_on(self) -> None:
+        """Write what is new to the error stream of this process, whatever that is, a notebook's too."""
+        new = os.pread(self.file.fileno(), 1 << 20, self.passed)
+        self.passed += len(new)
+        if new and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # a stream that is closed
+                sys.stderr.write(new.decode(errors="replace"))
+
+    def last(self) -> list[str]:
+        """Return the last lines."""
+        size = os.fstat(self.file.fileno()).st_size
+        kept = os.pread(self.file.fileno(), 1 << 14, max(0, size - (1 << 14)))
+        return [line for line in kept.decode(errors="replace").splitlines() if line.strip()][-LINES:]
+
+
+# The words of each worker, from its start on. Not on Windows, where a process does not inherit numbers of files.
+_WORDS: list[_Words] = []
+
+
+def pass_words_on() -> None:
+    """Let what workers have said be seen."""
+    for words in _WORDS:
+        words.pass_on()
+
+
+def last_words() -> str:
+    """Return the last lines of every worker that has said something, and forget them all."""
+    pass_words_on()
+    said = dict.fromkeys("\n    ".join(words.last()) for words in _WORDS)
+    _WORDS.clear()
+    return "\n    --\n    ".join(filter(None, said))
+
+
+@contextlib.contextmanager
+def _error_stream_kept(child: SpawnProcess) -> Iterator[None]:
+    """Let a child be born whose error stream is a file of ours, which outlives it."""
+    if os.name != "posix":
+        yield
+        return
+    words = _Words(child)
+    _WORDS.append(words)
+    resource_tracker.ensure_running()  # or it would be born with that stream too
+    with _STREAM:
+        usual = os.dup(2)
+        try:
+            os.dup2(words.file.fileno(), 2)
+            yield
+        finally:
+            os.dup2(usual, 2)
+            os.close(usual)
 
 
 class _Context(SpawnContext):

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbflow import _check
 from nbflow._load import names as names_of
+from nbflow._progress import Show as Show, shown
 from nbflow.experiments import machine
-from nbflow.experiments._progress import Show as Show, shown
 from nbflow.plot import save
 from nbflow.storage._files import whole
 

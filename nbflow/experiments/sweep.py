@@ -13,12 +13,13 @@ from pathlib import Path
 
 from nbflow import _check
 from nbflow._legible import legible
-from nbflow.experiments._group import Job, Member, Outcome, clear, cut, done_of, lock_of, owned, run_group, warm
-from nbflow.experiments._pool import GLANCE, call_all, forks, local_pool
-from nbflow.experiments._progress import Show, shown
+from nbflow._progress import Show, shown
+from nbflow.experiments._group import Job, Member, Outcome, clear, cut, done_of, lock_of, owned, run_group
+from nbflow.experiments._pool import GLANCE, call_all, forks, hides_main, last_words, local_pool, pass_words_on
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, keys_of, structure
+from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, keys_of
 from nbflow.experiments.machine import cores
+from nbflow.experiments.warm_up import compile_all, kinds_of
 from nbflow.storage._files import explained
 from nbflow.storage.store import Row, Store
 
@@ -141,6 +142,8 @@ def sweep(
             "executor forks its processes; expected one that spawns them, for a copy of one that has computed has "
             "none of its threads. Leave it out, or make it with mp_context=multiprocessing.get_context('spawn')."
         )
+    if hides_main(executor):
+        _refuse_main(found)
     workers = cores() if workers is None else _check.count("workers", workers)
     if code is not None and not isinstance(code, str):
         raise TypeError(f"code is {_check.said(code)}; expected a string that names the code. Leave it out.")
@@ -159,6 +162,18 @@ def sweep(
     return Swept(runs, len(wanted) - len(runs), interrupted)
 
 
+def _refuse_main(experiments: Sequence[Experiment]) -> None:
+    """Refuse by its name what other processes cannot import."""
+    for one in experiments:
+        for name, value in one.flat.items():
+            if isinstance(value, str) and value.startswith("__main__."):
+                raise ValueError(
+                    f"{name.removesuffix('.function')} is {value.removeprefix('__main__.')}, defined in a notebook or "
+                    f"at a prompt; expected what other processes can import. Write it into a file of its own and "
+                    f"import it, or give executor=concurrent.futures.ThreadPoolExecutor(1)."
+                )
+
+
 Pool = Callable[[list[Job]], contextlib.AbstractContextManager[Executor]]
 
 
@@ -172,11 +187,11 @@ def _local(workers: int) -> Pool:
         executor = local_pool(min(workers, len(jobs)))
         try:
             if min(workers, len(jobs)) > 1:  # or each of them would compile the same
-                kinds = {structure(job.members[0].experiment): job for job in jobs}
-                executor.submit(warm, list(kinds.values())).result()
+                compile_all(executor, kinds_of([job.members[0].experiment for job in jobs]))
             yield executor
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+            pass_words_on()
 
     return pool
 
@@ -217,11 +232,12 @@ class Driver:
                         with pool(list(self.left.values())) as executor:
                             self._round(executor, show)
                     except BrokenExecutor as error:
+                        said = last_words()
                         breaks = 0 if len(self.left) < before else breaks + 1
                         if breaks == BREAKS:
                             raise RuntimeError(
-                                f"workers ended {BREAKS} times before any run did ({error}). Is memory short? A script "
-                                f"needs `if __name__ == '__main__':`. What was done is kept: call again to go on."
+                                f"workers ended {BREAKS} times before any run did ({error}). {_explained(said)} "
+                                f"What was done is kept: call again to go on."
                             ) from error
                     self._leave_out_what_is_there()
                     self._wait_for_others(show)
@@ -309,6 +325,13 @@ class Driver:
         parts = sum(len(job.members) * _part(job) for job in self._running())
         failed = f", {self.failures} failed" if self.failures else ""
         return done + parts, self.total, f"{done} of {self.total} runs{failed}"
+
+
+def _explained(said: str) -> str:
+    """Say why workers ended: in their own last words, if there are any."""
+    if said:
+        return f"Their last words:\n    {said}\nA script needs `if __name__ == '__main__':`."
+    return "They said nothing, as one that the system has killed: is memory short?"
 
 
 def _is_free(path: Path) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbflow import _check
+from nbflow._progress import BAR_SECONDS, Show, shown
 from nbflow.data.sampler import Sampler
 from nbflow.gradients._engine import engine_of
 from nbflow.model.network import Network
@@ -33,6 +35,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     start_from: str | os.PathLike[str] | None = None,
     backend: str = "cpu",
+    progress: bool = False,
 ) -> Run:
     """Train a network, or R of them side by side.
 
@@ -81,11 +84,14 @@ def train(
         "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it.
         Schedules, a user's data, and policy "raise" wait for the card at every update. A threshold that is none, or an
         infinite one with policy "random", is noticed there only when the history needs a row.
+    progress : bool
+        Whether to show updates, the last loss and score, and the time left: as a bar of rich, where that is installed,
+        in a terminal or a notebook, else as a line on the error stream every half minute.
 
     Returns
     -------
     Run
-        Ctrl-C ends the training and returns what was done.
+        Ctrl-C, or a notebook's Interrupt, ends the training and returns what was done.
 
     Raises
     ------
@@ -134,8 +140,10 @@ def train(
     if keeper is not None and not all(getattr(callback, "keeps_nothing", False) for callback in callbacks):
         callbacks = (*callbacks, keeper.note)
     try:
-        with loop.guard.installed():
-            loop.go(callbacks, keeper.keep if keeper else _nothing)
+        with shown(wanted=bool(progress)) as show, loop.guard.installed():
+            seen = Seen(loop.run, loop.recipe.max_updates, show) if progress else _nothing
+            loop.go(callbacks, _both(keeper.keep, seen) if keeper else seen)
+            seen()
     except KeyboardInterrupt:
         loop.run.interrupted = True
     except BaseException as error:
@@ -167,4 +175,39 @@ def _hand_over(loop: Loop, error: BaseException, path: Any) -> None:
 
 
 def _nothing() -> None:
-    """Keep no checkpoints."""
+    """Keep no checkpoints, and show nothing."""
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        first()
+        second()
+
+    return both
+
+
+class Seen:
+    """Shows how far a run is, now and then: called before every update, of which there may be thousands a second."""
+
+    def __init__(self, run: Run, total: int, show: Show) -> None:
+        self.run, self.total, self.show, self.last = run, total, show, -BAR_SECONDS
+
+    def __call__(self) -> None:
+        """Show it, if it is long enough since the last time, or the end."""
+        now = time.perf_counter()
+        if now - self.last < BAR_SECONDS and self.run.updates < self.total:
+            return
+        self.last = now
+        self.show("", self.run.updates, self.total, self._words())
+
+    def _words(self) -> str:
+        words = [f"{self.run.updates:,} of {self.total:,} updates"]
+        losses, scores = self.run.history.get("loss"), self.run.evaluations["score"]
+        words += [f"loss {_mean(losses[-1]):.3g}"] if losses else []
+        words += [f"score {_mean(scores[-1]):.3g}"] if scores else []
+        return ", ".join(words)
+
+
+def _mean(row: float | list[float]) -> float:
+    """Return a number of a row, or the mean of its replicas'."""
+    return sum(row) / len(row) if isinstance(row, list) else row

@@ -1,4 +1,4 @@
-"""What is seen of a long computation: bars of rich in a terminal, else a line now and then."""
+"""What is seen of a long computation: bars of rich in a terminal or a notebook, else a line now and then."""
 
 from __future__ import annotations
 
@@ -32,11 +32,20 @@ def shown(*, wanted: bool = True, console: Console | None = None, seconds: float
     terminal = sys.stderr.isatty() if console is None else console.is_terminal
     if not wanted:
         yield lambda name, done, total, words="": None
-    elif terminal and importlib.util.find_spec("rich"):
+    elif (terminal or (console is None and _in_notebook())) and importlib.util.find_spec("rich"):
         with _bars(console) as show:
             yield show
     else:
         yield _Lines(stream, seconds)
+
+
+def _in_notebook() -> bool:
+    """Tell whether rich draws into a notebook's cell; only IPython's kernel can make one."""
+    if "IPython" not in sys.modules or not importlib.util.find_spec("rich"):
+        return False
+    from rich.console import Console
+
+    return Console(stderr=True).is_jupyter
 
 
 def said(name: str, done: float, total: float, words: str) -> str:
