@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import re
 import signal
@@ -107,7 +108,7 @@ def die(jobs: object) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="no process inherits the number of a file")
 def test_a_sweep_whose_workers_die_reports_their_last_words(tmp_path, monkeypatch):
-    module = sys.modules["nbflow.experiments.sweep"]
+    module = importlib.import_module("nbflow.experiments.sweep")
     monkeypatch.setattr(module, "run_group", die)
     one = nf.Experiment("temporal_order", nf.Recipe(lengths=10, max_updates=2, evaluate_every=0), n_hidden=5)
     with pytest.raises(RuntimeError, match="last words:\n    terminate called: no room for a stack"):
@@ -150,7 +151,7 @@ def test_an_interrupt_in_another_thread_keeps_the_run():
 
 @pytest.mark.sim
 def test_progress_of_a_training_changes_no_bit_and_says_updates_loss_and_score(monkeypatch, capsys):
-    module = sys.modules["nbflow.training.train"]
+    module = importlib.import_module("nbflow.training.train")
     monkeypatch.setattr(module, "shown", functools.partial(_progress.shown, seconds=0.0))
     net = nf.Network("tanh", 6, 5, 4)
     recipe = nf.Recipe(lengths=10, batch_size=2, max_updates=6, record_every=2, evaluate_every=3, evaluate_size=4)

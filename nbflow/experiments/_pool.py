@@ -12,11 +12,12 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import IO, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 # Seconds between two looks at what the workers do.
 GLANCE = 0.5
@@ -134,12 +135,14 @@ class _Words:
 
     def __init__(self, of: SpawnProcess) -> None:
         self.of = of
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the worker may die)
+        with tempfile.TemporaryFile() as file:
+            self.number = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.number)
         self.passed = 0
 
     def pass_on(self) -> None:
         """Write what is new to the error stream of this process, whatever that is, a notebook's too."""
-        new = os.pread(self.file.fileno(), 1 << 20, self.passed)
+        new = os.pread(self.number, 1 << 20, self.passed)
         self.passed += len(new)
         if new and sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):  # a stream that is closed
@@ -147,8 +150,8 @@ class _Words:
 
     def last(self) -> list[str]:
         """Return the last lines."""
-        size = os.fstat(self.file.fileno()).st_size
-        kept = os.pread(self.file.fileno(), 1 << 14, max(0, size - (1 << 14)))
+        size = os.fstat(self.number).st_size
+        kept = os.pread(self.number, 1 << 14, max(0, size - (1 << 14)))
         return [line for line in kept.decode(errors="replace").splitlines() if line.strip()][-LINES:]
 
 
@@ -182,7 +185,7 @@ def _error_stream_kept(child: SpawnProcess) -> Iterator[None]:
     with _STREAM:
         usual = os.dup(2)
         try:
-            os.dup2(words.file.fileno(), 2)
+            os.dup2(words.number, 2)
             yield
         finally:
             os.dup2(usual, 2)
