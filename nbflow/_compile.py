@@ -113,6 +113,18 @@ class _PieceLibrary(_WideLibrary):
         self._finalize_dynamic_globals()
         self._finalized = True
 
+    def get_llvm_str(self) -> str:
+        """Return the code as LLVM leaves it where it stands alone, for whoever looks at what it may do."""
+        with global_compiler_lock:
+            self._ensure_finalized()
+            kept = self._final_module
+            self._final_module = kept.clone()
+            try:
+                super()._optimize_final_module()
+                return str(super().get_llvm_str())
+            finally:
+                self._final_module = kept
+
 
 class _Compiler(Compiler):
     """numba's compiler, but for the library that it puts the machine code in."""
