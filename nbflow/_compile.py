@@ -106,6 +106,8 @@ class _Library(_WideLibrary):
 class _PieceLibrary(_WideLibrary):
     """The code of a unit or a part: what is linked into its callers, where all of it is optimized together."""
 
+    _final_module: Any
+
     def _optimize_final_module(self) -> None:
         pass
 
