@@ -23,7 +23,7 @@ from nbflow._sources import hash_of, read
 ROOTS = ("experiments._group", "data", "regularizers", *DECLARED)
 # What is reached too and makes no result: a sweep trains on the CPU, a line of the store says what it is given, how a
 # record shows itself is for whoever looks at it, and compiled code is the same from the disk.
-OUTSIDE = ("cuda", "storage.store", "storage._files", "_legible", "_disk_cache", "_identity", "_sources")
+OUTSIDE = ("cuda", "storage.store", "storage._files", "_legible", "_progress", "_disk_cache", "_identity", "_sources")
 
 
 @functools.cache
