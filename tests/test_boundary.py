@@ -610,7 +610,6 @@ def test_what_is_no_record_of_settings_is_refused(value):
         None,
         3,
         ["momentum"],
-        {"momentum": 5.0},
     ],
     ids=as_id,
 )
