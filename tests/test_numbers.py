@@ -300,7 +300,8 @@ def test_a_network_that_knows_nothing_is_solved_by_no_dtype():
 
 def test_records_keep_no_numpy_scalar():
     how = nf.Recipe(
-        lr=np.float32(0.1), batch_size=np.uint8(3), lengths=(np.int8(10), np.int8(12)), solved_below=np.float64(0.5),
+        "momentum", lr=np.float32(0.1), batch_size=np.uint8(3), lengths=(np.int8(10), np.int8(12)),
+        solved_below=np.float64(0.5),
         clip=nf.Clip("norm", np.array(1.0)), clip_microbatch=(np.int8(1), np.float16(2)), stop_when_solved=np.True_,
         settings={"momentum": np.float32(0.5)},
     )  # fmt: skip
