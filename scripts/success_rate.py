@@ -213,7 +213,7 @@ def about(options: Options) -> str:
 class Found(Something):
     """The runs that are done, and how many are not."""
 
-    runs: list[dict[str, Any]] = field(default_factory=list)
+    runs: Sequence[dict[str, Any]] = field(default_factory=list)
     missing: int = 0
 
 
