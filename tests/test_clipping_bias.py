@@ -455,7 +455,6 @@ def test_progress_is_shown_and_nothing_of_the_callers_is_changed():
         ({"clips": [nf.MicrobatchClip(3, 1.0)]}, ValueError, "has size 3; expected a divisor of B = 4"),
         ({"clips": [nf.Clip("norm", -1.0)]}, ValueError, "threshold is -1"),
         ({"clips": [nf.Clip("norm", np.ones(2))]}, ValueError, "threshold has shape"),
-        ({"clips": [nf.HiddenClip(1.0, site="here")]}, ValueError, "site is 'here'"),
         ({"clips": [nf.ExampleClip(0.0)]}, ValueError, "is 0; expected a number above 0"),
         ({"source": []}, ValueError, "batches has 0 minibatches; expected at least 2"),
         ({"source": 3}, TypeError, "batches is a int"),

@@ -58,7 +58,8 @@ def test_every_script_ends_a_ctrl_c_alike(
     for place in ("nbflow.init", "nbflow.train", "nbflow.sweep", "nbflow.gradient", "nbflow.storage.store.Store.read"):
         monkeypatch.setattr(place, interrupt)
     if name.startswith("bench"):  # whose sides are in processes of their own
-        monkeypatch.setattr(f"{name}.Bench.updates" if name == "bench_peers" else f"{name}.phases", interrupt)
+        side = {"bench_peers": "Bench.updates", "bench_writers": "timed"}.get(name, "phases")
+        monkeypatch.setattr(f"{name}.{side}", interrupt)
     code = script.main(NEEDED.get(name, []))
     said = "".join(capsys.readouterr())
     assert_stopped(code, said, "nothing was")
@@ -173,7 +174,7 @@ def test_progress_is_bars_in_a_terminal_and_seldom_lines_elsewhere(monkeypatch: 
         assert bool(words) == bool(shown)
 
 
-@pytest.mark.parametrize("name", sorted(set(EVERY) - {"compact", "bench_parts", "bench_peers"}))
+@pytest.mark.parametrize("name", sorted(set(EVERY) - {"compact", "bench_parts", "bench_peers", "bench_writers"}))
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import re
 
+import numba
 import numpy as np
 import pytest
 from cases import CELLS, FLOWS, LOSSES, REGULARIZERS, STATE_FLOWS, make_case
@@ -13,8 +14,7 @@ from nbflow._compile import JIT
 from nbflow._load import load
 from nbflow.cpu import backward, flow, forward, loss, program, replica, run, second, state_penalty, tangent
 from nbflow.cpu.derive import second_order
-from nbflow.cpu.memory import view
-from nbflow.cpu.product import build_product
+from nbflow.cpu.product import build_product, lanes
 
 DTYPES = (np.float32, np.float64)
 compiled = pytest.mark.skipif(not JIT, reason="nothing is compiled")
@@ -27,6 +27,9 @@ PHASES |= {build_product, replica.build_pack, replica.build_combine, run.build_p
 ARITHMETIC = re.compile(
     r"\b(?:fadd|fsub|fmul|fdiv|frem|fneg|fcmp|fptosi|fptoui)\b[^\n]*\bdouble\b|\bcall\b[^\n]*\bdouble\b|\bfpext\b[^\n]*double"
 )
+# The kernels with a clip inside, whose rules (`nbflow.cpu.rules.shrunk`) take a factor in float64.
+CLIPPING = {"build_backward", "build_checkpointed", "build_gradient", "build_groups"}
+QUOTIENT, NOTHING = re.compile("fpext|fmul|fdiv"), re.compile(r"(?!)")
 # How LLVM asks whether lines overlap: by their ends, or where it is simple by how far apart they begin.
 OVERLAP = re.compile(r"vector\.memcheck|found\.conflict|diff\.check")
 
@@ -80,10 +83,12 @@ def body_of(kernel):
 
 @compiled
 def test_kernels_of_float32_contain_no_arithmetic_of_float64():
+    """But for what a clip inside a gradient multiplies by where that leaves the range of float32: no sums."""
     for name, kernel in kernels_of(np.float32):
         assert "define" in kernel.llvm, name
-        found = ARITHMETIC.search(kernel.llvm)
-        assert not found, f"{name}: {found and found[0]}"
+        found = set(ARITHMETIC.findall(kernel.llvm))
+        allowed = QUOTIENT if name in CLIPPING else NOTHING
+        assert not {line for line in found if not allowed.match(line)}, name
 
 
 @compiled
@@ -115,11 +120,11 @@ def test_a_part_asks_for_vectors_of_the_full_width_before_it_is_put_into_a_kerne
             for i in range(a.size):
                 a[i] += b[i]
 
-        add(np.ones(3), np.ones(3))
-        [code] = add.inspect_llvm().values()
+        add.compile((numba.float64[::1], numba.float64[::1]))
+        [found] = add.overloads.values()
+        code = found.library.get_llvm_str()
         assert _compile.FULL_WIDTH in code
-        [code] = add.inspect_asm().values()
-        assert registers() is None or f"%{registers()}" in code
+        assert registers() is None or f"<{lanes(np.float64)} x double>" in code
 
 
 @compiled
@@ -160,13 +165,15 @@ def test_the_pointwise_passes_of_a_cell_never_ask_whether_lines_overlap(cell, dt
 
 @compiled
 def test_the_search_for_questions_about_overlap_finds_one_where_it_is():
-    @_compile.kernel(lambda: None)  # not kept on the disk, from where numba cannot show its code
-    def copy(source, to):
-        numbers, place = view(source, (64,), np.float32), view(to, (64,), np.float32)
-        for i in range(64):
-            place[i] = numbers[i] + _compile.ONE
+    one = np.float32(1)
 
-    assert OVERLAP.search(copy.llvm)
+    @numba.njit("void(float32[::1], float32[::1])")
+    def copy(numbers, place):
+        for i in range(place.size):
+            place[i] = numbers[i] + one
+
+    [code] = copy.inspect_llvm().values()
+    assert OVERLAP.search(code)
 
 
 @compiled

@@ -274,6 +274,7 @@ Run(
     first_passage=None,
     stays_below=False,
     interrupted=False,
+    shown=0,
     recipe={},
 )"""
     )
@@ -349,7 +350,7 @@ def returned():
     net, rng = nf.Network("lstm", N, H, M), np.random.default_rng(0)
     theta, weights = nf.init(net, "orthogonal", rng=0), np.full((T, B), 0.5 / T, np.float32)
     batches = [nf.Batch(rng.normal(size=(T, B, N)).astype("f4"), rng.integers(0, M, (T, B)), weights) for _ in range(n)]
-    batch, sizes, examples = batches[0], SIZES | {"P": net.size}, {"N": n * B}
+    batch, sizes, examples = batches[0], SIZES | {"P": net.size}, {"E": n * B}
     state = np.zeros((B, SIZES["S"], H), np.float32)
     bias = nf.clipping_bias(net, theta, batches, {"norm": nf.Clip("norm", 0.1)}, rng=0, resamples=50)
     found = [

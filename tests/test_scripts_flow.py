@@ -121,7 +121,7 @@ def test_an_interval_over_seeds_is_students_and_geometric_where_wanted(measures:
         (["--flossing-percent", "0"], "flossing_percent is 0"),
         (["--rounds", "0"], "rounds is 0; expected at least 1"),
         (["--penalty", "nope"], "expected one of"),
-        (["--length", "5"], "lengths is 5"),
+        (["--length", "5"], "length is 5"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_one_clear_line(

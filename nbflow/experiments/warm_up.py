@@ -38,6 +38,10 @@ def warm_up(what: Network | Experiment | Sequence[Experiment], *, workers: int |
         How many processes compile, where experiments are of more than one kind: by default one for each core. A script
         then needs `if __name__ == "__main__":`. 1 compiles all of them in this process.
 
+    Returns
+    -------
+    None
+
     Raises
     ------
     TypeError, ValueError
