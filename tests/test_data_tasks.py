@@ -348,7 +348,7 @@ def test_windows_that_a_text_does_not_have_are_refused_before_the_first_update()
         task.sample(seed=0, index=0, batch_size=1, length=20)
     with pytest.raises(ValueError, match="held_out has 9 characters; expected"):
         task.sample(seed=0, index=0, batch_size=1, length=9, stream="evaluation")
-    with pytest.raises(ValueError, match="length is 2[05], and train"):
+    with pytest.raises(ValueError, match=r"length is 2[05], and train"):
         nf.train(net, theta_of(net), task, dataclasses.replace(RECIPE, lengths=(5, 25)))
 
 

@@ -191,7 +191,7 @@ LONG = TASK.sample(seed=0, index=0, batch_size=2, length=300, dtype="float64")
 ELSEWHERE = {
     "Cell.ranges", "Loss.start", "Loss.targets", "Optimizer.settings", "Optimizer.limits",
     "Threshold.memory", "Threshold.settings",
-    "Threshold.limits", "Task.fill", "sweep.seeds", "sweep.workers", "warm_up.workers", "sweep.group_size", "sweep.checkpoint_seconds",
+    "warm_up.workers", "Threshold.limits", "Task.fill", "sweep.seeds", "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
     "read_text.max_bytes", "read_piano_rolls.max_bytes", "Swept.missing", "Task.trivial",
 }  # fmt: skip
 
