@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import CELLS, DTYPES, KINDS, LOSSES, make_case, make_theta
 from test_inside import hidden_reference
-from tolerance import assert_close, same_bits, within
+from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
 from nbflow._compile import ONE, unit
@@ -108,11 +108,11 @@ def test_the_true_gradient_and_each_examples_contribution_are_the_references(see
     flat = shares.reshape(-1, shares.shape[-1])
     assert_close(found.example_norms, [B * naive.length(g) for g in flat], within("float64", 4, 50))
     assert_close(found.contribution, flat @ true / len(shares) / (true @ true), within("float64", 4, 50))
-    assert found.contribution.sum() == pytest.approx(1, abs=1e-12)
+    assert found.contribution.sum() == near(1, "float64", 4, 50)
     assert found.minibatch.tolist() == np.repeat(np.arange(N_BATCHES), B).tolist()
     spread = sum(np.var(column, ddof=1) for column in plain.T)
-    assert found.noise == pytest.approx(math.sqrt(spread / N_BATCHES) / naive.length(true), rel=1e-12)
-    assert found.loss == pytest.approx(np.mean([case.flow().loss for case in cases]), rel=1e-12)
+    assert found.noise == near(math.sqrt(spread / N_BATCHES) / naive.length(true), "float64", 20, 500)
+    assert found.loss == near(np.mean([case.flow().loss for case in cases]), "float64", 20, 500)
 
 
 @pytest.mark.parametrize("name", ways(1.0))
@@ -121,14 +121,14 @@ def test_what_a_way_of_clipping_does_on_average_is_the_references(seen, name):
     rule = found.rules[name]
     plain = shares.sum(axis=1)
     true = plain.mean(axis=0)
-    # A random step is nobody's: what the rule put there is known from the mean alone.
+    # A random step is made of no example's gradient: it is known from the mean alone.
     left = slow_rows(name, hows[name], cases, np.zeros_like(plain))
     rows = left.sum(axis=1)
     tolerance = within("float64", 4, 200)
     flat, own = left.reshape(-1, left.shape[-1]), shares.reshape(-1, shares.shape[-1])
     assert_close(rule.kept, [naive.kept(x, y) for x, y in zip(flat, own, strict=True)], tolerance)
     assert_close(rule.contribution, flat @ true / len(shares) / (true @ true), tolerance)
-    changed = [not np.allclose(x, y, rtol=1e-12, atol=0) for x, y in zip(rows, plain, strict=True)]
+    changed = [not np.allclose(x, y, rtol=within("float64", 20, 500), atol=0) for x, y in zip(rows, plain, strict=True)]
     assert rule.changed == np.mean(changed)
     assert 0 < rule.changed <= 1
     if name == "random":
@@ -141,8 +141,9 @@ def test_what_a_way_of_clipping_does_on_average_is_the_references(seen, name):
     within_pairs = within("float64", 4, 200, max(condition_of_pairs(*pair) for pair in both))
     assert_close(got, (min(wanted.cosine, 1.0), *wanted[1:]), within_pairs)
     lengths = [np.mean([naive.length(g) for g in some]) for some in (rows, plain)]
-    assert rule.strength == pytest.approx(lengths[0] / lengths[1], rel=1e-12)
-    assert rule.contribution.sum() == pytest.approx(rule.in_set.cosine * rule.in_set.relative_norm, abs=1e-12)
+    assert rule.strength == near(lengths[0] / lengths[1], "float64", 20, 500)
+    size = np.abs(rule.contribution).sum()
+    assert rule.contribution.sum() == near(rule.in_set.cosine * rule.in_set.relative_norm, "float64", 4, 200, size=size)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -268,10 +269,10 @@ def test_a_joint_rule_keeps_companions_of_a_large_example_from_their_share_and_a
     assert np.flatnonzero(found.companion).tolist() == [0, 2, 3]
     joint, single = found.rules["norm"], found.rules["example"]
     factor = threshold / norms.max()
-    assert_close(joint.kept_by_kind, (factor, factor, 1), 1e-12)
-    assert_close(single.kept_by_kind, (10 * threshold / found.example_norms[1], 1, 1), 1e-12)
-    assert_close(sum(found.share_by_kind), 1.0, 1e-12)
-    assert_close(joint.share_by_kind[:2], factor * np.array(found.share_by_kind[:2]), 1e-12)
+    assert_close(joint.kept_by_kind, (factor, factor, 1), within("float64", 20, 500))
+    assert_close(single.kept_by_kind, (10 * threshold / found.example_norms[1], 1, 1), within("float64", 20, 500))
+    assert_close(sum(found.share_by_kind), 1.0, within("float64", 20, 500))
+    assert_close(joint.share_by_kind[:2], factor * np.array(found.share_by_kind[:2]), within("float64", 20, 500))
 
 
 def test_a_random_step_leaves_nothing_of_anybody():
@@ -296,9 +297,10 @@ def test_gradients_of_any_size_have_the_same_bias(scale):
         found.append(nf.clipping_bias(net, theta, some, hows, resamples=9, rng=0))
     for one, other in zip(found[0].rules.values(), found[1].rules.values(), strict=True):
         assert one.changed == other.changed > 0
-        assert_close(other.in_set, one.in_set, 1e-5)
-        assert_close(other.relative_norm, one.relative_norm, 1e-4)
-        assert_close(other.kept, one.kept, 1e-5)
+        assert_close(other.in_set, one.in_set, within("float32", 4, 200))
+        # The long run is estimated without the squares, which are most of the sum.
+        assert_close(other.relative_norm, one.relative_norm, within("float32", 4, 200, 10))
+        assert_close(other.kept, one.kept, within("float32", 4, 200))
 
 
 # ----------------------------------------------------------------------------------------------------- the long run
@@ -324,7 +326,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     for k in range(60):
         plain, clipped = draw(n)
         found = intervals(clipped, plain, 300, 0.95, np.random.default_rng(k))
-        held += found.cosine.high > 1 - 1e-12, found.relative_norm.low <= wanted <= found.relative_norm.high
+        right = found.relative_norm.low <= wanted <= found.relative_norm.high
+        held += found.cosine.high > 1 - within("float64", 1, n), right
         naively.append(distances(clipped.mean(axis=0), plain.mean(axis=0)).cosine)
     assert (held >= 48).all(), held
     assert np.mean(naively) < 0.97
@@ -380,6 +383,9 @@ def test_where_noise_is_all_there_is_nothing_is_claimed():
 # ------------------------------------------------------------------------------------------------------- thresholds
 
 
+SEARCH = 1e-4  # where the search of matched_threshold ends, in log2 of the threshold
+
+
 @pytest.mark.parametrize("name", [name for name in ways(1.0) if name not in ("two", "state norm")])
 def test_matched_thresholds_shorten_all_gradients_alike(name):
     net, theta, batches, _ = reference_set("tanh", "square", count=8)
@@ -388,7 +394,7 @@ def test_matched_thresholds_shorten_all_gradients_alike(name):
     threshold = nf.matched_threshold(net, theta, batches, how, part=part, rng=0)
     matched = type(how)(**{**vars(how), "threshold": threshold})
     seen = nf.clipping_bias(net, theta, batches, {"it": matched}, resamples=9, rng=0)
-    assert seen.rules["it"].strength == pytest.approx(part, abs=2e-3)
+    assert seen.rules["it"].strength == pytest.approx(part, abs=4 * SEARCH)
 
 
 def test_a_clip_inside_bptt_cannot_shorten_the_gradient_of_the_output_layer():
@@ -400,7 +406,8 @@ def test_a_clip_inside_bptt_cannot_shorten_the_gradient_of_the_output_layer():
 def test_quantiles_of_the_norm_are_those_of_the_minibatch_gradients():
     net, theta, batches, cases = reference_set("tanh", count=7)
     norms = [naive.length(naive.gradient(theta, *case.sizes, net.loss, case.plain)[1]) for case in cases]
-    assert_close(nf.norm_quantiles(net, theta, batches, [0, 0.5, 1]), np.sort(norms)[[0, 3, 6]], 1e-12)
+    found = nf.norm_quantiles(net, theta, batches, [0, 0.5, 1])
+    assert_close(found, np.sort(norms)[[0, 3, 6]], within("float64", 20, 500))
     assert isinstance(nf.norm_quantiles(net, theta, batches, 0.5), float)
 
 

@@ -30,7 +30,7 @@ from test_gradient import assert_gradient
 from test_inside import clipped_mean
 from test_tasks import assert_sampled
 from test_thresholds import BAD, SETTINGS, THRESHOLDS, drawn, made
-from tolerance import assert_close, same_bits, within
+from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
 from nbflow import counter
@@ -353,7 +353,7 @@ def test_a_clip_is_the_references(rule):
         wanted = naive.clip(rule, d, threshold, theta=theta, blocks=BLOCKS, direction=direction_of(0))
         assert_close(done.d_theta, wanted.d_theta, within("float64", 1, P))
         assert_report(done, d, "float64")
-        assert done.fraction == pytest.approx(wanted.fraction, abs=1e-6)
+        assert done.fraction == near(wanted.fraction)
         if threshold > 10 and rule != "normalize":
             assert same_bits(done.d_theta, d)
 
@@ -497,7 +497,7 @@ def test_a_threshold_is_the_references(name):
         got.append(space.read("THRESHOLD", 1)[:, 0])
     for r in range(3):
         wanted = [naive.THRESHOLDS[name](norms[: k + 1, r], **SETTINGS[name]) for k in range(len(norms))]
-        np.testing.assert_allclose(np.array(got)[:, r], wanted, rtol=1e-12)
+        np.testing.assert_allclose(np.array(got)[:, r], wanted, rtol=within("float64", 20, 500))
 
 
 @sim

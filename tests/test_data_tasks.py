@@ -13,7 +13,7 @@ import naive
 import numpy as np
 import pytest
 from scipy import stats
-from tolerance import assert_close, within
+from tolerance import assert_close, by_chance, near, within
 
 import nbflow as nf
 from nbflow.data import PianoRolls, PianoRollTask, Text, TextTask, evaluation_batches, read_piano_rolls, read_text
@@ -177,7 +177,7 @@ def test_who_says_nothing_has_the_measure_of_chance(make):
     task = make()
     net = net_of(task, "float64")
     wanted = np.log2(task.n_out) if task.tokens else task.n_out * np.log(2)
-    assert nf.evaluate(net, np.zeros(net.size), task) == pytest.approx(wanted, rel=1e-12)
+    assert nf.evaluate(net, np.zeros(net.size), task) == near(wanted, "float64", 20, 500)
 
 
 @each_task
@@ -195,12 +195,12 @@ def test_the_trivial_score_is_that_of_a_network_that_knows_frequencies_alone(mak
         biases = np.log(p / (1 - p))
     nf.unpack(net, theta).b_out[...] = biases
     measured = nf.evaluate(net, theta, task)
-    unread = 1 / 200 if task.tokens else 1e-12  # the few characters that no stream holds
+    unread = 1 / 200 if task.tokens else within("float64", 1, 1000)  # the few characters that no stream holds
     assert task.trivial().score == pytest.approx(measured, rel=unread)
     flipped = type(task)(task.held_out, task.train)
-    assert task.trivial().score != pytest.approx(flipped.trivial().score, rel=1e-6)
+    assert abs(flipped.trivial().score / task.trivial().score - 1) > 1e-6
     batch = task.sample(seed=0, index=0, batch_size=3000, length=1, dtype="float64")
-    assert task.trivial().loss == pytest.approx(nf.gradient(net, theta, batch).loss, rel=0.05)
+    assert task.trivial().loss == pytest.approx(nf.gradient(net, theta, batch).loss, rel=by_chance(3000))
 
 
 @each_task

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import CELLS, make_case
-from tolerance import assert_close, within
+from tolerance import assert_close, differenced, within
 
 import nbflow as nf
 from nbflow import scalars
@@ -45,7 +45,14 @@ def test_step_vjp_by_complex_step_is_the_one_written_by_hand(cell):
     assert_close(nf.gradient(bare, case.theta, case.batch).d_theta, by_hand, within("float64", 20, 500))
 
 
-@pytest.mark.parametrize("cell, names, tolerance", [*((cell, SECOND, 1e-13) for cell in CELLS), ("tanh", ALL, 1e-9)])
+# Of slopes by complex steps, by steps of derive.DIFFERENCE; the fifth slope of a tanh is 16, over a few units.
+BY_DIFFERENCES = differenced(1e-3, 4, 5, 100, curvature=100)
+
+
+@pytest.mark.parametrize(
+    "cell, names, tolerance",
+    [*((cell, SECOND, within("float64", 20, 500)) for cell in CELLS), ("tanh", ALL, BY_DIFFERENCES)],
+)
 def test_second_derivatives_by_complex_step_are_those_written_by_hand(cell, names, tolerance):
     case = make_case(cell, "square", "dense", "ragged", T=5, B=9, N=2, H=5, M=2, seed=70)
     bare = dataclasses.replace(case.net, cell=without(cell, names))
@@ -56,7 +63,8 @@ def test_second_derivatives_by_complex_step_are_those_written_by_hand(cell, name
     by_hand = nf.hvp(case.net, case.theta, case.batch, direction)
     assert_close(nf.hvp(bare, case.theta, case.batch, direction), by_hand, tolerance)
     moved = nf.jvp(case.net, case.theta, case.batch.inputs, theta_dot=direction)
-    assert_close(nf.jvp(bare, case.theta, case.batch.inputs, theta_dot=direction).outputs, moved.outputs, 1e-12)
+    found = nf.jvp(bare, case.theta, case.batch.inputs, theta_dot=direction)
+    assert_close(found.outputs, moved.outputs, within("float64", 20, 500))
 
 
 @pytest.mark.sim
@@ -68,7 +76,7 @@ def test_a_cell_that_has_only_a_step_works_everywhere():
     assert nf.check_gradient(net, theta, batch).error_complex < within("float64", 20, 500)
     for derivative in ("immediate", "detached", "exact"):
         seen = nf.check_gradient(net, theta, batch, flow=nf.Flow("squared", 0.5, derivative, "mean"))
-        assert seen.error_central < 1e-7, derivative
+        assert seen.error_central < differenced(1e-4, 4, 20, 500, condition=10), derivative
     assert np.isfinite(nf.trace(net, theta, batch).gain).all()
     assert np.isfinite(nf.lyapunov_exponents(net, theta, batch.inputs, k=2).values).all()
 
@@ -78,7 +86,7 @@ def test_a_cell_that_has_only_a_step_works_in_float32():
     bare = dataclasses.replace(case.net, cell=without("tanh", ALL))
     got = nf.gradient(bare, case.theta, case.batch).d_theta
     assert got.dtype == np.float32
-    assert_close(got, nf.gradient(case.net, case.theta, case.batch).d_theta, 1e-5)
+    assert_close(got, nf.gradient(case.net, case.theta, case.batch).d_theta, within("float32", 5, 100))
 
 
 def test_a_step_that_complex_numbers_do_not_differentiate_is_refused():
@@ -96,4 +104,4 @@ def test_a_loss_that_has_only_a_slope_has_hessian_vector_products():
         net = dataclasses.replace(case.net, loss=bare)
         direction = np.random.default_rng(73).normal(size=net.size)
         by_hand = nf.hvp(case.net, case.theta, case.batch, direction)
-        assert_close(nf.hvp(net, case.theta, case.batch, direction), by_hand, 1e-12)
+        assert_close(nf.hvp(net, case.theta, case.batch, direction), by_hand, within("float64", 20, 500))

@@ -20,7 +20,7 @@ def assert_flow(case, tolerance, penalty, reduction, *, alpha=0.7, bound=1e-20, 
     d_omega = naive.omega_immediate(penalty, reduction, flow, case.params, case.net.cell, bound)
     d = dict(flow.d_params)
     d["w_rec"] = d["w_rec"] + alpha * d_omega
-    if penalty == "log" and (flow.gain < 2e-10).any():  # held at a floor that is rounded to float32
+    if penalty == "log" and (flow.gain < 2 * naive.FLOOR**0.5).any():  # held at a floor that is rounded to float32
         tolerance = max(tolerance, CLAIM["float64"])
     how = nf.Flow(penalty, alpha=alpha, reduction=reduction, bound=bound)
     out = nf.gradient(case.net, case.theta, case.batch, flow=how, state=case.state if carried else None)

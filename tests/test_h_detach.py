@@ -121,7 +121,7 @@ def test_training_draws_anew_at_every_update_by_its_own_seed():
         how = nf.HDetach(0.5, seed=7, index=update)
         theta -= 0.01 * nf.gradient(case.net, theta, case.batch, h_detach=how).d_theta
     run = nf.train(case.net, case.theta, lambda update: case.batch, recipe, seed=7)
-    assert_close(run.theta, theta, 1e-12)
+    assert_close(run.theta, theta, within("float64", 20, 500))
 
 
 def test_it_works_with_clips_and_with_regularizers_of_states_and_weights():
@@ -132,7 +132,7 @@ def test_it_works_with_clips_and_with_regularizers_of_states_and_weights():
     assert_close(detach(case, how, clip_hidden=nf.HiddenClip(np.inf)).d_theta, plain, within("float64", 6, 100))
     out = detach(case, how, flow=nf.Flow("orthogonality", 2.0))
     slope = naive.regularizer_slope("orthogonality", case.theta, *case.sizes, case.plain)
-    assert_close(out.d_theta - plain, 2 * slope, 1e-12)
+    assert_close(out.d_theta - plain, 2 * slope, within("float64", 20, 500))
     assert np.linalg.norm(detach(case, how, flow=nf.Flow("norm_stabilizer", 2.0)).d_theta - plain) > 1e-3
 
 

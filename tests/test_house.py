@@ -109,3 +109,75 @@ def test_modules_carry_an_underscore_exactly_if_nobody_outside_needs_them():
 
 def test_no_module_beside_the_public_names_has_the_name_of_one():
     assert not {name for name in ARROWS if "." not in name} & set(nf.__all__)
+
+
+# Tolerances. Numbers that are none: what a claim is about, or a size to be told from rounding.
+DERIVED = {"within", "near", "differenced", "by_chance", "printed"}  # of tests/tolerance.py
+NAMES = {"rtol", "atol", "rel", "abs", "rel_tol", "abs_tol", "tolerance"}
+COMPARED = {"approx", "isclose", "allclose", "assert_allclose"}
+SMALL = 1e-3
+
+
+def literals(node):
+    """Yield the numbers below 1/2 that stand in an expression, but for those handed to tests/tolerance.py."""
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") in DERIVED:
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, float) and 0 < abs(node.value) < 0.5:
+        yield node.value
+    for child in ast.iter_child_nodes(node):
+        yield from literals(child)
+
+
+def is_sum(node):
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
+
+
+def tolerances(node):
+    """Yield by how much a call or a comparison lets numbers differ, as expressions; None where a default does."""
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        yield from (each.value for each in node.keywords if each.arg in NAMES)
+        told = len(node.args) > (1 if name == "approx" else 2) or any(each.arg in NAMES for each in node.keywords)
+        if name in COMPARED and not told:
+            yield None
+        if name in ("assert_close", "assert_interval"):
+            yield from node.args[2:3]
+    elif isinstance(node, ast.Compare):
+        for operator, right in zip(node.ops, node.comparators, strict=True):
+            small = (part for part in ast.walk(right) if is_sum(part)) if isinstance(operator, ast.Gt | ast.GtE) else ()
+            for part in (right,) if isinstance(operator, ast.Lt | ast.LtE) else small:
+                if any(value < SMALL for value in literals(part)):
+                    yield part
+
+
+def bare(source):
+    """Return the lines of a test in which a tolerance is a number, and not derived from eps, sizes and condition."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        for tolerance in tolerances(node)
+        if tolerance is None or any(literals(tolerance))
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_tolerance_is_a_bare_number(path):
+    """Each follows from tests/tolerance.py, where the dtype's eps, the sizes and the condition go in."""
+    if path.name != "tolerance.py":
+        assert bare(path.read_text()) == [], f"{path.name}: take within, near, differenced, by_chance or printed"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["x == pytest.approx(y)", "x == pytest.approx(y, rel=1e-9)", "np.allclose(x, y)", "assert_close(x, y, 1e-5)",
+     "x < 1e-8", "x > 1 - 1e-6", "x <= y * (1 + 1e-7)", "f(x, atol=1e-3 * within('float32'))"],
+)  # fmt: skip
+def test_a_bare_number_is_found(line):
+    assert bare(line) == [1]
+
+
+@pytest.mark.parametrize(
+    "line", ["x == near(y)", "assert_close(x, y, within('float64', 1e-3))", "x > 1e-3", "x < 0.01"]
+)
+def test_what_is_derived_or_is_a_claim_is_let_through(line):
+    assert bare(line) == []

@@ -7,7 +7,7 @@ import naive
 import numpy as np
 import pytest
 from cases import CELLS, DTYPES, KINDS, LOSSES, make_case
-from tolerance import assert_close, same_bits, within
+from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
 
@@ -70,7 +70,7 @@ def test_the_squared_norm_of_an_examples_gradient_is_the_known_double_sum():
         inside = ((e @ e.T) * (h @ h.T + x @ x.T + 1.0)).sum()
         outside = nf.unpack(case.net, share_of(case, [b]))
         output = (outside.w_out**2).sum() + (outside.b_out**2).sum()
-        assert_close(norms[b] ** 2 / 16, inside + output, 1e-12)
+        assert_close(norms[b] ** 2 / 16, inside + output, within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -202,7 +202,7 @@ def test_clips_inside_take_part_in_training_and_each_replica_has_its_threshold()
     tight = nf.train(net, theta, "temporal_order", nf.Recipe(clip_example=np.array([1e-3, np.inf]), **common))
     loose = nf.train(net, theta, "temporal_order", nf.Recipe(clip_example=np.inf, **common))
     assert same_bits(tight.theta[1], loose.theta[1])
-    assert max(tight.history["norm"][-1][0], 1e-3) == pytest.approx(1e-3, rel=1e-4)
+    assert max(tight.history["norm"][-1][0], 1e-3) == near(1e-3, "float32")
     assert tight.history["norm"][-1][0] < loose.history["norm"][-1][0]
 
 
@@ -212,8 +212,9 @@ def test_the_smallest_case_by_example_inside_bptt_and_with_checkpoints(cell):
     case = make_case(cell, "softmax", "tokens", "all", T=2, B=2, H=2, dtype="float64", seed=11)
     wanted, _ = clipped_mean(case, 1, 0.5)
     out = nf.gradient(case.net, case.theta, case.batch, clip_example=0.5)
-    assert_close(out.d_theta, wanted, 1e-12)
+    assert_close(out.d_theta, wanted, within("float64", 20, 500))
     hidden = nf.gradient(case.net, case.theta, case.batch, clip_hidden=nf.HiddenClip(0.1))
-    assert_close(hidden.d_theta, hidden_reference(case, 0.1, "preactivation", "value"), 1e-12)
+    assert_close(hidden.d_theta, hidden_reference(case, 0.1, "preactivation", "value"), within("float64", 20, 500))
     plain = nf.gradient(case.net, case.theta, case.batch)
-    assert_close(nf.gradient(case.net, case.theta, case.batch, checkpoint_every=1).d_theta, plain.d_theta, 1e-12)
+    stored = nf.gradient(case.net, case.theta, case.batch, checkpoint_every=1)
+    assert_close(stored.d_theta, plain.d_theta, within("float64", 20, 500))

@@ -102,7 +102,7 @@ def test_of_tiny_gradients_torchs_epsilon_is_most_of_the_norm(by_torch):
     d = triangle(net, 1e-9)
     assert_close(naive.length(ours(net, d, "norm", 1e-9).d_theta), 1e-9, within("float64"))
     theirs = by_torch(net, d, "clip_grad_norm_", 1e-9)[0]
-    assert_close(naive.length(theirs), 1e-9 * 5e-9 / (5e-9 + TORCH_EPS), 1e-12)
+    assert_close(naive.length(theirs), 1e-9 * 5e-9 / (5e-9 + TORCH_EPS), within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("unit", [1e20, 1e30])
@@ -325,5 +325,5 @@ def test_clip_example_is_the_mean_of_which_optaxs_per_example_clip_is_the_sum(op
         [np.stack(parts) for parts in zip(*rows, strict=True)], threshold
     )
     out = nf.gradient(case.net, case.theta, case.batch, clip_example=threshold)
-    assert_close(out.d_theta, joined(np.asarray(part) for part in total) / 6, 1e-5)
+    assert_close(out.d_theta, joined(np.asarray(part) for part in total) / 6, within("float32", 5, case.terms))
     assert int(clipped) == (out.example_norms > threshold).sum()

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 from cases import DTYPES, OPTIMIZERS, make_case, make_replicas
-from tolerance import assert_close, same_bits, within
+from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
 from nbflow import scalars
@@ -67,7 +67,7 @@ def test_twenty_updates_in_float32_are_the_references(optimizer):
         make_case("tanh", "square", "dense", "ragged", 4, 3, 2, 3, 2, "float32", seed=40 + k) for k in range(UPDATES)
     ]
     got, wanted = train(optimizer, rate, cases=cases)[-1], naive_path(optimizer, rate, cases)[-1]
-    assert_close(got, wanted, 1e-4)
+    assert_close(got, wanted, within("float32", UPDATES, 30, 100))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -100,9 +100,10 @@ def test_settings_change_what_they_name():
     start, sgd = CASES[0].theta, train("sgd", 0.1, updates=1)[0]
     assert np.array_equal(train("momentum", 0.1, updates=1, settings={"momentum": 0.5})[0], sgd)
     moved = np.abs(train("rmsprop", 0.1, updates=1, settings={"decay": 0.75, "epsilon": 1e-300})[0] - start)
-    assert np.allclose(moved[sgd != start], 0.2, rtol=1e-12)
+    assert np.allclose(moved[sgd != start], 0.2, rtol=within("float64", 20, 500), atol=0)
     first = np.abs(train("adam", 0.1, updates=1, settings={"epsilon": 1e-300})[0] - start)
-    assert np.allclose(first[sgd != start], 0.1, rtol=1e-12)  # Kingma & Ba 2015: a first step of lr in every direction
+    # Kingma & Ba 2015: a first step of lr in every direction
+    assert np.allclose(first[sgd != start], 0.1, rtol=within("float64", 20, 500), atol=0)
 
 
 # From the least to the greatest number --------------------------------------------------------------------------------
@@ -140,7 +141,7 @@ def test_gradients_from_the_least_to_the_greatest_number_are_followed_as_defined
     lr = {"least": limits.smallest_subnormal, "tiny": limits.tiny, "usual": 1e-3, "1": 1, "greatest": limits.max}
     lr = np.dtype(dtype).type(lr[of_lr])
     ds = np.array(list(itertools.product(spread(dtype), repeat=3)), dtype).T.copy()
-    tolerance, state = {"float32": 1e-4, "float64": 1e-12}[dtype], None
+    tolerance, state = within(dtype, 1, 1, 100), None
     with np.errstate(all="ignore"):
         for n, (theta, slots) in enumerate(run_updates(load("optimizers", optimizer), list(ds), lr), start=1):
             start = np.full_like(theta, 0.5)
@@ -166,9 +167,9 @@ def test_a_moment_that_would_overflow_is_the_greatest_number_and_comes_back(dtyp
     for name, slot, decay in (("rmsprop", 0, 0.99), ("adam", 1, 0.999)):
         (_, first), (_, second), _ = run_updates(load("optimizers", name), [huge, zero, zero], 0.1)
         assert first[slot] == greatest
-        assert second[slot] == pytest.approx(decay * greatest, rel=1e-6)
+        assert second[slot] == near(decay * greatest, dtype)
     *_, (_, slots) = run_updates(load("optimizers", "momentum"), [huge, huge, zero], 0.1)
-    assert slots[0] == pytest.approx(0.9 * greatest, rel=1e-6)
+    assert slots[0] == near(0.9 * greatest, dtype)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

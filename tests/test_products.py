@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pytest
 from cases import CELLS, DTYPES, KINDS, make_case
-from tolerance import assert_close, same_bits
+from tolerance import assert_close, differenced, near, same_bits, within
 
 import nbflow as nf
 
@@ -33,7 +33,8 @@ def test_jvp_and_vjp_are_adjoint(cell, kind):
     pulled = nf.vjp(case.net, case.theta, case.batch.inputs, d_outputs=d_outputs, d_state=d_state, **how)
     one = (moved.outputs * d_outputs).sum() + (moved.state * d_state).sum()
     other = pulled.d_theta @ theta_dot + (pulled.d_state * state_dot).sum()
-    assert one == pytest.approx(other, rel=1e-12)
+    size = np.abs(moved.outputs * d_outputs).sum() + np.abs(moved.state * d_state).sum()
+    assert one == near(other, "float64", 7, case.terms, size=size)
 
 
 @pytest.mark.sim
@@ -51,7 +52,9 @@ def test_a_jvp_is_the_slope_of_the_references_outputs_and_states(cell):
     wanted = (run(-2 * step) - 8 * run(-step) + 8 * run(step) - run(2 * step)) / (12 * step)
     moved = nf.jvp(case.net, case.theta, case.batch.inputs, theta_dot=theta_dot, state_dot=state_dot, state=case.state)
     got = np.concatenate([moved.outputs.ravel(), moved.state.ravel()])
-    assert np.abs(got - wanted).max() < 1e-8 * max(1, np.abs(wanted).max())
+    far = np.linalg.norm(theta_dot) + np.linalg.norm(state_dot)
+    tolerance = differenced(step, 4, 3, case.terms, curvature=far**4)
+    assert np.abs(got - wanted).max() < tolerance * max(1, np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -118,7 +121,8 @@ def test_singular_values_are_those_of_the_references_product_of_jacobians(cell):
         wanted = np.linalg.svd(long_jacobian(case, b), compute_uv=False)
         for k in (1, 4, wanted.size):
             found = nf.jacobian_singular_values(case.net, case.theta, case.batch.inputs, k=k).values[b]
-            assert np.abs(found - wanted[:k]).max() < 1e-6 * wanted[0] + 1e-15
+            # Squares are found to roundings of the largest.
+            assert np.abs(found - wanted[:k]).max() <= within("float64", 6, 100) ** 0.5 * wanted[0]
 
 
 def test_lanczos_iterations_find_the_singular_values_of_a_larger_network():
@@ -129,7 +133,7 @@ def test_lanczos_iterations_find_the_singular_values_of_a_larger_network():
     jacobian = np.stack([nf.jvp(case.net, theta, inputs, state_dot=row).state.ravel() for row in rows])
     wanted = np.linalg.svd(jacobian, compute_uv=False)[:3]
     seen = nf.jacobian_singular_values(case.net, theta, case.batch.inputs, k=3)
-    assert_close(seen.values[0], wanted, 1e-6)
+    assert_close(seen.values[0], wanted, within("float64", 8, 100) ** 0.5)
     assert (seen.low <= seen.mean).all()
     assert (seen.mean <= seen.high).all()
     again = nf.jacobian_singular_values(case.net, theta, case.batch.inputs, k=3)
@@ -163,7 +167,10 @@ def test_exponents_are_those_of_a_plain_qr_at_every_step(cell):
     for every in (1, 3, 7):
         seen = nf.lyapunov_exponents(case.net, case.theta, case.batch.inputs, k=3, every=every)
         for b in range(2):
-            assert_close(seen.values[b], plain_exponents(case, b, 3), 1e-8)
+            wanted = plain_exponents(case, b, 3)
+            # Between two decompositions the columns turn into the first: what tells them apart cancels.
+            condition = np.exp(every * np.ptp(wanted)) / np.abs(wanted).max()
+            assert_close(seen.values[b], wanted, within("float64", 40, 100, condition))
 
 
 def test_exponents_of_a_random_tanh_network_are_those_of_a_plain_qr_over_400_steps():
@@ -181,7 +188,7 @@ def test_exponents_of_a_linear_network_are_the_logarithms_of_its_eigenvalues(eve
     w_rec = np.linalg.inv(basis) @ np.diag(eigenvalues) @ basis
     nf.unpack(case.net, case.theta).w_rec[:] = w_rec[:, None, :]
     seen = nf.lyapunov_exponents(case.net, case.theta, case.batch.inputs, k=4, every=every, discard=100)
-    assert np.abs(seen.values[0] - np.log(eigenvalues)).max() < 1e-5
+    assert np.abs(seen.values[0] - np.log(eigenvalues)).max() < within("float32", 1, 4, np.linalg.cond(basis))
 
 
 @pytest.mark.parametrize("H", [5, 80])

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from tolerance import within
 
 import nbflow as nf
 from nbflow._legible import LINES, WIDTH, as_html, as_text, legible, said
@@ -415,11 +416,11 @@ def test_norms_scale_with_the_batch_as_the_docstrings_say():
 
     one, mean, total = batch(1, 1.0), batch(B, 1.0 / B), batch(B, 1.0)
     size = [np.linalg.norm(nf.gradient(net, theta, b).d_theta) for b in (one, mean, total)]
-    assert np.allclose(size, np.array([1, 1, B]) * size[0], rtol=1e-12)
+    assert np.allclose(size, np.array([1, 1, B]) * size[0], rtol=within("float64", 20, 500))
     each = [nf.gradient(net, theta, b, clip_example=1e9).example_norms for b in (one, mean, total)]
-    assert np.allclose(each[1], size[0], rtol=1e-12)
-    assert np.allclose(each[2], B * size[0], rtol=1e-12)
+    assert np.allclose(each[1], size[0], rtol=within("float64", 20, 500))
+    assert np.allclose(each[2], B * size[0], rtol=within("float64", 20, 500))
     alone, shared, added = (nf.trace(net, theta, b) for b in (one, mean, total))
-    assert np.allclose(shared.delta_norm, alone.delta_norm / B, rtol=1e-12)
-    assert np.allclose(added.delta_norm, alone.delta_norm, rtol=1e-12)
-    assert np.allclose(shared.gain, alone.gain, rtol=1e-12)
+    assert np.allclose(shared.delta_norm, alone.delta_norm / B, rtol=within("float64", 20, 500))
+    assert np.allclose(added.delta_norm, alone.delta_norm, rtol=within("float64", 20, 500))
+    assert np.allclose(shared.gain, alone.gain, rtol=within("float64", 20, 500))

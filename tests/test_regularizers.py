@@ -9,7 +9,7 @@ import naive
 import numpy as np
 import pytest
 from cases import CELLS, DTYPES, KINDS, REGULARIZERS, STATE_FLOWS, make_case, make_exploding_case, make_replicas
-from tolerance import CLAIM, assert_close, same_bits, within
+from tolerance import CLAIM, assert_close, differenced, near, same_bits, within
 
 import nbflow as nf
 from nbflow.regularizers import flossing, spectral_cap
@@ -74,6 +74,10 @@ def test_they_are_the_references_for_the_smallest_networks(name):
     assert_regularizer(case, name, CLAIM["float64"])
 
 
+# Central differences of the whole, which check_gradient takes with a step of 1e-4; penalties cancel more than losses.
+CENTRAL = differenced(1e-4, 4, 20, 500, condition=10)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("name", NAMES)
 def test_check_gradient_covers_every_regularizer(name, cell):
@@ -82,8 +86,8 @@ def test_check_gradient_covers_every_regularizer(name, cell):
     case = make_case(cell, "square", "dense", "ragged", T=4, B=3, N=2, H=3, M=2, seed=54, gain=1.5)
     for alpha in (0.7, 300.0):
         seen = nf.check_gradient(case.net, case.theta, case.batch, flow=nf.Flow(name, alpha))
-        assert seen.error_central < 1e-8
-        assert seen.error_complex < (1e-8 if name in REGULARIZERS else 1e-13)
+        assert seen.error_central < CENTRAL
+        assert seen.error_complex < (CENTRAL if name in REGULARIZERS else within("float64", 20, 500))
 
 
 def test_check_gradient_sees_a_wrong_slope_of_every_kind():
@@ -186,9 +190,9 @@ def test_training_follows_the_gradient_of_the_sum(name, single):
     point = theta.copy()
     for update in range(5):
         out = nf.gradient(net, point, batch, flow=nf.Flow(name, alpha / (1 + update)))
-        assert_close(run.history["omega"][update], out.omega, 1e-12)
+        assert_close(run.history["omega"][update], out.omega, within("float64", 20, 500))
         point -= 0.01 * out.d_theta
-    assert_close(run.theta, point, 1e-12)
+    assert_close(run.theta, point, within("float64", 20, 500))
 
 
 def test_training_on_a_task_makes_the_matrix_orthogonal():
@@ -223,7 +227,7 @@ def test_an_orthogonal_matrix_is_where_orthogonality_and_the_cap_are_0(cell):
         wanted = {"orthogonality": 7 * (scale**2 - 1) ** 2, "spectral_cap": 7 * max(scale - 1, 0) ** 2}
         for name, value in wanted.items():
             out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow(name, 1.0))
-            assert abs(out.omega - gates * value) < 1e-12
+            assert out.omega == near(gates * value, "float64", 20, 500, size=1.0)
             if value == 0:
                 assert_close(out.d_theta, plain.d_theta, within("float64", 20, 500))
 
@@ -236,7 +240,7 @@ def test_below_the_cap_no_bit_is_changed_and_another_cap_is_another_penalty():
     assert np.array_equal(out.d_theta, plain.d_theta)
     flow = nf.Flow(spectral_cap.capped(0.5), 1.0)
     assert abs(nf.gradient(case.net, case.theta, case.batch, flow=flow).omega - 7 * 0.4**2) < within("float64", 20, 500)
-    assert nf.check_gradient(case.net, case.theta, case.batch, flow=flow).error_central < 1e-8
+    assert nf.check_gradient(case.net, case.theta, case.batch, flow=flow).error_central < CENTRAL
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
@@ -246,27 +250,30 @@ def test_a_scaled_orthogonal_linear_network_has_exponents_of_the_logarithm_of_it
     flow = nf.Flow(flossing.flossing(k=4, target=target), 1.0)
     out = nf.gradient(case.net, case.theta, case.batch, flow=flow)
     assert abs(out.omega - (np.log(scale) - target) ** 2) < within("float64", 20, 500)
-    assert nf.check_gradient(case.net, case.theta, case.batch, flow=flow).error_central < 1e-8
+    assert nf.check_gradient(case.net, case.theta, case.batch, flow=flow).error_central < CENTRAL
 
 
 def test_all_exponents_of_a_linear_network_sum_to_the_logarithm_of_the_determinant():
     case = with_matrix("linear", np.random.default_rng(59).normal(size=(3, 3)), T=7, when="last")
     params = case.params
     found = naive.lyapunov(params, "linear", case.plain[0], case.batch.weights, 9)
-    assert_close(found.sum(axis=1), np.full(3, np.linalg.slogdet(params["w_rec"][:, 0])[1]), 1e-12)
+    assert_close(found.sum(axis=1), np.full(3, np.linalg.slogdet(params["w_rec"][:, 0])[1]), within("float64", 20, 500))
     out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow(flossing.flossing(k=9), 1.0))
-    assert_close(out.omega, np.mean(found**2), 1e-12)
+    assert_close(out.omega, np.mean(found**2), within("float64", 20, 500))
 
 
 def test_the_exponents_of_a_long_orbit_are_the_logarithms_of_the_eigenvalues():
-    matrix = np.random.default_rng(60).normal(size=(5, 5))
-    matrix = matrix @ np.diag([1.3, 0.9, 0.5, 0.2, 0.1]) @ np.linalg.inv(matrix)
+    basis = np.random.default_rng(60).normal(size=(5, 5))
+    matrix = basis @ np.diag([1.3, 0.9, 0.5, 0.2, 0.1]) @ np.linalg.inv(basis)
     case = with_matrix("linear", 1e-9 * matrix, T=400, B=1, when="last")
     nf.unpack(case.net, case.theta).w_rec[:] = matrix[:, None]
     nf.unpack(case.net, case.theta).w_in[:] = 0
     nf.unpack(case.net, case.theta).bias[:] = 0
     out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow(flossing.flossing(k=2), 1.0))
-    assert_close(out.omega, np.mean(np.log([1.3, 0.9]) ** 2), 2e-2)
+    # Over 400 steps the basis counts once: log(condition) / 400 of each exponent, twice that of the squares.
+    wanted = np.log([1.3, 0.9])
+    off = np.log(np.linalg.cond(basis)) / 400
+    assert_close(out.omega, np.mean(wanted**2), 2 * off * np.abs(wanted).sum() / (wanted**2).sum())
 
 
 def test_a_state_of_constant_norm_is_stable():
@@ -275,7 +282,9 @@ def test_a_state_of_constant_norm_is_stable():
     p = nf.unpack(case.net, case.theta)
     p.w_in[:], p.bias[:] = 0, 0
     out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("norm_stabilizer", 1.0), state=case.state)
-    assert out.omega < 1e-28
+    # Squares of roundings of the norms, over 9 steps.
+    size = np.linalg.norm(case.state[:, 0], axis=1).max()
+    assert out.omega < 9 * (size * within("float64", 9, 7)) ** 2
     p.w_rec[:] *= 0.5
     out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("norm_stabilizer", 1.0), state=case.state)
     norms = np.linalg.norm(case.state[:, 0], axis=1)
@@ -313,7 +322,7 @@ def test_a_regularizer_is_added_to_clipped_gradients():
         plain = nf.gradient(case.net, case.theta, case.batch, **choices).d_theta
         out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("orthogonality", 2.0), **choices)
         slope = naive.regularizer_slope("orthogonality", case.theta, *case.sizes, case.plain)
-        assert_close(out.d_theta - plain, 2 * slope, 1e-12)
+        assert_close(out.d_theta - plain, 2 * slope, within("float64", 20, 500))
 
 
 def test_a_clip_inside_sees_the_state_penalty():
@@ -322,8 +331,9 @@ def test_a_clip_inside_sees_the_state_penalty():
     flow, clip = nf.Flow("norm_stabilizer", 1e3), nf.HiddenClip(1e-6)
     out = nf.gradient(case.net, case.theta, case.batch, flow=flow, clip_hidden=clip)
     d = nf.unpack(case.net, out.d_theta)
-    assert np.abs(d.bias).max() <= 45.001e-6
-    assert np.abs(d.w_rec).max() <= 45.001e-6
+    largest = 45 * clip.threshold * (1 + within("float64", 1, 45))  # of 5 steps of 9 sequences
+    assert np.abs(d.bias).max() <= largest
+    assert np.abs(d.w_rec).max() <= largest
     assert out.omega > 0
 
 
@@ -408,7 +418,7 @@ def test_a_cell_with_a_step_alone_is_regularized_as_the_one_with_derivatives(cel
     for name in NAMES:
         flow = nf.Flow(name, 2.0)
         one, two = (nf.gradient(which, case.theta, case.batch, flow=flow) for which in (net, case.net))
-        assert_close(one.omega, two.omega, 1e-12)
+        assert_close(one.omega, two.omega, within("float64", 20, 500))
         assert_close(one.d_theta, two.d_theta, CLAIM["float64"])
 
 

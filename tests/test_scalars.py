@@ -273,7 +273,8 @@ def test_compiled_code_returns_the_type_of_its_argument(name, kind):
 def test_compiled_and_interpreted_differ_by_the_fused_operations_alone(loops, name):
     x = sweep(np.float64, 5000)
     compiled, interpreted = evaluate(loops, name, x, "compiled"), evaluate(loops, name, x, "python")
-    np.testing.assert_allclose(compiled, interpreted, rtol=4 * np.finfo(float).eps, atol=1e-323)
+    limits = np.finfo(float)
+    np.testing.assert_allclose(compiled, interpreted, rtol=4 * limits.eps, atol=2 * limits.smallest_subnormal)
 
 
 SLOPES = {
@@ -294,8 +295,8 @@ def test_a_complex_step_gives_the_derivative_and_leaves_the_value(loops, name, m
     eps = np.finfo(float).eps
     # tanh, exp and their like amplify the rounding of x by at most |x|.
     slack = 8 * eps * (1 + abs(x))
-    assert np.all(abs(z.imag / step - SLOPES[name](x)) <= slack * abs(SLOPES[name](x)) + 1e-100)
-    np.testing.assert_allclose(z.real, getattr(scalars, name)(x), rtol=8 * eps, atol=1e-100)
+    assert np.all(abs(z.imag / step - SLOPES[name](x)) <= slack * abs(SLOPES[name](x)) + np.finfo(float).tiny / step)
+    np.testing.assert_allclose(z.real, getattr(scalars, name)(x), rtol=8 * eps, atol=np.finfo(float).tiny)
 
 
 @pytest.mark.skipif(not fast(), reason="what numba compiles for has neither AVX2 nor AVX-512")

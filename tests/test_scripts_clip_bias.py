@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scripted import assert_help, assert_refused, assert_stopped, fixture_of, read, write_tunes
+from tolerance import near
 
 TINY = ["--length", "10", "--hidden", "6", "--batch-size", "4", "--group", "2", "--early", "5", "--late", "15",
         "--minibatches", "10", "--resamples", "20", "--part", "0.9", "--roll-hidden", "5", "--roll-updates", "3",
@@ -38,18 +39,19 @@ def test_a_run_writes_numbers_and_two_pictures(
     for name in ("clip_bias.png", "clip_bias_who.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     found = read(out / "clip_bias.json")
+    search = 4 * 1e-4  # where the search for thresholds ends, in log2 of them
     assert found["options"]["data"] == "short.json"
     assert list(found["stages"]) == ["early", "late", "rolls"]
     for stage in found["stages"].values():
         assert len(stage["norms"]) == 10
-        assert sum(part or 0 for part in stage["share_by_kind"]) == pytest.approx(1)
+        assert sum(part or 0 for part in stage["share_by_kind"]) == near(1)
         assert set(stage["rules"]) == set(stage["thresholds"])
         assert {"norm", "value", "each unit", "each example", "groups of 2"} <= set(stage["rules"])
         # All ways shorten gradients alike: that is what makes them comparable.
-        assert all(rule["strength"] == pytest.approx(0.9, abs=3e-3) for rule in stage["rules"].values())
+        assert all(rule["strength"] == pytest.approx(0.9, abs=search) for rule in stage["rules"].values())
         averages = stage["average_of_clipped"]
         assert np.shape(averages["cosine"]) == (len(averages["sizes"]), len(averages["thresholds"]))
-        assert averages["norm_ratio"][0][-1] == pytest.approx(1, abs=1e-5)
+        assert averages["norm_ratio"][0][-1] == near(1, "float32", 1, 200)
 
 
 def test_without_a_file_of_piano_rolls_that_part_is_left_out_and_said_to_be(

@@ -13,6 +13,7 @@ import pytest
 import scipy.io
 from numpy.typing import NDArray
 from scripted import BENCH, SCRIPTS, assert_help, assert_refused, assert_stopped, fixture_of, read, write_tunes
+from tolerance import near, within
 
 import nbflow as nf
 from nbflow.data import read_piano_rolls
@@ -81,7 +82,7 @@ def test_the_parameters_give_the_reported_test_loss(music: Any, tunes: Path, tmp
     fields = {name: kept[name].item() for name in ("cell", "n_in", "n_hidden", "n_out", "loss", "dtype")}
     net = nf.Network(**fields)
     total = sum(nats(net, kept["theta"], piece) for piece in read_piano_rolls(tunes).test)
-    assert read(tmp_path / "tiny.json")["result"]["test"] == pytest.approx(total / sum(PIECES["test"]), rel=1e-12)
+    assert read(tmp_path / "tiny.json")["result"]["test"] == near(total / sum(PIECES["test"]), "float64", 20, 500)
 
 
 def nats(net: nf.Network, theta: NDArray[Any], piece: NDArray[np.uint8]) -> float:
@@ -248,20 +249,21 @@ def test_the_surface_is_that_of_the_paper(cliff: Any) -> None:
     found = cliff.surface(unit, (4.0, 6.0), (-3.0, 0.0))
     for j, b in enumerate(found.b):
         for i, w in enumerate(found.w):
-            assert found.loss[j, i] == pytest.approx(by_hand(w, b)[0], rel=1e-9)
+            assert found.loss[j, i] == near(by_hand(w, b)[0], "float64", 20, 500)
 
 
 def test_both_descents_follow_the_gradient(cliff: Any) -> None:
     unit = cliff.Unit(cliff.Options(start=(4.6, -2.2), updates=20))
+    tolerance = within("float64", 50, 1, 1000)  # near the cliff states differ a thousand times as much at the end
     for threshold in (math.inf, 0.1):
         path = unit.descend(nf.Clip("norm", threshold, nonfinite="keep"))
         for k in range(20):
             loss, *gradient = by_hand(*path.points[k])
             norm = math.hypot(*gradient)
             step = 0.2 * np.array(gradient) * min(1.0, threshold / norm)
-            assert path.losses[k] == pytest.approx(loss, rel=1e-6)
-            assert path.norms[k] == pytest.approx(norm, rel=1e-6)
-            np.testing.assert_allclose(path.points[k] - path.points[k + 1], step, rtol=1e-6, atol=1e-12)
+            assert path.losses[k] == pytest.approx(loss, rel=tolerance)
+            assert path.norms[k] == pytest.approx(norm, rel=tolerance)
+            np.testing.assert_allclose(path.points[k] - path.points[k + 1], step, rtol=tolerance, atol=tolerance)
 
 
 def test_by_default_plain_descent_is_thrown_away_and_clipped_descent_stays(cliff: Any) -> None:
@@ -271,7 +273,7 @@ def test_by_default_plain_descent_is_thrown_away_and_clipped_descent_stays(cliff
     assert plain.jump_length > 2
     assert plain.losses[: plain.jump].min() < 0.001
     assert plain.losses[plain.jump + 1 :].min() > 0.05
-    assert clipped.jump_length == pytest.approx(unit.options.lr * unit.options.threshold)
+    assert clipped.jump_length == near(unit.options.lr * unit.options.threshold)
     assert np.median(clipped.losses[-20:]) < 0.005
     assert clipped.losses[-20:].max() < plain.losses[-20:].min()
     assert np.abs(clipped.points[-1] - plain.points[plain.jump]).max() < 0.1

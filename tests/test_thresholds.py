@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cases import DTYPES
 from hypothesis import given, strategies as st
-from tolerance import assert_close, same_bits, within
+from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
 from nbflow._compile import exact_unit
@@ -69,7 +69,7 @@ def test_a_threshold_is_the_references(name, seed):
     norms[[4, 20, 21, 40]] = [math.inf, *BAD]
     got, _ = followed(made(name), norms)
     wanted = [naive.THRESHOLDS[name](norms[: k + 1], **SETTINGS[name]) for k in range(len(norms))]
-    np.testing.assert_allclose(got[:, 0], wanted, rtol=1e-12)
+    np.testing.assert_allclose(got[:, 0], wanted, rtol=within("float64", 20, 500))
     assert len(set(wanted)) > 5 or name == "constant"
 
 
@@ -78,7 +78,7 @@ def test_its_own_settings_are_the_references(name):
     norms = drawn(9, n=1100)
     got, _ = followed(name, norms)
     for k in (0, 5, 30, 500, 1099):
-        assert got[k, 0] == pytest.approx(naive.THRESHOLDS[name](norms[: k + 1]), rel=1e-9)
+        assert got[k, 0] == near(naive.THRESHOLDS[name](norms[: k + 1]), "float64", 20, 500)
 
 
 @pytest.mark.parametrize("percent", [0, 10, 37.5, 50, 99, 100])
@@ -102,10 +102,10 @@ def test_a_zscore_leaves_what_is_within_z_deviations_and_clips_a_spike_the_neare
     assert followed(how, [*calm, 4.0])[0][-1, 0] == 4.0
     # m + z^2 s^2 / (norm - m)
     for norm, wanted in [(6.0, 3.0), (10.0, 2.5), (402.0, 2.01), (math.inf, 2.0), (math.nan, 2.0)]:
-        assert followed(how, [*calm, norm])[0][-1, 0] == pytest.approx(wanted, rel=within("float64"))
+        assert followed(how, [*calm, norm])[0][-1, 0] == near(wanted)
     # What enters is what the spike was clipped to: m = (2 + 3) / 2, s^2 = (1 + (3 - 2.5)^2) / 2.
     _, follower = followed(how, [*calm, 6.0])
-    assert follower.memory[0] == pytest.approx([5, 2.5, math.sqrt(0.625)], rel=within("float64"))
+    assert follower.memory[0] == near([5, 2.5, math.sqrt(0.625)])
 
 
 def test_no_norm_is_clipped_while_a_zscore_warms_up():
@@ -123,9 +123,9 @@ def test_a_target_quantile_is_where_that_part_of_the_norms_lies_below(quantile):
     norms, rate = drawn(5, n=4000, spikes=False), 0.02
     got, follower = followed(made("quantile", quantile=quantile, rate=rate, first=1.0), norms)
     part, bound = (norms <= got[:, 0]).mean(), abs(math.log(follower.memory[0, 0])) / (rate * norms.size)
-    assert abs(part - quantile) <= bound * (1 + 1e-9) + 1e-12
+    assert abs(part - quantile) <= bound + within("float64", 1, norms.size)
     assert bound < 0.03
-    assert np.quantile(norms, quantile) == pytest.approx(got[2000:].mean(), rel=0.05)
+    assert np.quantile(norms, quantile) == pytest.approx(got[2000:].mean(), rel=2.5 * rate)
 
 
 def test_schedules_begin_and_end_where_they_should():
@@ -134,7 +134,7 @@ def test_schedules_begin_and_end_where_they_should():
     assert (line[30:, 0] == 0.25).all()
     assert (np.diff(line[:31, 0]) < 0).all()
     decay, _ = followed(made("inverse_time", first=3.0, half=10), np.ones(31))
-    assert decay[[0, 10, 20, 30], 0] == pytest.approx([3.0, 1.5, 1.0, 0.75], rel=within("float64"))
+    assert decay[[0, 10, 20, 30], 0] == near([3.0, 1.5, 1.0, 0.75])
 
 
 # ------------------------------------------------------------------------------------------------what all have to keep
@@ -232,10 +232,10 @@ def test_training_clips_at_what_the_reference_says_of_its_norms(name):
     run = trained(nf.Clip("norm", made(name, **scale)))
     norms, got = run.history["norm"], run.history["threshold"]
     wanted = [naive.THRESHOLDS[name](norms[: k + 1], **(SETTINGS[name] | scale)) for k in range(40)]
-    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    np.testing.assert_allclose(got, wanted, rtol=within("float32"))
     assert run.history["clipped"] == [float(norm > v) for norm, v in zip(norms, got, strict=True)]
     assert 0 < sum(run.history["clipped"]) < 40
-    np.testing.assert_allclose(run.history["clipped_norm"], np.minimum(norms, got), rtol=1e-6)
+    np.testing.assert_allclose(run.history["clipped_norm"], np.minimum(norms, got), rtol=within("float32"))
 
 
 def test_a_constant_is_the_number_to_the_bit():
@@ -325,7 +325,7 @@ OWN = nf.Threshold(value=twice_the_last, learn=remember, memory=1, settings={"fi
 @pytest.mark.sim
 def test_a_threshold_of_ones_own_is_accepted_wherever_a_name_is():
     run = trained(nf.Clip("norm", OWN), updates=8)
-    assert run.history["threshold"] == pytest.approx([0.1] + [2 * norm for norm in run.history["norm"][:-1]])
+    assert run.history["threshold"] == near([0.1] + [2 * norm for norm in run.history["norm"][:-1]])
     bare = trained(nf.Clip("norm", nf.Threshold(value=fading)), updates=8)
     assert same_bits(bare.theta, trained(nf.Clip("norm", lambda update: 1 / (1 + update)), updates=8).theta)
     with pytest.raises(ValueError, match=r"threshold is .* at update 2; expected numbers of at least 0"):
@@ -410,6 +410,6 @@ def test_a_threshold_of_ones_own_stays_as_written_however_its_parts_were_compile
     """A square of Inf is Inf, as in NumPy; regrouped, it is NaN, which is no threshold."""
     own = nf.Threshold(value=mean_of_squares, learn=learn_squares, memory=1, settings={"decay": 0.9})
     got, follower = followed(own, [1.0, 1e200, 1.0, 1.0])
-    assert got[:2, 0].tolist() == pytest.approx([np.finfo("f8").tiny, 0.1])
+    assert got[:2, 0].tolist() == near([np.finfo("f8").tiny, 0.1])
     assert np.isinf(got[2:]).all()
     assert np.isinf(follower.memory[0, 0])

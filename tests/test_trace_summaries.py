@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cases import CELLS, DTYPES, KINDS, make_case, make_exploding_case, make_replicas
 from scipy import stats
-from tolerance import assert_close, same_bits, within
+from tolerance import assert_close, differenced, same_bits, within
 
 import nbflow as nf
 from nbflow import records
@@ -48,18 +48,18 @@ def test_saturation_is_the_references(cell, dtype):
         assert cell == "linear" or 0 < np.nanmean(low + high) < 1
         seen = nf.saturation(case.net, case.theta, case.batch)
         assert seen.gates == case.net.cell_object.gates
-        assert_close(seen.low, np.nanmean(low, axis=(0, 1)), 1e-12, "low")
-        assert_close(seen.high, np.nanmean(high, axis=(0, 1)), 1e-12, "high")
+        assert_close(seen.low, np.nanmean(low, axis=(0, 1)), within("float64", 20, 500), "low")
+        assert_close(seen.high, np.nanmean(high, axis=(0, 1)), within("float64", 20, 500), "high")
         either = low + high
         by_step = [
             np.nanmean(row, axis=(0, 2)) if np.isfinite(row).any() else np.full(len(low[0, 0]), np.nan)
             for row in either
         ]
-        assert_close(seen.by_step, by_step, 1e-12, "by step")
+        assert_close(seen.by_step, by_step, within("float64", 20, 500), "by step")
         heard = naive.last_step(case.batch.weights) > 0
         samples = np.full((B, len(low[0, 0])), np.nan)
         samples[heard] = np.nanmean(either[:, heard], axis=(0, 3))
-        assert_interval(seen.part, samples.T, 1e-10)
+        assert_interval(seen.part, samples.T, within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -77,7 +77,7 @@ def test_a_bias_that_shuts_a_gate_is_seen_at_that_gate_alone(cell):
                 others = seen.low + seen.high
                 others[g, 1] = 0
                 assert not others.any(), gate
-                assert_close(seen.part.mean, np.where(np.arange(len(gates)) == g, 1 / 5, 0), 1e-12)
+                assert_close(seen.part.mean, np.where(np.arange(len(gates)) == g, 1 / 5, 0), within("float64", 20, 500))
 
 
 @pytest.mark.parametrize("cell, slope", [("tanh", 1.0), ("sigmoid", 0.25)])
@@ -88,13 +88,13 @@ def test_the_margin_is_a_limit_of_the_slope(cell, slope):
     for margin in (0.01, 0.1, 0.3):
         theta = np.zeros(net.size)
         edge = 1 - 2 * margin if cell == "tanh" else 1 - margin
-        nf.unpack(net, theta).bias[:] = inverse(edge) + np.array([-1e-6, 1e-6])
+        nudge = 1e-6
+        nf.unpack(net, theta).bias[:] = inverse(edge) + np.array([-nudge, nudge])
         batch = nf.Batch(np.zeros((1, 1, 1)), np.zeros((1, 1, 1)), np.ones((1, 1)))
         assert np.array_equal(nf.saturation(net, theta, batch, margin=margin).high, [[0, 1]])
         h = nf.trace(net, theta, batch).states[1, 0, 0]
-        assert_close(
-            (1 - h**2 if cell == "tanh" else h * (1 - h)) / slope, 4 * margin * (1 - margin) * np.ones(2), 1e-4
-        )
+        found = (1 - h**2 if cell == "tanh" else h * (1 - h)) / slope
+        assert_close(found, 4 * margin * (1 - margin) * np.ones(2), 4 * nudge)  # (log slope)' is at most 2
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -237,8 +237,8 @@ def test_radius_and_norm_are_the_references_whichever_way_they_are_computed(cell
     case = make_case(cell, H=H, dtype=dtype, seed=44)
     radius, norm = naive.spectrum(case.params["w_rec"])
     seen = nf.recurrent_spectrum(case.net, case.theta)
-    assert_close(seen.radius, radius, 1e-9)
-    assert_close(seen.norm, norm, 1e-9)
+    assert_close(seen.radius, radius, within("float64", 1, H * H, 100))  # of eigenvalues that are no normal matrix's
+    assert_close(seen.norm, norm, within("float64", 1, H * H))
     assert seen.gates == case.net.cell_object.gates
 
 
@@ -247,11 +247,11 @@ def test_an_orthogonal_matrix_has_radius_and_norm_1_and_a_nilpotent_one_radius_0
     monkeypatch.setattr(spectrum, "LARGE", large)
     net = nf.Network("tanh", 2, 30, 2, dtype="float64")
     seen = nf.recurrent_spectrum(net, 3 * nf.init(net, "orthogonal", rng=0))
-    assert_close((seen.radius[0], seen.norm[0]), (3, 3), 1e-12)
+    assert_close((seen.radius[0], seen.norm[0]), (3, 3), within("float64", 20, 500))
     theta = np.zeros(net.size)
     nf.unpack(net, theta).w_rec[:, 0] = np.diag(np.full(29, 2.0), 1)
     seen = nf.recurrent_spectrum(net, theta)
-    assert_close(seen.norm[0], 2.0, 1e-12)
+    assert_close(seen.norm[0], 2.0, within("float64", 20, 500))
     assert seen.radius[0] < 2 * np.finfo(float).eps ** (1 / 30)
 
 
@@ -308,7 +308,7 @@ def test_a_jacobian_is_the_difference_of_the_state(cell):
     slopes = ((ends[:n] - ends[n:]) / (2 * h)).reshape(2, n // 2, 2, n // 2)
     J = nf.step_jacobians(case.net, case.theta, case.batch.inputs, at=1)
     for b in range(2):
-        assert_close(J[b], slopes[b, :, b].T, 1e-8)
+        assert_close(J[b], slopes[b, :, b].T, differenced(h, 2, 1, 20, curvature=10))
 
 
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
@@ -335,7 +335,7 @@ def test_an_orthogonal_linear_network_has_singular_values_1():
 def test_a_saturated_network_has_jacobian_0(cell):
     case = make_case(cell, T=3, B=2, H=5)
     nf.unpack(case.net, case.theta).bias[:] = -400
-    assert np.abs(nf.step_jacobians(case.net, case.theta, case.batch.inputs)).max() < 1e-150
+    assert np.abs(nf.step_jacobians(case.net, case.theta, case.batch.inputs)).max() < np.exp(-350.0)
 
 
 def test_an_lstm_that_forgets_nothing_keeps_its_cell():
@@ -346,7 +346,7 @@ def test_an_lstm_that_forgets_nothing_keeps_its_cell():
     J = nf.step_jacobians(case.net, case.theta, case.batch.inputs, at=2).reshape(2, 2, 5, 2, 5)
     for b in range(2):
         assert_close(J[b, 1, :, 1], np.eye(5), within("float64", 1, 100))
-        assert np.abs(J[b, 1, :, 0]).max() < 1e-150
+        assert np.abs(J[b, 1, :, 0]).max() < np.exp(-350.0)
 
 
 @pytest.mark.parametrize("cell", CELLS)

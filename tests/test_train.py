@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from cases import OPTIMIZERS
-from tolerance import same_bits, within
+from tolerance import near, same_bits, within
 
 import nbflow as nf
 from nbflow._compile import exact_unit
@@ -110,7 +110,7 @@ def test_schedules_are_functions_of_the_update_counted_from_zero():
         assert set(asked[name]) == set(range(6)), name
     batches = [batch_of(k, dtype="float64") for k in range(6)]
     close(run.theta, by_hand(NET64, theta_of(NET64), batches, lr, clip, flow))
-    assert run.history["lr"] == pytest.approx([0.5 / 2, 0.5 / 4, 0.5 / 6])
+    assert run.history["lr"] == near([0.5 / 2, 0.5 / 4, 0.5 / 6])
 
 
 @pytest.mark.sim
@@ -204,7 +204,7 @@ def test_how_often_a_run_is_recorded_or_evaluated_changes_nothing_else():
     plain = nf.train(NET, theta_of(), TASK, SMALL)
     watched = nf.train(NET, theta_of(), TASK, recipe(record_every=1, evaluate_every=1, evaluate_size=50))
     np.testing.assert_array_equal(plain.theta, watched.theta)
-    assert np.reshape(watched.history["loss"], (3, 2)).mean(axis=1) == pytest.approx(plain.history["loss"])
+    assert np.reshape(watched.history["loss"], (3, 2)).mean(axis=1) == near(plain.history["loss"])
 
 
 def test_evaluation_is_a_stream_that_training_never_sees():
@@ -439,7 +439,7 @@ def test_a_row_holds_the_means_since_the_row_before():
     rows = nf.train(NET64, theta, batches.__getitem__, how).history
     assert rows["update"] == [3, 5]
     for name, values in {"loss": losses, "omega": omegas, "norm": norms, "clipped": clipped}.items():
-        assert rows[name] == pytest.approx([np.mean(values[:3]), np.mean(values[3:])]), name
+        assert rows[name] == near([np.mean(values[:3]), np.mean(values[3:])]), name
     assert rows["nonfinite"] == [0, 0]
 
 
@@ -449,8 +449,8 @@ def test_long_windows_have_the_same_means_as_short_ones(every):
     short = nf.train(NET64, theta_of(NET64), TASK, dataclasses.replace(how, record_every=1)).history
     long = nf.train(NET64, theta_of(NET64), TASK, dataclasses.replace(how, record_every=every)).history
     for name in ("loss", "norm", "clipped"):
-        assert long[name][0] == pytest.approx(np.mean(short[name][:every])), name
-        assert long[name][-1] == pytest.approx(np.mean(short[name][(600 - 1) // every * every :])), name
+        assert long[name][0] == near(np.mean(short[name][:every])), name
+        assert long[name][-1] == near(np.mean(short[name][(600 - 1) // every * every :])), name
     assert sum(long["nonfinite"]) == 0
 
 
@@ -601,7 +601,7 @@ def test_a_threshold_of_ones_own_that_runs_to_0_ends_there():
         return 0.3 - 0.1 * (update / 4 * 3)
 
     how = recipe(max_updates=5, record_every=1, clip=nf.Clip("norm", nf.Threshold(exact_unit(value))))
-    assert nf.train(NET, theta_of(), TASK, how).history["clipped_norm"][-1] < 1e-37
+    assert nf.train(NET, theta_of(), TASK, how).history["clipped_norm"][-1] <= 2 * float(np.finfo(np.float32).tiny)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -706,7 +706,7 @@ def test_an_error_between_two_settings_of_an_update_leaves_those_of_the_one_befo
     how = recipe(lr=lambda update: 0.1 * (1 + update), record_every=10, clip=nf.Clip("norm", threshold))
     with pytest.raises(ZeroDivisionError) as caught:
         nf.train(NET, theta_of(), TASK, how)
-    assert caught.value.run.history["lr"] == pytest.approx([0.3])
+    assert caught.value.run.history["lr"] == near([0.3])
 
 
 def test_an_error_of_a_callback_carries_the_run():
@@ -823,9 +823,9 @@ def test_the_history_says_of_a_clip_what_the_report_of_one_does(rule):
     run = nf.train(NET64, theta, batches.__getitem__, recipe(lr=0.0, clip=clip, max_updates=3, record_every=3))
     done = [nf.clip(NET64, nf.gradient(NET64, theta, batch).d_theta, clip, theta=theta, rng=0) for batch in batches]
     for name in ("norm", "clipped_norm") if rule == "random" else ("norm", "clipped_norm", "cosine"):
-        assert run.history[name] == pytest.approx([np.mean([getattr(one, name) for one in done])], rel=1e-9), name
+        assert run.history[name] == near([np.mean([getattr(one, name) for one in done])], "float64", 20, 500), name
     assert run.history["threshold"] == [0.1]
-    assert abs(run.history["cosine"][0]) < 1.0 + 1e-12
+    assert abs(run.history["cosine"][0]) <= 1.0 + within("float64", 1, NET64.size)
     if rule not in ("norm", "normalize"):
         assert run.history["cosine"][0] < 0.999, "the clip turns it"
 
@@ -841,9 +841,9 @@ def test_gradients_without_a_direction_are_left_out_of_the_mean_cosine():
     rows = nf.train(NET64, theta, batches.__getitem__, how).history
     done = [nf.clip(NET64, nf.gradient(NET64, theta, batches[k]).d_theta, nf.Clip("value", 0.01)) for k in (0, 3)]
     assert rows["nonfinite"] == [1]
-    assert rows["cosine"] == pytest.approx([(1 + done[1].cosine) / 2])
-    assert rows["norm"] == pytest.approx([(done[0].norm + 0 + done[1].norm) / 3])
-    assert rows["clipped_norm"] == pytest.approx([(done[0].clipped_norm + 0 + done[1].clipped_norm) / 3])
+    assert rows["cosine"] == near([(1 + done[1].cosine) / 2])
+    assert rows["norm"] == near([(done[0].norm + 0 + done[1].norm) / 3])
+    assert rows["clipped_norm"] == near([(done[0].clipped_norm + 0 + done[1].clipped_norm) / 3])
 
 
 def test_skip_leaves_the_parameters_where_they_were():
@@ -870,7 +870,7 @@ def test_random_steps_have_the_length_of_the_threshold_and_differ_between_update
     from nbflow.cpu.clipping import random_step
 
     steps = [random_step(NET64.size, length, 0, r, k) for r, length in enumerate((0.5, 2.0)) for k in (0, 1)]
-    assert [np.linalg.norm(step) for step in steps] == pytest.approx([0.5, 0.5, 2.0, 2.0])
+    assert [np.linalg.norm(step) for step in steps] == near([0.5, 0.5, 2.0, 2.0])
     units = [step / np.linalg.norm(step) for step in steps]
     for a in range(4):
         for b in range(a):
