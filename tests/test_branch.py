@@ -17,7 +17,7 @@ import scipy.interpolate
 import scipy.special
 from cases import OPTIMIZERS
 from test_resume import NET, RECIPE, TASK, THETA, recipe
-from tolerance import same_bits
+from tolerance import near, same_bits
 
 import nbflow as nf
 from nbflow.training._identity import codes_of, describe
@@ -180,7 +180,7 @@ def test_rows_and_evaluations_may_come_at_other_updates_when_a_run_goes_on(tmp_p
     counts = np.diff([0, *rows["update"]])
     means = nf.train(NET, THETA, TASK, recipe(record_every=1)).history["loss"]
     for end, count, loss in zip(rows["update"], counts, rows["loss"], strict=True):
-        assert loss == pytest.approx(np.mean(means[end - count : end]), rel=1e-12)
+        assert loss == near(np.mean(means[end - count : end]))
 
 
 # --- Branches.

@@ -162,7 +162,9 @@ def test_adams_corrections_are_those_of_the_steps_taken():
     assert_close(run.theta - theta, wanted - theta, 100 * within("float64", UPDATES, 30))
     one = nf.train(net, theta, lambda k: batch_of(k, "float64", k == 0),
                    nf.Recipe(optimizer="adam", lr=0.05, clip=SKIP, max_updates=2))  # fmt: skip
-    assert_close(abs(one.theta - theta), np.full(net.size, 0.05), 1e-2)
+    least = abs(nf.gradient(net, theta, batch_of(1, "float64")).d_theta).min()
+    epsilon = 1e-8  # beside |d| in Adam's quotient
+    assert_close(abs(one.theta - theta), np.full(net.size, 0.05), epsilon / least)
 
 
 def test_a_run_goes_on_from_between_two_skipped_updates_to_the_same_bits(tmp_path):
@@ -244,7 +246,7 @@ def test_skip_is_optaxs_apply_if_finite(optimizer):
     for update in BAD:
         assert same_bits(ours[update + 1], ours[update])
         assert same_bits(theirs[update + 1], theirs[update])
-    assert_close(ours[-1] - ours[0], theirs[-1] - theirs[0], 1e-4)
+    assert_close(ours[-1] - ours[0], theirs[-1] - theirs[0], within("float32", UPDATES, 30))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -269,4 +271,4 @@ def test_skip_is_torchs_step_that_is_not_called(torch, optimizer):
     ours, others = followed("float64", optimizer, step)
     for update in BAD:
         assert same_bits(ours[update + 1], ours[update])
-    assert_close(ours[-1] - ours[0], others[-1] - others[0], 1e-10)
+    assert_close(ours[-1] - ours[0], others[-1] - others[0], 100 * within("float64", UPDATES, 30))

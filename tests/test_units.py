@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from tolerance import near, within
 
 import nbflow as nf
 from nbflow import _probe, scalars
@@ -68,7 +69,7 @@ def test_saturation_reads_the_gate_and_no_mixture_of_it_and_the_state():
     theta = theta_of(net)
     nf.unpack(net, theta).bias[:] = 5
     part = nf.saturation(net, theta, TASK.sample(seed=0, index=0, batch_size=3, length=10)).part.mean
-    assert part == pytest.approx([1.0])
+    assert part == near([1.0])
 
 
 @pytest.mark.sim
@@ -144,7 +145,7 @@ def test_a_task_of_ones_own_is_the_same_on_the_card_where_the_host_draws_it():
     recipe = dataclasses.replace(RECIPE, max_updates=2, evaluate_every=2, evaluate_size=4)
     runs = [nf.train(NET, theta_of(), task, recipe, backend=backend) for backend in backends()]
     for run in runs:
-        np.testing.assert_allclose(run.theta, runs[0].theta, rtol=1e-10)
+        np.testing.assert_allclose(run.theta, runs[0].theta, rtol=within("float64", 10, 30, condition=100))
         assert run.evaluations["score"] == runs[0].evaluations["score"]
 
 
