@@ -210,7 +210,10 @@ def test_a_threshold_relative_to_weights_may_leave_float32(rule, weight, thresho
     held = float(np.float32(threshold))
     blocks = {name: part.shape for name, part in nf.unpack(net, theta)._asdict().items()}
     wanted = naive.clip(rule, d.astype("f8"), held, theta=theta.astype("f8"), blocks=blocks)
-    assert abs(done.d_theta - wanted.d_theta).max() <= within("float32") * abs(wanted.d_theta).max() + np.finfo("f4").smallest_subnormal
+    assert (
+        abs(done.d_theta - wanted.d_theta).max()
+        <= within("float32") * abs(wanted.d_theta).max() + np.finfo("f4").smallest_subnormal
+    )
     assert done.fraction == wanted.fraction
 
 
