@@ -190,8 +190,8 @@ LONG = TASK.sample(seed=0, index=0, batch_size=2, length=300, dtype="float64")
 # which `Experiment` is made; files.
 ELSEWHERE = {
     "Cell.ranges", "Loss.start", "Loss.targets", "Optimizer.settings", "Optimizer.limits",
-    "Threshold.memory", "Threshold.settings",
-    "warm_up.workers", "Threshold.limits", "Task.fill", "sweep.seeds", "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
+    "Threshold.memory", "Threshold.settings", "Threshold.limits", "Task.fill", "warm_up.workers", "sweep.seeds",
+    "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
     "read_text.max_bytes", "read_piano_rolls.max_bytes", "Swept.missing", "Task.trivial",
 }  # fmt: skip
 

@@ -325,7 +325,7 @@ OWN = nf.Threshold(value=twice_the_last, learn=remember, memory=1, settings={"fi
 @pytest.mark.sim
 def test_a_threshold_of_ones_own_is_accepted_wherever_a_name_is():
     run = trained(nf.Clip("norm", OWN), updates=8)
-    assert run.history["threshold"] == near([0.1] + [2 * norm for norm in run.history["norm"][:-1]])
+    assert run.history["threshold"] == near([0.1] + [2 * norm for norm in run.history["norm"][:-1]], "float32")
     bare = trained(nf.Clip("norm", nf.Threshold(value=fading)), updates=8)
     assert same_bits(bare.theta, trained(nf.Clip("norm", lambda update: 1 / (1 + update)), updates=8).theta)
     with pytest.raises(ValueError, match=r"threshold is .* at update 2; expected numbers of at least 0"):

@@ -706,7 +706,7 @@ def test_an_error_between_two_settings_of_an_update_leaves_those_of_the_one_befo
     how = recipe(lr=lambda update: 0.1 * (1 + update), record_every=10, clip=nf.Clip("norm", threshold))
     with pytest.raises(ZeroDivisionError) as caught:
         nf.train(NET, theta_of(), TASK, how)
-    assert caught.value.run.history["lr"] == near([0.3])
+    assert caught.value.run.history["lr"] == near([0.3], "float32")
 
 
 def test_an_error_of_a_callback_carries_the_run():
