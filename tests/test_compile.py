@@ -115,10 +115,10 @@ report(found=[[number.hex() for number in numbers.tolist()] for numbers in found
 """
 
 
-def start(script, *arguments, cache, root, seed=None, threads=1):
+def start(script, *arguments, cache, root, seed=None, threads=1, quiet=1):
     """Start a process that sees one package and one cache, and to which warnings are errors."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "PYTHON")) or "_CPU_" in k}
-    own = {"PYTHONPATH": str(root), "NUMBA_NUM_THREADS": str(threads)}
+    own = {"PYTHONPATH": str(root), "NUMBA_NUM_THREADS": str(threads), "NBFLOW_QUIET": str(quiet)}
     own |= {"NUMBA_CACHE_DIR": str(cache)} if cache else {}
     own |= {"PYTHONHASHSEED": str(seed)} if seed is not None else {}
     command = [sys.executable, "-W", "error", "-c", script, *arguments]
@@ -265,7 +265,7 @@ _disk_cache.read = lambda names: None
 @pytest.mark.parametrize(("where", "words"), [(NOWHERE, "set NUMBA_CACHE_DIR"), (SOURCELESS, "source files")])
 def test_where_nothing_can_be_kept_one_line_says_what_to_do(place, where, words):
     cache = place.root / "kept"
-    process = start(HEAD + where + STEP + "report(states=states[1].tolist())", cache=cache, root=place.root)
+    process = start(HEAD + where + STEP + "report(states=states[1].tolist())", cache=cache, root=place.root, quiet=0)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     assert json.loads(out)["states"] == place.first["states"]
