@@ -47,10 +47,7 @@ SETTINGS = (
     "ENABLE_PROFILING",
 )
 
-# The environment variable that hides what is said of compiling.
-QUIET = "NBFLOW_QUIET"
-
-# The environment variable that hides the line of a first compilation, and where that was said.
+# The environment variable that hides what is said of compiling, and where that was said.
 QUIET = "NBFLOW_QUIET"
 _SAID: list[str] = []
 
