@@ -67,10 +67,7 @@ def check_names(record: Any, field: str, least: int = 0, *, distinct: bool = Tru
 def check_flags(record: Any, *fields: str) -> None:
     """Make each of these fields True or False."""
     for field in fields:
-        value = getattr(record, field)
-        if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{name_of(record, field)} is {_check.said(value)}; expected True or False. Choose one.")
-        _put(record, field, bool(value))
+        _put(record, field, _check.flag(name_of(record, field), getattr(record, field)))
 
 
 def check_numbers(record: Any, field: str, *, endless: bool = False) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from nbflow import _check, counter
 from nbflow._legible import legible
-from nbflow._load import load
 from nbflow.data.sampler import DataTask, Trivial
 from nbflow.records import Batch, Floats
 
@@ -72,7 +71,7 @@ class ArrayTask(DataTask):
     test : ArrayTask or None
         The same task measured on a third part, which neither training nor its evaluations have seen.
     epoch : int
-        Sequences in an epoch: B updates of a batch of B take B * B / epoch of one.
+        Sequences in an epoch: epoch / batch_size updates see each of them once.
     """
 
     def __init__(
@@ -82,8 +81,7 @@ class ArrayTask(DataTask):
         parts = [part for part in (train, held_out, test) if part is not None]
         self.tokens = train.inputs.dtype.kind in "iu"
         self.n_in = 1 + max(int(part.inputs.max()) for part in parts) if self.tokens else train.inputs.shape[1]
-        classes = bool(load("losses", loss, "loss").classes)
-        self.n_out = 1 + max(int(part.targets.max()) for part in parts) if classes else train.targets.shape[-1]
+        self.n_out = 1 + max(int(part.targets.max()) for part in parts) if self.classes else train.targets.shape[-1]
         self.longest = max(int(part.lengths.max()) for part in parts)
         self.epoch = len(train.lengths)
         what = "step" if not at_last else "sequence"

@@ -83,10 +83,11 @@ def arrays(
     flat_targets, each_step = _read_targets(targets, found_lengths, batch_first, inputs)
     loss = _check_loss(loss, flat_targets)
     classes = bool(load("losses", loss, "loss").classes)
-    chosen = _check.choice("loss_at", loss_at or ("all" if each_step else "last"), LOSS_AT)
+    usual_place, usual_score = "all" if each_step else "last", "wrong" if classes else "loss"
+    chosen = _check.choice("loss_at", usual_place if loss_at is None else loss_at, LOSS_AT)
     whole = Sequences(flat_inputs, flat_targets, starts, each_step)
-    parts = _split(whole, _share("held_out", held_out), _share("test", test, least=0.0), _check.count("seed", seed, 0))
-    wanted = check_score(score or ("wrong" if classes else "loss"), classes)
+    parts = _split(whole, _check.part("held_out", held_out), _share("test", test), _check.count("seed", seed, 0))
+    wanted = check_score(usual_score if score is None else score, classes)
     return ArrayTask(*parts, loss, chosen == "last", wanted)
 
 
@@ -141,12 +142,12 @@ def _read_targets(
                     f"targets[{k}] has shape {one.shape}; expected {steps} steps, as inputs[{k}] has. For one target a "
                     f"sequence give an array (n,) or (n, M)."
                 )
-        return _values(np.concatenate(listed), listed[0].dtype.kind in "iu", 1), True
+        return _values(np.concatenate(listed), listed[0].dtype.kind in "iu"), True
     found = _number_array("targets", targets)
     classes = found.dtype.kind in "iu"
     if found.ndim == (1 if classes else 2) or (found.ndim == 1 and not classes):
         _same_count(len(found), lengths, inputs, batch_first)
-        return _values(found, classes, 1), False
+        return _values(found, classes), False
     if found.ndim != (2 if classes else 3):
         raise ValueError(
             f"targets has shape {found.shape} and dtype {found.dtype}; expected (n,) or (T, n) integer classes, or "
@@ -154,19 +155,20 @@ def _read_targets(
         )
     found = _time_first(found, batch_first)
     _same_count(found.shape[1], lengths, inputs, batch_first)
-    if found.shape[0] < lengths.max():
+    steps = int(lengths.max()) if isinstance(inputs, list | tuple) else inputs.shape[1 if batch_first else 0]
+    if found.shape[0] != steps:
         raise ValueError(
-            f"targets has {found.shape[0]} steps; expected {lengths.max()}, as inputs has. Check which axis is time."
+            f"targets has {found.shape[0]} steps; expected {steps}, as inputs has. Check which axis is time."
         )
-    return _values(np.concatenate(_cut(found, lengths)), classes, 1), True
+    return _values(np.concatenate(_cut(found, lengths)), classes), True
 
 
-def _values(flat: NDArray[Any], classes: bool, axes: int) -> NDArray[Any]:
+def _values(flat: NDArray[Any], classes: bool) -> NDArray[Any]:
     """Return classes as int32, or values with an axis M."""
     if classes:
         return _whole("targets", flat)
     _check.finite("targets", flat, "Clean the data.")
-    return flat[:, None] if flat.ndim == axes else flat
+    return flat[:, None] if flat.ndim == 1 else flat
 
 
 def _number_array(name: str, value: Any) -> NDArray[Any]:
@@ -256,10 +258,9 @@ def _check_loss(loss: Any, targets: NDArray[Any]) -> Any:
     return loss
 
 
-def _share(name: str, value: Any, least: float | None = None) -> float:
-    if least == 0 and value == 0:
-        return 0.0
-    return _check.part(name, value)
+def _share(name: str, value: Any) -> float:
+    """Return a part, or 0 for none."""
+    return 0.0 if isinstance(value, int | float) and value == 0 else _check.part(name, value)
 
 
 def _split(whole: Sequences, held_out: float, test: float, seed: int) -> tuple[Sequences, Sequences, Sequences | None]:
