@@ -235,7 +235,7 @@ def settings(own: dict[str, float], given: Any, limits: Any = None, dtype: str =
             low = "above 0" if least is None else f"at least {least:g}"
             high = f" and below {below:g}" if below < math.inf else ""
             raise ValueError(
-                f"settings[{name!r}] is {found[name]!r}, in {dtype} {held:g}; expected a number {low}{high}. "
+                f"settings[{said(name)}] is {said(found[name])}, in {dtype} {held:g}; expected a number {low}{high}. "
                 f"The usual one is {own[name]:g}."
             )
     return found

@@ -130,7 +130,7 @@ def check_settings(record: Any, *, required: bool) -> None:
     for key, value in settings.items():
         if value is None and required:
             continue
-        _check.per_replica(f"{name}[{key!r}]", value, _size(value) if required else 1, finite=not required)
+        _check.per_replica(f"{name}[{_check.said(key)}]", value, _size(value) if required else 1, finite=not required)
 
 
 def check_unit(record: Any, field: str, *, optional: bool = False, arrays: bool = False) -> None:

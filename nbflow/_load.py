@@ -73,7 +73,7 @@ def module(package: str, name: str) -> ModuleType:
     """
     package = package.removeprefix("nbflow.")
     if name not in _modules(package):
-        raise AttributeError(f"module 'nbflow.{package}' has no attribute {name!r}")
+        raise AttributeError(f"module 'nbflow.{package}' has no attribute {name!r:.80}")
     return importlib.import_module(_modules(package)[name])
 
 

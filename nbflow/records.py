@@ -866,8 +866,8 @@ class Rule:
         for flag, places in (("relative", ("block", "unit")), ("random", ("all",))):
             if getattr(self, flag) and self.over not in places:
                 raise ValueError(
-                    f"Rule.{flag} is True and over is {self.over!r}; expected over {' or '.join(map(repr, places))} "
-                    f"with it. Write over={places[0]!r}."
+                    f"Rule.{flag} is True and over is {_check.said(self.over)}; expected over "
+                    f"{' or '.join(map(repr, places))} with it. Write over={_check.said(places[0])}."
                 )
 
 
@@ -948,7 +948,10 @@ class Threshold:
                 f"Threshold.limits is {_check.said(self.limits)}; expected a dict of (smallest, largest) for some of "
                 f"the settings: {', '.join(self.settings) or 'none'}. Leave the others out."
             )
-        pairs = {name: _fields.check_pair(f"Threshold.limits[{name!r}]", pair) for name, pair in self.limits.items()}
+        pairs = {
+            name: _fields.check_pair(f"Threshold.limits[{_check.said(name)}]", pair)
+            for name, pair in self.limits.items()
+        }
         object.__setattr__(self, "limits", pairs)
 
 

@@ -152,7 +152,7 @@ class Machinery:
         """Refuse to compute what another version of the code is said to have computed."""
         if self.options.code is not None:
             raise ValueError(
-                f"code is {self.code!r}, and for {words} the stores lack something of it; expected a version whose "
+                f"code is '{self.code}', and for {words} the stores lack something of it; expected a version whose "
                 f"runs are all there. Leave it out to train."
             )
 

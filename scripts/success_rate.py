@@ -237,7 +237,7 @@ def check(options: Options) -> None:
         raise ValueError("lengths, inits or methods is empty; expected at least one of each. Leave it out.")
     for name in options.inits:
         if name not in nf.names("inits"):
-            raise ValueError(f"inits has {name!r}; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
+            raise ValueError(f"inits has '{name}'; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
     check_numbers(options, positive="budget threshold lr solved_below", part="confidence", least_0="alpha")
 
 
@@ -256,7 +256,7 @@ def check_code(options: Options, every: Sequence[nf.Experiment]) -> None:
     missing = sum(key not in there for key in wanted)
     if missing:
         raise ValueError(
-            f"code is {options.code!r}, and the store lacks {missing:,} of its {len(wanted):,} runs; expected a "
+            f"code is '{options.code}', and the store lacks {missing:,} of its {len(wanted):,} runs; expected a "
             f"version whose runs are all there. Leave it out to train."
         )
 

@@ -32,6 +32,7 @@ from nbflow.data.sampler import Trivial
 from nbflow.experiments.console import (
     Found as Something,
     begin,
+    check_numbers,
     compiling,
     document,
     headed,
@@ -219,6 +220,7 @@ class Found(Something):
 def work(options: Options, console: Console, found: Found) -> None:
     """Train by every method."""
     methods, started = list(dict.fromkeys(options.methods)), time.perf_counter()
+    check_numbers(options)
     if not methods:
         raise ValueError("methods is empty; expected one at least. Leave it out.")
     with compiling(console):

@@ -1,6 +1,8 @@
 """Claims about messages: whatever comes in, a message has a few lines, and names what would be right for what came."""
 
+import ast
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import nbflow.statistics
 from nbflow import _check
 
 LONGEST = 400
+ROOT = Path(__file__).parents[1]
 
 
 class Wide:
@@ -97,6 +100,29 @@ def test_what_a_message_says_of_a_value_fits_half_a_line(kind):
     said = _check.said(HUGE[kind]())
     assert 3 < len(said) <= 60
     assert "\n" not in said
+
+
+def values_written_out(text: str) -> list[str]:
+    """Return what f-strings write out by `!r`: not paths, nor what is cut off, nor a name that Python asks for."""
+    tree = ast.parse(text)
+    asked = {id(node) for function in ast.walk(tree) if getattr(function, "name", "") == "__getattr__"
+             for node in ast.walk(function)}  # fmt: skip
+    found = [ast.unparse(node.value) for node in ast.walk(tree) if isinstance(node, ast.FormattedValue)
+             and node.conversion == ord("r") and node.format_spec is None and id(node) not in asked]  # fmt: skip
+    return [value for value in found if not value.startswith("str(")]
+
+
+@pytest.mark.parametrize("folder", ["nbflow", "scripts"])
+def test_no_message_writes_out_a_value_however_long_it_is(folder):
+    # `_check.said` says its type and length instead.
+    found = {path: values_written_out(path.read_text()) for path in (ROOT / folder).glob("**/*.py")}
+    assert len(found) > 20
+    assert not {path: values for path, values in found.items() if values}
+
+
+def test_a_value_that_is_written_out_is_found():
+    assert values_written_out('raise ValueError(f"lr is {lr!r} of {str(path)!r}")') == ["lr"]
+    assert values_written_out("def __getattr__(name):\n    raise AttributeError(f'no {name!r}')") == []
 
 
 def test_options_are_refused_where_they_are_given():

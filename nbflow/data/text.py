@@ -77,8 +77,8 @@ class Text(NamedTuple):
         if not known.all():
             at = int(np.argmin(known))
             raise ValueError(
-                f"characters[{at}] is {characters[at]!r}; expected one of the {len(self.vocabulary)} characters of the "
-                "vocabulary. Replace it, or read a text that holds it."
+                f"characters[{at}] is {_check.said(characters[at])}; expected one of the "
+                f"{len(self.vocabulary)} characters of the vocabulary. Replace it, or read a text that holds it."
             )
         return tokens.astype(np.int32)
 
@@ -140,7 +140,7 @@ class Text(NamedTuple):
         for k, part in enumerate(parts):
             if not part.tokens.size:
                 raise ValueError(
-                    f"fractions[{k}] is {shares[k]!r} of {size} characters, an empty part; expected at "
+                    f"fractions[{k}] is {_check.said(shares[k])} of {size} characters, an empty part; expected at "
                     "least 1 character. Give it a larger share, or read a longer text."
                 )
         return parts

@@ -153,6 +153,7 @@ def check_numbers(options: Any, *, positive: str = "", part: str = "", **least: 
     for words, (names, low, high) in wanted.items():
         for name in names.split():
             value = getattr(options, name)
+            value = min(value) if isinstance(value, tuple) else value
             if not low < value < high:
                 raise ValueError(f"{name} is {value:g}; expected {words}. Give another, or leave it out.")
 

@@ -45,9 +45,8 @@ def _check_plain(flow: Flow) -> None:
         value, wanted = getattr(flow, name), Flow.__dataclass_fields__[name].default
         if value != wanted:
             raise ValueError(
-                f"{name} is {_check.said(value)}; expected {wanted!r}, the default, as {_check.said(flow.penalty)} "
-                "is no penalty of the gain "
-                f"and has the exact derivative. Leave {name} out."
+                f"{name} is {_check.said(value)}; expected {_check.said(wanted)}, the default, as "
+                f"{_check.said(flow.penalty)} is no penalty of the gain and has the exact derivative. Leave {name} out."
             )
 
 
@@ -202,8 +201,8 @@ def _refuse_combinations(asked: Asked) -> None:
         )
     if every and derivative not in ("", "immediate"):
         raise ValueError(
-            f"checkpoint_every and derivative {derivative!r} are both given; expected one. The other sweeps of "
-            f"Omega need the whole tape: take 'immediate', or shorter sequences."
+            f"checkpoint_every and derivative {_check.said(derivative)} are both given; expected one. The other sweeps "
+            f"of Omega need the whole tape: take 'immediate', or shorter sequences."
         )
     if every and groups:
         raise ValueError("checkpoint_every and a clip by example are both given; expected one. Leave one out.")

@@ -81,7 +81,8 @@ def from_torch(
     found = _arrays(state_dict)
     for name in ("weight_ih_l0", "weight_hh_l0", "weight"):
         if name not in found:
-            raise ValueError(f"state_dict has no {name!r}; expected {_wanted()}. It has: {_keys(state_dict)}.")
+            lacks = f"state_dict has no {_check.said(name)}"
+            raise ValueError(f"{lacks}; expected {_wanted()}. It has: {_keys(state_dict)}.")
     dtype = _dtype(found)
     lead, gates, (n, h, m) = _sizes(found)
     net = Network(_cell(gates, cell), n, h, m, loss, dtype)
@@ -241,7 +242,7 @@ def _refuse_other_keys(state_dict: Mapping[str, Any], key: str, name: str) -> No
 def _said_of_parts(key: str, weight: str, remove: str) -> str:
     return (
         f"state_dict has {key!r:.80}, of which {weight} is made; expected {weight} itself. "
-        f"Call torch.nn.utils.{remove}(module, {weight!r}) before module.state_dict()."
+        f"Call torch.nn.utils.{remove}(module, {_check.said(weight)}) before module.state_dict()."
     )
 
 
@@ -260,7 +261,7 @@ def _said_of_several(found: dict[str, dict[str, Floats]], name: str) -> str:
         return (
             f"state_dict has {table!r:.80} of shape {found[name][table].shape}, as of an nn.Embedding; expected "
             f"{_wanted()}. Fold it into the input weights, so that tokens are the inputs: w = module.state_dict(); "
-            f"w[{inputs!r}] = w[{inputs!r}] @ w.pop({table!r}).mT."
+            f"w[{_check.said(inputs)}] = w[{_check.said(inputs)}] @ w.pop({_check.said(table)}).mT."
         )
     one, two = [*found[name]][:2]
     return f"state_dict has {one!r:.80} and {two!r:.80}; expected {_wanted()}. Leave one of them out."

@@ -39,7 +39,7 @@ class Facts(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise DamagedError(
-            f"checkpoint has no {name!r} among its facts; expected what nbflow.train saves. Name another file, or "
+            f"checkpoint has no '{name}' among its facts; expected what nbflow.train saves. Name another file, or "
             f"delete it to begin anew."
         )
 

@@ -136,6 +136,6 @@ def completed(recipe: Recipe, task: Sampler | type[Task] | None) -> Recipe:
     elif recipe.solved_below > task.worst:
         raise ValueError(
             f"solved_below is {recipe.solved_below}; expected at most {task.worst:g}, for a score is in "
-            f"{task.unit!r} here. The usual one is {task.solved_below}."
+            f"{_check.said(task.unit)} here. The usual one is {task.solved_below}."
         )
     return recipe

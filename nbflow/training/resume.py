@@ -97,12 +97,12 @@ def _refuse_other_types(facts: dict[str, Any]) -> None:
     for name, kinds in EACH.items():
         found = facts.get(name, [])
         if not all(isinstance(one, kinds) for one in (found if isinstance(found, list) else [found])):
-            raise TypeError(f"its fact {name!r} is a {type(found).__name__}, or holds one of another type")
+            raise TypeError(f"its fact '{name}' is a {type(found).__name__}, or holds one of another type")
     for name, kinds in TYPES.items():
         if name in facts and (not isinstance(facts[name], kinds) or (bool not in kinds and facts[name] is True)):
-            raise TypeError(f"its fact {name!r} is a {type(facts[name]).__name__}")
+            raise TypeError(f"its fact '{name}' is a {type(facts[name]).__name__}")
         if name in ("updates", "count", "seconds", "max_updates") and facts.get(name, 0) < 0:
-            raise TypeError(f"its fact {name!r} is below 0")
+            raise TypeError(f"its fact '{name}' is below 0")
 
 
 def setting_of(loop: Loop, task: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbflow._check import said
 from nbflow._legible import legible
 from nbflow.records import Floats
 
@@ -17,8 +18,8 @@ class Evaluations(dict[str, list[Any]]):
     def __missing__(self, name: str) -> list[Any]:
         """Say what there is; older code asks for an error."""
         raise KeyError(
-            f"evaluations have no {name!r}; expected one of {', '.join(self)}. What was once 'error' is 'score', in "
-            f"run.unit."
+            f"evaluations have no {said(name)}; expected one of {', '.join(self)}. What was once 'error' is 'score', "
+            f"in run.unit."
         )
 
 

@@ -225,7 +225,7 @@ def agree(at: str, ours: Mapping[str, Any], name: str, theirs: Mapping[str, Any]
     """Refuse to compare sides that compute different things."""
     for key in ("loss", "w_rec"):
         if not math.isclose(ours[key], theirs[key], rel_tol=AGREE):
-            raise SystemExit(f"bench_peers: at {at} nbflow finds {key} {ours[key]!r} and {name} {theirs[key]!r}")
+            raise SystemExit(f"bench_peers: at {at} nbflow finds {key} {ours[key]} and {name} {theirs[key]}")
 
 
 def flops(shape: Shape) -> float:
