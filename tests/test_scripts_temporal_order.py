@@ -73,7 +73,7 @@ def test_another_task_and_drawn_lengths_work(script: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--init", "no_such"], "expected one of"), (["--length", "3"], "lengths is 3"), (["--lr", "-1"], "lr is -1")],
+    [(["--init", "no_such"], "expected one of"), (["--length", "3"], "length is 3"), (["--lr", "-1"], "lr is -1")],
 )
 def test_a_setting_that_makes_no_sense_is_one_clear_line(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
