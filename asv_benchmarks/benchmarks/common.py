@@ -11,6 +11,7 @@ import nbflow as nf
 # The sides of PyTorch and JAX, each in a process of its own, are those of the script.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts" / "bench"))
 bench_peers = importlib.import_module("bench_peers")
+peers_regimes = importlib.import_module("peers_regimes")
 
 DTYPES = ("float32", "float64")
 SHAPES = ("50,20,6,50", "200,20,6,50", "200,20,6,100", "200,64,50,200", "100,64,100,512", "100,128,100,1024")

@@ -2,7 +2,7 @@
 
 import nbflow as nf
 
-from .common import DTYPES, RESEARCH, USUAL, Problem, Timed
+from .common import DTYPES, RESEARCH, USUAL, Problem, Timed, peers_regimes, sizes
 
 
 class Gradient(Timed):
@@ -14,6 +14,21 @@ class Gradient(Timed):
 
     def time_gradient(self, cell, dtype, shape):
         self.gradient()
+
+
+class Regime(Timed):
+    """Where gradients vanish below the smallest numbers of float32, stay, and explode: they should cost the same."""
+
+    params = [nf.names("cells"), [regime.name for regime in peers_regimes.REGIMES], ["200,20,6,50", "1000,20,6,50"]]
+    param_names = ["cell", "regime", "T,B,N,H"]
+
+    def setup(self, cell, regime, shape):
+        decades = {one.name: one.decades for one in peers_regimes.REGIMES}[regime]
+        self.side = peers_regimes.NbflowRegime(sizes(shape), 0, cell, decades)
+        self.side.update()
+
+    def time_update(self, cell, regime, shape):
+        self.side.update()
 
 
 class Loss(Timed):

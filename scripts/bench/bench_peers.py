@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from peers_processes import MissingError, Program, Times, Worker, alternate, fastest, ratio
+from peers_regimes import REGIMES
 from peers_sides import SHAPES, SQUARE, Shape, named, shape_from
 from peers_starts import starts
 from peers_words import (
@@ -51,7 +52,8 @@ REPLICAS = (1, 2, 4, 8, 16, 32)
 CURES_AT = REPLICAS_AT = (200, 20, 6, 100)
 REPLICAS_SMALL = (50, 20, 6, 50)
 CELLS_AT = ((200, 20, 6, 50), (100, 64, 100, 512))
-SECTIONS = ("updates", "cells", "rates", "cures", "replicas", "starts")
+REGIMES_AT = ((200, 20, 6, 50), (1000, 20, 6, 50))
+SECTIONS = ("updates", "cells", "rates", "regimes", "cures", "replicas", "starts")
 MARKS = marks("bench_peers.py")
 AGREE = 2e-3
 
@@ -171,6 +173,25 @@ class Bench:
             cells += [f"{rate / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{rate / peak:.2f}", f"{training / peak:.2f}"]
         return [*cells, f"{ratio(times, 'nbflow 1', f'nbflow {self.thread_counts[-1]}'):.2f}"]
 
+    # Where gradients vanish and explode.
+
+    def regimes(self) -> str:
+        head = ["cell", "T,B,N,H", *(f"{regime.name}, ms [decades]" for regime in REGIMES), "slowest / fastest"]
+        shapes = REGIMES_AT[:1] if self.quick else REGIMES_AT
+        cells = ("tanh",) if self.quick else ("tanh", "sigmoid", "relu", "linear", "lstm", "gru")
+        return table(head, [self.regime_row(cell, shape) for shape in shapes for cell in cells])
+
+    def regime_row(self, cell: str, shape: Shape) -> list[str]:
+        say(f"regimes of {cell} at {named(shape)}")
+        programs = {
+            regime.name: self.nbflow(shape, side="regime", cell=cell, decades=regime.decades) for regime in REGIMES
+        }
+        decades = {name: program.check()["decades"] for name, program in programs.items()}
+        times = self.time(programs)
+        self.forget()
+        most = max(ratio(times, *pair) for pair in itertools.permutations(times, 2))
+        return [cell, named(shape), *(f"{spread(times[name])} [{decades[name]:+.0f}]" for name in times), f"{most:.2f}"]
+
     # What cures cost.
 
     def cures(self) -> str:
@@ -239,6 +260,7 @@ TITLES = {
     "cells": "One whole update of a gated cell, beside nn.LSTM and nn.GRU",
     "rates": f"Part of the machine: T B H (6H + 4N) floating-point operations an update, over NumPy's {SQUARE} square "
     "sgemm with the same threads",
+    "regimes": "Where gradients vanish and explode: the decades by which one is larger at the first state than at the last",
     "cures": "What a cure costs",
     "replicas": "R networks in one call",
     "starts": "The first process and the second",

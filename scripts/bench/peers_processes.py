@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peers_regimes import NbflowRegime
 from peers_sides import SIDES, Shape, Side
 
 PAUSE = 0.01  # seconds in which idle threads of the side before go to sleep
@@ -44,7 +45,7 @@ def serve() -> None:
 
 def respond(made: dict[int, Side], do: str, program: int = 0, count: int = 0, **how: Any) -> dict[str, Any]:
     if do == "make":
-        made[program] = SIDES[how.pop("side")](tuple(how.pop("shape")), **how)
+        made[program] = (SIDES | {"regime": NbflowRegime})[how.pop("side")](tuple(how.pop("shape")), **how)
         return {}
     if do == "forget":
         made.clear()
