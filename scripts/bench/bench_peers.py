@@ -260,7 +260,7 @@ TITLES = {
     "cells": "One whole update of a gated cell, beside nn.LSTM and nn.GRU",
     "rates": f"Part of the machine: T B H (6H + 4N) floating-point operations an update, over NumPy's {SQUARE} square "
     "sgemm with the same threads",
-    "regimes": "Where gradients vanish and explode: the decades by which one is larger at the first state than at the last",
+    "regimes": "Where gradients vanish and explode: in brackets the decades from the last state to the first",
     "cures": "What a cure costs",
     "replicas": "R networks in one call",
     "starts": "The first process and the second",
