@@ -108,6 +108,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         Loss as Loss,
         MicrobatchClip as MicrobatchClip,
         Optimizer as Optimizer,
+        OptimizerSlots as OptimizerSlots,
         Params as Params,
         Penalty as Penalty,
         RecurrentSpectrum as RecurrentSpectrum,
@@ -123,6 +124,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         Trace as Trace,
     )
     from nbflow.storage.store import Store as Store
+    from nbflow.training.apply import apply_update as apply_update
     from nbflow.training.calibration import calibrate_threshold as calibrate_threshold
     from nbflow.training.evaluation import evaluate as evaluate
     from nbflow.training.recipe import Recipe as Recipe
@@ -139,9 +141,9 @@ _HOMES = {
     "_load": ("names",),
     "records": ("AverageOfClipped", "Batch", "Calibration", "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent",
                 "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval",
-                "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "Params", "Penalty", "RecurrentSpectrum",
-                "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StatePenalty", "Tangent",
-                "Threshold", "Trace"),
+                "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty",
+                "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum",
+                "StatePenalty", "Tangent", "Threshold", "Trace"),
     "model.network": ("Network",),
     "model.parameters": ("init", "pack", "unpack"),
     "model.torch_weights": ("from_torch", "to_torch"),
@@ -152,6 +154,7 @@ _HOMES = {
     "gradients.objective": ("objective",),
     "gradients.clipping": ("clip",),
     "data.arrays": ("arrays",),
+    "training.apply": ("apply_update",),
     "training.recipe": ("Recipe",),
     "training.train": ("train",),
     "training.run": ("Run",),

@@ -905,6 +905,23 @@ class Optimizer:
 
 
 @legible
+class OptimizerSlots(NamedTuple):
+    """What an optimizer remembers from step to step, as `nbflow.apply_update` takes and returns it.
+
+    Attributes
+    ----------
+    values : net.dtype array of shape (K, P)
+        The K slots of the optimizer, in the order of their names (`Optimizer.slots`), for each parameter; with replicas
+        (R, K, P).
+    count : int, or int64 array of shape (R,)
+        How many steps were taken.
+    """
+
+    values: Floats
+    count: Any
+
+
+@legible
 @dataclass(frozen=True)
 class Threshold:
     """A threshold that follows the norms of the gradients, or the update, in a training run: units, for one network.

@@ -340,7 +340,7 @@ def test_a_record_that_holds_itself_is_shown():
 
 
 # All different, but for what has no say in a shape together.
-SIZES = {"T": 7, "B": 2, "N": 3, "H": 5, "M": 4, "G": 4, "S": 2, "k": 8, "n": 6, "m": 2, "v": 3, "size": 1}
+SIZES = {"T": 7, "B": 2, "N": 3, "H": 5, "M": 4, "G": 4, "S": 2, "k": 8, "n": 6, "m": 2, "v": 3, "size": 1, "K": 2}
 DTYPES = {"net.dtype": "f4", "float64": "f8", "int64": "i8", "int32": "i4", "integer": "iu", "bool": "?"}
 
 
@@ -365,6 +365,7 @@ def returned():
         nf.average_of_clipped(net, theta, batches, sizes=[1, 2], thresholds=[0.1, 1.0, 3.0]),
         nf.statistics.survival(nf.statistics.passages(range(1, n), 9)),
         nf.calibrate_threshold(net, theta, lambda update: batch, nf.Recipe(), updates=n),
+        nf.apply_update("adam", theta, theta, 0.1)[1],
     ]  # fmt: skip
     return [(record, sizes | {"Q": 9}) for record in found] + [
         (bias, sizes | examples),
@@ -401,7 +402,7 @@ def test_shapes_and_dtypes_are_those_that_the_docstrings_give(returned):
     }  # fmt: skip
     # Numbers that are arrays for replicas only, and a cell without a second bias.
     alone = {"loss", "omega", "counted", "left_out", "norm", "clipped_norm", "fraction", "cosine", "finite", "mean",
-             "median", "nonfinite", "low", "high", "bias_rec"}  # fmt: skip
+             "median", "nonfinite", "low", "high", "bias_rec", "count"}  # fmt: skip
     assert {name for _, name in wanted - looked_at} <= alone
 
 
