@@ -24,13 +24,13 @@ import pathlib
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, BinaryIO
 
 from nbflow._legible import legible
-from nbflow.storage import _index
+from nbflow.storage import _index, _parquet
 from nbflow.storage._files import (
     dumped,
     explained,
@@ -141,6 +141,58 @@ class Store:
             with view.file as file:
                 found = (view.index.find(key) for key in keys)
                 return Rows(os.dup(file.fileno()), [entry.at for entry in found if entry is not None])
+
+    def to_parquet(self, path: str | os.PathLike[str], drop: Collection[str] = ()) -> int:
+        """Write all runs into a Parquet file, which `pandas.read_parquet` reads as a table with a row for each.
+
+        What a run has under a name is under the name of a column, as "recipe.lr"; a record's parts are columns of their
+        own, as "evaluations.score" and "history.loss", a list of numbers for each run. A column is of whole numbers,
+        numbers, truths or texts, or of lists of such; one that has several of these, as "recipe.lr" has of rates and
+        schedules, is of texts. What a run lacks, and NaN, is missing. A few runs are in memory at a time.
+
+        Parameters
+        ----------
+        path : path
+            The file, as "runs.parquet", written whole or not at all.
+        drop : collection of str, optional
+            What to leave out, as ("history",).
+
+        Returns
+        -------
+        int
+            How many runs it has.
+
+        Raises
+        ------
+        ImportError
+            If pyarrow is not installed: `pip install 'nbflow[parquet]'`.
+        TypeError, ValueError
+            If a path is none, or is the store's own, or two parts of a run have one name.
+        OSError
+            If the store cannot be read, or the file not be written.
+
+        Examples
+        --------
+        >>> import nbflow as nf
+        >>> nf.Store("results/runs.jsonl").to_parquet("results/runs.parquet", drop=("history",))  # doctest: +SKIP
+        >>> pandas.read_parquet("results/runs.parquet").groupby("recipe.lr")["score"].median()  # doctest: +SKIP
+        """
+        place = path_of("path", path, "results/runs.parquet")
+        if place.absolute() == self.path.absolute():
+            raise ValueError(f"path is {str(place)!r}, the store itself; expected another file. Write runs.parquet.")
+        if isinstance(drop, str):
+            raise TypeError(
+                f"drop is {drop!r:.80}, a text; expected a collection of names. Write drop=({drop!r:.80},)."
+            )
+        with self._mutex:
+            view = self._view()
+            if view is None:
+                runs = Rows(None, ())
+            else:  # what is there now, in both readings
+                with view.file as file:
+                    runs = Rows(os.dup(file.fileno()), view.index.places())
+        with explained(f"{place} could not be written"):
+            return _parquet.write(place, runs, drop)
 
     def absent(self, keys: Iterable[str]) -> list[str]:
         """Return those of these keys that have no run; what is there is not read again."""

@@ -7,6 +7,7 @@ holds beside. `codes_of` tells one function from another of the same name, as fa
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import hashlib
 import inspect
@@ -181,7 +182,7 @@ def _code_of(function: FunctionType, known: set[CodeType]) -> str:
     around += [function.__globals__.get(name) for name in code.co_names]
     used = [_code_of(one, known) if _is_own(one) else one for one in (getattr(v, "py_func", v) for v in around)]
     parts = [
-        _said(code, function.__doc__),
+        _said(code),
         function.__defaults__,
         function.__kwdefaults__,
         [one for one in used if _is_fixed(one)],
@@ -204,8 +205,14 @@ def _is_fixed(value: Any) -> bool:
     return isinstance(value, (*PLAIN, bytes, complex, np.generic))
 
 
-def _said(code: CodeType, doc: str | None = None) -> list[Any]:
-    """Return what bytecode says, without places, names of its own and its docstring."""
-    # Where a docstring stands, a function without one has None.
-    constants = [_said(one) if inspect.iscode(one) else None if doc and one == doc else one for one in code.co_consts]
-    return [code.co_code.hex(), [*code.co_names], constants]
+def _said(code: CodeType) -> list[Any]:
+    """Return what bytecode says: instructions and what they are given, without places and names of its own.
+
+    A constant stands where it is used: a docstring is none that is, and from Python 3.14 on moves the numbers of others.
+    """
+    said: list[Any] = []
+    for one in dis.get_instructions(code):
+        value = one.argval if one.opcode in dis.hasconst else one.arg
+        if one.opname != "EXTENDED_ARG":  # a part of the next one's number
+            said += [one.opname, _said(value) if inspect.iscode(value) else value]
+    return [said, [*code.co_names]]
