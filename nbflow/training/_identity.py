@@ -208,7 +208,7 @@ def _is_fixed(value: Any) -> bool:
 def _said(code: CodeType) -> list[Any]:
     """Return what bytecode says: instructions and what they are given, without places and names of its own.
 
-    A constant stands where it is used: a docstring is none that is, and from Python 3.14 on moves the numbers of others.
+    A constant stands where it is used: a docstring is not, and from Python 3.14 on moves the numbers of others.
     """
     said: list[Any] = []
     for one in dis.get_instructions(code):
