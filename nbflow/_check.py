@@ -118,11 +118,12 @@ def per_replica(
     *,
     least: float | None = None,
     above: bool = False,
+    most: float | None = None,
     finite: bool = False,
     dtype: Any = "float64",
 ) -> Floats:
-    """Return a number, or one number per replica, as a float64 array (R,) of what `dtype` holds, not below `least`."""
-    if type(value) is float and EASY[0] < value < EASY[1] and (least is None or value > least):
+    """Return a number, or one number per replica, as a float64 array (R,) of what `dtype` holds, `least` to `most`."""
+    if type(value) is float and EASY[0] < value < EASY[1] and (least is None or value > least) and most is None:
         return np.full(replicas, value)
     found = _numbers(name, value)
     if found.ndim > 1 or found.size not in (1, replicas):
@@ -135,6 +136,10 @@ def per_replica(
     if (least is not None and (found < least).any()) or (above and (found == least).any()):
         wanted = f"above {least:g}" if above else f"of at least {least:g}"
         raise ValueError(f"{name} is {found.min():g}; expected a number {wanted}. Give a larger one.")
+    if most is not None and (found > most).any():
+        raise ValueError(
+            f"{name} is {found.max():g}; expected a number from {least or 0:g} to {most:g}. Give a smaller one."
+        )
     if finite and not np.isfinite(found).all():
         raise ValueError(f"{name} is {found.max():g}; expected a finite number. Give a smaller one.")
     with np.errstate(over="ignore", under="ignore"):
@@ -229,16 +234,19 @@ def settings(own: dict[str, float], given: Any, limits: Any = None, dtype: str =
         raise ValueError(f"settings has {said(unknown)}; expected some of: {', '.join(own) or 'none'}. {remedy}")
     checked = {name: per_replica(f"settings[{said(name)}]", value, 1, finite=True) for name, value in given.items()}
     found = {**own, **{name: float(value[0]) for name, value in checked.items()}}
-    for name, (least, below) in (limits or {}).items():
-        held = float(np.dtype(dtype).type(found[name]))
-        if not ((held > 0 if least is None else held >= least) and held < below):
-            low = "above 0" if least is None else f"at least {least:g}"
-            high = f" and below {below:g}" if below < math.inf else ""
-            raise ValueError(
-                f"settings[{said(name)}] is {said(found[name])}, in {dtype} {held:g}; expected a number {low}{high}. "
-                f"The usual one is {own[name]:g}."
-            )
+    for name, limit in (limits or {}).items():
+        within(f"settings[{said(name)}]", found[name], limit, f"The usual one is {own[name]:g}.", dtype)
     return found
+
+
+def within(name: str, value: float, limit: tuple[float | None, float], remedy: str, dtype: str = "float64") -> None:
+    """Refuse what is not, in the dtype, from the least number (None: above 0) to below the other one."""
+    least, below = limit
+    held = float(np.dtype(dtype).type(value))
+    if not ((held > 0 if least is None else held >= least) and held < below):
+        low = "above 0" if least is None else f"at least {least:g}"
+        high = f" and below {below:g}" if below < math.inf else ""
+        raise ValueError(f"{name} is {said(value)}, in {dtype} {held:g}; expected a number {low}{high}. {remedy}")
 
 
 def functions(name: str, value: Any) -> tuple[Any, ...]:

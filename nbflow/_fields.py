@@ -6,13 +6,12 @@ should is found by `nbflow._probe`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import numbers
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,14 +92,14 @@ def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> None:
         raise TypeError(f"{name} is {_check.said(value)}; expected {wanted}. Give one.")
 
 
-def check_numeric(name: str, value: Any, *, schedule: bool = False) -> None:
+def check_numeric(name: str, value: Any, limits: Mapping[str, Any], *, schedule: bool = False) -> None:
     """Refuse what is neither a number nor a line of them nor, where there may be a `schedule`, a function.
 
-    Which numbers make sense, and how many, is looked at where they are used: a sweep goes on past a rate below 0.
+    `limits` are those of `_check.per_replica`. Whether there is one for each replica, and whether the network's dtype
+    holds it, is found where it is used.
     """
     if not (schedule and callable(value)):
-        with contextlib.suppress(ValueError):
-            _check.per_replica(name, value, _size(value))
+        _check.per_replica(name, value, _size(value), **limits)
 
 
 def _size(value: Any) -> int:
@@ -131,6 +130,23 @@ def check_settings(record: Any, *, required: bool) -> None:
         if value is None and required:
             continue
         _check.per_replica(f"{name}[{_check.said(key)}]", value, _size(value) if required else 1, finite=not required)
+
+
+def check_limits(record: Any) -> None:
+    """Refuse limits that are no dict of pairs, or those of settings that there are not."""
+    limits = record.limits
+    if not isinstance(limits, dict) or not set(limits) <= set(record.settings):
+        raise TypeError(
+            f"{name_of(record, 'limits')} is {_check.said(limits)}; expected a dict of pairs for some of the settings: "
+            f"{', '.join(record.settings) or 'none'}. Leave the others out."
+        )
+    for name, pair in limits.items():
+        ends = pair if isinstance(pair, tuple | list) and len(pair) == 2 else (np.nan,)
+        if not all(end is None or (is_number(end) and end == end) for end in ends) or ends[-1] is None:
+            raise TypeError(
+                f"{name_of(record, 'limits')}[{_check.said(name)}] is {_check.said(pair)}; expected a pair of numbers. Write "
+                f"(0.0, 1.0), say."
+            )
 
 
 def check_unit(record: Any, field: str, *, optional: bool = False, arrays: bool = False) -> None:

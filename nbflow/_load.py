@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import pkgutil
 from types import ModuleType
 from typing import Any
 
-from nbflow import _check
+from nbflow import _check, _names
 from nbflow.records import AnyPenalty, Cell, Loss, Optimizer, Rule, Threshold
-
-# Packages whose names stand in two folders: a regularizer goes where a penalty goes.
-FOLDERS = {"flows": ("flows", "regularizers")}
 
 # What a package's files declare: the name of the constant, and its type where nbflow has one for it.
 DECLARED: dict[str, tuple[str, Any]] = {
@@ -50,17 +45,7 @@ def names(package: str) -> tuple[str, ...]:
     >>> names("losses")
     ('bernoulli', 'softmax', 'square')
     """
-    return tuple(sorted(_modules(_check.choice("package", package, tuple(DECLARED)))))
-
-
-@functools.cache
-def _modules(package: str) -> dict[str, str]:
-    """Return the module behind each name that a package offers."""
-    found: dict[str, str] = {}
-    for folder in FOLDERS.get(package, (package,)):
-        path = importlib.import_module(f"nbflow.{folder}").__path__
-        found |= {file.name: f"nbflow.{folder}.{file.name}" for file in pkgutil.iter_modules(path)}
-    return found
+    return tuple(sorted(_names.modules(_check.choice("package", package, tuple(DECLARED)))))
 
 
 def module(package: str, name: str) -> ModuleType:
@@ -72,9 +57,9 @@ def module(package: str, name: str) -> ModuleType:
         If the package has no such file.
     """
     package = package.removeprefix("nbflow.")
-    if name not in _modules(package):
+    if name not in _names.modules(package):
         raise AttributeError(f"module 'nbflow.{package}' has no attribute {name!r:.80}")
-    return importlib.import_module(_modules(package)[name])
+    return importlib.import_module(_names.modules(package)[name])
 
 
 def load(package: str, name: Any, argument: str = "name") -> Any:
@@ -96,10 +81,7 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
         kinds = [one.__name__ for one in getattr(kind, "__args__", (kind,)) if one is not None]
         wanted = " or a ".join(["a name", *kinds])
         raise TypeError(f"{argument} is {_check.said(name)}; expected {wanted}. Names: {', '.join(names(package))}.")
-    if name not in names(package):
-        raise ValueError(
-            f"{argument} is {_check.said(name)}; expected one of {', '.join(names(package))}. Choose one of these."
-        )
+    _names.check(package, name, argument)
     return _KNOWN.setdefault((package, name), getattr(module(package, name), constant))
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbflow import _check, _fields
+from nbflow import _check, _fields, _names
 from nbflow._legible import legible
 from nbflow._plain import plain_fields
 
@@ -826,6 +826,13 @@ class Regularizer:
 DERIVATIVES, REDUCTIONS = ("immediate", "detached", "exact"), ("sum", "mean")
 SITES = ("preactivation", "state")
 POLICIES = ("random", "skip", "zero", "shrink", "raise", "keep")
+GROUP_POLICIES = ("keep", "skip", "raise")
+# Which numbers make sense, as `_check.per_replica` takes it. They are looked at as a record is made, and as it is used,
+# where the dtype and R are known and schedules are asked.
+RATES: dict[str, Any] = {"least": 0.0, "finite": True}
+THRESHOLDS: dict[str, Any] = {"least": 0.0}
+BOUNDS: dict[str, Any] = {"least": 0.0, "above": True}
+PARTS: dict[str, Any] = {"least": 0.0, "most": 1.0}
 # What the norm of a rule may measure.
 OVER = ("all", "block", "unit", "entry")
 # What a file of `flows` declares.
@@ -902,6 +909,9 @@ class Optimizer:
         _fields.check_names(self, "slots")
         _fields.check_unit(self, "update")
         _fields.check_settings(self, required=False)
+        _fields.check_limits(self)
+        for name, limit in self.limits.items():
+            _check.within(f"Optimizer.settings[{_check.said(name)}]", self.settings[name], limit, "Give another one, or limit.")
 
 
 @legible
@@ -960,16 +970,19 @@ class Threshold:
         if not callable(self.memory):
             object.__setattr__(self, "memory", _check.count("Threshold.memory", self.memory, 0))
         _fields.check_settings(self, required=True)
-        if not isinstance(self.limits, dict) or not set(self.limits) <= set(self.settings):
-            raise TypeError(
-                f"Threshold.limits is {_check.said(self.limits)}; expected a dict of (smallest, largest) for some of "
-                f"the settings: {', '.join(self.settings) or 'none'}. Leave the others out."
-            )
+        _fields.check_limits(self)
         pairs = {
             name: _fields.check_pair(f"Threshold.limits[{_check.said(name)}]", pair)
             for name, pair in self.limits.items()
         }
         object.__setattr__(self, "limits", pairs)
+        for name, value in self.settings.items():
+            if value is not None:
+                _fields.check_numeric(f"{name:.40}", value, self.limits_of(name))
+
+    def limits_of(self, name: str) -> dict[str, Any]:
+        """Return which numbers a setting may be, as `_check.per_replica` takes it."""
+        return dict(zip(("least", "most"), self.limits[name], strict=True)) if name in self.limits else BOUNDS
 
 
 @legible
@@ -1004,15 +1017,17 @@ class Flow:
     bound: float = 1e-20
 
     def __post_init__(self) -> None:
-        """Check what needs no network; which numbers make sense depends on its dtype and on the replicas."""
+        """Check what needs no network: its dtype may hold fewer numbers, and it knows how many replicas there are."""
         plain_fields(self)
         _fields.check_kind(
             "penalty", self.penalty, str | AnyPenalty, "a name or a Penalty or a StatePenalty or a Regularizer"
         )
-        _fields.check_numeric("alpha", self.alpha, schedule=True)
+        if isinstance(self.penalty, str):
+            _names.check("flows", self.penalty, "penalty")
+        _fields.check_numeric("alpha", self.alpha, RATES, schedule=True)
         _check.choice("derivative", self.derivative, DERIVATIVES)
         _check.choice("reduction", self.reduction, REDUCTIONS)
-        _fields.check_numeric("bound", self.bound)
+        _fields.check_numeric("bound", self.bound, BOUNDS)
 
 
 @legible
@@ -1038,7 +1053,7 @@ class HiddenClip:
     def __post_init__(self) -> None:
         """Check what needs no network."""
         plain_fields(self)
-        _fields.check_numeric("threshold", self.threshold)
+        _fields.check_numeric("threshold", self.threshold, BOUNDS)
         _check.choice("site", self.site, SITES)
         _check.choice("by", self.by, ("value", "norm"))
 
@@ -1067,7 +1082,7 @@ class HDetach:
     def __post_init__(self) -> None:
         """Check what needs no network."""
         plain_fields(self)
-        _fields.check_numeric("probability", self.probability)
+        _fields.check_numeric("probability", self.probability, PARTS)
         _check.count("seed", self.seed, 0)
         _check.index("index", self.index)
 
@@ -1092,9 +1107,10 @@ class ExampleClip:
     nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
-        """Check every field but the size of the threshold."""
+        """Check every field."""
         plain_fields(self)
-        _fields.check_numeric("threshold", self.threshold)
+        _fields.check_numeric("threshold", self.threshold, BOUNDS)
+        _check.choice("nonfinite", self.nonfinite, GROUP_POLICIES)
 
 
 @legible
@@ -1117,10 +1133,11 @@ class MicrobatchClip:
     nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
-        """Check every field but the size of the threshold."""
+        """Check every field."""
         plain_fields(self)
         _check.count("size", self.size)
-        _fields.check_numeric("threshold", self.threshold)
+        _fields.check_numeric("threshold", self.threshold, BOUNDS)
+        _check.choice("nonfinite", self.nonfinite, GROUP_POLICIES)
 
 
 @legible
@@ -1146,9 +1163,13 @@ class Clip:
     nonfinite: str = "random"
 
     def __post_init__(self) -> None:
-        """Check what needs no network; which numbers make sense depends on its dtype and on the replicas."""
+        """Check what needs no network: its dtype may hold fewer numbers, and it knows how many replicas there are."""
         plain_fields(self)
         _fields.check_kind("rule", self.rule, str | Rule, "a name or a Rule")
-        if not isinstance(self.threshold, str | Threshold):
-            _fields.check_numeric("threshold", self.threshold, schedule=True)
+        if isinstance(self.rule, str):
+            _names.check("clips", self.rule, "rule")
+        if isinstance(self.threshold, str):
+            _names.check("thresholds", self.threshold, "threshold")
+        elif not isinstance(self.threshold, Threshold):
+            _fields.check_numeric("threshold", self.threshold, THRESHOLDS, schedule=True)
         _check.choice("nonfinite", self.nonfinite, POLICIES)

@@ -11,6 +11,7 @@ from tolerance import near
 
 import nbflow as nf
 from nbflow._compile import JIT
+from nbflow._load import load
 
 sim = pytest.mark.sim
 
@@ -468,12 +469,80 @@ def test_a_schedule_that_returns_no_number_is_refused(name, value):
 def test_zero_is_no_bound_and_nothing_below_zero_a_threshold_and_infinity_no_rate():
     case = make_case("tanh", "softmax", "tokens", N=6, M=4)
     call = (case.net, case.theta)
-    refuse(nf.clip, *call, nf.Clip("norm", -1e-300), name="threshold")
-    refuse(nf.train, *call, "temporal_order", nf.Recipe(clip=nf.Clip("norm", -1e-18)), name="threshold")
-    refuse(nf.train, *call, "temporal_order", nf.Recipe(lr=-1e-18), name="lr")
-    refuse(nf.gradient, *call, case.batch, flow=nf.Flow("norm", 1.0, bound=0), name="bound")
-    refuse(nf.gradient, *call, case.batch, flow=nf.Flow("norm", np.inf), name="alpha")
-    refuse(nf.train, *call, "temporal_order", nf.Recipe(lr=np.inf), name="lr")
+    refuse(nf.Clip, "norm", -1e-300, name="threshold")
+    refuse(nf.Recipe, lr=-1e-18, name="lr")
+    refuse(nf.Flow, "norm", 1.0, bound=0, name="bound")
+    refuse(nf.Flow, "norm", np.inf, name="alpha")
+    refuse(nf.Recipe, lr=np.inf, name="lr")
+    # 0 where it has a meaning.
+    nf.clip(*call, nf.Clip("norm", 0.0))
+    nf.gradient(*call, case.batch, flow=nf.Flow("norm", 0.0))
+
+
+@nf.unit
+def as_large_as_the_norm(norm, memory, settings, update):
+    return norm
+
+
+# What a record is made of, and what no network could make right: a number, or one of three.
+WRONG_NUMBERS = {
+    "lr": (lambda x: nf.Recipe(lr=x), [-0.1, np.nan, np.inf, [0.1, -0.1, 0.1], [[0.1]], []]),
+    "threshold": (lambda x: nf.Clip("norm", x), [-0.1, np.nan, [0.1, np.nan, 0.1], [[0.1]], []]),
+    "alpha": (lambda x: nf.Flow("norm", x), [-0.1, np.nan, np.inf, [0.1, -0.1, 0.1]]),
+    "bound": (lambda x: nf.Flow("norm", 1.0, bound=x), [-0.1, np.nan, 0.0]),
+    "threshold of HiddenClip": (nf.HiddenClip, [-0.1, np.nan, 0.0, [0.1, 0.0, 0.1]]),
+    "threshold of ExampleClip": (nf.ExampleClip, [-0.1, np.nan, 0.0, [0.1, 0.0, 0.1]]),
+    "threshold of MicrobatchClip": (lambda x: nf.MicrobatchClip(2, x), [-0.1, np.nan, 0.0, [0.1, 0.0, 0.1]]),
+    "probability": (nf.HDetach, [-0.1, np.nan, 1.5, [0.1, 2.0, 0.1]]),
+    "clip_example": (lambda x: nf.Recipe(clip_example=x), [-0.1, np.nan, 0.0]),
+    "clip_microbatch": (lambda x: nf.Recipe(clip_microbatch=x), [(2, -0.1), (2, np.nan), (0, 0.1), 0.1]),
+    "first": (lambda x: nf.Threshold(as_large_as_the_norm, settings={"first": x}), [-0.1, np.nan, 0.0]),
+    "second": (
+        lambda x: nf.Threshold(as_large_as_the_norm, settings={"second": x}, limits={"second": (1.0, 2.0)}),
+        [0.9, 2.1, [1.5, 2.1, 1.5]],
+    ),
+}
+
+
+@sim
+@pytest.mark.parametrize("what", WRONG_NUMBERS)
+def test_a_number_out_of_range_is_refused_as_the_record_is_made(what):
+    make, wrong = WRONG_NUMBERS[what]
+    name = what.split()[0]
+    for value in wrong:
+        refuse(make, value, name="size" if value == (0, 0.1) else name)
+
+
+@sim
+def test_a_rule_a_threshold_a_penalty_and_a_policy_are_looked_for_as_the_record_is_made():
+    refuse(nf.Clip, "nrm", 1.0, name="rule")
+    refuse(nf.Clip, "norm", "percentil", name="threshold")
+    refuse(nf.Flow, "nrm", 1.0, name="penalty")
+    refuse(nf.ExampleClip, 1.0, "skp", name="nonfinite")
+    refuse(nf.MicrobatchClip, 2, 1.0, "random", name="nonfinite")
+    refuse(nf.Recipe, clip_example=1.0, clip_microbatch=(2, 1.0), name="clip_example")
+
+
+@sim
+@pytest.mark.parametrize("optimizer", nf.names("optimizers"))
+def test_every_setting_of_an_optimizer_has_limits_and_is_refused_beyond_them(optimizer):
+    found = load("optimizers", optimizer)
+    assert set(found.limits) == set(found.settings)
+    for name, (least, below) in found.limits.items():
+        wrong = [below, -1e-9, -5.0, np.nan, *([0.0] if least is None else []), *([5.0] if below == 1 else [])]
+        for value in wrong:
+            refuse(nf.Recipe, optimizer=optimizer, settings={name: value}, name=name)
+        if least is not None:
+            nf.Recipe(optimizer=optimizer, settings={name: least})
+
+
+@sim
+def test_limits_of_an_optimizer_of_ones_own_are_pairs_of_numbers_which_its_settings_keep():
+    given = {"slots": (), "update": load("optimizers", "sgd").update, "settings": {"rate": 0.5}}
+    for limits in ({"other": (0.0, 1.0)}, {"rate": 1.0}, {"rate": (0.0, None)}, {"rate": (0.0, "1")}, [0.0, 1.0],
+                   {"rate": (0.0, 0.5)}, {"rate": (0.6, 1.0)}):  # fmt: skip
+        refuse(nf.Optimizer, **given, limits=limits, name="Optimizer")
+    assert nf.Optimizer(**given, limits={"rate": (None, 1.0)}).limits == {"rate": (None, 1.0)}
 
 
 @pytest.mark.parametrize("threshold", [1e-60, 1e60, np.inf])

@@ -43,13 +43,14 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
             if learns_first and known:
                 enter(norm, memory[r], constants)
             threshold = value(norm, memory[r], constants, update)
-            if dust <= threshold < 0.0:
+            if dust <= threshold <= 0.0:
                 threshold = 0.0
             if not learns_first and known:
                 enter(norm, memory[r], constants)
             good &= threshold >= 0
-            # What the network's dtype holds; Inf is no threshold at all, and stays so.
-            thresholds[r] = dtype(threshold if threshold > greatest else min(max(threshold, least), most))
+            # What the network's dtype holds; 0 leaves nothing and Inf is no threshold at all, and they stay so.
+            kept = threshold == 0.0 or threshold > greatest
+            thresholds[r] = dtype(threshold if kept else min(max(threshold, least), most))
         return good
 
     return follow

@@ -50,7 +50,9 @@ def build_follow(value, learn, learns_first, setting_count, dtype):
             if not learns_first and known:
                 enter(norm, own, constants)
             # Comparisons, since the card's min and max drop a NaN.
-            if dust <= threshold < least:
+            if dust <= threshold <= 0.0:
+                threshold = 0.0
+            elif 0.0 < threshold < least:
                 threshold = least
             elif most < threshold <= greatest:
                 threshold = most

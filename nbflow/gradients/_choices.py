@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbflow import _check
+from nbflow import _check, _fields
 from nbflow._load import is_declared, load
 from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
 from nbflow.model.network import Network
 from nbflow.records import (
+    BOUNDS,
+    PARTS,
+    RATES,
     AnyPenalty,
     ExampleClip,
     Floats,
@@ -20,8 +23,6 @@ from nbflow.records import (
     Penalty,
     Regularizer,
 )
-
-GROUP_POLICIES = ("keep", "skip", "raise")
 
 
 def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[AnyPenalty, Floats]:
@@ -35,8 +36,8 @@ def check_flow(flow: Any, replicas: int, dtype: str) -> tuple[AnyPenalty, Floats
         from nbflow import _probe
 
         _probe.check_penalty(penalty, dtype)
-    _check.per_replica("bound", flow.bound, 1, least=0.0, above=True, dtype=dtype)
-    return penalty, _check.per_replica("alpha", flow.alpha, replicas, least=0.0, finite=True, dtype=dtype)
+    _check.per_replica("bound", flow.bound, 1, dtype=dtype, **BOUNDS)
+    return penalty, _check.per_replica("alpha", flow.alpha, replicas, dtype=dtype, **RATES)
 
 
 def _check_plain(flow: Flow) -> None:
@@ -58,7 +59,7 @@ def check_hidden(how: Any, replicas: int, dtype: str) -> Inside:
 
     if not isinstance(how, HiddenClip):
         raise TypeError(f"clip_hidden is a {type(how).__name__}; expected a HiddenClip. Write nbflow.HiddenClip(1.0).")
-    threshold = _check.per_replica("threshold", how.threshold, replicas, least=0.0, above=True, dtype=dtype)
+    threshold = _check.per_replica("threshold", how.threshold, replicas, dtype=dtype, **BOUNDS)
     return Inside(SITES[how.site], how.by == "norm", threshold)
 
 
@@ -74,26 +75,33 @@ def check_detach(how: Any, net: Network, replicas: int) -> Detach:
             "w_rec, such as "
             f"'lstm'. No gradient at all would be left."
         )
-    probability = _check.per_replica("probability", how.probability, replicas, least=0.0, dtype=net.dtype)
-    if (probability > 1).any():
-        raise ValueError(f"probability is {probability.max():g}; expected a number from 0 to 1. Give a smaller one.")
+    probability = _check.per_replica("probability", how.probability, replicas, dtype=net.dtype, **PARTS)
     return Detach(probability, _check.count("seed", how.seed, 0), _check.index("index", how.index))
 
 
-def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: Any) -> Groups | None:
-    """Check a clip by groups of examples of a batch of shape (R, B)."""
+def clip_by_groups(example: Any, microbatch: Any) -> tuple[str, int, Any, str] | None:
+    """Check as much of a clip by groups of examples as needs no batch; return its name, size, threshold and policy."""
     if example is not None and microbatch is not None:
         raise ValueError("clip_example and clip_microbatch are both given; expected one of them. Leave one out.")
     if example is None and microbatch is None:
         return None
     name = "clip_example" if microbatch is None else "clip_microbatch"
     size, threshold, nonfinite = _of_examples(example) if microbatch is None else _of_microbatch(microbatch)
-    replicas, batch = shape
     size = _check.count("size of clip_microbatch", size)
+    _fields.check_numeric(name, threshold, BOUNDS)
+    return name, size, threshold, nonfinite
+
+
+def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: Any) -> Groups | None:
+    """Check a clip by groups of examples of a batch of shape (R, B)."""
+    found = clip_by_groups(example, microbatch)
+    if found is None:
+        return None
+    name, size, threshold, nonfinite = found
+    replicas, batch = shape
     if batch % size:
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
-    _check.choice("nonfinite", nonfinite, GROUP_POLICIES)
-    return Groups(size, _check.per_replica(name, threshold, replicas, least=0.0, above=True, dtype=dtype), nonfinite)
+    return Groups(size, _check.per_replica(name, threshold, replicas, dtype=dtype, **BOUNDS), nonfinite)
 
 
 def _of_examples(how: Any) -> tuple[int, Any, Any]:

@@ -12,7 +12,7 @@ from nbflow.cpu.report import read_report, read_rows
 from nbflow.gradients._engine import engine_of
 from nbflow.model import _arguments
 from nbflow.model.network import Network
-from nbflow.records import Clip, Clipped, Floats, Threshold
+from nbflow.records import THRESHOLDS, Clip, Clipped, Floats, Threshold
 
 
 def clip(
@@ -105,4 +105,4 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
             f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no "
             f"update and no past norms. Give a float, or use it in the recipe of nbflow.train."
         )
-    return _check.per_replica("threshold", how.threshold, replicas, least=0.0, dtype=dtype)
+    return _check.per_replica("threshold", how.threshold, replicas, dtype=dtype, **THRESHOLDS)

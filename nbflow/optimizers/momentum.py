@@ -14,4 +14,10 @@ def update(theta, d, slots, lr, settings, n):
     return theta - lr * velocity, (velocity,)
 
 
-OPTIMIZER = Optimizer(slots=("velocity",), update=update, settings={"momentum": 0.9})
+OPTIMIZER = Optimizer(
+    slots=("velocity",),
+    update=update,
+    settings={"momentum": 0.9},
+    # From 1 on a velocity never ends, and grows where the gradient is 0.
+    limits={"momentum": (0.0, 1.0)},
+)

@@ -19,7 +19,7 @@ from nbflow.gradients.clipping import check_clip
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Plan
 from nbflow.model.network import Network
-from nbflow.records import Clip, Floats, Flow, Optimizer
+from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer
 from nbflow.storage import checkpoint
 from nbflow.training._batches import SourceBatches, TaskBatches
 from nbflow.training._identity import describe
@@ -75,7 +75,7 @@ class Loop:
         self.settings = _check.settings(
             self.optimizer.settings, self.recipe.settings, self.optimizer.limits, self.net.dtype
         )
-        self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, least=0.0, finite=True)
+        self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, **RATES)
 
     def _prepare_flow(self) -> None:
         self.first_flow = flow = self.recipe.flow
@@ -84,7 +84,7 @@ class Loop:
             if not isinstance(flow, Flow):
                 check_flow(flow, self.replicas, self.net.dtype)
             self.first_flow = dataclasses.replace(flow, alpha=at_zero(flow.alpha))
-            self.alpha = Setting("alpha", flow.alpha, self.replicas, self.dtype, least=0.0, finite=True)
+            self.alpha = Setting("alpha", flow.alpha, self.replicas, self.dtype, **RATES)
         refuse_lacking(self.engine, self._asked(None if self.task is None else self.recipe.batch_size))
 
     def _asked(self, batch_size: int | None) -> Asked:
@@ -107,7 +107,7 @@ class Loop:
         if follows(clip.threshold):
             self.threshold = Follower(clip.threshold, self.d_theta)
         else:
-            self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, least=0.0)
+            self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, **THRESHOLDS)
 
     def _prepare_training(self, source: Any) -> None:
         follower = self.threshold if isinstance(self.threshold, Follower) else None

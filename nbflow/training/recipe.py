@@ -12,7 +12,8 @@ from nbflow._legible import legible
 from nbflow._load import load
 from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
-from nbflow.records import Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
+from nbflow.gradients._choices import clip_by_groups
+from nbflow.records import RATES, Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
 
 Schedule = Callable[[int], Any]
 
@@ -24,9 +25,9 @@ class Recipe:
 
     `lr`, the clip's threshold and the flow's alpha are each a number, one number per replica (R,), or a function of the
     update (counted from 0) that returns either. The threshold may also follow the norms: see `nbflow.load_threshold`.
-    Each may be 0: a rate of 0 leaves theta, a threshold of 0 makes every gradient 0. Where a schedule runs to 0 and
-    ends a hair below by rounding (by 1e-12 of its first value, or 1e-12), or too small for the dtype, it is 0; anything
-    else below 0 ends the training, and the error says at which update.
+    Each may be 0: a rate of 0 leaves theta, a threshold of 0 makes every gradient 0, also one that follows and answers
+    0. Where a schedule runs to 0 and ends a hair below by rounding (by 1e-12 of its first value, or 1e-12), or too
+    small for the dtype, it is 0; anything else below 0 ends the training, and the error says at which update.
 
     Parameters
     ----------
@@ -85,14 +86,15 @@ class Recipe:
     settings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what needs no network and no task; which rates and thresholds make sense is found as a run begins."""
+        """Check what needs no network and no task."""
         plain_fields(self)
         for name in ("batch_size", "max_updates", "record_every", "evaluate_size"):
             _check.count(name, getattr(self, name))
         _check.count("evaluate_every", self.evaluate_every, 0)
         _check.length_range("lengths", self.lengths)
         _fields.check_kind("optimizer", self.optimizer, str | Optimizer, "a name or an Optimizer")
-        _fields.check_numeric("lr", self.lr, schedule=True)
+        _fields.check_numeric("lr", self.lr, RATES, schedule=True)
+        clip_by_groups(self.clip_example, self.clip_microbatch)
         for name, kind in (("clip", Clip), ("flow", Flow), ("clip_hidden", HiddenClip), ("h_detach", HDetach)):
             _fields.check_kind(name, getattr(self, name), (kind, type(None)), f"a {kind.__name__} or None")
         if self.solved_below is not None:

@@ -168,10 +168,4 @@ def _check_setting(how: Threshold, name: str, value: Any, replicas: int) -> Floa
             f"{name} is None; expected a number for this threshold. "
             f"Write nbflow.load_threshold(name, {', '.join(f'{key}=...' for key in how.settings)})."
         )
-    if name not in how.limits:
-        return _check.per_replica(name, value, replicas, least=0.0, above=True)
-    low, high = how.limits[name]
-    found = _check.per_replica(name, value, replicas, least=low)
-    if (found > high).any():
-        raise ValueError(f"{name} is {found.max():g}; expected a number from {low:g} to {high:g}. Give a smaller one.")
-    return found
+    return _check.per_replica(name, value, replicas, **how.limits_of(name))
