@@ -144,8 +144,8 @@ def check_limits(record: Any) -> None:
         ends = pair if isinstance(pair, tuple | list) and len(pair) == 2 else (np.nan,)
         if not all(end is None or (is_number(end) and end == end) for end in ends) or ends[-1] is None:
             raise TypeError(
-                f"{name_of(record, 'limits')}[{_check.said(name)}] is {_check.said(pair)}; expected a pair of numbers. Write "
-                f"(0.0, 1.0), say."
+                f"{name_of(record, 'limits')}[{_check.said(name)}] is {_check.said(pair)}; expected a pair of numbers. "
+                f"Write (0.0, 1.0), say."
             )
 
 
