@@ -911,7 +911,8 @@ class Optimizer:
         _fields.check_settings(self, required=False)
         _fields.check_limits(self)
         for name, limit in self.limits.items():
-            _check.within(f"Optimizer.settings[{_check.said(name)}]", self.settings[name], limit, "Give another one, or limit.")
+            what = f"Optimizer.settings[{_check.said(name)}]"
+            _check.within(what, self.settings[name], limit, "Give another one, or another limit.")
 
 
 @legible
