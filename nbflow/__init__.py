@@ -132,6 +132,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     from nbflow.training.run import Run as Run
     from nbflow.training.threshold import load_threshold as load_threshold
     from nbflow.training.train import train as train
+    from nbflow.training.updater import updater as updater
 
 __version__ = "0.1.0"
 
@@ -157,6 +158,7 @@ _HOMES = {
     "training.apply": ("apply_update",),
     "training.recipe": ("Recipe",),
     "training.train": ("train",),
+    "training.updater": ("updater",),
     "training.run": ("Run",),
     "training.resume": ("load_run",),
     "training.evaluation": ("evaluate",),

@@ -137,7 +137,7 @@ class Loop:
         """Update until the end, a stopping rule, or an exception; `keep` is called where all is settled."""
         while not self._pause(callbacks) and self.run.updates < self.recipe.max_updates:
             keep()
-            self._one_update(self.run.updates)
+            self.one_update(self.run.updates)
 
     def _pause(self, callbacks: Sequence[Callback]) -> bool:
         """Do what is due after so many updates and has not been done; return whether to end."""
@@ -154,7 +154,7 @@ class Loop:
             self._evaluate(self.evaluator)
         solved = self._solved()
         if self.window.count and (row or solved):
-            self._record()
+            self.record()
             run.seconds = self.elapsed()
             return self._asked_to_stop(callbacks) or solved
         return solved
@@ -168,7 +168,8 @@ class Loop:
         answers = [callback(self.run) for callback in callbacks]
         return any(map(bool, answers))
 
-    def _one_update(self, update: int) -> None:
+    def one_update(self, update: int) -> None:
+        """Do the update of this number."""
         self.batches.next(update)
         self.training.gradient(update, None if self.alpha is None else self.alpha.at(update))
         lr = self.lr.at(update)
@@ -219,7 +220,8 @@ class Loop:
         """Return the seconds that the run has taken, in this process and in those before."""
         return time.perf_counter() - self.started
 
-    def _record(self) -> None:
+    def record(self) -> None:
+        """Make a row of the history of the updates since the last one."""
         run, last = self.run, self.last()
         row = {"update": run.updates, "seconds": self.elapsed(), "length": last["length"],
                "lr": self._plain(last["lr"])}  # fmt: skip
@@ -254,7 +256,7 @@ class Loop:
             self.training.bring()
         self.run.theta = self._stripped(self.theta)
         if self.window.count:
-            self._record()
+            self.record()
         self.run.seconds, self.run.shown = self.elapsed(), 0
 
     def _plain(self, values: Any) -> Any:

@@ -42,15 +42,29 @@ class Window:
         self.clips = np.zeros((self.room, replicas, len(COLUMNS)))
         self.sums = np.zeros((len(SUMS), replicas))
         self.count = self.summed = 0
+        self.latest = -1  # the row of the last update
 
     def add(self, report: Floats, clip: Floats) -> None:
         """Keep the reports of an update: of its gradient (R, columns), and of its clip (R, columns of a report)."""
         place = self.count - self.summed
         self.reports[place] = report
         self.clips[place] = clip
+        self.latest = place
         self.count += 1
         if place + 1 == len(self.reports):
             self._sum()
+
+    def last(self, name: str) -> Floats:
+        """Return loss, omega, norm or clipped_norm (R,) of the last update; NaN where there was none."""
+        if self.latest < 0:
+            return np.full(self.reports.shape[1], np.nan)
+        report, clip = self.reports[self.latest], self.clips[self.latest]
+        if name in ("loss", "omega"):
+            found: Floats = report[:, LOSS if name == "loss" else OMEGA].copy()
+            return found
+        root, scale = (NORM, SCALE) if name == "norm" else (CLIPPED_NORM, CLIPPED_SCALE)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(clip[:, root] / clip[:, scale])
 
     def state(self) -> dict[str, Floats]:
         """Return what it holds, by name: views, into which a saved state may be copied."""
