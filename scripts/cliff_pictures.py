@@ -30,8 +30,8 @@ def picture(options: Options, whole: Surface, ravine: Surface, plain: Descent, c
     with plot.page(title, about(options), (13, 9.6)) as found:
         _draw_space(found.add_subplot(2, 2, 1, projection="3d"), whole, paths)
         ends = "plain: ends here", "clipped: ends here"
-        _draw_map(found, found.add_subplot(2, 2, 2), whole, paths, "The same from above", ends)
-        _draw_map(found, found.add_subplot(2, 2, 3), ravine, paths, "Near the ravine at the foot of the cliff")
+        _draw_map(found.add_subplot(2, 2, 2), whole, paths, "The same from above", ends)
+        _draw_map(found.add_subplot(2, 2, 3), ravine, paths, "Near the ravine at the foot of the cliff")
         _draw_losses(found.add_subplot(2, 2, 4), options, plain, clipped)
     return found
 
@@ -66,17 +66,10 @@ def _inside(descent: Descent, where: Surface) -> Any:
     return (w >= where.w[0]) & (w <= where.w[-1]) & (b >= where.b[0]) & (b <= where.b[-1])
 
 
-def _draw_map(found: Any, axes: Any, where: Surface, paths: Any, title: str, words: tuple[str, str] = ("", "")) -> None:
-    from matplotlib.colors import LogNorm
-
-    mesh = axes.pcolormesh(where.w, where.b, where.loss, norm=LogNorm(1e-4, 0.5), cmap="viridis", shading="auto")
-    found.colorbar(mesh, ax=axes, label="loss (square error, log scale)", extend="min", pad=0.02)
-    for descent, colour in paths:
-        _draw_path(axes, descent, colour)
-    axes.set(
-        xlim=where.w[[0, -1]], ylim=where.b[[0, -1]], xlabel="w (recurrent weight)", ylabel="b (bias)", title=title
-    )
-    axes.plot(*paths[0][0].points[0], "o", color="white", markeredgecolor=plot.INK, markersize=9, zorder=6)
+def _draw_map(axes: Any, where: Surface, paths: Any, title: str, words: tuple[str, str] = ("", "")) -> None:
+    plot.cliff(where.w, where.b, where.loss, {str(k): path.points for k, (path, _) in enumerate(paths)}, ax=axes)
+    axes.collections[0].colorbar.set_label("loss (square error, log scale)")
+    axes.set_title(title)
     _label(axes, "start", paths[0][0].points[0], above=True)
     for word, (descent, _), above in zip(words, paths, (True, False), strict=True):
         if word and _inside(descent, where)[-1]:
@@ -89,18 +82,6 @@ def _label(axes: Any, word: str, at: Array, *, above: bool) -> None:
     axes.annotate(word, at, (10 if left else -10, 10 if above else -10), textcoords="offset points", fontsize=9.5,
                   ha="left" if left else "right", va="bottom" if above else "top", zorder=7,
                   bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5})  # fmt: skip
-
-
-def _draw_path(axes: Any, descent: Descent, colour: str) -> None:
-    axes.plot(*descent.points.T, color="white", linewidth=2.4, alpha=0.5, zorder=3)
-    axes.plot(*descent.points.T, color=colour, linewidth=1.2, marker="o", markersize=3, zorder=4)
-    k = descent.jump
-    if k + 1 < len(descent.points):
-        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2.2, "mutation_scale": 18, "shrinkA": 0,
-                 "shrinkB": 0}  # fmt: skip
-        drawn = axes.annotate("", descent.points[k + 1], descent.points[k], arrowprops=arrow, zorder=5,
-                              annotation_clip=False)  # fmt: skip
-        drawn.arrow_patch.set(clip_on=True, clip_box=axes.bbox)
 
 
 def _draw_losses(axes: Any, options: Options, plain: Descent, clipped: Descent) -> None:

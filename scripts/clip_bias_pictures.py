@@ -31,32 +31,17 @@ def bias(seen: Sequence[Any], names: Sequence[str], part: float) -> Any:
         for line, one in zip(grid, seen, strict=True):
             line[0].set_title(f"{one.stage.title[0].upper()}{one.stage.title[1:]}", loc="left", fontsize=11,
                               fontweight="bold")  # fmt: skip
-            for axes, (metric, _, least) in zip(line, METRICS, strict=True):
-                values = [getattr(one.bias.rules[n], metric) if n in one.bias.rules else None for n in names]
-                _draw_rules(axes, values, least)
-            line[0].set_yticks(range(len(names)), names)
-        for column, (_, label, least), mark in zip(grid.T, METRICS, (1.0, part, 1.0), strict=True):
+            for axes, (metric, _, least), mark in zip(line, METRICS, (1.0, part, 1.0), strict=True):
+                plot.clipping_bias(one.bias, metric, names=names, least=least, mark=mark, ax=axes)
+                axes.set_xlabel("")
+                axes.tick_params(labelbottom=True)
+                for row, name in enumerate(names):
+                    if name not in one.bias.rules:
+                        axes.text(0.02, row, "cannot shorten so far", transform=axes.get_yaxis_transform(), fontsize=8,
+                                  color=plot.FAINT, va="center")  # fmt: skip
+        for column, (_, label, _) in zip(grid.T, METRICS, strict=True):
             column[-1].set_xlabel(label)
-            for axes in column:
-                plot.reference(axes, x=mark)
-                axes.set_xlim(left=least)
-        grid[0, 0].invert_yaxis()
     return found
-
-
-def _draw_rules(axes: Any, values: Sequence[Any], least: float) -> None:
-    for k, value in enumerate(values):
-        word = "cannot shorten so far" if value is None else ""
-        if value is not None and not np.isfinite(value).all():
-            word = "nothing but noise"
-        elif value is not None and value.value < least:
-            word = f"◄ {value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
-        if word:
-            axes.text(0.02, k, word, transform=axes.get_yaxis_transform(), fontsize=8, color=plot.FAINT, va="center")
-            continue
-        plot.intervals([k], [value], ecolor=plot.COLOURS[1], elinewidth=2, capsize=0, across=True, ax=axes)
-    plot.grid(axes, "x")
-    axes.tick_params(labelbottom=True)
 
 
 def who_loses(seen: Any, large: float) -> Any:

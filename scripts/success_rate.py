@@ -183,8 +183,6 @@ def picture(options: Options, cells: Sequence[Cell]) -> Any:
             axes.set_title(init, fontweight="bold", fontsize=11)
             axes.set_xlabel("length L (steps)")
             axes.set_xticks(options.lengths)
-            axes.set_ylim(-4, 104)
-            plot.grid(axes, "y")
         line[0].set_ylabel("runs that solved it (%)")
         plot.legend_below(line[0])
     return found
@@ -194,8 +192,11 @@ def _draw(axes: Any, options: Options, cells: Sequence[Cell], k: int) -> None:
     """Draw one method; beside the others, so that intervals do not hide each other."""
     gaps = [b - a for a, b in itertools.pairwise(sorted(set(options.lengths)))] or [10]
     x = [c.length + 0.11 * min(gaps) * (k - (len(options.methods) - 1) / 2) for c in cells]
-    rates = [plot.percent(statistics.success_rate(c.solved, c.runs, confidence=options.confidence)) for c in cells]
-    plot.intervals(x, rates, colour=plot.COLOURS[k], marker=MARKS[k], label=TITLES[options.methods[k]], ax=axes)
+    plot.success(
+        x, [c.solved for c in cells], [c.runs for c in cells], confidence=options.confidence, colour=plot.COLOURS[k],
+        marker=MARKS[k], label=TITLES[options.methods[k]], ax=axes,
+    )  # fmt: skip
+    axes.set_ylabel("")
 
 
 def about(options: Options) -> str:

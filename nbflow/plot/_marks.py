@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.plot._page import COLOURS, FAINT, GRID, page
+from nbflow.plot._page import COLOURS, page
+from nbflow.plot._theme import inks
 from nbflow.records import Floats, Interval
 
 DASHED = (0, (4, 3))
@@ -23,15 +24,25 @@ def axes_of(ax: Any) -> Any:
 
 def grid(ax: Any, axis: str = "both") -> None:
     """Draw faint lines behind all else, across "x", "y" or "both"."""
-    ax.grid(axis=axis, color=GRID, linewidth=0.6)
+    ax.grid(axis=axis, color=inks(ax).grid, linewidth=0.6)
     ax.set_axisbelow(True)
 
 
+def plain_log(axis: Any) -> None:
+    """Write plain numbers beside a logarithmic axis, and enough of them on a short one, once all is drawn."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
 def reference(
-    ax: Any, *, x: float | None = None, y: float | None = None, colour: str = FAINT, behind: bool = True
+    ax: Any, *, x: float | None = None, y: float | None = None, colour: str | None = None, behind: bool = True
 ) -> None:
     """Draw a dashed line at x or at y, which means something."""
-    style = {"color": colour, "linewidth": 0.9, "linestyle": DASHED, "zorder": 0 if behind else 3}
+    style = {"color": colour or inks(ax).faint, "linewidth": 0.9, "linestyle": DASHED, "zorder": 0 if behind else 3}
     if x is not None:
         ax.axvline(x, **style)
     if y is not None:

@@ -11,24 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from nbflow.plot._theme import SIZE, faint, style
 from nbflow.storage._files import whole
 
 # Okabe and Ito 2008: told apart by colour-blind readers too, and in this order also by their lightness.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-SIZE = 10  # points, of all words but the title
-INK, FAINT, GRID = "#222222", "#666666", "#DDDDDD"
-STYLE: Any = {
-    "font.size": SIZE,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-}
 # Inches: from the edges to the head, down to its second line, from line to line, and below the last one.
 EDGE, SECOND, LINE, BELOW = 0.1, 0.42, 0.195, 0.19
 # What is not broken: a formula, also one that has a word at its end, and a word.
@@ -67,13 +54,13 @@ def page(title: str, words: str, size: tuple[float, float], *, dpi: int = 120, *
     lines = [part for line in words.splitlines() for part in _broken(line, size[0] - 2 * EDGE)]
     head = SECOND + LINE * len(lines) + BELOW if title or lines else 0.0
     width, height = size[0], size[1] + head
-    with rc_context(STYLE):
+    with rc_context(style()):
         padding: dict[str, Any] = {"h_pad": 0.08, "w_pad": 0.07, **pads}
         layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - head / height), **padding)
         figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
         left = EDGE / width
         figure.text(left, 1 - EDGE / height, title, fontsize=15, fontweight="bold", va="top")
-        figure.text(left, 1 - SECOND / height, "\n".join(lines), color=FAINT, va="top", linespacing=1.4)
+        figure.text(left, 1 - SECOND / height, "\n".join(lines), color=faint(), va="top", linespacing=1.4)
         yield figure
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbflow._legible import legible
-from nbflow.plot._marks import grid, reference, replicas
-from nbflow.plot._page import COLOURS, INK, page
+from nbflow.plot._marks import grid, plain_log, reference, replicas
+from nbflow.plot._page import COLOURS, page
+from nbflow.plot._theme import inks
 
 
 @legible
@@ -100,7 +101,7 @@ def _draw_row(line: Any, row: Row, methods: Sequence[str]) -> None:
         if method in row.curves:
             replicas(*row.curves[method], colour=colour, ax=axes)
         for level in row.levels.get(method, ()):
-            reference(axes, y=level.at, colour=INK, behind=False)
+            reference(axes, y=level.at, colour=inks(axes).ink, behind=False)
             # What a line means is said once, to the right of the last column.
             if method == methods[-1] or level not in last:
                 x, side = (1.02, "left") if method == methods[-1] else (0.99, "right")
@@ -120,16 +121,13 @@ def _room(row: Row) -> dict[str, Any]:
 
 
 def _ticks(axes: Any, row: Row) -> None:
-    """Write plain numbers beside a logarithmic axis, and enough of them on a short one."""
-    from matplotlib.ticker import LogLocator, NullLocator
+    """Write plain numbers beside an axis that is not linear."""
+    from matplotlib.ticker import NullLocator
 
     if row.scale == "error":
         ticks = [tick for tick in (0.0, 1.0, 3.0, 10.0, 30.0, 100.0) if tick == 0 or tick >= row.solved]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_ylim(-0.25 * row.solved, 115)
-    elif row.scale == "log":
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1,)))
-        axes.yaxis.set_major_formatter("{x:g}")
-    if row.scale != "linear":
         axes.yaxis.set_minor_locator(NullLocator())
+    elif row.scale == "log":
+        plain_log(axes.yaxis)

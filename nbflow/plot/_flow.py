@@ -1,0 +1,180 @@
+"""How the gradient flows back: its size by lag, the histogram of gains, and a map of its steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.plot._given import one_network, record
+from nbflow.plot._marks import axes_of, grid, plain_log, reference
+from nbflow.plot._page import COLOURS
+from nbflow.records import Floats, LagProfile, Trace
+
+# A map shows so many powers of ten below its largest entry; what is smaller has the colour of the least.
+DECADES = 12
+
+
+def gradient_by_lag(
+    seen: LagProfile, *, relative: bool = False, colour: str = COLOURS[0], label: str | None = None, ax: Any = None
+) -> Any:
+    """Draw the size of the gradient against the steps that it has come back, with its interval over sequences.
+
+    A line that falls is a gradient that vanishes, one that rises a gradient that explodes. Several networks are drawn
+    on the same axes, one after another.
+
+    Parameters
+    ----------
+    seen : LagProfile
+        Of one network, from `nbflow.gains_by_lag`.
+    relative : bool
+        Whether to divide by the size at lag 0, so that networks whose losses differ can be compared.
+    colour : str
+    label : str, optional
+        For a legend.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        With the line of geometric means, and a band between the ends of their intervals.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=20, n_out=4)
+    >>> theta = nf.init(net, "basic_tanh", rng=0)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=20, length=30)
+    >>> ax = gradient_by_lag(nf.gains_by_lag(net, theta, batch), label="tanh")
+    >>> ax.get_yscale(), len(ax.lines[0].get_xdata())
+    ('log', 31)
+    """
+    norm = record("seen", seen, LagProfile, "nbflow.gains_by_lag").delta_norm
+    mean, low, high = (one_network("seen.delta_norm", part, 1) for part in norm[:3])
+    relative = _check.flag("relative", relative)
+    first = mean[0] if relative else 1.0
+    ax, lags = axes_of(ax), np.arange(len(mean))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ax.plot(lags, mean / first, color=colour, linewidth=2, label=label)
+        ax.fill_between(lags, low / first, high / first, color=colour, alpha=0.2, linewidth=0)
+    if relative:
+        reference(ax, y=1)
+    ax.set_yscale("log")
+    ax.set_xlabel("lag (steps back from the end)")
+    ax.set_ylabel(r"$\|\delta\|$ / $\|\delta\|$ at lag 0" if relative else r"$\|\delta\|$ (loss / state)")
+    grid(ax)
+    return ax
+
+
+def gain_histogram(
+    seen: Any, *, bins: int = 60, colour: str = COLOURS[0], label: str | None = None, ax: Any = None
+) -> Any:
+    """Draw how often a step back multiplies the gradient by how much.
+
+    Parameters
+    ----------
+    seen : Trace, LagProfile or array
+        Whose gains are counted: of all steps, sequences and replicas. NaN, 0 and what is not finite are left out.
+    bins : int
+        Between the least and the largest gain, of equal width in the logarithm.
+    colour : str
+    label : str, optional
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Its stairs have a height in % of all counted steps; a dashed line stands at 1.
+
+    Examples
+    --------
+    >>> ax = gain_histogram([0.5, 0.5, 2.0, float("nan")], bins=2)
+    >>> ax.patches[0].get_data().values.round(1).tolist()
+    [66.7, 33.3]
+    """
+    found = _gains(seen)
+    counts, edges = np.histogram(np.log(found), _check.count("bins", bins))
+    ax = axes_of(ax)
+    ax.stairs(100 * counts / max(len(found), 1), np.exp(edges), color=colour, linewidth=1.8, label=label)
+    reference(ax, x=1)
+    ax.set_xscale("log")
+    plain_log(ax.xaxis)
+    ax.set_xlabel(r"gain $r_t$ of a step back (ratio)")
+    ax.set_ylabel("steps (%)")
+    grid(ax)
+    return ax
+
+
+def _gains(seen: Any) -> Floats:
+    values = seen.gain if isinstance(seen, Trace) else seen.gains if isinstance(seen, LagProfile) else seen
+    try:
+        found = np.asarray(values, np.float64).ravel()
+    except Exception:
+        raise TypeError(
+            f"seen is {_check.said(seen)}; expected gains. Draw what nbflow.trace or nbflow.gains_by_lag returns."
+        ) from None
+    found = found[np.isfinite(found) & (found > 0)]
+    if not found.size:
+        raise ValueError("seen has no gain that is finite and above 0; expected one. Look at its delta_norm.")
+    return found
+
+
+def delta_map(seen: Trace, *, sequence: int | None = None, state: int = 0, ax: Any = None) -> Any:
+    """Draw the gradient at every step: of each sequence its norm, or of one sequence each unit's share.
+
+    Parameters
+    ----------
+    seen : Trace
+        Of one network, from `nbflow.trace`.
+    sequence : int, optional
+        Which one to look into, unit by unit.
+    state : int
+        Which line of its states: of an lstm 0 is h and 1 is c.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        With a map, of logarithmic colours over twelve powers of ten at most, and its colour bar. Where the gradient
+        is 0 or not finite there is no colour.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="lstm", n_in=6, n_hidden=20, n_out=4)
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=8, length=30)
+    >>> seen = nf.trace(net, nf.init(net, "glorot", rng=0), batch)
+    >>> delta_map(seen).collections[0].get_array().shape
+    (8, 31)
+    >>> delta_map(seen, sequence=3, state=1).collections[0].get_array().shape
+    (20, 31)
+    """
+    from matplotlib.colors import LogNorm
+
+    record("seen", seen, Trace, "nbflow.trace")
+    delta = one_network("seen.delta", seen.delta, 4)
+    if sequence is None:
+        values, down, what = one_network("seen.delta_norm", seen.delta_norm, 2).T, "sequence", r"$\|\delta_t\|$"
+    else:
+        values = np.abs(delta[:, _at("sequence", sequence, delta.shape[1]), _at("state", state, delta.shape[2])]).T
+        down, what = "unit", r"$|\delta_t|$"
+    there = np.isfinite(values) & (values > 0)
+    largest = values[there].max() if there.any() else 1.0
+    least = max(values[there].min() if there.any() else 0.1, largest * 10.0**-DECADES)
+    norm = LogNorm(least, largest if largest > least else 10 * least)
+    ax = axes_of(ax)
+    steps, rows = np.arange(values.shape[1] + 1) - 0.5, np.arange(len(values) + 1) - 0.5
+    mesh = ax.pcolormesh(steps, rows, np.ma.array(values, mask=~there), norm=norm, cmap="viridis", rasterized=True)
+    ax.figure.colorbar(mesh, ax=ax, label=f"{what} (loss / state)", pad=0.02)
+    ax.set(xlabel="step t", ylabel=down)
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.invert_yaxis()
+    return ax
+
+
+def _at(name: str, value: Any, size: int) -> int:
+    found = _check.count(name, value, 0)
+    if found >= size:
+        raise ValueError(f"{name} is {found}; expected less than {size}, for there are so many. They count from 0.")
+    return found
