@@ -39,8 +39,9 @@ def bias(seen: Sequence[Any], names: Sequence[str], part: float) -> Any:
                     if name not in one.bias.rules:
                         axes.text(0.02, row, "cannot shorten so far", transform=axes.get_yaxis_transform(), fontsize=8,
                                   color=plot.FAINT, va="center")  # fmt: skip
-        for column, (_, label, _) in zip(grid.T, METRICS, strict=True):
-            column[-1].set_xlabel(label)
+        for column, (_, label, least) in zip(grid.T, METRICS, strict=True):
+            column[-1].set(xlabel=label)
+            column[-1].set_xlim(left=least)
     return found
 
 

@@ -129,7 +129,7 @@ def clipping_bias(
     reference(ax, x=none if mark is None else mark)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlim(left=least)
+    ax.set_xlim(left=least, auto=True)  # more may be drawn on axes that share this one
     ax.set_xlabel(label)
     grid(ax, "x")
     return ax
