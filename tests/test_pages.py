@@ -1,4 +1,4 @@
-"""Claims about the pages: what they show as Python runs, from the first block of a page to its last."""
+"""Claims about the pages: what they show as Python runs, from a page's first block to its last; links lead to files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGES = [path.name for path in sorted(DOCS.glob("*.md")) if "```python" in path.read_text(encoding="utf-8")]
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+RUN = [path for path in PAGES if "```python" in path.read_text(encoding="utf-8")]
+LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("page", PAGES)
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", RUN, ids=name)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     names = {"__name__": "page"}
     for found in re.finditer(r"```python\n(.*?)```", text, re.DOTALL):
         line = text.count("\n", 0, found.start(1))
-        exec(compile("\n" * line + found[1], page, "exec"), names)
+        exec(compile("\n" * line + found[1], page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=name)
+def test_every_relative_link_of_a_page_leads_to_a_file(page):
+    """The README is what an index shows of the wheel, and its links are relative: they exist in the archive."""
+    targets = [link.partition("#")[0] for link in LINK.findall(page.read_text(encoding="utf-8"))]
+    missing = [each for each in targets if each and "://" not in each and not (page.parent / each).exists()]
+    assert missing == []
