@@ -8,6 +8,7 @@ PYTEST_ARGS ?=
 ONE_IN ?= 40
 GPU ?= gpu
 BENCH_ARGS ?=
+DEVICE_ARGS ?=
 PEERS_ARGS ?=
 
 # What nbflow is compared with, in an environment of its own. A CPU build of PyTorch is wanted; where the package index
@@ -27,15 +28,15 @@ export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-matrix test-install test-sim test-gpu lint type bench bench-peers
+.PHONY: help demo test test-matrix test-install test-sim test-gpu lint type bench bench-peers device
 
 help: ## Print the verbs.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
-	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS (more arguments for pytest, asv run,'
-	@echo 'scripts/bench/bench_peers.py), TORCH and JAX (what pip installs for bench-peers), GPU (gpu, or gpu-cu12 or'
-	@echo 'gpu-cu13 to install a CUDA toolkit as well).'
+	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS, DEVICE_ARGS (more arguments for'
+	@echo 'pytest, asv run, bench_peers.py, bench_device.py), TORCH and JAX (what pip installs for bench-peers), GPU (gpu, or'
+	@echo 'gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
 
 demo: $(VENV)/.demo ## Train on temporal order and show what clipping and the flow penalty do.
 	$(PY) scripts/demo.py
@@ -74,6 +75,9 @@ bench: asv_benchmarks/asv.conf.json $(VENV)/.bench ## Run the benchmarks on the 
 		'$(abspath $(PY))' -m asv machine --yes >/dev/null && \
 		'$(abspath $(PY))' -m asv run --python=same --launch-method spawn --show-stderr \
 			--set-commit-hash "$$(git rev-parse HEAD)" $(BENCH_ARGS)
+
+device: $(VENV)/.test-$(GPU) ## See whether the GPU side is right and fast here, in eight minutes, and write docs/gpu.md.
+	$(PY) scripts/bench/bench_device.py $(DEVICE_ARGS)
 
 bench-peers: $(PEERS)/.peers ## Time whole updates beside PyTorch and JAX, in turns, and print the tables.
 	$(PY) scripts/bench/bench_peers.py $(PEERS_ARGS)

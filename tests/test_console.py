@@ -58,7 +58,7 @@ def test_every_script_ends_a_ctrl_c_alike(
     for place in ("nbflow.init", "nbflow.train", "nbflow.sweep", "nbflow.gradient", "nbflow.storage.store.Store.read"):
         monkeypatch.setattr(place, interrupt)
     if name.startswith("bench"):  # whose sides are in processes of their own
-        side = {"bench_peers": "Bench.updates", "bench_writers": "timed"}.get(name, "phases")
+        side = {"bench_peers": "Bench.updates", "bench_writers": "timed", "bench_device": "run"}.get(name, "phases")
         monkeypatch.setattr(f"{name}.{side}", interrupt)
     code = script.main(NEEDED.get(name, []))
     said = "".join(capsys.readouterr())
