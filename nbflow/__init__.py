@@ -125,8 +125,11 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     )
     from nbflow.storage.store import Store as Store
     from nbflow.training.apply import apply_update as apply_update
+    from nbflow.training.best import Best as Best
     from nbflow.training.calibration import calibrate_threshold as calibrate_threshold
+    from nbflow.training.early_stopping import EarlyStopping as EarlyStopping
     from nbflow.training.evaluation import evaluate as evaluate
+    from nbflow.training.halving_rate import HalvingRate as HalvingRate
     from nbflow.training.recipe import Recipe as Recipe
     from nbflow.training.resume import load_run as load_run
     from nbflow.training.run import Run as Run
@@ -156,6 +159,9 @@ _HOMES = {
     "gradients.clipping": ("clip",),
     "data.arrays": ("arrays",),
     "training.apply": ("apply_update",),
+    "training.best": ("Best",),
+    "training.early_stopping": ("EarlyStopping",),
+    "training.halving_rate": ("HalvingRate",),
     "training.recipe": ("Recipe",),
     "training.train": ("train",),
     "training.updater": ("updater",),

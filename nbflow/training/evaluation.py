@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,30 @@ class HeldOut:
             losses, state = self.engine.score(buffers, checked, Asked(state=state), whole=self.task.carries)
             nats += float(losses[0])
         return nats
+
+
+class OwnScore:
+    """What a function of the user's says of parameters, in place of a task."""
+
+    def __init__(self, function: Callable[[Floats], Any], single: bool) -> None:
+        self.function, self.single = function, single
+
+    def score(self, theta: Floats, seed: int, index: int) -> Floats:
+        """Return the score of each network (R,), NaN where the function has none."""
+        asked = (theta[0] if self.single else theta).copy()
+        asked.flags.writeable = False
+        found = self.function(asked)
+        try:
+            scores = np.array(found, np.float64)
+        except (TypeError, ValueError):
+            scores = np.empty(0)
+        if scores.shape != (() if self.single else (len(theta),)):
+            wanted = "a number" if self.single else f"{len(theta)} numbers, one for each replica"
+            raise TypeError(
+                f"score returned {_check.said(found)} at update {index}; expected {wanted}. Return float(...) of what "
+                f"is to be low."
+            )
+        return np.atleast_1d(scores)
 
 
 def evaluate(

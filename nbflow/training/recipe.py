@@ -14,6 +14,7 @@ from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
 from nbflow.gradients._choices import clip_by_groups
 from nbflow.records import RATES, Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
+from nbflow.training.halving_rate import HalvingRate
 
 Schedule = Callable[[int], Any]
 
@@ -33,7 +34,7 @@ class Recipe:
     ----------
     optimizer : str or Optimizer
         One of `nbflow.names("optimizers")`.
-    lr : float, float array of shape (R,) or function
+    lr : float, float array of shape (R,), function or HalvingRate
         The learning rate.
     batch_size : int
         B.
@@ -68,7 +69,7 @@ class Recipe:
     """
 
     optimizer: str | Optimizer = "sgd"
-    lr: float | Floats | Schedule = 0.01
+    lr: float | Floats | Schedule | HalvingRate = 0.01
     batch_size: int = 20
     lengths: int | tuple[int, int] = (50, 200)
     clip: Clip | None = None
@@ -93,7 +94,8 @@ class Recipe:
         _check.count("evaluate_every", self.evaluate_every, 0)
         _check.length_range("lengths", self.lengths)
         _fields.check_kind("optimizer", self.optimizer, str | Optimizer, "a name or an Optimizer")
-        _fields.check_numeric("lr", self.lr, RATES, schedule=True)
+        if not isinstance(self.lr, HalvingRate):
+            _fields.check_numeric("lr", self.lr, RATES, schedule=True)
         clip_by_groups(self.clip_example, self.clip_microbatch)
         for name, kind in (("clip", Clip), ("flow", Flow), ("clip_hidden", HiddenClip), ("h_detach", HDetach)):
             _fields.check_kind(name, getattr(self, name), (kind, type(None)), f"a {kind.__name__} or None")
@@ -116,11 +118,19 @@ def check_recipe(recipe: Any) -> Recipe:
     return recipe
 
 
-def completed(recipe: Recipe, task: Sampler | type[Task] | None) -> Recipe:
+def completed(recipe: Recipe, task: Sampler | type[Task] | None, scored: bool = False) -> Recipe:
     """Return a checked recipe with the task's own `solved_below` where it has none; batches of a function have no task.
 
-    Nothing is left to be wrong in silence: a bound that no score or every score is below, a stop that never comes.
+    Nothing is left to be wrong in silence: a bound that no score or every score is below, a stop that never comes. Of
+    a run that is `scored` by a function of the user's nobody knows what counts as solved but the user.
     """
+    if scored:
+        if recipe.stop_when_solved and recipe.solved_below is None:
+            raise ValueError(
+                "solved_below is None and stop_when_solved True; expected a number, below which a score of your own is "
+                "that of a network that has solved it. Give solved_below."
+            )
+        return recipe
     if task is None:
         if recipe.stop_when_solved:
             raise ValueError(

@@ -36,6 +36,7 @@ def train(
     start_from: str | os.PathLike[str] | None = None,
     backend: str = "cpu",
     progress: bool = False,
+    score: Callable[[Floats], Any] | None = None,
 ) -> Run:
     """Train a network, or R of them side by side.
 
@@ -58,7 +59,8 @@ def train(
         answer that is true ends the training, once all were called. `run.theta`, (P,) or (R, P) on either backend, is a
         copy which may be kept and not be written: nothing that a callback does changes what training goes on with. A
         run that goes on from a checkpoint shows no rows that are in it, and those after it once more, to the same bits;
-        `run.shown` is the last update that callbacks have seen before (see docs/callbacks.md).
+        `run.shown` is the last update that callbacks have seen before (see docs/callbacks.md). A `nbflow.EarlyStopping`
+        ends the training at an evaluation.
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
         evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
@@ -87,6 +89,10 @@ def train(
     progress : bool
         Whether to show updates, the last loss and score, and the time left: as a bar of rich, where that is installed,
         in a terminal or a notebook, else as a line on the error stream every half minute.
+    score : function, optional
+        What evaluations measure in place of the task's score; batches of a function have none without it. It is given
+        theta, (P,) or (R, P), which it may keep and not write, and returns a number or R of them, the lower the better,
+        NaN for none. `solved_below` has no default then, and `run.unit` is None.
 
     Returns
     -------
@@ -132,7 +138,10 @@ def train(
     engine = engine_of(backend)
     callbacks = _check.functions("callbacks", callbacks)
     seconds = float(_check.per_replica("checkpoint_seconds", checkpoint_seconds, 1, least=0.0)[0])
-    loop = Loop(engine, net, theta, task, recipe, seed, replica_ids)
+    if score is not None and not callable(score):
+        raise TypeError(f"score is {_check.said(score)}; expected a function of theta, or None. Write score=function.")
+    loop = Loop(engine, net, theta, task, recipe, seed, replica_ids, score)
+    callbacks = loop.stop_by(callbacks)
     start = None if start_from is None else Start(start_from, loop)
     keeper = None if checkpoint is None else Keeper(checkpoint, seconds, loop, task, start)
     if start is not None and keeper is None:
