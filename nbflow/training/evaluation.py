@@ -112,16 +112,16 @@ class OwnScore:
         asked.flags.writeable = False
         found = self.function(asked)
         try:
-            scores = np.array(found, np.float64)
-        except (TypeError, ValueError):
-            scores = np.empty(0)
-        if scores.shape != (() if self.single else (len(theta),)):
+            scores = np.asarray(found)
+        except ValueError:  # lists of different lengths
+            scores = np.empty(0, object)
+        if scores.dtype.kind not in "iuf" or scores.shape != (() if self.single else (len(theta),)):
             wanted = "a number" if self.single else f"{len(theta)} numbers, one for each replica"
             raise TypeError(
                 f"score returned {_check.said(found)} at update {index}; expected {wanted}. Return float(...) of what "
                 f"is to be low."
             )
-        return np.atleast_1d(scores)
+        return np.atleast_1d(scores.astype(np.float64))
 
 
 def evaluate(

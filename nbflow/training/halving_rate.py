@@ -87,7 +87,7 @@ class Halving(Setting):
         super().__init__("lr", how.lr, replicas, dtype, least=0.0, finite=True)
         self.how, self.run, self.every = how, run, every
         self.waiting, self.times = Waiting(replicas, how.min_delta), np.zeros(replicas, np.int64)
-        self.lr = _check.per_replica("lr", how.lr, replicas)
+        self.first, self.rates = _check.per_replica("lr", how.lr, replicas), self._checked(how.lr)
 
     def at(self, update: int) -> Floats:
         """Return the rates (R,) after the evaluations so far."""
@@ -97,7 +97,6 @@ class Halving(Setting):
             waited = self.waiting.waited
             self.times += (waited > 0) & (waited % self.how.patience == 0)
         if new:
-            least = np.minimum(self.lr, self.how.least)
-            self.fixed = np.maximum(self.lr * self.how.factor**self.times, least).astype(self.dtype)
-        found: Floats = self.fixed
-        return found
+            least = np.minimum(self.first, self.how.least)
+            self.rates = np.maximum(self.first * self.how.factor**self.times, least).astype(self.dtype)
+        return self.rates
