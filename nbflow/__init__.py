@@ -82,6 +82,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         pack as pack,
         unpack as unpack,
     )
+    from nbflow.model.stack import Stack as Stack
     from nbflow.model.torch_weights import (
         from_torch as from_torch,
         to_torch as to_torch,
@@ -150,6 +151,7 @@ _HOMES = {
                 "StatePenalty", "Tangent", "Threshold", "Trace"),
     "model.network": ("Network",),
     "model.parameters": ("init", "pack", "unpack"),
+    "model.stack": ("Stack",),
     "model.torch_weights": ("from_torch", "to_torch"),
     "data.sampler": ("Task", "load_task"),
     "gradients.gradient": ("gradient", "predict"),

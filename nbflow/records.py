@@ -130,7 +130,7 @@ class Gradient(NamedTuple):
     counted : int, or int64 array of shape (R,), or None
         How many (t, b) Omega counted; None without a flow or for a `Regularizer`.
     state : net.dtype array of shape (B, S, H), or None
-        The last state, to go on from; None unless a first one was given.
+        The last state, to go on from; None unless a first one was given. Of a stack a tuple, one for each layer.
     example_norms : float64 array of shape (B,), or of shape (B / size,), or None
         Norms before `clip_example`, or `clip_microbatch` of groups of `size`: of the gradient of B, or B / size, times
         the share that each has in the loss, so that weights for a mean over B give the norm of the gradient of each by
@@ -142,7 +142,7 @@ class Gradient(NamedTuple):
         dL/dx_t, the gradient of the loss at the inputs of every step; None unless `wrt` asks for it. 0 after a
         sequence's last step with weight.
     d_state : net.dtype array of shape (B, S, H), or None
-        dL/ds_0, the gradient of the loss at the first state; None unless `wrt` asks for it.
+        dL/ds_0, the gradient of the loss at the first state; None unless `wrt` asks for it. Of a stack a tuple.
     """
 
     loss: Any

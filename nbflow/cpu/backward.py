@@ -62,6 +62,15 @@ def add_loss(shard, delta, d_y, copy):
 
 
 @part
+def add_returned(shard, t):
+    """Add what comes back from the layer above to the h-line of delta_t: what a loss does without one."""
+    delta, returned = rows_at(shard, "delta", t), at(shard, "returned", t - 1)
+    for b in range(shard.rows):
+        for j in range(shard.hidden):
+            delta[b, j] += returned[b, j]
+
+
+@part
 def recur_back(shard, v, rec, copy, add):
     """Write sum_g rec[g] @ w_rec[g]^T to the h-lines of v, or add it; `rec` is an address."""
     for g in range(shard.gates):  # the first gate may write, the others add
@@ -135,7 +144,9 @@ def build_sweep(dtype):
         if stop == shard.reach:
             begin(shard, stop)
         for t in range(stop, start, -1):
-            if active[t - 1]:
+            if shard.below:
+                add_returned(shard, t)
+            elif active[t - 1]:
                 add_loss(shard, rows_at(shard, "delta", t), place(shard, "y", t - 1, 0), PARAMETERS)
             if shard.state_penalty:
                 call(shard.state_penalty, address, t)

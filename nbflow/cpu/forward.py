@@ -100,6 +100,27 @@ def advance(shard, address, start, stop):
         call(shard.step, address, t)
         if t >= shard.shortest:
             clear_ended(shard, t)
+        if shard.below:
+            hand_on(shard, t)
+
+
+@part
+def hand_on(shard, t):
+    """Copy h after step t to where the layer above has its inputs: 0 of sequences that have ended."""
+    h, handed = rows_at(shard, "states", t + 1), at(shard, "handed", t)
+    for b in range(shard.rows):
+        for j in range(shard.hidden):
+            handed[b, j] = h[b, j]
+
+
+@part
+def hand_nothing(shard, start):
+    """Hand 0 on from step `start` to the last: shards of the layer above may be cut otherwise, and run longer."""
+    for t in range(start, shard.steps):
+        handed = at(shard, "handed", t)
+        for b in range(shard.rows):
+            for j in range(shard.hidden):
+                handed[b, j] = 0
 
 
 @part
@@ -143,5 +164,8 @@ def build_forward(dtype):
         advance(shard, address, 0, shard.reach)
         if shard.whole:
             keep_end(shard)
+        if shard.below:  # without a loss, which would begin with its sums
+            hand_nothing(shard, shard.reach)
+            clear(whole(shard, "sums"))
 
     return forward

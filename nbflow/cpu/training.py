@@ -12,9 +12,8 @@ from nbflow.cpu.clipping import Clipper
 from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
-from nbflow.cpu.setup import purpose_of, set_gradient
+from nbflow.cpu.setup import kind_of, purpose_of, set_gradient
 from nbflow.cpu.update import build_update
-from nbflow.cpu.workspace import Workspace
 from nbflow.model._asked import Plan
 from nbflow.model._shape import Shape
 from nbflow.records import Batch, Floats, Regularizer
@@ -30,7 +29,7 @@ class Training:
         self.clipper = Clipper(plan.net, plan.clip, len(plan.theta), plan.ids)
         self.settings = np.array(list(plan.settings.values()), dtype).reshape(1, -1, 1)
         self.update = build_update(plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings))
-        self.spaces: dict[tuple[int, bool], Workspace] = {}
+        self.spaces: dict[tuple[int, bool], Any] = {}
         self.batch: Any = None
         self.length = 0
 
@@ -57,7 +56,7 @@ class Training:
         if space is None or space.shape.steps < steps:
             asked = self.plan.asked(batch_size)
             shape = Shape(replicas, max(steps, longest), batch_size, tokens)
-            space = self.spaces[batch_size, tokens] = Workspace(self.plan.net, shape, purpose_of(asked))
+            space = self.spaces[batch_size, tokens] = kind_of(self.plan.net)(self.plan.net, shape, purpose_of(asked))
             set_gradient(space, asked)
             self.asked = asked
         if space.steps != steps:

@@ -21,7 +21,7 @@ from nbflow.model import _arguments
 from nbflow.records import Batch, Floats, Unit
 
 if TYPE_CHECKING:
-    from nbflow.model.network import Network
+    from nbflow.model.stack import Model
 
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
 
@@ -417,7 +417,7 @@ def load_task(name: str) -> Task:
     return found
 
 
-def check_task(net: Network, task: Any) -> Task | DataTask:
+def check_task(net: Model, task: Any) -> Task | DataTask:
     """Return the task, which must fit the network."""
     if isinstance(task, tuple | list | dict | np.ndarray):
         raise TypeError(

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -54,11 +54,12 @@ class Network:
     n_out: int
     loss: str | Loss = "softmax"
     dtype: str = "float32"
+    least_outputs: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name in ("n_in", "n_hidden", "n_out"):
-            object.__setattr__(self, name, _check.count(name, getattr(self, name)))
+        for name, least in (("n_in", 1), ("n_hidden", 1), ("n_out", self.least_outputs)):
+            object.__setattr__(self, name, _check.count(name, getattr(self, name), least))
         object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
         cell, loss = load("cells", self.cell, "cell"), load("losses", self.loss, "loss")
         if not is_declared(cell) or not is_declared(loss):

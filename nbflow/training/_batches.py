@@ -8,7 +8,7 @@ from nbflow import _check, counter
 from nbflow.data.sampler import Sampler
 from nbflow.gradients._engine import Training
 from nbflow.model import _arguments
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Batch, Floats
 from nbflow.training.evaluation import draw_length
 from nbflow.training.recipe import Recipe
@@ -34,12 +34,12 @@ class TaskBatches:
 class SourceBatches:
     """Batches of a function of the update, checked each time."""
 
-    def __init__(self, source: Source, net: Network, theta: Floats, training: Training) -> None:
+    def __init__(self, source: Source, net: Model, theta: Floats, training: Training) -> None:
         self.source, self.net, self.theta, self.training = source, net, theta, training
         self.length = 0
 
     def next(self, update: int) -> None:
         """Give the batch of an update."""
-        checked = _arguments.computation(self.net, self.theta, self.source(update))
+        checked = _arguments.computation(self.net, self.theta, self.source(update), takes=_arguments.model)
         self.training.give(Batch(checked.inputs, checked.targets, checked.weights))
         self.length = checked.weights.shape[1]

@@ -18,7 +18,7 @@ from nbflow.gradients._engine import Engine, refuse_lacking
 from nbflow.gradients.clipping import check_clip
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Plan
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer
 from nbflow.storage import checkpoint
 from nbflow.training import best
@@ -39,11 +39,11 @@ class Loop:
     """The state of a training run: everything is checked and allocated before the first update."""
 
     def __init__(
-        self, engine: Engine, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int,
+        self, engine: Engine, net: Model, theta: Floats, task: Any, recipe: Recipe, seed: int,
         replica_ids: Any = None, score: Callable[[Floats], Any] | None = None,
     ) -> None:  # fmt: skip
         self.engine = engine
-        rows, self.single = _arguments.parameters(net, theta)
+        rows, self.single = _arguments.parameters(net, theta, takes=_arguments.model)
         self.net, recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
         self.replica_ids = _check.replica_ids(replica_ids, self.replicas)

@@ -14,7 +14,7 @@ from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers
 from nbflow.model import _arguments
 from nbflow.model._asked import PLAIN, Asked
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Batch, Floats
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Evaluator:
     """Room for evaluating R networks, of these numbers, on `size` sequences of a task."""
 
     def __init__(
-        self, engine: Engine, net: Network, task: Task, lengths: tuple[int, int], replicas: Any, size: int
+        self, engine: Engine, net: Model, task: Task, lengths: tuple[int, int], replicas: Any, size: int
     ) -> None:
         from nbflow.model._shape import Shape
 
@@ -62,7 +62,7 @@ class Evaluator:
 class HeldOut:
     """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
 
-    def __init__(self, engine: Engine, net: Network, task: DataTask) -> None:
+    def __init__(self, engine: Engine, net: Model, task: DataTask) -> None:
         from nbflow.model._shape import Shape
 
         self.engine, self.task = engine, task
@@ -125,14 +125,14 @@ class OwnScore:
 
 
 def evaluate(
-    net: Network, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
+    net: Model, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
     size: int = 10_000, seed: int = 0, index: int = 0,
 ) -> Any:  # fmt: skip
     """Return a network's score: how often it is wrong on fresh sequences, or its mean loss on data held out.
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
     task : str, Task, or task of a user's data (see `nbflow.data`)
     length : int or tuple of two ints
@@ -161,7 +161,7 @@ def evaluate(
     >>> abs(evaluate(net, nf.init(net, "smart_tanh", rng=0), "temporal_order", length=10, size=1000) - 0.75) < 0.1
     True
     """
-    rows, single = _arguments.parameters(net, theta)
+    rows, single = _arguments.parameters(net, theta, takes=_arguments.model)
     found = check_task(net, task)
     size, seed, index = _check.count("size", size), _check.count("seed", seed, 0), _check.count("index", index, 0)
     evaluator: Evaluator | HeldOut

@@ -12,7 +12,7 @@ from nbflow import _check
 from nbflow._progress import BAR_SECONDS, Show, shown
 from nbflow.data.sampler import Sampler
 from nbflow.gradients._engine import engine_of
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Floats
 from nbflow.training._batches import Source
 from nbflow.training._loop import Loop
@@ -23,7 +23,7 @@ from nbflow.training.run import Callback, Run
 
 
 def train(
-    net: Network,
+    net: Model,
     theta: Floats,
     task: str | Sampler | Source,
     recipe: Recipe,
@@ -42,7 +42,7 @@ def train(
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
         Where to begin; it is not changed.
     task : str, Task, task of a user's data (see `nbflow.data`), or function of the update that returns a Batch
@@ -135,7 +135,7 @@ def train(
     >>> list(kept), kept[25].shape == theta.shape, bool((kept[50] == run.theta).all())
     ([25, 50], True, True)
     """
-    engine = engine_of(backend)
+    engine = engine_of(backend, net)
     callbacks = _check.functions("callbacks", callbacks)
     seconds = float(_check.per_replica("checkpoint_seconds", checkpoint_seconds, 1, least=0.0)[0])
     if score is not None and not callable(score):

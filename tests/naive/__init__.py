@@ -43,6 +43,7 @@ from naive.regularizers import (
     regularizer_slope,
     spectral_cap,
 )
+from naive.stacks import stacked_backward, stacked_loss, stacked_omega_detached, stacked_states
 from naive.states import forward, outputs, preactivations
 from naive.tasks import (
     TASKS,
