@@ -303,7 +303,7 @@ def memory() -> str:
 
 TITLES = {
     "phases": "Where an update goes: one thread, parts of the time of an update, and the rate of its products",
-    "cores": "More cores, times as fast as one core with the batch cut as it is: shards are shared out, the rest is not",
+    "cores": "Cores, times as fast as one core with the batch cut as it is: shards are shared out, the rest is not",
     "products": "The matrix product beside BLAS: one thread each",
     "memory": "A long sequence",
 }
