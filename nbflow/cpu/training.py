@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
 from nbflow.cpu.setup import kind_of, purpose_of, set_gradient
 from nbflow.cpu.update import build_update
 from nbflow.model._asked import Plan
-from nbflow.model._shape import Shape
+from nbflow.model._shape import Shape, front
 from nbflow.records import Batch, Floats, Regularizer
 
 
@@ -41,12 +40,21 @@ class Training:
         """Draw the batch of an update of a task."""
         if length != self.length:
             self.length = length
-            self._point_to(_front(self.whole, task.taken(length)), self.whole.weights.shape[1])
+            self._point_to(front(self.whole, task.taken(length)), self.whole.weights.shape[1])
         task.draw(self.batch, self.plan.seed, counter.TRAIN, self.plan.ids, update, length)
 
     def give(self, batch: Batch) -> None:
         """Take a batch, with R in front of checked arrays."""
         self._point_to(batch)
+
+    def carry(self, batch: Batch, state: Floats, longest: int) -> None:
+        """Take a batch as `give` does, and the state before its first step (R, B, S, H); none is of more steps."""
+        self._point_to(batch, longest)
+        self.space.set_state(state)
+
+    def state(self) -> Floats:
+        """Return the state after the last step of the batch (R, B, S, H)."""
+        return self.space.gather_state("end")
 
     def _point_to(self, batch: Batch, longest: int = 0) -> None:
         """Point a workspace to a batch, which must stay alive; there is one for each B and kind of inputs."""
@@ -134,9 +142,3 @@ class Training:
 
     def take(self) -> None:
         """Take parameters, slots and memory from the arrays of the plan: they are used there."""
-
-
-def _front(whole: Batch, steps: int) -> Batch:
-    """Return C-ordered arrays for so many steps, in the memory of longer ones."""
-    shapes = [(part.shape[0], steps, *part.shape[2:]) for part in whole]
-    return Batch(*(part.ravel()[: math.prod(shape)].reshape(shape) for part, shape in zip(whole, shapes, strict=True)))

@@ -17,6 +17,7 @@ from nbflow._compile import exact_unit
 from nbflow._legible import legible
 from nbflow._load import load
 from nbflow._plain import plain_fields
+from nbflow.data.streams import Streams
 from nbflow.model import _arguments
 from nbflow.records import Batch, Floats, Unit
 
@@ -373,6 +374,10 @@ class DataTask(Sampler):
     units_per_nat = 1.0
     carries = False
     counts_wrong = False
+
+    def streams(self, batch_size: int) -> Streams | None:
+        """Return what a training with `Recipe(carry=True)` reads in so many streams side by side, None for nothing."""
+        return None
 
     def held_out_batches(self, dtype: str) -> Iterator[Batch]:
         """Yield all that is held out; the weights of all batches add up to 1."""

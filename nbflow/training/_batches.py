@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from nbflow import _check, counter
 from nbflow.data.sampler import Sampler
@@ -30,6 +31,13 @@ class TaskBatches:
         self.length = draw_length(self.lengths, self.seed, counter.TRAIN, update)
         self.training.draw(self.task, update, self.length)
 
+    def done(self) -> None:
+        """Go on: the next batch depends on no other."""
+
+    def saved(self) -> dict[str, Any]:
+        """Return what the next batch depends on: nothing."""
+        return {}
+
 
 class SourceBatches:
     """Batches of a function of the update, checked each time."""
@@ -43,3 +51,10 @@ class SourceBatches:
         checked = _arguments.computation(self.net, self.theta, self.source(update), takes=_arguments.model)
         self.training.give(Batch(checked.inputs, checked.targets, checked.weights))
         self.length = checked.weights.shape[1]
+
+    def done(self) -> None:
+        """Go on: what the next batch depends on is the function's."""
+
+    def saved(self) -> dict[str, Any]:
+        """Return what the next batch depends on, as far as it is known here: nothing."""
+        return {}

@@ -23,6 +23,7 @@ from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer
 from nbflow.storage import checkpoint
 from nbflow.training import best
 from nbflow.training._batches import SourceBatches, TaskBatches
+from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
 from nbflow.training._interrupt import Guard
 from nbflow.training._setting import Setting, at_zero
@@ -116,8 +117,12 @@ class Loop:
         """Return what the gradient of a batch is asked for; without a batch, all but a clip by groups."""
         recipe = self.recipe
         example, groups = (None, None) if batch_size is None else (recipe.clip_example, recipe.clip_microbatch)
-        return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, clip_example=example,
-                           clip_microbatch=groups, clip_hidden=recipe.clip_hidden,
+        state = None
+        if recipe.carry:
+            state = np.zeros((self.replicas, batch_size or 1, len(self.net.cell_object.states), self.net.n_hidden),
+                             self.dtype)  # fmt: skip
+        return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, state=state,
+                           clip_example=example, clip_microbatch=groups, clip_hidden=recipe.clip_hidden,
                            h_detach=recipe.h_detach)  # fmt: skip
 
     def _prepare_clip(self) -> None:
@@ -140,9 +145,13 @@ class Loop:
             self.net, self.theta, self.slots, self.counts, self.d_theta, self.replica_ids, self.seed, self._asked,
             self.clip, load("clips", self.clip.rule), follower, self.optimizer, self.settings, self.window,
         ))  # fmt: skip
-        self.batches: TaskBatches | SourceBatches
+        self.batches: TaskBatches | SourceBatches | StreamBatches
         if self.task is None:
             self.batches = SourceBatches(source, self.net, self._stripped(self.theta), self.training)
+        elif self.recipe.carry:
+            assert not isinstance(self.task, Task)  # `completed` has looked
+            self.batches = StreamBatches(self.task, self.recipe.batch_size, self.recipe.lengths, self.net,
+                                         self.replica_ids, self.seed, self.training)  # fmt: skip
         else:
             self.batches = TaskBatches(self.task, self.recipe, self.seed, self.training)
 
@@ -219,6 +228,7 @@ class Loop:
             if refusal is None:
                 self.run.updates += 1
                 self.length, self.lr.last = self.batches.length, lr
+                self.batches.done()
                 if threshold is not None:
                     self.threshold.last = threshold
         if refusal is not None:
@@ -229,13 +239,16 @@ class Loop:
         with self.guard:
             self.training.bring()
         memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
-        return {"theta": self.theta, "slots": self.slots, "counts": self.counts, **memory, **self.window.state()}
+        return {"theta": self.theta, "slots": self.slots, "counts": self.counts, **memory, **self.batches.saved(),
+                **self.window.state()}  # fmt: skip
 
     def restore(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
         """Go back to where a saved run was."""
         self.window.resize(facts["count"], len(arrays["window/reports"]))
         checkpoint.fill(self.state(), arrays)
         self.training.take()
+        if isinstance(self.batches, StreamBatches):
+            self.batches.check()
         self.solved_at, self.stays = (
             [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
         )

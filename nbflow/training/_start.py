@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow.data.sampler import Task
 from nbflow.storage import checkpoint
+from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
 from nbflow.training.resume import best_of, difference, hash_of, read_run
 
@@ -60,7 +61,13 @@ class Start:
         rooms = {name: room for name, room in loop.state().items() if not name.startswith("window/")}
         if "memory" in rooms and describe(loop.clip.threshold) != (recipe["clip"] or {}).get("threshold"):
             del rooms["memory"]  # which another threshold could not read
+        walk = loop.batches if isinstance(loop.batches, StreamBatches) else None
+        goes_on = walk is not None and walk.reads(facts["setting"])
+        if not goes_on:  # of other streams, or of none: begun from their beginnings
+            rooms = {name: room for name, room in rooms.items() if not name.startswith("carry/")}
         checkpoint.fill(rooms, arrays)
+        if walk is not None and goes_on:
+            walk.check()
         loop.training.take()
         loop.run.updates = updates
         if self._same_scores(loop):

@@ -14,6 +14,7 @@ from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
 from nbflow.gradients._choices import clip_by_groups
 from nbflow.records import RATES, Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
+from nbflow.training._carry import streams_of
 from nbflow.training.halving_rate import HalvingRate
 
 Schedule = Callable[[int], Any]
@@ -61,6 +62,11 @@ class Recipe:
         Whether to end once every replica has passed below `solved_below`.
     settings : dict
         Settings of the optimizer that differ from its own, as {"momentum": 0.95}.
+    carry : bool
+        Whether the state goes on from batch to batch: truncated back-propagation through time. `batch_size` streams of
+        a text, of music or of `nbflow.arrays` are read side by side, `lengths` steps at a time, each window from the
+        state where the one before ended, which is a constant there; a state is 0 again where its stream ends, or where
+        it is not finite. Otherwise every batch begins from zeros. See docs/truncated_bptt.md.
 
     Examples
     --------
@@ -85,6 +91,7 @@ class Recipe:
     solved_below: float | None = None
     stop_when_solved: bool = False
     settings: dict[str, float] = field(default_factory=dict)
+    carry: bool = False
 
     def __post_init__(self) -> None:
         """Check what needs no network and no task."""
@@ -101,7 +108,8 @@ class Recipe:
             _fields.check_kind(name, getattr(self, name), (kind, type(None)), f"a {kind.__name__} or None")
         if self.solved_below is not None:
             _check.per_replica("solved_below", self.solved_below, 1, least=0.0, above=True, finite=True)
-        object.__setattr__(self, "stop_when_solved", _check.flag("stop_when_solved", self.stop_when_solved))
+        for name in ("stop_when_solved", "carry"):
+            object.__setattr__(self, name, _check.flag(name, getattr(self, name)))
         optimizer = load("optimizers", self.optimizer, "optimizer")
         _check.settings(optimizer.settings, self.settings, optimizer.limits)
 
@@ -124,6 +132,8 @@ def completed(recipe: Recipe, task: Sampler | type[Task] | None, scored: bool = 
     Nothing is left to be wrong in silence: a bound that no score or every score is below, a stop that never comes. Of
     a run that is `scored` by a function of the user's nobody knows what counts as solved but the user.
     """
+    if recipe.carry:
+        streams_of(task, recipe.batch_size)
     if scored:
         if recipe.stop_when_solved and recipe.solved_below is None:
             raise ValueError(

@@ -78,14 +78,15 @@ def train(
     start_from : path, optional
         The checkpoint of another run, to branch from: training goes on from its parameters, with the optimizer's slots
         and the count of updates, by this recipe. The network, R and the optimizer are the same; rate, threshold (whose
-        memory comes along if it is the same), policy, flow, task, seed and length may be others. `theta` is that of the
-        other run, where it began or where it is. History and evaluations are of the branch alone, and begin at the
-        update of the checkpoint; `max_updates` counts from 0. With a `checkpoint` of its own a branch goes on as any
-        run, though the other run went on too or is gone.
+        memory comes along if it is the same), policy, flow, task, seed and length may be others; with `carry`, it goes
+        on in the same place of the same streams, and begins others at their beginnings. `theta` is that of the other
+        run, where it began or where it is. History and evaluations are of the branch alone, and begin at the update of
+        the checkpoint; `max_updates` counts from 0. With a `checkpoint` of its own a branch goes on as any run, though
+        the other run went on too or is gone.
     backend : str
         "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it.
-        Schedules, a user's data, and policy "raise" wait for the card at every update. A threshold that is none, or an
-        infinite one with policy "random", is noticed there only when the history needs a row.
+        Schedules, a user's data, a carried state, and policy "raise" wait for the card at every update. A threshold
+        that is none, or an infinite one with policy "random", is noticed there only when the history needs a row.
     progress : bool
         Whether to show updates, the last loss and score, and the time left: as a bar of rich, where that is installed,
         in a terminal or a notebook, else as a line on the error stream every half minute.
