@@ -96,7 +96,7 @@ class StreamBatches:
         ended = self.place == self.streams.steps[self.stream]
         # A state that is not finite would never be so again.
         self.state[ended | ~np.isfinite(self.state).all(axis=(2, 3))] = 0
-        for r in np.flatnonzero(ended.any(axis=1)):
+        for r in np.flatnonzero(ended.any(axis=1)).tolist():
             self._begin(r, np.flatnonzero(ended[r]))
 
     def _begin(self, r: int, places: Any) -> None:
