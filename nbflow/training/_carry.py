@@ -25,8 +25,8 @@ def streams_of(task: Any, batch_size: int) -> Streams:
     """Return the streams of a task, which must have some."""
     if task is None:
         raise ValueError(
-            "carry is True and there is no task, so that nobody says where a stream ends; expected one with streams. For "
-            "batches of your own write the loop: nbflow.gradient(..., state=state) and nbflow.apply_update."
+            "carry is True and there is no task, so that nobody says where a stream ends; expected one with streams. "
+            "For batches of your own write the loop: nbflow.gradient(..., state=state) and nbflow.apply_update."
         )
     found = task.streams(batch_size) if hasattr(task, "streams") else None
     if found is None:
