@@ -82,6 +82,10 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         pack as pack,
         unpack as unpack,
     )
+    from nbflow.model.saved import (
+        load as load,
+        save as save,
+    )
     from nbflow.model.stack import Stack as Stack
     from nbflow.model.torch_weights import (
         from_torch as from_torch,
@@ -151,6 +155,7 @@ _HOMES = {
                 "StatePenalty", "Tangent", "Threshold", "Trace"),
     "model.network": ("Network",),
     "model.parameters": ("init", "pack", "unpack"),
+    "model.saved": ("load", "save"),
     "model.stack": ("Stack",),
     "model.torch_weights": ("from_torch", "to_torch"),
     "data.sampler": ("Task", "load_task"),
