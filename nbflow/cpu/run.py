@@ -69,19 +69,15 @@ def build_run(parallel):
 
 
 @functools.cache
-def build_late(dtype, subnormals=False):
+def build_late(dtype):
     """Build the kernel that runs what a shard can only do once all shards have run their phases."""
     shard_at = shards(dtype)
 
-    @kernel(dtype, subnormals)
+    @kernel(dtype)
     def late(address, _):
-        shard = shard_at(address)
-        before = 0 if subnormals else flush()
-        call(shard.late, address, 0)
-        if shard.later:
-            call(shard.later, address, 0)
-        if not subnormals:
-            restore(before)
+        before = flush()
+        call(shard_at(address).late, address, 0)
+        restore(before)
 
     return late
 
