@@ -18,9 +18,12 @@ JAX ?= jax
 PEERS := $(VENV)-peers
 # The lowest versions that pyproject.toml allows, and TBB.
 FLOORS := $(VENV)-floors
+# What builds the site; GALLERY=all runs every example, and otherwise a few of them.
+DOCS := $(VENV)-docs
+GALLERY ?= few
 
 PY = $(VENV)/bin/python
-CODE := $(wildcard nbflow tests scripts asv_benchmarks)
+CODE := $(wildcard nbflow tests scripts asv_benchmarks docs examples)
 TYPED := $(wildcard nbflow scripts)
 
 export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
@@ -28,13 +31,13 @@ export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-matrix test-install test-sim test-gpu lint type bench bench-peers device
+.PHONY: help demo docs test test-matrix test-install test-sim test-gpu lint type bench bench-peers device
 
 help: ## Print the verbs.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
-	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS, DEVICE_ARGS (more arguments for'
+	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), GALLERY (all: docs runs all examples), PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS, DEVICE_ARGS (more arguments for'
 	@echo 'pytest, asv run, bench_peers.py, bench_device.py), TORCH and JAX (what pip installs for bench-peers), GPU (gpu, or'
 	@echo 'gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
 
@@ -60,6 +63,10 @@ test-gpu: $(VENV)/.test-$(GPU) ## Run the tests that need a CUDA GPU.
 	@$(PY) -c 'from numba import cuda; raise SystemExit(not cuda.is_available())' || \
 		{ echo 'make test-gpu: numba finds no CUDA GPU here. `$(PY) -m numba -s` says why; GPU=gpu-cu12 or GPU=gpu-cu13 installs a CUDA toolkit.' >&2; exit 1; }
 	$(PY) -m pytest tests -m gpu $(PYTEST_ARGS)
+
+docs: $(DOCS)/.docs ## Build the site in docs/_build/html; it opens from the file system.
+	GALLERY=$(GALLERY) $(DOCS)/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "$$PWD/docs/_build/html/index.html"
 
 lint: $(VENV)/.dev ## Check style and formatting with ruff.
 	$(PY) -m ruff check $(CODE)
@@ -116,11 +123,20 @@ $(FLOORS)/.floors: pyproject.toml $(FLOORS)/.ready
 	@$(PY) -m pip install --quiet --disable-pip-version-check tbb || echo 'There is no TBB for this system.'
 	@touch $@
 
+# And the site.
+$(DOCS)/.docs $(DOCS)/.ready: override VENV := $(DOCS)
+
+$(DOCS)/.docs: pyproject.toml $(DOCS)/.ready
+	@echo 'Installing nbflow[docs] into $(VENV)'
+	@$(PY) -m pip install --quiet --no-cache-dir --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 # An environment that works is kept, whoever made it; one that is missing or broken is made anew.
 $(VENV)/.ready: $(shell test -x '$(VENV)/bin/python' || echo FORCE)
 $(PEERS)/.ready: $(shell test -x '$(PEERS)/bin/python' || echo FORCE)
+$(DOCS)/.ready: $(shell test -x '$(DOCS)/bin/python' || echo FORCE)
 $(FLOORS)/.ready: $(shell test -x '$(FLOORS)/bin/python' || echo FORCE)
-$(VENV)/.ready $(PEERS)/.ready $(FLOORS)/.ready:
+$(VENV)/.ready $(PEERS)/.ready $(FLOORS)/.ready $(DOCS)/.ready:
 	@if ! $(PY) -c '' 2>/dev/null; then \
 		command -v '$(PYTHON)' >/dev/null || \
 			{ echo 'nbflow needs Python 3.10 or newer, and there is no $(PYTHON). Install it (Debian: apt install python3 python3-venv), or name another: make PYTHON=python3.12 ...' >&2; exit 1; }; \

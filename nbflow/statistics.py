@@ -7,12 +7,12 @@ equality shows nothing.
 
 References
 ----------
-.. [1] E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
-.. [2] R. G. Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine
-   17 (1998), method 10.
-.. [3] D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for assessing the
-   equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics 15 (1987).
-.. [4] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian J. of Statistics 6 (1979).
+- E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+- R. G. Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17
+  (1998), method 10.
+- D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power approach for assessing the
+  equivalence of average bioavailability", J. Pharmacokinetics and Biopharmaceutics 15 (1987).
+- S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian J. of Statistics 6 (1979).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Equivalence(NamedTuple):
 
 
 def success_rate(solved: int, runs: int, *, confidence: float = 0.95) -> Interval:
-    """Return the part of runs that solved a task, with its Wilson interval [1]_.
+    """Return the part of runs that solved a task, with its Wilson interval (Wilson 1927).
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def mean_interval(samples: Any, *, confidence: float = 0.95) -> SequenceMean:
 
 
 def rate_difference(solved: tuple[int, int], runs: tuple[int, int], *, confidence: float = 0.95) -> Interval:
-    """Return the difference of two success rates, the first less the second, with Newcombe's interval [2]_.
+    """Return the difference of two success rates, the first less the second, with its interval (Newcombe 1998).
 
     Parameters
     ----------
@@ -356,7 +356,9 @@ def bootstrap(
 
 
 def equivalence(one: Any, two: Any, margin: float, *, alpha: float = 0.05) -> Equivalence:
-    """Test whether two means, of losses for example, differ by less than a margin: two one-sided Welch tests [3]_.
+    """Test whether two means, of losses for example, differ by less than a margin.
+
+    By two one-sided Welch tests (Schuirmann 1987).
 
     Parameters
     ----------
@@ -393,7 +395,7 @@ def equivalence(one: Any, two: Any, margin: float, *, alpha: float = 0.05) -> Eq
 
 
 def paired_equivalence(one: Any, two: Any, margin: float, *, alpha: float = 0.05) -> Equivalence:
-    """Test the same for pairs, runs of the same seeds for example: two one-sided t tests of their differences [3]_.
+    """Test the same for pairs, runs of the same seeds for example, by two one-sided t tests of their differences.
 
     What both runs of a pair have in common, first weights and sequences, is in no difference.
 
@@ -457,7 +459,7 @@ def paired_difference(one: Any, two: Any) -> float:
 def equivalence_of_rates(
     solved: tuple[int, int], runs: tuple[int, int], margin: float, *, alpha: float = 0.05
 ) -> Equivalence:
-    """Tell whether two success rates differ by less than a margin: Newcombe's interval [2]_ lies within it.
+    """Tell whether two success rates differ by less than a margin: Newcombe's interval (Newcombe 1998) lies within it.
 
     Parameters
     ----------
@@ -483,7 +485,7 @@ def equivalence_of_rates(
 
 
 def holm(p: Sequence[float]) -> Floats:
-    """Return p-values adjusted for being many, by Holm's method [4]_.
+    """Return p-values adjusted for being many, by Holm's method (Holm 1979).
 
     Parameters
     ----------

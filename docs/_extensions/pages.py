@@ -1,0 +1,44 @@
+"""Pages of the repository as they are in the site: how-tos find their contents, and links outside their page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+# Pages that a table of contents names. Every other one of docs/ is a how-to: nobody has to list it.
+PLACED = {
+    "index", "five_minutes", "concepts", "how_to", "more", "clipping", "flow", "results", "stores", "benchmarks",
+    "contributors", "changelog", "architecture", "glossary", "bibliography",
+}  # fmt: skip
+# Files above docs/ that have a page here.
+ELSEWHERE = {
+    "../CONTRIBUTING.md": "contributors.md",
+    "../ARCHITECTURE.md": "architecture.md",
+    "../CHANGELOG.md": "changelog.md",
+    "../README.md": "index.md",
+    "../results/README.md": "stores.md",
+}
+
+
+def how_tos(folder: Path) -> list[str]:
+    """Return the names of these pages, by the titles that they have."""
+    pages = [path for path in folder.glob("*.md") if path.stem not in PLACED]
+    return [path.stem for path in sorted(pages, key=lambda path: path.read_text(encoding="utf-8").splitlines()[0])]
+
+
+def read(app: Sphinx, page: str, source: list[str]) -> None:
+    """Write the table of contents of the how-tos at the end of their page; lead links to pages of the site."""
+    if page == "how_to":
+        names = "\n".join(how_tos(Path(app.srcdir)))
+        source[0] += f"\n```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n"
+    for outside, here in ELSEWHERE.items():
+        source[0] = source[0].replace(f"]({outside}", f"]({here}")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Listen to what is read."""
+    app.connect("source-read", read)
+    app.add_lexer("floors", TextLexer)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

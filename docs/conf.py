@@ -1,0 +1,116 @@
+"""How `make docs` builds the site: offline, with nothing from elsewhere, and every warning an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
+os.environ.setdefault("NBFLOW_QUIET", "1")
+
+import nbflow  # noqa: E402
+
+project = "nbflow"
+author = "nbflow contributors"
+version = release = nbflow.__version__
+project_copyright = author
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.bibtex",
+    "mathml",
+    "pages",
+    "units",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/*.ipynb", "gallery/*.py"]
+source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
+nitpicky = False
+default_role = "py:obj"
+# The settings of the gallery hold a function.
+suppress_warnings = ["config.cache"]
+
+# Equations are MathML, which browsers set themselves: no script, no font, no network.
+html_math_renderer = "mathml"
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
+myst_heading_anchors = 4
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
+
+# The reference comes from the docstrings.
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "nbflow"
+html_static_path = ["_static"]
+html_css_files = ["nbflow.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 7,
+    "navbar_persistent": ["search-button"],
+    "navbar_end": ["theme-switcher"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"index": []}
+
+# A prompt is not copied, nor is what it answers.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# Some examples run in any build, and all with GALLERY=all; the others are shown without their pictures.
+SMALL = ("plot_vanishing", "plot_one_clip", "plot_cliff", "plot_eigenvalues")
+
+
+def _pictures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Take every figure that a block of an example has left under the name `figure`."""
+    from sphinx_gallery.scrapers import figure_rst
+
+    figure = block_vars["example_globals"].pop("figure", None)
+    if figure is None:
+        return ""
+    path = next(block_vars["image_path_iterator"])
+    figure.savefig(path, dpi=110)
+    words = block_vars["example_globals"].pop("alternative_text", "")
+    return figure_rst([path], gallery_conf["src_dir"], words)
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": [str(HERE.parent / "examples" / "gallery")],
+    "gallery_dirs": ["gallery"],
+    "filename_pattern": r"plot_" if os.environ.get("GALLERY") == "all" else "|".join(SMALL),
+    "image_scrapers": (_pictures,),
+    "reset_modules": (),
+    "doc_module": ("nbflow",),
+    "backreferences_dir": "api/examples",
+    "reference_url": {},
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "plot_gallery": True,
+    "abort_on_example_error": True,
+    "copyfile_regex": r".*\.rst",
+}
+
+warnings.filterwarnings("error", module="nbflow")
