@@ -37,9 +37,9 @@ help: ## Print the verbs.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Variables: PYTHON (makes .venv; now $(PYTHON)), WORKERS (test processes; now $(WORKERS), 0 for none),'
-	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), GALLERY (all: docs runs all examples), PYTEST_ARGS, BENCH_ARGS, PEERS_ARGS, DEVICE_ARGS (more arguments for'
-	@echo 'pytest, asv run, bench_peers.py, bench_device.py), TORCH and JAX (what pip installs for bench-peers), GPU (gpu, or'
-	@echo 'gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
+	@echo 'ONE_IN (test-matrix runs one test in $(ONE_IN)), GALLERY (all: docs runs every example), PYTEST_ARGS, BENCH_ARGS,'
+	@echo 'PEERS_ARGS, DEVICE_ARGS (more arguments for pytest, asv run, bench_peers.py, bench_device.py), TORCH and JAX (what'
+	@echo 'pip installs for bench-peers), GPU (gpu, or gpu-cu12 or gpu-cu13 to install a CUDA toolkit as well).'
 
 demo: $(VENV)/.demo ## Train on temporal order and show what clipping and the flow penalty do.
 	$(PY) scripts/demo.py
