@@ -76,13 +76,17 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         vjp as vjp,
     )
     from nbflow.gradients.workspace import workspace as workspace
-    from nbflow.model.cell import load_cell as load_cell
     from nbflow.model.network import Network as Network
     from nbflow.model.parameters import (
         init as init,
         pack as pack,
         unpack as unpack,
     )
+    from nbflow.model.saved import (
+        load as load,
+        save as save,
+    )
+    from nbflow.model.stack import Stack as Stack
     from nbflow.model.torch_weights import (
         from_torch as from_torch,
         to_torch as to_torch,
@@ -126,8 +130,11 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     )
     from nbflow.storage.store import Store as Store
     from nbflow.training.apply import apply_update as apply_update
+    from nbflow.training.best import Best as Best
     from nbflow.training.calibration import calibrate_threshold as calibrate_threshold
+    from nbflow.training.early_stopping import EarlyStopping as EarlyStopping
     from nbflow.training.evaluation import evaluate as evaluate
+    from nbflow.training.halving_rate import HalvingRate as HalvingRate
     from nbflow.training.recipe import Recipe as Recipe
     from nbflow.training.resume import load_run as load_run
     from nbflow.training.run import Run as Run
@@ -146,9 +153,10 @@ _HOMES = {
                 "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty",
                 "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum",
                 "StatePenalty", "Tangent", "Threshold", "Trace"),
-    "model.cell": ("load_cell",),
     "model.network": ("Network",),
     "model.parameters": ("init", "pack", "unpack"),
+    "model.saved": ("load", "save"),
+    "model.stack": ("Stack",),
     "model.torch_weights": ("from_torch", "to_torch"),
     "data.sampler": ("Task", "load_task"),
     "gradients.gradient": ("gradient", "predict"),
@@ -158,6 +166,9 @@ _HOMES = {
     "gradients.clipping": ("clip",),
     "data.arrays": ("arrays",),
     "training.apply": ("apply_update",),
+    "training.best": ("Best",),
+    "training.early_stopping": ("EarlyStopping",),
+    "training.halving_rate": ("HalvingRate",),
     "training.recipe": ("Recipe",),
     "training.train": ("train",),
     "training.updater": ("updater",),

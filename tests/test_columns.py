@@ -143,6 +143,7 @@ DIFFERENT = {
     "recipe.solved_below": [0.01, 0.02],
     "recipe.stop_when_solved": [False, True],
     "recipe.settings": [{}, {"momentum": 0.5}, {"momentum": 0.6}],
+    "recipe.carry": [False, True],
 }  # fmt: skip
 
 
@@ -153,6 +154,9 @@ def changed(name, one):
         base = nf.grid(BASE, {"recipe.clip": [nf.Clip("norm", 1.0)]})[0]
     if name.startswith("recipe.flow."):
         base = nf.grid(BASE, {"recipe.flow": [nf.Flow("norm", 1.0)]})[0]
+    if name == "recipe.carry":
+        text = nf.data.Text(np.arange(100, dtype=np.int32) % 3, tuple("abc"))
+        base = nf.grid(BASE, {"task": [text.task()]})[0]
     if name == "recipe.settings":
         base = nf.grid(BASE, {"recipe.optimizer": ["momentum"]})[0]
     return nf.grid(base, {name: [one]})[0]

@@ -59,7 +59,7 @@ def test_every_choice_is_known_to_be_there_or_refused():
     choices = {p.name for p in inspect.signature(nf.gradient).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert choices == there | refused | {"backend", "workspace"}
     of_a_loop = {"optimizer", "lr", "batch_size", "lengths", "clip", "max_updates", "record_every", "settings",
-                 "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved"}  # fmt: skip
+                 "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved", "carry"}  # fmt: skip
     fields = {field.name for field in dataclasses.fields(nf.Recipe)}
     assert fields == of_a_loop | (there - {"state"}) | (refused - {"checkpoint_every", "wrt"})
 

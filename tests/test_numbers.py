@@ -33,6 +33,11 @@ def trained(**changes):
     return nf.train(NET, THETA, TASK, nf.Recipe(**how))
 
 
+def stopped(*callbacks, **changes):
+    how = {"lengths": 10, "batch_size": 4, "max_updates": 9, "evaluate_every": 1, "evaluate_size": 9} | changes
+    return nf.train(NET, THETA, TASK, nf.Recipe(**how), callbacks=callbacks)
+
+
 def trained_by(**named):
     how = nf.Recipe(lengths=10, batch_size=4, max_updates=2, evaluate_every=0)
     return nf.train(NET, THETA, TASK, how, **named)
@@ -74,6 +79,13 @@ CASES = {
     "Network.n_in": (100, lambda x: nf.Network("lstm", x, 3, 4).shapes),
     "Network.n_hidden": (100, lambda x: (nf.Network("lstm", 3, x, 4).size, nf.Network("tanh", 3, x, 4).size)),
     "Network.n_out": (100, lambda x: nf.Network("lstm", 3, 4, x).size),
+    "EarlyStopping.patience": (2, lambda x: stopped(nf.EarlyStopping(x))),
+    "EarlyStopping.min_delta": (0.125, lambda x: stopped(nf.EarlyStopping(3, x))),
+    "HalvingRate.lr": (0.25, lambda x: stopped(lr=nf.HalvingRate(x))),
+    "HalvingRate.factor": (0.25, lambda x: stopped(lr=nf.HalvingRate(0.25, x))),
+    "HalvingRate.patience": (2, lambda x: stopped(lr=nf.HalvingRate(0.25, patience=x))),
+    "HalvingRate.min_delta": (0.125, lambda x: stopped(lr=nf.HalvingRate(0.25, min_delta=x))),
+    "HalvingRate.least": (0.125, lambda x: stopped(lr=nf.HalvingRate(0.25, least=x))),
     "Recipe.lr": (0.25, lambda x: trained(lr=x)),
     "Recipe.batch_size": (100, lambda x: trained(batch_size=x)),
     "Recipe.lengths": (100, lambda x: (trained(lengths=x, max_updates=1), trained(lengths=(10, x), max_updates=1))),

@@ -35,9 +35,10 @@ def sampled(k):
 """
 
 
-def run(script, *, threads=2, layer=None, folder=None):
-    """Run a script in a process of its own, from a file where one is wanted, and return what it prints."""
+def run(script, *, threads=2, layer=None, folder=None, cache=None):
+    """Run a script in a process of its own, from a file or with a disk cache where one is wanted; return its prints."""
     own = {"NUMBA_NUM_THREADS": str(threads)} | ({"NUMBA_THREADING_LAYER": layer} if layer else {})
+    own |= {"NUMBA_CACHE_DIR": str(cache), "NBFLOW_QUIET": "1"} if cache else {}
     text = HEAD + textwrap.dedent(script)
     where = ["-c", text]
     if folder is not None:
@@ -202,3 +203,27 @@ def test_eight_threads_at_once_in_a_fresh_process_get_the_same_bits(kind):
         print("same")
     """
     assert run(script, **kind) == ["same"]
+
+
+@pytest.mark.parametrize("layer", [None, "workqueue"])
+def test_eight_threads_at_once_on_an_empty_cache_get_the_same_bits_and_compile_nothing_twice(tmp_path, layer):
+    script = """
+    from numba.core import event  # outputs take a third of the kernels of a gradient
+    seen = event.RecordingListener()
+    event.register("numba:compile", seen)
+    def work(k):
+        batch = task.sample(seed=0, index=k, batch_size=40, length=20)
+        return nf.predict(net, theta, batch.inputs).tobytes().hex()
+    if __name__ == "__main__":
+        together = threading.Barrier(8)
+        def begin(k):
+            together.wait()
+            return [work(k), work((k + 1) % 8)]
+        with ThreadPoolExecutor(8) as pool: found = list(pool.map(begin, range(8)))
+        wanted = [work(k) for k in range(8)]
+        assert found == [[wanted[k], wanted[(k + 1) % 8]] for k in range(8)]
+        begun = [(id(one.data["dispatcher"]), one.data["args"]) for _, one in seen.buffer if one.is_start]
+        print(len(begun) > 10, len(begun) == len(set(begun)))
+    """
+    assert run(script, layer=layer, cache=tmp_path) == ["True", "True"]
+    assert len(list(tmp_path.rglob("*.nbc"))) > 2

@@ -271,6 +271,7 @@ Run(
         'update': list of 200 [100, 200, ..., 20000],
         'loss': list of 200 [1.386, 1.386, ..., 0.25],
     evaluations={'update': [1000], 'error': [0.75]},
+    best=None,
     unit=None,
     first_passage=None,
     stays_below=False,

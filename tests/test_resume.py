@@ -202,6 +202,7 @@ def make_former(path):
     del facts["unit"], arrays["counts"]
     arrays["window/reports"], arrays["window/sums"] = arrays["window/reports"][:, :, :3], arrays["window/sums"][:-1]
     recipe, task = facts["setting"]["recipe"], facts["setting"]["task"]
+    del recipe["carry"]
     recipe["solved_below"] = 0.01 if recipe["solved_below"] is None else recipe["solved_below"]
     if isinstance(task, dict) and "plan" in task:
         facts["setting"]["task"] = FORMER_TASK

@@ -180,7 +180,7 @@ def drop(weights, name):
 
 BAD = {
     "two directions": (lambda w: w | {"weight_ih_l0_reverse": w["weight_ih_l0"]}, "bidirectional=False"),
-    "two layers": (lambda w: w | {"weight_ih_l1": w["weight_ih_l0"]}, "num_layers=1"),
+    "half a layer": (lambda w: w | {"weight_ih_l1": w["weight_ih_l0"]}, "no 'weight_hh_l1'"),
     "a projection": (lambda w: w | {"rnn.weight_hr_l0": w["weight"]}, "proj_size=0"),
     "something else": (lambda w: w | {"norm.running_mean": w["bias"]}, "'norm.running_mean'.*Leave it out"),
     "two linear layers": (lambda w: w | {"other.weight": w["weight"]}, "'weight' and 'other.weight'.*one of them"),

@@ -80,6 +80,8 @@ def test_theta_is_seen_and_may_be_replaced_but_not_written():
 def test_what_is_wrong_is_refused_and_changes_nothing():
     with pytest.raises(TypeError, match="a function; expected a task"):
         nf.updater(NET, thetas(), batch_of, RECIPE)
+    with pytest.raises(ValueError, match="follows evaluations"):
+        nf.updater(NET, thetas(), None, dataclasses.replace(RECIPE, lr=nf.HalvingRate(0.1)))
     update = nf.updater(NET, thetas(), None, RECIPE)
     update(batch_of(0))
     before = update.theta.copy()

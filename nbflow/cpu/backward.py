@@ -13,7 +13,7 @@ import functools
 from nbflow._compile import kernel, part
 from nbflow.cpu.h_detach import detached
 from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
-from nbflow.cpu.lines import build_constants, build_lines
+from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.norm import build_row_norms
 from nbflow.cpu.product import times
@@ -27,27 +27,25 @@ PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
 def build_step_vjp(cell, dtype):
     """Build the kernel of one pointwise pass back: delta_{t+1} to e_t, and to what J carries past a_rec."""
     step_vjp, additive, carries, kept = cell.step_vjp, cell.additive, cell.carries, len(cell.saved)
-    gates, states, knobs = len(cell.gates), len(cell.states), len(cell.settings)
+    gates, states = len(cell.gates), len(cell.states)
     lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept,
-                         "delta": states, "before": states if carries else 0, "settings": knobs})  # fmt: skip
+                         "delta": states, "before": states if carries else 0})  # fmt: skip
     (_, store_pre), (_, store_rec), (_, store_before) = lines["pre"], lines["rec"], lines["before"]
     load_old, load_new, load_saved, load_delta = (lines[name][0] for name in ("old", "new", "saved", "delta"))
-    constants = build_constants(knobs, lines["settings"][0])
     shard_at = shards(dtype)
 
-    @kernel(step_vjp, additive, carries, kept, knobs, dtype)
+    @kernel(step_vjp, additive, carries, kept, dtype)
     def step_vjp_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
         pre, rec, saved = at(shard, "pre", t), at(shard, "rec", t), at(shard, "saved", t)
         old, new = at(shard, "states", t), at(shard, "states", t + 1)
-        delta, before, settings = at(shard, "delta", t + 1), at(shard, "delta", t), whole(shard, "settings")
+        delta, before = at(shard, "delta", t + 1), at(shard, "delta", t)
         for b in range(rows):
             for j in range(width):
                 d_in, d_rec, d_s = step_vjp(
-                    load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j), load_delta(delta, b, j),
-                    *constants(settings, j),
-                )  # fmt: skip
+                    load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j), load_delta(delta, b, j)
+                )
                 store_pre(pre, b, j, d_in)
                 if not additive:
                     store_rec(rec, b, j, d_rec)
@@ -61,6 +59,15 @@ def build_step_vjp(cell, dtype):
 def add_loss(shard, delta, d_y, copy):
     """Add dL/dy @ w_out^T to the h-lines of `delta`; d_y is an address, `copy` the parameters or a direction."""
     times(shard, delta, d_y, shard.out_width, place(shard, "p_out_back", copy, 0), shard.n_out, shard.width, 1)
+
+
+@part
+def add_returned(shard, t):
+    """Add what comes back from the layer above to the h-line of delta_t: what a loss does without one."""
+    delta, returned = rows_at(shard, "delta", t), at(shard, "returned", t - 1)
+    for b in range(shard.rows):
+        for j in range(shard.hidden):
+            delta[b, j] += returned[b, j]
 
 
 @part
@@ -137,7 +144,9 @@ def build_sweep(dtype):
         if stop == shard.reach:
             begin(shard, stop)
         for t in range(stop, start, -1):
-            if active[t - 1]:
+            if shard.below:
+                add_returned(shard, t)
+            elif active[t - 1]:
                 add_loss(shard, rows_at(shard, "delta", t), place(shard, "y", t - 1, 0), PARAMETERS)
             if shard.state_penalty:
                 call(shard.state_penalty, address, t)

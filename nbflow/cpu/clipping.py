@@ -25,12 +25,12 @@ from nbflow.cpu.report import (
     where_not_finite,
 )
 from nbflow.model import _layout as layout
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Clip, Floats, Rule
 
 
 def clip(
-    net: Network, how: Clip, rows: Floats, threshold: Floats, theta: Floats | None, draw_seed: Callable[[], int]
+    net: Model, how: Clip, rows: Floats, threshold: Floats, theta: Floats | None, draw_seed: Callable[[], int]
 ) -> tuple[Floats, Floats, dict[int, Any]]:
     """Return gradients (R, P) clipped, the report, and what it says of the mended ones, by replica."""
     clipper = Clipper(net, how, rows.shape[0])
@@ -53,7 +53,7 @@ class Clipper:
         Where that is 0: no step is taken there, whatever the optimizer would make of a gradient of 0.
     """
 
-    def __init__(self, net: Network, how: Clip, replicas: int, replica_ids: Any = None) -> None:
+    def __init__(self, net: Model, how: Clip, replicas: int, replica_ids: Any = None) -> None:
         self.net, self.how = net, how
         self.ids = range(replicas) if replica_ids is None else replica_ids  # under which random steps are drawn
         self.rule: Rule = load("clips", how.rule)
@@ -127,8 +127,8 @@ class Clipper:
             return random_step(row.size, threshold, seed, self.ids[r], index)
         if policy == "shrink":
             step = np.zeros_like(row)
-            w_rec = layout.blocks(self.net)["w_rec"]
-            step[w_rec] = SHRUNK * theta[r, w_rec]
+            for w_rec in layout.recurrent(self.net):
+                step[w_rec] = SHRUNK * theta[r, w_rec]
             return step
         if policy == "raise":
             raise FloatingPointError(where_not_finite(self.net, row, r, self.report.shape[0]))
@@ -136,7 +136,7 @@ class Clipper:
 
 
 @functools.lru_cache(256)
-def _compiled(net: Network, rule: Rule) -> tuple[Any, Any]:
+def _compiled(net: Model, rule: Rule) -> tuple[Any, Any]:
     """Return the compiled loop of a rule, and the groups of parameters that it is given, if any."""
     if rule.over in ("all", "entry"):
         return build_clip(rule.clip, rule.over, net.scalar), None

@@ -13,9 +13,9 @@ import numpy as np
 
 from nbflow import counter
 from nbflow.cpu.clipping import clip as clip
-from nbflow.cpu.program import set_program
+from nbflow.cpu.program import set_program, way_back
 from nbflow.cpu.regularize import regularize
-from nbflow.cpu.setup import purpose_of, run, set_gradient, set_start, way_back
+from nbflow.cpu.setup import choose, kind_of, purpose_of, run, set_gradient, set_start
 from nbflow.cpu.training import Training
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
 from nbflow.model._arguments import Checked
@@ -32,7 +32,7 @@ def lacks(asked: Asked) -> dict[str, Any]:
 
 def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
     """Return loss, Omega and the gradient."""
-    space = buffers.of(Workspace, purpose_of(asked), checked)
+    space = buffers.of(kind_of(buffers.net), purpose_of(asked), checked)
     set_gradient(space, asked)
     d_theta, d_inputs = np.empty_like(checked.theta), _room_at_inputs(space, checked)
     run(space, checked, d_theta, d_inputs)
@@ -60,14 +60,16 @@ def activations(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, F
 
 def trace(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, ...]:
     """Return the losses (R,), states and delta (R, T+1, B, S, H), ||delta|| (R, T+1, B) and ||v|| (R, T, B)."""
-    space = _set(buffers.of(Workspace, Purpose(keep_delta=True), checked), "trace", asked, whole=True)
+    kind = kind_of(buffers.net)
+    space = _set(buffers.of(kind, Purpose(keep_delta=True), checked), "trace", asked, whole=True)
     run(space, checked)
     return space.report[:, 0], *map(space.gather, ("states", "delta", "delta_norm", "v_norm"))
 
 
 def score(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> tuple[Floats, Floats | None]:
     """Return the losses (R,), and the last state of a computation that is `whole`."""
-    space = run(_set(buffers.of(Workspace, PLAIN_PURPOSE, checked), "score", asked, whole=whole), checked)
+    space = _set(buffers.of(kind_of(buffers.net), PLAIN_PURPOSE, checked), "score", asked, whole=whole)
+    run(space, checked)
     return space.report[:, 0], space.gather_state("end") if whole else None
 
 
@@ -173,17 +175,18 @@ def back(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, Floats, 
     return space.gather("delta"), space.gather("rec"), space.gather("v")[:, :, :, 0]
 
 
-def _room_at_inputs(space: Workspace, checked: Checked) -> Any:
+def _room_at_inputs(space: Any, checked: Checked) -> Any:
     """Return room for the gradient at the inputs where it is computed, else None."""
     return np.empty_like(checked.inputs) if space.purpose.at_ends and not space.shape.tokens else None
 
 
-def _set(space: Workspace, program: str, asked: Asked = PLAIN, *, whole: bool = False) -> Workspace:
+def _set(space: Any, program: str, asked: Asked = PLAIN, *, whole: bool = False) -> Any:
     """Set a workspace up for a program other than a gradient."""
-    set_program(space, program, penalty=asked.penalty, whole=whole)
+    choose(space, program, penalty=asked.penalty, whole=whole)
     set_start(space, asked)
     return space
 
 
-def _forward(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> Workspace:
-    return run(_set(buffers.of(Workspace, PLAIN_PURPOSE, checked), "predict", asked, whole=whole), checked)
+def _forward(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> Any:
+    space = buffers.of(kind_of(buffers.net), PLAIN_PURPOSE, checked)
+    return run(_set(space, "predict", asked, whole=whole), checked)

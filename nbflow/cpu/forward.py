@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.lines import build_constants, build_lines
+from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import address_of, call, clear
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
@@ -17,26 +17,24 @@ from nbflow.cpu.views import at, flat, flat_at, place, row, rows_at, shards, who
 @functools.cache
 def build_step(cell, dtype):
     """Build the kernel of one pointwise pass: `states[t]` to `states[t+1]` for the rows of a shard."""
-    step, additive, kept, knobs = cell.step, cell.additive, len(cell.saved), len(cell.settings)
+    step, additive, kept = cell.step, cell.additive, len(cell.saved)
     gates, states = len(cell.gates), len(cell.states)
-    lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept,
-                         "settings": knobs})  # fmt: skip
+    lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept})
     (load_pre, _), (load_rec, _), (load_old, _) = lines["pre"], lines["rec"], lines["old"]
     (_, store_new), (_, store_saved) = lines["new"], lines["saved"]
-    constants = build_constants(knobs, lines["settings"][0])
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
     shard_at = shards(dtype)
 
-    @kernel(step, additive, kept, knobs, dtype)
+    @kernel(step, additive, kept, dtype)
     def step_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
         pre, rec, saved = at(shard, "pre", t), at(shard, "rec", t), at(shard, "saved", t)
-        old, new, settings = at(shard, "states", t), at(shard, "states", t + 1), whole(shard, "settings")
+        old, new = at(shard, "states", t), at(shard, "states", t + 1)
         for b in range(rows):
             for j in range(width):
                 a_rec = zeros if additive else load_rec(rec, b, j)
-                s, keep = step(load_pre(pre, b, j), a_rec, load_old(old, b, j), *constants(settings, j))
+                s, keep = step(load_pre(pre, b, j), a_rec, load_old(old, b, j))
                 store_new(new, b, j, s)
                 store_saved(saved, b, j, keep)
 
@@ -102,6 +100,27 @@ def advance(shard, address, start, stop):
         call(shard.step, address, t)
         if t >= shard.shortest:
             clear_ended(shard, t)
+        if shard.below:
+            hand_on(shard, t)
+
+
+@part
+def hand_on(shard, t):
+    """Copy h after step t to where the layer above has its inputs: 0 of sequences that have ended."""
+    h, handed = rows_at(shard, "states", t + 1), at(shard, "handed", t)
+    for b in range(shard.rows):
+        for j in range(shard.hidden):
+            handed[b, j] = h[b, j]
+
+
+@part
+def hand_nothing(shard, start):
+    """Hand 0 on from step `start` to the last: shards of the layer above may be cut otherwise, and run longer."""
+    for t in range(start, shard.steps):
+        handed = at(shard, "handed", t)
+        for b in range(shard.rows):
+            for j in range(shard.hidden):
+                handed[b, j] = 0
 
 
 @part
@@ -145,5 +164,8 @@ def build_forward(dtype):
         advance(shard, address, 0, shard.reach)
         if shard.whole:
             keep_end(shard)
+        if shard.below:  # without a loss, which would begin with its sums
+            hand_nothing(shard, shard.reach)
+            clear(whole(shard, "sums"))
 
     return forward

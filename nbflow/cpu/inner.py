@@ -29,4 +29,4 @@ def slope_jvp(accumulator, y, t, y_dot, shared):
     return y_dot - y_dot
 
 
-INNER = Loss(False, (0.0,), fold, value, slope, "units of y times those of t", None, share, slope_jvp)
+INNER_PRODUCT = Loss(False, (0.0,), fold, value, slope, "units of y times those of t", None, share, slope_jvp)

@@ -33,6 +33,7 @@ PROGRAMS = {
     "groups": (build_forward, build_losses, build_backward, build_groups),
     "ends": (build_forward, build_losses, build_gradient, build_input_gradients),
     "trace": (build_forward, build_losses, build_backward),
+    "trace ends": (build_forward, build_losses, build_backward, build_input_gradients),
     "predict": (build_forward, build_predictions),
     "score": (build_forward, build_losses),
     "flow": (build_forward, build_losses, build_backward),  # then, once Omega is counted, `build_second`
@@ -45,7 +46,10 @@ PROGRAMS = {
 
 
 # Those that show what becomes of the smallest numbers compute with them: see `nbflow.cpu.subnormals`.
-SUBNORMALS = {"trace", "carry", "push", "pull"}
+SUBNORMALS = {"trace", "trace ends", "carry", "push", "pull"}
+
+# The way back of a layer below another, which runs forward before that and back after it.
+BELOW = {"gradient": build_gradient, "trace": build_backward}
 
 
 @functools.cache
@@ -80,25 +84,11 @@ def set_program(
     wanted = program, penalty, whole, subnormals
     if workspace.program == wanted:
         return
-    net, dtype, shards = workspace.net, workspace.dtype, workspace.shards
-    kernels = _kernels(workspace.cell, net.loss_object, dtype)
-    if workspace.purpose.second:
-        kernels = kernels | _second_kernels(workspace.cell, net.loss_object, dtype)
-    for name, kernel in kernels.items():
-        shards[name] = kernel.address
-    phases = [build(dtype).address for build in PROGRAMS[program]]
-    if isinstance(penalty, Penalty):
-        shards["penalty"] = build_penalty(penalty, dtype).address
-    shards["state_penalty"] = _at_states(workspace, penalty)
-    for k in range(5):
-        shards[f"phase_{k}"] = phases[k] if k < len(phases) else 0
-    shards["whole"] = whole
+    dtype, shards = workspace.dtype, workspace.shards
+    where = _write_kernels(workspace, PROGRAMS[program], penalty, whole)
     pack, combine = build_pack(dtype).address, build_combine(dtype).address
     if program in ("push", "pull"):
         pack = combine = build_nothing(dtype).address
-    replicas = workspace.replicas
-    where = (replicas.ctypes.data, replicas.size, replicas.itemsize, int(replicas["pieces"][0]),
-             shards.ctypes.data, shards.size, shards.itemsize)  # fmt: skip
     phases_of_a_shard = build_phases(dtype, subnormals or program in SUBNORMALS).address
     if program == "flow":
         shards["late"] = build_second(dtype).address
@@ -109,6 +99,46 @@ def set_program(
     else:
         workspace.entries = [(pack, phases_of_a_shard, combine, *where)]
     workspace.program = wanted
+
+
+def set_below(workspace: Workspace, program: str, *, penalty: Any, whole: bool, subnormals: bool) -> None:
+    """Write the same for a layer below another: `entries` of one call forward, and of one back where there is one."""
+    wanted = program, penalty, whole, subnormals
+    if workspace.program == wanted:
+        return
+    dtype, shards, back = workspace.dtype, workspace.shards, BELOW.get(program)
+    where, nothing = _write_kernels(workspace, (build_forward,), penalty, whole), build_nothing(dtype).address
+    subnormals = subnormals or program in SUBNORMALS
+    workspace.entries = [(build_pack(dtype).address, build_phases(dtype, subnormals).address, nothing, *where)]
+    if back is not None:
+        shards["late"] = back(dtype).address
+        shards["later"] = build_input_gradients(dtype).address if way_back(workspace) == "ends" else 0
+        workspace.entries += [(nothing, build_late(dtype, subnormals).address, build_combine(dtype).address, *where)]
+    workspace.program = wanted
+
+
+def way_back(workspace: Workspace) -> str:
+    """Return the program of a plain gradient, which may go on to the inputs."""
+    return "ends" if workspace.purpose.at_ends and not workspace.shape.tokens else "gradient"
+
+
+def _write_kernels(workspace: Workspace, builders: Any, penalty: Any, whole: bool) -> tuple[int, ...]:
+    """Write kernels and phases into the records of shards; return where all records lie, as the loop is told it."""
+    net, dtype, shards, replicas = workspace.net, workspace.dtype, workspace.shards, workspace.replicas
+    kernels = _kernels(workspace.cell, net.loss_object, dtype)
+    if workspace.purpose.second:
+        kernels = kernels | _second_kernels(workspace.cell, net.loss_object, dtype)
+    for name, kernel in kernels.items():
+        shards[name] = kernel.address
+    phases = [build(dtype).address for build in builders]
+    if isinstance(penalty, Penalty):
+        shards["penalty"] = build_penalty(penalty, dtype).address
+    shards["state_penalty"] = _at_states(workspace, penalty)
+    for k in range(5):
+        shards[f"phase_{k}"] = phases[k] if k < len(phases) else 0
+    shards["whole"] = whole
+    return (replicas.ctypes.data, replicas.size, replicas.itemsize, int(replicas["pieces"][0]),
+            shards.ctypes.data, shards.size, shards.itemsize)  # fmt: skip
 
 
 def _at_states(workspace: Workspace, penalty: Any) -> int:

@@ -75,6 +75,7 @@ CONDITIONS = {
     "at_inputs": "the gradient at the inputs is asked for",
     "inputs_move": "there is a tangent of the inputs",
     "listened": "the states of all steps count from outside",
+    "below": "another layer stands above",
 }
 
 # ------------------------------------------------------------------------- integers
@@ -103,7 +104,6 @@ SHARD_SIZES = {
     "rows": "sequences of this shard",
     "lines": "S",
     "kept": "K, numbers that the cell keeps for its way back",
-    "knobs": "settings of the cell",
     "columns": "gates * width",
     "line": "lines * width",
     "slots": "how many delta_t are kept: 2, or T+1 for all",
@@ -125,6 +125,7 @@ SHARD_FLAGS = {
     "whole": "1 where every sequence takes all steps, also those after its last weight",
     "tracing": "1 where states are looked at after the way back",
     "measured": "1 where `delta_norm` and `v_norm` are written",
+    "below": "1 where another layer stands above: h of every step is handed on, and what comes back to it is added",
     "ends_given": "1 where the way back begins with `end_cotangent`, else 0",
     "hidden_site": "what is clipped inside BPTT (`nbflow.cpu.hidden_clip`); 0 for nothing",
     "hidden_norm": "1 where that is clipped by its norm, 0 by value",
@@ -134,6 +135,7 @@ SHARD_FLAGS = {
 KERNELS = {
     **{f"phase_{k}": "kernels to run in this order; 0 ends the list" for k in range(5)},
     "late": "the kernel to run once all shards have run their phases",
+    "later": "the kernel to run after it; 0 for none",
     "product": "the matrix product",
     **dict.fromkeys(("step", "step_vjp", "step_jvp", "step_vjp_jvp"), "pointwise passes of the cell, of one step each"),
     **dict.fromkeys(("loss", "loss_jvp"), "loss and dL/dy of one step, and the tangent of dL/dy"),
@@ -167,6 +169,8 @@ BORROWED = {
     "classes": Array("steps rows|batch", "likewise, where targets are classes", "classes", np.int32),
     "weights": Array("steps rows|batch", "likewise"),
     "d_inputs": Array("steps rows|batch n_in", "where dL/dx_t goes, likewise", "at_inputs"),
+    "handed": Array("steps rows|batch hidden", "where h_t goes, likewise: the inputs of the layer above", "below"),
+    "returned": Array("steps rows|batch hidden", "what comes back to h_t from there: its `d_inputs`", "below"),
 }
 PACKED = {
     "p_in": Array("n_in+1 gate_panels", "panels of w_in, and bias as its last row", "dense"),
@@ -210,7 +214,6 @@ TAPE = {
     "delta_dot": Array("%2 rows lines width", "the tangent of delta_t", "second"),
     "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),
     "d_flow": Array("hidden gates width", "gradient of Omega with respect to w_rec", "immediate"),
-    "settings": Array("1 knobs width", "the settings of the cell, for each unit"),
     "sums": Array("4", "loss, sum of penalties, count of penalties, groups left out"),
 }
 PARTIAL = {

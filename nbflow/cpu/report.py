@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbflow.model import _layout as layout
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Floats, Rule
 
 # Of a gradient, and of a shard's sums.
@@ -63,9 +63,9 @@ def where_groups(norms: Floats, size: int) -> str:
     )
 
 
-def where_not_finite(net: Network, row: Floats, r: int, replicas: int) -> str:
+def where_not_finite(net: Model, row: Floats, r: int, replicas: int) -> str:
     """Say which parameters have a gradient that is not finite."""
-    counts = {name: int((~np.isfinite(row[block])).sum()) for name, block in layout.blocks(net).items()}
+    counts = {name: int((~np.isfinite(row[block])).sum()) for name, block in layout.named(net).items()}
     bad = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
     of = f" of replica {r}" if replicas > 1 else ""
     return f"the gradient{of} is not finite in {bad}; lower lr or the threshold, or choose another nonfinite policy."

@@ -69,15 +69,19 @@ def build_run(parallel):
 
 
 @functools.cache
-def build_late(dtype):
+def build_late(dtype, subnormals=False):
     """Build the kernel that runs what a shard can only do once all shards have run their phases."""
     shard_at = shards(dtype)
 
-    @kernel(dtype)
+    @kernel(dtype, subnormals)
     def late(address, _):
-        before = flush()
-        call(shard_at(address).late, address, 0)
-        restore(before)
+        shard = shard_at(address)
+        before = 0 if subnormals else flush()
+        call(shard.late, address, 0)
+        if shard.later:
+            call(shard.later, address, 0)
+        if not subnormals:
+            restore(before)
 
     return late
 

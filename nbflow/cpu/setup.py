@@ -7,10 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.cpu.program import execute, set_program
+from nbflow.cpu.layers import Layers
+from nbflow.cpu.program import execute, set_program, way_back
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
 from nbflow.model._asked import PLAIN, Asked
+from nbflow.model.stack import Model, Stack
 from nbflow.records import Floats
+
+Space = Workspace | Layers
+
+
+def kind_of(net: Model) -> type[Any]:
+    """Return the kind of workspace of a network."""
+    return Layers if isinstance(net, Stack) else Workspace
+
+
+def choose(space: Any, program: str, *, penalty: Any = None, whole: bool = False, subnormals: bool = False) -> None:
+    """Choose the program of a workspace."""
+    if isinstance(space, Layers):
+        space.set_program(program, penalty=penalty, whole=whole, subnormals=subnormals)
+    else:
+        set_program(space, program, penalty=penalty, whole=whole, subnormals=subnormals)
 
 
 def purpose_of(asked: Asked) -> Purpose:
@@ -22,12 +39,12 @@ def purpose_of(asked: Asked) -> Purpose:
     )  # fmt: skip
 
 
-def set_gradient(space: Workspace, asked: Asked) -> None:
+def set_gradient(space: Any, asked: Asked) -> None:
     """Choose the program of a gradient and set what it needs beside a batch."""
     purpose = space.purpose
     plain = "checkpointed" if purpose.every else "groups" if purpose.group_rows else way_back(space)
     program, subnormals = "flow" if purpose.second else plain, _clips_to_subnormals(space.dtype, asked)
-    set_program(space, program, penalty=asked.penalty, whole=asked.state is not None, subnormals=subnormals)
+    choose(space, program, penalty=asked.penalty, whole=asked.state is not None, subnormals=subnormals)
     space.set_hidden_clip(*asked.inside)
     space.set_detach(*asked.detach)
     if asked.groups is not None:
@@ -35,11 +52,6 @@ def set_gradient(space: Workspace, asked: Asked) -> None:
     set_start(space, asked)
     if purpose.at_ends:
         space.ask_first_state()
-
-
-def way_back(space: Workspace) -> str:
-    """Return the program of a plain gradient, which may go on to the inputs."""
-    return "ends" if space.purpose.at_ends and not space.shape.tokens else "gradient"
 
 
 def _clips_to_subnormals(dtype: Any, asked: Asked) -> bool:
@@ -58,14 +70,14 @@ def _least_without_subnormals(dtype: Any) -> float:
     return float(limits.tiny) / float(limits.eps)
 
 
-def set_start(space: Workspace, asked: Asked) -> None:
+def set_start(space: Any, asked: Asked) -> None:
     """Set Omega and the first state."""
     if asked.flow is not None:
         space.set_flow(asked.alpha, asked.flow)
     space.set_state(asked.state)
 
 
-def run(space: Workspace, checked: Any, d_theta: Floats | None = None, d_inputs: Any = None) -> Workspace:
+def run(space: Any, checked: Any, d_theta: Floats | None = None, d_inputs: Any = None) -> Any:
     """Run a workspace that is set up on the arrays of a `Checked`."""
     space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, d_theta, d_inputs)
     execute(space)

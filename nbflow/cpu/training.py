@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ from nbflow.cpu.clipping import Clipper
 from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
-from nbflow.cpu.setup import purpose_of, set_gradient
+from nbflow.cpu.setup import kind_of, purpose_of, set_gradient
 from nbflow.cpu.update import build_update
-from nbflow.cpu.workspace import Workspace
 from nbflow.model._asked import Plan
-from nbflow.model._shape import Shape
+from nbflow.model._shape import Shape, front
 from nbflow.records import Batch, Floats, Regularizer
 
 
@@ -30,7 +28,7 @@ class Training:
         self.clipper = Clipper(plan.net, plan.clip, len(plan.theta), plan.ids)
         self.settings = np.array(list(plan.settings.values()), dtype).reshape(1, -1, 1)
         self.update = build_update(plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings))
-        self.spaces: dict[tuple[int, bool], Workspace] = {}
+        self.spaces: dict[tuple[int, bool], Any] = {}
         self.batch: Any = None
         self.length = 0
 
@@ -42,12 +40,21 @@ class Training:
         """Draw the batch of an update of a task."""
         if length != self.length:
             self.length = length
-            self._point_to(_front(self.whole, task.taken(length)), self.whole.weights.shape[1])
+            self._point_to(front(self.whole, task.taken(length)), self.whole.weights.shape[1])
         task.draw(self.batch, self.plan.seed, counter.TRAIN, self.plan.ids, update, length)
 
     def give(self, batch: Batch) -> None:
         """Take a batch, with R in front of checked arrays."""
         self._point_to(batch)
+
+    def carry(self, batch: Batch, state: Floats, longest: int) -> None:
+        """Take a batch as `give` does, and the state before its first step (R, B, S, H); none is of more steps."""
+        self._point_to(batch, longest)
+        self.space.set_state(state)
+
+    def state(self) -> Floats:
+        """Return the state after the last step of the batch (R, B, S, H)."""
+        return self.space.gather_state("end")
 
     def _point_to(self, batch: Batch, longest: int = 0) -> None:
         """Point a workspace to a batch, which must stay alive; there is one for each B and kind of inputs."""
@@ -57,7 +64,7 @@ class Training:
         if space is None or space.shape.steps < steps:
             asked = self.plan.asked(batch_size)
             shape = Shape(replicas, max(steps, longest), batch_size, tokens)
-            space = self.spaces[batch_size, tokens] = Workspace(self.plan.net, shape, purpose_of(asked))
+            space = self.spaces[batch_size, tokens] = kind_of(self.plan.net)(self.plan.net, shape, purpose_of(asked))
             set_gradient(space, asked)
             self.asked = asked
         if space.steps != steps:
@@ -135,9 +142,3 @@ class Training:
 
     def take(self) -> None:
         """Take parameters, slots and memory from the arrays of the plan: they are used there."""
-
-
-def _front(whole: Batch, steps: int) -> Batch:
-    """Return C-ordered arrays for so many steps, in the memory of longer ones."""
-    shapes = [(part.shape[0], steps, *part.shape[2:]) for part in whole]
-    return Batch(*(part.ravel()[: math.prod(shape)].reshape(shape) for part, shape in zip(whole, shapes, strict=True)))

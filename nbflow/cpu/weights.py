@@ -158,4 +158,5 @@ def weights(shard, span, copy, add):
     """The gradients in one copy of their block (+)= those of a span."""
     input_weights(shard, span, copy, add)
     recurrent_weights(shard, span, copy, add)
-    output_weights(shard, span, copy, add)
+    if not shard.below:
+        output_weights(shard, span, copy, add)

@@ -54,6 +54,7 @@ class Purpose(NamedTuple):
     at_ends: bool = False  #: the gradients at the inputs and at the first state
     inputs_move: bool = False  #: there is a tangent of the inputs
     listened: bool = False  #: the states of all steps count from outside
+    below: bool = False  #: another layer stands above
 
     @property
     def second(self) -> bool:
@@ -97,7 +98,7 @@ class Workspace:
     def __init__(self, net: Network, shape: Shape, purpose: Purpose = PLAIN) -> None:
         self.net, self.shape, self.steps, self.purpose = net, shape, shape.steps, purpose
         self.dtype = net.scalar
-        self.cell = (second_order if purpose.second else first_order)(net.compiled_cell)
+        self.cell = (second_order if purpose.second else first_order)(net.cell_object)
         self.entries: list[tuple[int, ...]] = []
         self.program: tuple[Any, ...] = ()
         self._hidden_site, self._detaching, self._starts_at_zero = 0, False, False
@@ -111,7 +112,6 @@ class Workspace:
         self._write_sizes()
         self._allocate()
         self._point()
-        self._write_settings()
         self.fit(shape.steps)
 
     # ------------------------------------------------------------------------- what the records say
@@ -132,15 +132,14 @@ class Workspace:
             "gate_panels": _padded(gates * width, panel), "width_panels": _padded(width, panel),
             "out_panels": _padded(out_width, panel), "chunk": CHUNK, "panel_width": panel,
             "in_width": in_width, "in_panels": _padded(in_width, panel), "inputs_move": purpose.inputs_move,
-            "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
+            "below": purpose.below, "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
             "slots": steps + 1 if keep_delta else 2, "v_lines": 1 if purpose.derivative == "immediate" else lines,
             "every": purpose.every, "held": min(purpose.every or steps, steps), "steps": steps,
             "marks": steps // purpose.every + 1 if purpose.every else 0, "group_rows": purpose.group_rows,
             "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
             "colliding": gates * width * np.dtype(self.dtype).itemsize % COLLIDING == 0,
-            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces,
-            "knobs": len(cell.settings), "1": 1, "2": 2, "4": 4,
+            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "4": 4,
         }  # fmt: skip
 
     def _find_conditions(self) -> dict[str, bool]:
@@ -153,6 +152,7 @@ class Workspace:
             "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
             "colliding": sizes["colliding"], "at_inputs": purpose.at_ends and not self.shape.tokens,
             "inputs_move": purpose.inputs_move, "listened": purpose.listened,
+            "below": purpose.below,
         }  # fmt: skip
 
     def _write_sizes(self) -> None:
@@ -162,14 +162,6 @@ class Workspace:
         self.shards["rows"] = np.tile(self.rows, self.shape.replicas)
         self.shards["replica"] = np.repeat(np.arange(self.shape.replicas), len(self.rows))
         self.shards["segment"] = [segment_steps(rows) for rows in self.rows] * self.shape.replicas
-
-    def _write_settings(self) -> None:
-        """Write the settings of the cell; those of the last unit go on into the padding, where they make sense too."""
-        values = self.net.cell_settings
-        if values.size:
-            padded = np.pad(values, ((0, 0), (0, self._sizes["width"] - values.shape[1])), mode="edge")
-            for k in range(self.shards.size):
-                self.tape("settings", k)[0] = padded
 
     def fit(self, steps: int) -> None:
         """Use the first `steps` steps of the buffers: shorter batches need no workspace of their own."""
@@ -229,7 +221,7 @@ class Workspace:
         self.replicas["report"] = self.report.ctypes.data + each * self.report.strides[0]
         self.replicas["shards"] = self.shards.ctypes.data + each * shards * self.shards.itemsize
         self._borrowed, self._parameters = _words(self.shards, BORROWED), _words(self.replicas, ("theta", "d_theta"))
-        self._row_offsets = np.repeat(each[:, None] * self.net.size * self._sizes["number"], 2, axis=1)
+        self.lie_in(self.net.size, 0)
 
     def _aliases(self) -> dict[str, str]:
         """Return which arrays of a shard are others by another name."""
@@ -238,20 +230,28 @@ class Workspace:
 
     # ------------------------------------------------------------------------- the caller's arrays
 
+    def lie_in(self, parameters: int, first: int) -> None:
+        """Say where the parameters lie in each row of the caller's theta, which has so many: in a stack's not alone."""
+        row = (np.arange(self.shape.replicas)[:, None] * parameters + first) * self._sizes["number"]
+        self._row_offsets = np.repeat(row, 2, axis=1)
+
     def _set_offsets(self) -> None:
         """Note where in the caller's arrays each shard begins, in bytes."""
         net, steps, (replicas, _, batch, _) = self.net, self.steps, self.shape
         size = np.dtype(self.dtype).itemsize
         sequence = np.add.outer(np.arange(replicas) * steps * batch, self.first_row).ravel()
-        self._offsets = np.multiply.outer(sequence, [net.n_in * size, 4, net.n_out * size, 4, size, net.n_in * size])
+        self._offsets = np.multiply.outer(sequence, [
+            net.n_in * size, 4, net.n_out * size, 4, size, net.n_in * size, net.n_hidden * size, net.n_hidden * size,
+        ])  # fmt: skip
 
     def point_to(
-        self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None, d_inputs: Any = None
-    ) -> None:
+        self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None, d_inputs: Any = None,
+        handed: Any = None, returned: Any = None,
+    ) -> None:  # fmt: skip
         """Point the records to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
         of_inputs, of_targets = inputs.ctypes.data, 0 if targets is None else targets.ctypes.data
-        of_ends = 0 if d_inputs is None else d_inputs.ctypes.data
-        places = of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data, of_ends
+        ends = (0 if array is None else array.ctypes.data for array in (d_inputs, handed, returned))
+        places = of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data, *ends
         np.add(self._offsets, places, out=self._borrowed)
         of_gradient = 0 if d_theta is None else d_theta.ctypes.data
         np.add(self._row_offsets, (theta.ctypes.data, of_gradient), out=self._parameters)

@@ -32,7 +32,6 @@ ALPHA, LR, THRESHOLD  (1,)
 HIDDEN_THRESHOLD      (1,)                of the clip inside back-propagation
 SLOTS                 (K', P)             what the optimizer keeps
 SETTINGS              -                   the optimizer's; of all replicas together
-CELL_SETTINGS         (K', H)             the cell's; of all replicas together
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
 CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
 HISTORY               (rows, 5 + columns) reports of the last updates, and their thresholds
@@ -59,14 +58,14 @@ SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "N_OUT", "PARA
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
-          "SETTINGS", "CELL_SETTINGS", "CLIP_REPORT", "CLIPPED", "HISTORY")  # fmt: skip
+          "SETTINGS", "CLIP_REPORT", "CLIPPED", "HISTORY")  # fmt: skip
 INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN")
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
- HIDDEN_THRESHOLD, SLOTS, SETTINGS, CELL_SETTINGS, CLIP_REPORT, CLIPPED, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST,
- GROUPS, WRONG, IDS, STEPS_TAKEN) = PLACES.values()  # fmt: skip
+ HIDDEN_THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG,
+ IDS, STEPS_TAKEN) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

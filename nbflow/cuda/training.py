@@ -30,6 +30,7 @@ class Training:
         self.sent: dict[str, Any] = {}
         self.rows = plan.window.room
         self.row = 0  # the next row of HISTORY on the card
+        self.carried = False  # whether a batch begins with a state that was given
         self.first = 0  # the update whose report is row 0
 
     def make_room(self, task: Any, batch_size: int, steps: int) -> None:
@@ -51,6 +52,20 @@ class Training:
         replicas, steps, batch_size = batch.weights.shape
         self._fit(Shape(replicas, steps, batch_size, batch.inputs.dtype.kind == "i"))
         self.space.send(batch)
+
+    def carry(self, batch: Batch, state: Floats, longest: int) -> None:
+        """Take a batch as `give` does, and the state before its first step (R, B, S, H); none is of more steps."""
+        replicas, _, batch_size = batch.weights.shape
+        self._fit(Shape(replicas, longest, batch_size, batch.inputs.dtype.kind == "i"))
+        self.give(batch)
+        self.space.write("START", state)
+        self.carried = True
+
+    def state(self) -> Floats:
+        """Return the state after the last step of the batch (R, B, S, H)."""
+        space, lines = self.space, len(self.plan.net.cell_object.states)
+        found: Floats = space.read("STATES", space.steps + 1, space.shape.batch, lines, self.plan.net.n_hidden)[:, -1]
+        return found
 
     def _fit(self, shape: Shape) -> None:
         """Make room for a batch of this shape; what was learnt moves along to a larger workspace."""
@@ -126,7 +141,7 @@ class Training:
     def gradient(self, update: int, alpha: Floats | None) -> None:
         """Queue the gradient of the batch; `alpha` (R,) is the flow's weight."""
         self._send("ALPHA", alpha)
-        program.forward(self.space, whole=False)
+        program.forward(self.space, whole=self.carried, carried=self.carried)
         program.gradient(self.space, self.asked)
         groups = self.asked.groups
         if groups is not None and groups.nonfinite == "raise":

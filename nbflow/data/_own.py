@@ -13,6 +13,7 @@ from nbflow import _check, _probe, counter
 from nbflow._compile import JIT, bounded
 from nbflow.model import _arguments
 from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Batch
 
 UNITS = ("plan", "inputs", "target", "counts", "counted")
@@ -101,7 +102,7 @@ def check_drawn(task: Any, batch: Any, length: int) -> None:
         )
 
 
-def check_held_out(task: Any, net: Network, batches: list[Any]) -> None:
+def check_held_out(task: Any, net: Model, batches: list[Any]) -> None:
     """Hold what a task of a user's data holds out to what `nbflow.gradient` asks, and its weights to a mean."""
     kind = type(task).__name__
     if not batches:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nbflow import _check, counter
 from nbflow._legible import legible
 from nbflow.data.sampler import DataTask, Trivial
+from nbflow.data.streams import Streams
 from nbflow.records import Batch, Floats
 
 # Sequences in one pass over what is held out.
@@ -61,6 +62,9 @@ class ArrayTask(DataTask):
     each epoch and replica; the last batch of an epoch goes on into the next. Every sequence is taken whole, from a
     state of zeros: `lengths` of a recipe have no say. The loss of a batch is a mean over its sequences, or over all
     their steps where every step counts.
+
+    With `Recipe(carry=True)` B sequences are read side by side, as many steps at a time as `lengths` say, the state
+    carried over; where one ends, the next of the epoch begins from zeros. Every step must count for that.
 
     Measured is all that is held out. A score is the mean loss, in nats or squared units, or the part that is wrong.
 
@@ -157,6 +161,26 @@ class ArrayTask(DataTask):
             batch.inputs[:steps, b] = part.inputs[start : start + steps]
             batch.targets[:steps, b] = part.targets[start : start + steps] if part.each_step else part.targets[row]
             batch.weights[counting, b] = weight
+
+    def streams(self, batch_size: int) -> Streams:
+        """Return the sequences to train on."""
+        if self._at_last:
+            raise ValueError(
+                "carry is True and the loss of this task is at the last step of a sequence; expected one at every "
+                "step, for a window without a loss teaches nothing. Make it with loss_at='all'."
+            )
+        return Streams(self.train.lengths, shuffled=True, write=self._write_windows)
+
+    def _write_windows(self, batch: Batch, rows: Any, starts: Any, window: Any) -> None:
+        """Write a window of each of these sequences; the weights make a mean over their steps."""
+        part = self.train
+        for field in batch:
+            field[...] = 0
+        for b, (row, start, steps) in enumerate(zip(*map(np.ndarray.tolist, (rows, starts, window)), strict=True)):
+            here = slice(part.starts[row] + start, part.starts[row] + start + steps)
+            batch.inputs[:steps, b] = part.inputs[here]
+            batch.targets[:steps, b] = part.targets[here if part.each_step else row]
+            batch.weights[:steps, b] = 1.0 / window.sum()
 
     def held_out_batches(self, dtype: str) -> Iterator[Batch]:
         """Yield the held-out sequences, those of like length together, so that little is padding."""

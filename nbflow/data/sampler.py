@@ -17,11 +17,12 @@ from nbflow._compile import exact_unit
 from nbflow._legible import legible
 from nbflow._load import load
 from nbflow._plain import plain_fields
+from nbflow.data.streams import Streams
 from nbflow.model import _arguments
 from nbflow.records import Batch, Floats, Unit
 
 if TYPE_CHECKING:
-    from nbflow.model.network import Network
+    from nbflow.model.stack import Model
 
 STREAMS = {"train": counter.TRAIN, "evaluation": counter.EVALUATION}
 
@@ -374,6 +375,10 @@ class DataTask(Sampler):
     carries = False
     counts_wrong = False
 
+    def streams(self, batch_size: int) -> Streams | None:
+        """Return what a training with `Recipe(carry=True)` reads in so many streams side by side, None for nothing."""
+        return None
+
     def held_out_batches(self, dtype: str) -> Iterator[Batch]:
         """Yield all that is held out; the weights of all batches add up to 1."""
         raise NotImplementedError
@@ -417,7 +422,7 @@ def load_task(name: str) -> Task:
     return found
 
 
-def check_task(net: Network, task: Any) -> Task | DataTask:
+def check_task(net: Model, task: Any) -> Task | DataTask:
     """Return the task, which must fit the network."""
     if isinstance(task, tuple | list | dict | np.ndarray):
         raise TypeError(

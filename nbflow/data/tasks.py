@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nbflow import counter
 from nbflow.data.roll_batches import checked_pieces, evaluation_batches, spans_of, write_spans
 from nbflow.data.sampler import DataTask, Trivial
+from nbflow.data.streams import Streams
 from nbflow.data.text_streams import Tokens, text_batches, token_line
 from nbflow.records import Batch
 
@@ -28,8 +29,11 @@ class TextTask(DataTask):
 
     A sequence is a window of L characters and the one after each, from anywhere in the text, all places being equally
     likely (but for a relative L/n at both ends, and a part in 2**32/n of rounding), and its state begins at zero:
-    truncated BPTT through random windows, not a walk through the text with the state carried over. The loss of a batch
-    is a mean over its characters, in nats.
+    truncated BPTT through random windows. The loss of a batch is a mean over its characters, in nats.
+
+    With `Recipe(carry=True)` it is a walk through the text with the state carried over: B streams side by side, as
+    `text_batches` lays them out, the same for every seed and replica. An epoch ends where they do, and the next one
+    begins there from states of zeros; the last (n - 1) % B characters are left out.
 
     Measured is all that is held out, in bits per character: read in at most 64 streams side by side, each from a state
     of zeros and then without a break. The last (n - 1) % streams characters are left out.
@@ -97,6 +101,23 @@ class TextTask(DataTask):
         batch.targets[...] = tokens[places + 1]
         batch.weights[...] = 1 / (length * starts.shape[1])
 
+    def streams(self, batch_size: int) -> Streams:
+        """Return the text to train on in so many streams, one behind the other."""
+        tokens = self.train.tokens
+        steps = (tokens.size - 1) // batch_size
+        if steps < 1:
+            raise ValueError(
+                f"batch_size is {batch_size}, and train has {tokens.size} characters; expected at least one more than "
+                f"there are streams. Give a smaller batch_size, or a longer text."
+            )
+
+        def write(batch: Batch, streams: Any, starts: Any, window: Any) -> None:
+            places = streams * steps + starts + np.arange(window[0])[:, None]  # all streams are of one length
+            batch.inputs[...], batch.targets[...] = tokens[places], tokens[places + 1]
+            batch.weights[...] = 1 / places.size
+
+        return Streams(np.full(batch_size, steps), shuffled=False, write=write)
+
     def held_out_batches(self, dtype: str) -> Iterator[Batch]:
         """Yield the held-out text in streams, a stretch of each at a time; the state goes on from one to the next."""
         tokens = self.held_out.tokens
@@ -134,6 +155,9 @@ class PianoRollTask(DataTask):
     equally likely, with replacement. The state begins at zero in each (truncated BPTT), the first input is the true
     frame before, or zeros at the start of a piece. The loss of a batch is a mean over its frames, in nats. T is L, or
     the longest piece where that is shorter.
+
+    With `Recipe(carry=True)` B pieces are read side by side, L frames at a time, the state carried over; where one
+    ends, the next of an epoch begins from zeros. An epoch has every piece once, in an order of its own.
 
     Measured is every piece that is held out, whole, in nats per frame: as `evaluation_batches`.
 
@@ -187,6 +211,14 @@ class PianoRollTask(DataTask):
         spans = self._spans[training, length]
         for r, rows in enumerate(self._draws(len(spans), batch, seed, purpose, replicas, index)):
             write_spans(Batch(*(part[r] for part in batch)), pieces, spans[rows], None)
+
+    def streams(self, batch_size: int) -> Streams:
+        """Return the pieces to train on."""
+
+        def write(batch: Batch, streams: Any, starts: Any, window: Any) -> None:
+            write_spans(batch, self.train, np.stack([streams, starts, starts + window], axis=1), None)
+
+        return Streams(np.array([len(piece) for piece in self.train]), shuffled=True, write=write)
 
     def held_out_batches(self, dtype: str) -> Iterator[Batch]:
         """Yield the held-out pieces, whole; the longest together, so that little is padding."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import numpy as np
 
 from nbflow.gradients._engine import engine_of
@@ -9,13 +11,24 @@ from nbflow.gradients.gradient import per_network
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
 from nbflow.model.network import Network
+from nbflow.model.stack import Model, Stack
 from nbflow.records import Batch, Floats, Trace
 
 
+@overload
 def trace(
     net: Network, theta: Floats, batch: Batch, *, state: Floats | None = None, backend: str = "cpu",
     workspace: Buffers | None = None,
-) -> Trace:  # fmt: skip
+) -> Trace: ...  # fmt: skip
+@overload
+def trace(
+    net: Stack, theta: Floats, batch: Batch, *, state: Any = None, backend: str = "cpu",
+    workspace: Buffers | None = None,
+) -> tuple[Trace, ...]: ...  # fmt: skip
+def trace(
+    net: Model, theta: Floats, batch: Batch, *, state: Any = None, backend: str = "cpu",
+    workspace: Buffers | None = None,
+) -> Trace | tuple[Trace, ...]:  # fmt: skip
     """Compute every state and the total derivative of the loss with respect to it.
 
     `delta_t = dL/ds_t`, and the gain `||J_t^T delta_t|| / ||delta_t||` of every step: below 1 the gradient vanishes on
@@ -23,19 +36,21 @@ def trace(
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
     batch : Batch
         With R in front of every shape if theta has it.
     state : array of shape (B, S, H), optional
-        The state before the first step, zeros by default.
+        The state before the first step, zeros by default; of a stack a tuple of them.
     backend : str
         "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
 
     Returns
     -------
-    Trace
+    Trace, or tuple of Trace
+        Of a stack one for each layer, from the bottom on; delta_t of a layer holds what comes back from the layers
+        above, and its gain is that of the step in time, from s_t to s_{t-1} of the same layer.
 
     Raises
     ------
@@ -53,12 +68,20 @@ def trace(
     >>> nf.trace(net, theta, batch).gain.round(6).min(), nf.trace(net, theta, batch).gain.round(6).max()
     (np.float64(1.0), np.float64(1.0))
     """
-    engine = engine_of(backend)
-    checked = _arguments.computation(net, theta, batch)
+    engine = engine_of(backend, net)
+    checked = _arguments.computation(net, theta, batch, takes=_arguments.model)
     asked = _arguments.beginning(net, state, checked)
     with buffers_for(net, checked, workspace) as buffers:
         losses, *parts, v_norm = engine.trace(buffers, checked, asked)
         loss = per_network(losses, checked.single)  # which lie in the workspace
+    if isinstance(net, Stack):
+        return tuple(_record(loss, layer, checked.single) for layer in zip(*parts, v_norm, strict=True))
+    return _record(loss, (*parts, v_norm), checked.single)
+
+
+def _record(loss: Any, parts: tuple[Floats, ...], single: bool) -> Trace:
+    """Return the record of a layer, of which states, delta, ||delta|| and ||v|| are given."""
+    *others, v_norm = parts
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (*parts, v_norm / parts[-1][:, 1:])
-    return Trace(loss, *(part[0] if checked.single else part for part in found))
+        found = (*others, v_norm / others[-1][:, 1:])
+    return Trace(loss, *(part[0] if single else part for part in found))

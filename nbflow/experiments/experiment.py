@@ -221,7 +221,7 @@ def keys_of(experiment: Experiment, seeds: Iterable[int], code: str) -> list[str
 
 
 # Fields of a recipe that may differ between replicas of one training.
-OWN = (("lr",), ("clip", "threshold"), ("flow", "alpha"), ("clip_hidden", "threshold"), ("clip_example",))
+OWN = (("lr",), ("lr", "lr"), ("clip", "threshold"), ("flow", "alpha"), ("clip_hidden", "threshold"), ("clip_example",))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from nbflow import _check, _fields
 from nbflow._load import is_declared, load
 from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
-from nbflow.model.network import Network
+from nbflow.model.stack import Model, Stack, layers_of
 from nbflow.records import (
     BOUNDS,
     PARTS,
@@ -63,18 +63,19 @@ def check_hidden(how: Any, replicas: int, dtype: str) -> Inside:
     return Inside(SITES[how.site], how.by == "norm", threshold)
 
 
-def check_detach(how: Any, net: Network, replicas: int) -> Detach:
+def check_detach(how: Any, net: Model, replicas: int) -> Detach:
     """Check an h-detach."""
     if how is None:
         return Detach()
     if not isinstance(how, HDetach):
         raise TypeError(f"h_detach is a {type(how).__name__}; expected an HDetach. Write nbflow.HDetach(0.25).")
-    if not net.cell_object.carries:
-        raise ValueError(
-            f"h_detach is given with cell {_check.said(net.cell)}; expected a cell whose state has a way past "
-            "w_rec, such as "
-            f"'lstm'. No gradient at all would be left."
-        )
+    for layer, _ in layers_of(net):
+        if not layer.cell_object.carries:
+            raise ValueError(
+                f"h_detach is given with cell {_check.said(layer.cell)}; expected a cell whose state has a way past "
+                "w_rec, such as "
+                f"'lstm'. No gradient at all would be left."
+            )
     probability = _check.per_replica("probability", how.probability, replicas, dtype=net.dtype, **PARTS)
     return Detach(probability, _check.count("seed", how.seed, 0), _check.index("index", how.index))
 
@@ -117,10 +118,15 @@ def _of_microbatch(how: Any) -> tuple[Any, Any, Any]:
     raise TypeError(f"clip_microbatch is {_check.said(how)}; expected (size, threshold). Write (4, 1.0), say.")
 
 
-def check_checkpoints(net: Network, batch_size: int, every: Any) -> int:
+def check_checkpoints(net: Model, batch_size: int, every: Any) -> int:
     """Return the steps between checkpoints, 0 for none."""
     if every is None:
         return 0
+    if isinstance(net, Stack):
+        raise NotImplementedError(
+            f"checkpoint_every is {_check.said(every)}; expected None for a Stack, whose layers hand h of all steps "
+            f"on. Leave it out, or hand the state on from window to window."
+        )
     from nbflow.cpu.gradient import segment_steps
     from nbflow.cpu.shards import shard_rows
 
@@ -145,7 +151,7 @@ def check_wrt(wrt: Any, tokens: bool) -> tuple[str, ...]:
 
 
 def check_asked(
-    net: Network, shape: tuple[int, int], *, flow: Any = None, state: Any = None, clip_hidden: Any = None,
+    net: Model, shape: tuple[int, int], *, flow: Any = None, state: Any = None, clip_hidden: Any = None,
     clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, checkpoint_every: Any = None,
     wrt: Any = (), tokens: bool = False,
 ) -> Asked:  # fmt: skip
@@ -168,7 +174,29 @@ def check_asked(
         wrt=check_wrt(wrt, tokens),
     )
     _refuse_combinations(asked)
+    if isinstance(net, Stack):
+        _refuse_for_stacks(asked)
     return asked
+
+
+def _refuse_for_stacks(asked: Asked) -> None:
+    """Refuse what a stack has not: it never does something else instead."""
+    if isinstance(asked.penalty, Regularizer) and asked.flow is not None:
+        raise NotImplementedError(
+            f"flow has {_check.said(asked.flow.penalty)}, a function of one Network; expected a penalty of the gain or "
+            f"of the states for a Stack. Leave it out."
+        )
+    if asked.derivative not in ("", "immediate"):
+        raise NotImplementedError(
+            f"derivative is {_check.said(asked.derivative)}; expected 'immediate' for a Stack, as Omega of a layer "
+            f"depends on the layers below through its inputs, which is not computed yet. Write nbflow.Flow(..., "
+            f"derivative='immediate')."
+        )
+    if asked.groups:
+        raise NotImplementedError(
+            "a clip by example is given; expected none for a Stack, as the norm of an example is that of all layers "
+            "together, which is not measured yet. Clip the sum with nbflow.clip."
+        )
 
 
 def _refuse_with_ends(asked: Asked) -> None:

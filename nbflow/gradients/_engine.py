@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nbflow import _check
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Found, Plan
+from nbflow.model.stack import Stack
 from nbflow.records import Batch, Clip, Floats
 
 if TYPE_CHECKING:
     from nbflow.gradients.workspace import Buffers
-    from nbflow.model.network import Network
 
 
 class Training(Protocol):
@@ -21,6 +21,8 @@ class Training(Protocol):
     def make_room(self, task: Any, batch_size: int, steps: int) -> None: ...
     def draw(self, task: Any, update: int, length: int) -> None: ...
     def give(self, batch: Batch) -> None: ...
+    def carry(self, batch: Batch, state: Floats, longest: int) -> None: ...
+    def state(self) -> Floats: ...
     def gradient(self, update: int, alpha: Floats | None) -> None: ...
     def step(self, update: int, lr: Floats, threshold: Floats | None) -> Exception | None: ...
     def report(self) -> None: ...
@@ -34,7 +36,7 @@ class Engine(Protocol):
     def lacks(self, asked: Asked) -> dict[str, Any]: ...
     def gradient(self, buffers: Buffers, checked: _arguments.Checked, asked: Asked) -> Found: ...
     def clip(
-        self, net: Network, how: Clip, rows: Floats, threshold: Floats, theta: Floats | None,
+        self, net: Any, how: Clip, rows: Floats, threshold: Floats, theta: Floats | None,
         draw_seed: Callable[[], int],
     ) -> tuple[Floats, Floats, dict[int, Any]]: ...  # fmt: skip
     def predict(
@@ -51,12 +53,16 @@ class Engine(Protocol):
     def train(self, plan: Plan) -> Training: ...
 
 
-def engine_of(backend: str) -> Engine:
+def engine_of(backend: str, net: Any = None) -> Engine:
     """Return the engine of a backend; what the GPU's needs is imported, and looked for, only here."""
     if _check.choice("backend", backend, ("cpu", "cuda")) == "cpu":
         from nbflow.cpu import engine
 
         return engine
+    if isinstance(net, Stack):
+        raise NotImplementedError(
+            "net is a Stack; expected a Network, as backend 'cuda' has no stacks yet. Give backend='cpu'."
+        )
     from nbflow.cuda.device import require
 
     require()

@@ -11,12 +11,12 @@ from nbflow._load import is_declared, load
 from nbflow.cpu.report import read_report, read_rows
 from nbflow.gradients._engine import engine_of
 from nbflow.model import _arguments
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import THRESHOLDS, Clip, Clipped, Floats, Threshold
 
 
 def clip(
-    net: Network,
+    net: Model,
     d_theta: Floats,
     how: Clip,
     *,
@@ -31,7 +31,8 @@ def clip(
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
+        Of a stack the norm is that of all layers together; a rule of blocks or units takes those of every layer.
     d_theta : array of shape (P,) or (R, P)
         It is not changed.
     how : Clip
@@ -65,8 +66,8 @@ def clip(
     >>> round(done.norm, 3), round(done.clipped_norm, 3), round(done.cosine, 3), done.finite
     (4.69, 1.0, 1.0, True)
     """
-    engine = engine_of(backend)
-    rows, single = _arguments.parameters(net, d_theta, "d_theta")
+    engine = engine_of(backend, net)
+    rows, single = _arguments.parameters(net, d_theta, "d_theta", _arguments.model)
     threshold = check_clip(how, rows.shape[0], net.dtype)
     rule = load("clips", how.rule)
     if theta is None and (how.nonfinite == "shrink" or rule.relative):
@@ -74,7 +75,7 @@ def clip(
             "theta is None; expected the parameters, for rule 'unit' or policy 'shrink'. Pass theta=theta."
         )
     if theta is not None:
-        _arguments.theta_shape(net, theta)
+        _arguments.theta_shape(net, theta, takes=_arguments.model)
         if theta.shape != d_theta.shape:
             raise ValueError(f"theta has shape {theta.shape}; expected {d_theta.shape}, as d_theta has. Pass its own.")
     # Made before anything is computed, so that a wrong one is refused, but a fresh one only where it is needed.

@@ -14,7 +14,7 @@ from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Found
-from nbflow.model.network import Network
+from nbflow.model.stack import Model, Stack
 from nbflow.records import (
     Batch,
     ExampleClip,
@@ -29,7 +29,7 @@ from nbflow.records import (
 
 
 def gradient(
-    net: Network,
+    net: Model,
     theta: Floats,
     batch: Batch,
     *,
@@ -51,7 +51,7 @@ def gradient(
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
     batch : Batch
         With R in front of every shape if theta has it.
@@ -60,7 +60,7 @@ def gradient(
         see the part of a state penalty as they see the loss, and nothing of a `Regularizer`, which is added after them.
     state : array of shape (B, S, H), optional
         The state before the first step, zeros by default. It is a constant: truncated BPTT.
-        With it, all T steps are computed and the last state is returned.
+        With it, all T steps are computed and the last state is returned. Of a stack a tuple, one for each layer.
     clip_hidden : HiddenClip, optional
         Clip the back-propagated vector at every step; what comes back is then no gradient of anything.
     clip_example : float, array of shape (R,) or ExampleClip, optional
@@ -111,8 +111,8 @@ def gradient(
     >>> abs(out.loss - 1.386) < 0.05  # log 4: it knows nothing yet
     True
     """
-    engine = engine_of(backend)
-    checked = _arguments.computation(net, theta, batch)
+    engine = engine_of(backend, net)
+    checked = _arguments.computation(net, theta, batch, takes=_arguments.model)
     replicas, _, batch_size = checked.weights.shape
     first = None if state is None else _arguments.state(net, state, checked)
     asked = check_asked(
@@ -147,7 +147,9 @@ def _gradient_of(found: Found, asked: Asked, one: bool) -> Gradient:
 
 
 def first_if(single: bool, array: Any) -> Any:
-    """Return an array with R in front, or the only network's; None stays None."""
+    """Return an array with R in front, or the only network's, of a stack likewise for each layer; None stays None."""
+    if type(array) is tuple:
+        return tuple(first_if(single, layer) for layer in array)
     return array[0] if single and array is not None else array
 
 
@@ -158,27 +160,27 @@ def per_network(values: Any, single: bool) -> Any:
 
 @overload
 def predict(
-    net: Network, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
+    net: Model, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
     return_state: Literal[False] = False, backend: str = "cpu", workspace: Buffers | None = None,
 ) -> Floats: ...  # fmt: skip
 @overload
 def predict(
-    net: Network, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
+    net: Model, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
     return_state: Literal[True], backend: str = "cpu", workspace: Buffers | None = None,
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 def predict(
-    net: Network, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
+    net: Model, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
     return_state: bool = False, backend: str = "cpu", workspace: Buffers | None = None,
 ) -> Floats | tuple[Floats, Floats]:  # fmt: skip
     """Compute the outputs of a network at every step.
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
     inputs : array of shape (T, B, N), or (T, B) of integer tokens
     state : array of shape (B, S, H), optional
-        The state before the first step, zeros by default.
+        The state before the first step, zeros by default; of a stack a tuple, one for each layer.
     lengths : integer array of shape (B,), optional
         Of ragged sequences, 1 to T, or 0 for none: the state that is returned is the one at each sequence's own end.
         All T by default.
@@ -193,7 +195,7 @@ def predict(
     array of shape (T, B, M)
         Logits (softmax, bernoulli) or values (square), with R in front if theta has it.
     array of shape (B, S, H), if return_state
-        The state after the last step, or after `lengths` steps of each sequence.
+        The state after the last step, or after `lengths` steps of each sequence; of a stack a tuple.
 
     Raises
     ------
@@ -217,8 +219,8 @@ def predict(
     >>> bool((second == whole[30:]).all())
     True
     """
-    engine = engine_of(backend)
-    checked = _arguments.inputs_only(net, theta, inputs)
+    engine = engine_of(backend, net)
+    checked = _arguments.inputs_only(net, theta, inputs, takes=_arguments.model)
     asked = _arguments.beginning(net, state, checked)
     returned = _check.flag("return_state", return_state)
     ends = None if lengths is None else _check_lengths(lengths, checked, returned)
@@ -227,8 +229,13 @@ def predict(
     outputs: Floats = first_if(checked.single, y)
     if not returned:
         return outputs
-    last = states[:, -1] if ends is None else np.take_along_axis(states, ends[:, None, :, None, None], axis=1)[:, 0]
+    last = tuple(_at_the_end(layer, ends) for layer in states) if isinstance(net, Stack) else _at_the_end(states, ends)
     return outputs, first_if(checked.single, last)
+
+
+def _at_the_end(states: Floats, ends: Any) -> Any:
+    """Return the state (R, B, S, H) after the last step, or after so many steps (R, B) of each sequence."""
+    return states[:, -1] if ends is None else np.take_along_axis(states, ends[:, None, :, None, None], axis=1)[:, 0]
 
 
 def _check_lengths(lengths: Any, checked: _arguments.Checked, returned: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check
-from nbflow.cpu.inner import INNER
+from nbflow.cpu.inner import INNER_PRODUCT
 from nbflow.gradients.gradient import first_if
 from nbflow.gradients.workspace import Buffers, buffers_for, shape_of
 from nbflow.model import _arguments
@@ -147,13 +147,17 @@ def listened(net: Network, checked: _arguments.Checked, d_outputs: Any) -> tuple
     weights[:, -1] = 1
     shape = (*checked.weights.shape, net.n_out)
     if d_outputs is None:
-        return dataclasses.replace(net, loss=INNER), weights, np.zeros(shape, net.dtype)
+        return dataclasses.replace(net, loss=INNER_PRODUCT), weights, np.zeros(shape, net.dtype)
     _check.floats("d_outputs", d_outputs, net.dtype)
     wanted = shape[1:] if checked.single else shape
     if d_outputs.shape != wanted:
         raise ValueError(f"d_outputs has shape {d_outputs.shape}; expected {wanted}, as the outputs have. Reshape it.")
     _check.finite("d_outputs", d_outputs, "Give an output that does not count 0.")
-    return dataclasses.replace(net, loss=INNER), np.ones_like(weights), np.ascontiguousarray(d_outputs).reshape(shape)
+    return (
+        dataclasses.replace(net, loss=INNER_PRODUCT),
+        np.ones_like(weights),
+        np.ascontiguousarray(d_outputs).reshape(shape),
+    )
 
 
 def hvp(

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow.model import _arguments
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Batch
 
 Kind = TypeVar("Kind")
@@ -22,7 +22,7 @@ class Buffers:
     holds it, `with buffers:`, until what came out is copied; a second one is refused there.
     """
 
-    def __init__(self, net: Network, shape: Any) -> None:
+    def __init__(self, net: Model, shape: Any) -> None:
         self.net, self.shape = net, shape
         self._cut: dict[Any, Any] = {}
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ def shape_of(checked: _arguments.Checked) -> Any:
     return Shape(replicas, steps, batch, tokens=checked.inputs.dtype.kind == "i")
 
 
-def workspace(net: Network, batch: Batch) -> Buffers:
+def workspace(net: Model, batch: Batch) -> Buffers:
     """Allocate the memory that `gradient`, `trace` and `predict` need for batches like this one.
 
     A call without a workspace allocates its own, which a loop over small networks should not pay for every time. Calls
@@ -89,7 +89,7 @@ def workspace(net: Network, batch: Batch) -> Buffers:
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     batch : Batch
         Its shapes count, its values do not: R, B and the kind of inputs must be those of later calls, T their largest.
 
@@ -106,16 +106,16 @@ def workspace(net: Network, batch: Batch) -> Buffers:
     >>> theta, space = nf.init(net, "smart_tanh", rng=0), nf.workspace(net, batch)
     >>> out = nf.gradient(net, theta, batch, workspace=space)
     """
-    _arguments.network(net)
+    _arguments.model(net)
     _arguments.triple(batch)
     lead = np.shape(_check.array("weights", batch[2]))[:-2]
     if len(lead) > 1 or 0 in lead:
         raise ValueError(f"weights has shape {batch[2].shape}; expected (T, B) or (R, T, B). Leave empty batches out.")
     theta = np.zeros((*lead, net.size), net.dtype)
-    return Buffers(net, shape_of(_arguments.computation(net, theta, batch)))
+    return Buffers(net, shape_of(_arguments.computation(net, theta, batch, takes=_arguments.model)))
 
 
-def buffers_for(net: Network, checked: _arguments.Checked, given: Any) -> Buffers:
+def buffers_for(net: Model, checked: _arguments.Checked, given: Any) -> Buffers:
     """Return the caller's workspace, or a new one."""
     if given is None:
         return Buffers(net, shape_of(checked))

@@ -5,13 +5,16 @@ What comes out is what kernels trust: the right dtype, C-ordered, with R in fron
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbflow import _check
 from nbflow.model._asked import PLAIN, Asked
+from nbflow.model._hidden import Hidden
 from nbflow.model.network import Network
+from nbflow.model.stack import Model, Stack
 from nbflow.records import Batch, Floats
 
 SHARE = (
@@ -30,16 +33,38 @@ class Checked(NamedTuple):
 
 
 def network(net: Any) -> None:
-    """Refuse what is no Network."""
+    """Refuse what is no Network, as whatever does not say that it takes stacks refuses them."""
+    if isinstance(net, Stack):
+        raise TypeError(
+            "net is a Stack; expected a Network, for this looks at one layer. With a Stack work init, unpack, pack, "
+            "predict, gradient, clip, trace, train, evaluate, calibrate_threshold, workspace and to_torch."
+        )
     if not isinstance(net, Network):
         raise TypeError(
             f"net is {_check.said(net)}; expected a Network. Write nbflow.Network(cell, n_in, n_hidden, n_out)."
         )
 
 
-def theta_shape(net: Network, theta: Any, name: str = "theta") -> None:
-    """Refuse what is not the parameter vector of `net`, or R of them."""
-    network(net)
+def model(net: Any) -> None:
+    """Refuse what is neither a Network nor a Stack."""
+    if not isinstance(net, Stack):
+        network(net)
+
+
+def with_outputs(net: Any) -> None:
+    """Refuse a layer of a stack that has no outputs."""
+    if isinstance(net, Hidden):
+        raise ValueError(
+            "net has n_out 0, as a layer of a Stack below another; expected a network with outputs. Pass the Stack."
+        )
+
+
+Taken = Callable[[Any], None]
+
+
+def theta_shape(net: Any, theta: Any, name: str = "theta", takes: Taken = network) -> None:
+    """Refuse what is not the parameter vector of `net`, or R of them; `takes` refuses what `net` must not be."""
+    takes(net)
     _check.floats(name, theta, net.dtype)
     if theta.ndim not in (1, 2) or theta.shape[-1] != net.size:
         raise ValueError(
@@ -82,7 +107,7 @@ def _contiguous(value: Any, shape: tuple[int, ...]) -> Any:
     return (value if value.flags.aligned else value.copy()).reshape(shape)
 
 
-def _inputs(net: Network, inputs: Any, lead: tuple[int, ...]) -> Any:
+def _inputs(net: Model, inputs: Any, lead: tuple[int, ...]) -> Any:
     """Check inputs against the network; return them with dtype int32 for tokens."""
     if isinstance(inputs, Batch):
         raise TypeError("inputs is a Batch; expected its inputs alone. Write batch.inputs.")
@@ -135,7 +160,7 @@ def _classes(values: Any, count: int) -> bool:
     return bool(np.maximum.reduce(values.view(f"{values.dtype.byteorder}u{values.itemsize}"), axis=None) < count)
 
 
-def _targets(net: Network, targets: Any, weights: Any, lead: tuple[int, ...]) -> Any:
+def _targets(net: Model, targets: Any, weights: Any, lead: tuple[int, ...]) -> Any:
     """Check targets where they have weight; return classes as int32."""
     _check.array("targets", targets)
     loss = net.loss_object
@@ -189,7 +214,7 @@ def _for_targets(found: tuple[int, ...], lead: tuple[int, ...], outputs: int) ->
     return "Reshape it."
 
 
-def _weights(net: Network, weights: Any, lead: tuple[int, ...]) -> Any:
+def _weights(net: Model, weights: Any, lead: tuple[int, ...]) -> Any:
     """Check weights, which have the shape of the steps."""
     _check.array("weights", weights)
     steps, batch = lead[-2:]
@@ -209,16 +234,17 @@ def _weights(net: Network, weights: Any, lead: tuple[int, ...]) -> Any:
     return weights
 
 
-def parameters(net: Network, theta: Any, name: str = "theta") -> tuple[Floats, bool]:
+def parameters(net: Any, theta: Any, name: str = "theta", takes: Taken = network) -> tuple[Floats, bool]:
     """Return theta as a C-ordered (R, P), and whether it came without R."""
-    theta_shape(net, theta, name)
+    theta_shape(net, theta, name, takes)
     single = theta.ndim == 1
     return _contiguous(theta, (1, -1) if single else theta.shape), single
 
 
-def inputs_only(net: Network, theta: Any, inputs: Any) -> Checked:
+def inputs_only(net: Any, theta: Any, inputs: Any, takes: Taken = network) -> Checked:
     """Check the arguments of a forward pass."""
-    rows, single = parameters(net, theta)
+    rows, single = parameters(net, theta, takes=takes)
+    with_outputs(net)
     lead = () if single else (rows.shape[0],)
     inputs = _inputs(net, inputs, lead)
     if not single:
@@ -229,11 +255,12 @@ def inputs_only(net: Network, theta: Any, inputs: Any) -> Checked:
     return Checked(rows, _contiguous(inputs, shape), None, weights, single)
 
 
-def computation(net: Network, theta: Any, batch: Any) -> Checked:
+def computation(net: Any, theta: Any, batch: Any, takes: Taken = network) -> Checked:
     """Check the arguments of a gradient."""
-    network(net)
+    takes(net)
+    with_outputs(net)
     triple(batch)
-    rows, single = parameters(net, theta)
+    rows, single = parameters(net, theta, takes=takes)
     replicas = rows.shape[0]
     rank = 0 if single else 1
     inputs = _inputs(net, batch[0], () if single else (replicas,))
@@ -253,7 +280,7 @@ def computation(net: Network, theta: Any, batch: Any) -> Checked:
     )
 
 
-def drawn(net: Network, batch: Any, tokens: bool) -> None:
+def drawn(net: Model, batch: Any, tokens: bool) -> None:
     """Refuse a batch, R in front, that was drawn for a network and does not fit it."""
     triple(batch)
     inputs, targets, weights = batch
@@ -311,13 +338,21 @@ def _laid_out(net: Network, value: Any, checked: Checked, name: str, shape: tupl
     return _contiguous(value, full)
 
 
-def beginning(net: Network, value: Any, checked: Checked) -> Asked:
+def beginning(net: Model, value: Any, checked: Checked) -> Asked:
     """Return what asks for a first state (B, S, H) alone; None is for zeros."""
     return PLAIN if value is None else Asked(state=state(net, value, checked))
 
 
-def state(net: Network, value: Any, checked: Checked, name: str = "state") -> Any:
-    """Return a state, or something laid out like one, as (R, B, S, H)."""
+def state(net: Model, value: Any, checked: Checked, name: str = "state") -> Any:
+    """Return a state, or something laid out like one, as (R, B, S, H), or for a stack as a tuple of such."""
+    if isinstance(net, Stack):
+        if not isinstance(value, tuple | list) or len(value) != len(net.layers):
+            raise TypeError(
+                f"{name} is {_check.said(value)}; expected {len(net.layers)} arrays (B, S, H), one for each layer of "
+                f"the Stack. Pass the last one on."
+            )
+        layers = zip(net.layers, value, strict=True)
+        return tuple(state(layer, one, checked, f"{name}[{k}]") for k, (layer, one) in enumerate(layers))
     _check.floats(name, value, net.dtype)
     replicas, _, batch = checked.weights.shape
     shape = (batch, len(net.cell_object.states), net.n_hidden)

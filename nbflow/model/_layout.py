@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow.model.network import Network
+from nbflow.model.stack import Model, layers_of
 
 IntegerArray = NDArray[np.int64]
 
@@ -21,20 +22,39 @@ def blocks(net: Network) -> dict[str, slice]:
     return found
 
 
-def arrays(net: Network) -> IntegerArray:
+def named(net: Model) -> dict[str, slice]:
+    """Return where each block of parameters lies in theta, under the name that a message gives it."""
+    found: dict[str, slice] = {}
+    for k, (layer, first) in enumerate(layers_of(net)):
+        of = f" of layer {k}" if layer is not net else ""
+        found |= {f"{name}{of}": _moved(block, first) for name, block in blocks(layer).items()}
+    return found
+
+
+def recurrent(net: Model) -> list[slice]:
+    """Return where w_rec lies in theta, of every layer."""
+    return [_moved(blocks(layer)["w_rec"], first) for layer, first in layers_of(net)]
+
+
+def _moved(block: slice, by: int) -> slice:
+    return slice(block.start + by, block.stop + by)
+
+
+def arrays(net: Model) -> IntegerArray:
     """Return every parameter array as (first, count, stride) in theta."""
-    found = [(block.start, block.stop - block.start, 1) for block in blocks(net).values() if block.stop > block.start]
+    found = [(block.start, block.stop - block.start, 1) for block in named(net).values() if block.stop > block.start]
     return np.array(found, np.int64)
 
 
-def units(net: Network) -> IntegerArray:
+def units(net: Model) -> IntegerArray:
     """Return the incoming weights of every unit as (first, count, stride): columns of matrices, biases as a whole."""
     found = []
-    for name, block in blocks(net).items():
-        if name in ("w_in", "w_rec", "w_out"):
-            rows = net.shapes[name][0]
-            columns = (block.stop - block.start) // rows
-            found += [(block.start + j, rows, columns) for j in range(columns)]
-        elif block.stop > block.start:
-            found.append((block.start, block.stop - block.start, 1))
+    for layer, start in layers_of(net):
+        for name, block in blocks(layer).items():
+            first, count = start + block.start, block.stop - block.start
+            if name in ("w_in", "w_rec", "w_out"):
+                rows = layer.shapes[name][0]
+                found += [(first + j, rows, count // rows) for j in range(count // rows)]
+            elif count:
+                found.append((first, count, 1))
     return np.array(found, np.int64)

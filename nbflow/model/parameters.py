@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 
@@ -10,17 +11,19 @@ from nbflow import _check
 from nbflow._load import load
 from nbflow.model import _arguments, _layout
 from nbflow.model.network import Network
+from nbflow.model.stack import Model, Stack, layers_of
 from nbflow.records import Floats, Params
 
 
 def init(
-    net: Network, scheme: str, rng: Any = None, replicas: int | None = None, *, replica_ids: Any = None, **options: Any
+    net: Model, scheme: str, rng: Any = None, replicas: int | None = None, *, replica_ids: Any = None, **options: Any
 ) -> Floats:
     """Draw the first weights of a network.
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
+        Of a stack every layer is drawn by the scheme, the lowest first.
     scheme : str
         One of `nbflow.names("inits")`.
     rng : None, int or numpy.random.Generator
@@ -49,7 +52,7 @@ def init(
     >>> init(net, "smart_tanh", rng=0, replicas=3).shape
     (3, 3054)
     """
-    _arguments.network(net)
+    _arguments.model(net)
     draw = load("inits", scheme, "scheme")
     if replicas is not None:
         replicas = _check.count("replicas", replicas)
@@ -63,22 +66,28 @@ def init(
         streams = _check.generator("rng", rng).spawn(replicas or 1)
     theta = np.zeros((replicas or 1, net.size), net.dtype)
     for row, stream in zip(theta, streams, strict=True):
-        draw(net, unpack(net, row), stream, **options)
+        for layer, first in layers_of(net):
+            draw(layer, unpack(layer, row[first : first + layer.size]), stream, **options)
     return theta if replicas is not None else theta[0]
 
 
-def unpack(net: Network, theta: Floats) -> Params:
+@overload
+def unpack(net: Network, theta: Floats) -> Params: ...
+@overload
+def unpack(net: Stack, theta: Floats) -> tuple[Params, ...]: ...
+def unpack(net: Model, theta: Floats) -> Params | tuple[Params, ...]:
     """Return the parameters by name, as views: writing to one writes to `theta`.
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
 
     Returns
     -------
-    Params
-        Shapes as in `nbflow.Params`; with R in front if theta has it.
+    Params, or tuple of Params
+        Shapes as in `nbflow.Params`; with R in front if theta has it. Of a stack one for each layer, from the bottom
+        on; below the top w_out is (H, 0) and b_out (0,).
 
     Raises
     ------
@@ -93,20 +102,22 @@ def unpack(net: Network, theta: Floats) -> Params:
     >>> unpack(net, theta).w_rec.shape
     (3, 1, 3)
     """
-    _arguments.theta_shape(net, theta)
+    _arguments.theta_shape(net, theta, takes=_arguments.model)
+    if isinstance(net, Stack):
+        return tuple(unpack(layer, part) for layer, part in zip(net.layers, net.split(theta), strict=True))
     where = _layout.blocks(net)
     lead = theta.shape[:-1]
     # theta[..., a:b].reshape splits the last axis only, so it is a view whatever the strides are.
     return Params(*(theta[..., where[name]].reshape(*lead, *shape) for name, shape in net.shapes.items()))
 
 
-def pack(net: Network, params: Params) -> Floats:
+def pack(net: Model, params: Params | Sequence[Params]) -> Floats:
     """Return a new theta made of the parameters: the inverse of `unpack`.
 
     Parameters
     ----------
-    net : Network
-    params : Params
+    net : Network or Stack
+    params : Params, or sequence of Params, one for each layer of a stack
         Shapes as in `nbflow.Params`, or with R in front of each.
 
     Returns
@@ -126,7 +137,20 @@ def pack(net: Network, params: Params) -> Floats:
     >>> bool((pack(net, unpack(net, theta)) == theta).all())
     True
     """
-    _arguments.network(net)
+    _arguments.model(net)
+    if isinstance(net, Stack):
+        if not isinstance(params, tuple | list) or len(params) != len(net.layers):
+            raise TypeError(
+                f"params is {_check.said(params)}; expected {len(net.layers)} Params, one for each layer. "
+                f"Write nbflow.unpack(net, theta)."
+            )
+        parts = [pack(layer, part) for layer, part in zip(net.layers, params, strict=True)]
+        if len({part.shape[:-1] for part in parts}) > 1:
+            raise ValueError(
+                f"params has layers of shapes {', '.join(str(part.shape) for part in parts)}; expected R in front of "
+                f"all or of none. Give each layer as many replicas."
+            )
+        return np.concatenate(parts, axis=-1)
     lead = _arguments.blocks(net, params, net.shapes)
     theta = np.concatenate([np.reshape(block, (*lead, -1)) for block in params], axis=-1)
     _arguments.theta_shape(net, theta)

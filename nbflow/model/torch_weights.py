@@ -20,6 +20,7 @@ from nbflow._load import load
 from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.model.parameters import pack, unpack
+from nbflow.model.stack import Model, Stack
 from nbflow.records import Floats, Loss, Params
 
 # Cells that PyTorch has, by their gates. A state dict does not tell tanh from relu.
@@ -28,11 +29,12 @@ RECURRENT = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 LINEAR = ("weight", "bias")
 # The same of nn.RNNCell, nn.LSTMCell and nn.GRUCell.
 OF_A_CELL = {name.removesuffix("_l0"): name for name in RECURRENT}
+# Of a module with layers above the first.
+OF_A_LAYER = re.compile(rf"({'|'.join(OF_A_CELL)})_l(\d+)")
 # What a key says that stands for something that nbflow has not, and what to do about it.
 ABSENT = (
     (r"_reverse$", "one direction", "Make the module with bidirectional=False."),
-    (r"_l[1-9]\d*$", "one layer", "Make the module with num_layers=1."),
-    (r"weight_hr_l0$", "states without projection", "Make the module with proj_size=0."),
+    (r"weight_hr_l\d+$", "states without projection", "Make the module with proj_size=0."),
     (r"_packed_params|_all_weight_values", "floats", "Take the weights of the module before it was quantized."),
 )
 # By what ends beside it a weight is known to be made of parts, and what makes it one again.
@@ -40,9 +42,12 @@ MADE_BY = (("g", "remove_weight_norm"), ("mask", "prune.remove"), ("u", "remove_
 
 
 def from_torch(
-    state_dict: Mapping[str, Any], *, cell: str | None = None, loss: str | Loss = "softmax"
-) -> tuple[Network, Floats]:
+    state_dict: Mapping[str, Any], *, cell: str | None = None, loss: str | Loss = "softmax",
+    num_layers: int | None = None,
+) -> tuple[Any, Floats]:  # fmt: skip
     """Make a network of the weights of `nn.RNN`, `nn.LSTM` or `nn.GRU`, or their cells, and an `nn.Linear` on top.
+
+    A module of several layers makes a `Stack`.
 
     Parameters
     ----------
@@ -55,10 +60,12 @@ def from_torch(
         is known by its shapes.
     loss : str or Loss
         The loss on the outputs; weights do not tell that either.
+    num_layers : int, optional
+        How many layers there should be, if anything else is an error. The weights tell how many there are.
 
     Returns
     -------
-    net : Network
+    net : Network, or Stack where there are several layers
         In the dtype of the weights.
     theta : array of shape (P,) or (R, P)
         A new array. Of cells with one bias (all but gru) it holds the sum of torch's two.
@@ -66,7 +73,7 @@ def from_torch(
     Raises
     ------
     TypeError, ValueError
-        If the weights are those of something else: two directions, more layers, a projection, an embedding; or if
+        If the weights are those of something else: two directions, a projection, an embedding; or if
         they are not there: in a checkpoint that has them inside, parametrized, on the meta device. What to write
         instead is said.
 
@@ -79,13 +86,52 @@ def from_torch(
     ('lstm', 3, 5, 2, 'float64')
     """
     found = _arrays(state_dict)
-    for name in ("weight_ih_l0", "weight_hh_l0", "weight"):
+    layers = 1 + max((int(named[2]) for named in map(OF_A_LAYER.fullmatch, found) if named), default=0)
+    if num_layers is not None and _check.count("num_layers", num_layers) != layers:
+        raise ValueError(f"num_layers is {num_layers}; expected {layers}, as the weights are of so many. Leave it out.")
+    for name in (*(f"{name}_l{k}" for k in range(layers) for name in ("weight_ih", "weight_hh")), "weight"):
         if name not in found:
             lacks = f"state_dict has no {_check.said(name)}"
             raise ValueError(f"{lacks}; expected {_wanted()}. It has: {_keys(state_dict)}.")
     dtype = _dtype(found)
-    lead, gates, (n, h, m) = _sizes(found)
-    net = Network(_cell(gates, cell), n, h, m, loss, dtype)
+    made = [_network(found, k, k == layers - 1, cell, loss, dtype) for k in range(layers)]
+    if layers == 1:
+        return made[0]
+    nets, thetas = zip(*made, strict=True)
+    _refuse_unlike(nets, thetas)
+    stack = Stack(nets)
+    # A layer below has no outputs: those that a Network must have stand at its end, and are left away again.
+    parts = (theta[..., : layer.size] for theta, layer in zip(thetas, stack.layers, strict=True))
+    return stack, np.concatenate([*parts], axis=-1)
+
+
+def _refuse_unlike(nets: Any, thetas: Any) -> None:
+    """Refuse layers of which some have replicas and others not, or of sizes that do not follow on one another."""
+    leads = {theta.shape[:-1] for theta in thetas}
+    if len(leads) > 1:
+        raise ValueError(
+            f"layers have {' and '.join(sorted(map(str, leads)))} in front; expected the same in all. Look where they "
+            f"come from."
+        )
+    for k, (lower, upper) in enumerate(itertools.pairwise(nets)):
+        if upper.n_in != lower.n_hidden:
+            remedy = "Make the module with bidirectional=False." if upper.n_in == 2 * lower.n_hidden else "Look at it."
+            raise ValueError(
+                f"weight_ih_l{k + 1} has {upper.n_in} columns; expected {lower.n_hidden}, the units of the layer "
+                f"below. {remedy}"
+            )
+
+
+def _network(arrays: dict[str, Floats], k: int, top: bool, cell: Any, loss: Any, dtype: str) -> tuple[Network, Floats]:
+    """Return layer k and its parameters; below the top with one output, of weight 0."""
+    found = {name: arrays[f"{base}_l{k}"] for base, name in OF_A_CELL.items() if f"{base}_l{k}" in arrays}
+    if top:
+        found |= {name: arrays[name] for name in LINEAR if name in arrays}
+    else:
+        w_rec = found["weight_hh_l0"]
+        found["weight"] = np.zeros((*w_rec.shape[:-2], 1, *w_rec.shape[-1:]), dtype)
+    lead, gates, (n, h, m) = _sizes(found, k)
+    net = Network(_cell(gates, cell, k), n, h, m, loss, dtype)
     biases = [found.get(name, np.zeros((*lead, gates * h), dtype)) for name in ("bias_ih_l0", "bias_hh_l0")]
     if not net.cell_object.bias_rec:
         first, second = biases
@@ -104,13 +150,14 @@ def from_torch(
     return net, pack(net, Params(*blocks))
 
 
-def to_torch(net: Network, theta: Floats, *, rnn: str = "", linear: str = "") -> dict[str, Floats]:
+def to_torch(net: Model, theta: Floats, *, rnn: str = "", linear: str = "") -> dict[str, Floats]:
     """Return the weights of a network as PyTorch's modules take them: the inverse of `from_torch`.
 
     Parameters
     ----------
-    net : Network
-        With a cell that PyTorch has: tanh, relu, lstm or gru.
+    net : Network or Stack
+        With a cell that PyTorch has: tanh, relu, lstm or gru. A stack makes a module with `num_layers`, if all its
+        layers have the same cell and `n_hidden`.
     theta : array of shape (P,) or (R, P)
         A gradient is taken as well; that of `bias_hh_l0` is the one of `bias_ih_l0` then, where 0 stands.
     rnn, linear : str
@@ -136,29 +183,52 @@ def to_torch(net: Network, theta: Floats, *, rnn: str = "", linear: str = "") ->
     {'rnn.weight_ih_l0': (15, 3), 'rnn.weight_hh_l0': (15, 5), 'rnn.bias_ih_l0': (15,), 'rnn.bias_hh_l0': (15,),
      'head.weight': (2, 5), 'head.bias': (2,)}
     """
-    _arguments.network(net)
-    known = [name for names in CELLS.values() for name in names]
-    if not any(load("cells", name) is net.cell_object for name in known):
-        raise ValueError(
-            f"cell is {_check.said(net.cell)}; expected one of {', '.join(known)}. PyTorch has no other module."
-        )
+    _arguments.model(net)
+    _arguments.with_outputs(net)
     for name, prefix in (("rnn", rnn), ("linear", linear)):
         if not isinstance(prefix, str):
             raise TypeError(
                 f"{name} is {_check.said(prefix)}; expected what stands before its keys. Write {name}='{name}.'."
             )
+    if not isinstance(net, Stack):
+        return {**_recurrent(net, theta, rnn, 0), **_linear(net, theta, linear)}
+    _arguments.theta_shape(net, theta, takes=_arguments.model)
+    for k, layer in enumerate(net.layers):
+        if (layer.cell_object, layer.n_hidden) != (net.layers[0].cell_object, net.layers[0].n_hidden):
+            raise ValueError(
+                f"layers[{k}] has cell {_check.said(layer.cell)} and n_hidden={layer.n_hidden}; expected "
+                f"{_check.said(net.layers[0].cell)} and {net.layers[0].n_hidden} in every layer, as one module of "
+                f"PyTorch has. Bring each over by itself: nbflow.unpack(net, theta)."
+            )
+    parts, found = net.split(theta), dict[str, Floats]()
+    for k, (layer, part) in enumerate(zip(net.layers, parts, strict=True)):
+        found |= _recurrent(layer, part, rnn, k)
+    return found | _linear(net.layers[-1], parts[-1], linear)
+
+
+def _recurrent(net: Network, theta: Floats, rnn: str, k: int) -> dict[str, Floats]:
+    """Return the weights of the recurrent module's layer k."""
+    known = [name for names in CELLS.values() for name in names]
+    if not any(load("cells", name) is net.cell_object for name in known):
+        raise ValueError(
+            f"cell is {_check.said(net.cell)}; expected one of {', '.join(known)}. PyTorch has no other module."
+        )
     params = unpack(net, theta)
     lead = theta.shape[:-1]
     bias = params.bias.reshape(*lead, -1).copy()
     bias_rec = params.bias_rec.reshape(*lead, -1).copy() if net.cell_object.bias_rec else np.zeros_like(bias)
     return {
-        f"{rnn}weight_ih_l0": _transposed(params.w_in.reshape(*lead, net.n_in, -1)),
-        f"{rnn}weight_hh_l0": _transposed(params.w_rec.reshape(*lead, net.n_hidden, -1)),
-        f"{rnn}bias_ih_l0": bias,
-        f"{rnn}bias_hh_l0": bias_rec,
-        f"{linear}weight": _transposed(params.w_out),
-        f"{linear}bias": params.b_out.copy(),
+        f"{rnn}weight_ih_l{k}": _transposed(params.w_in.reshape(*lead, net.n_in, -1)),
+        f"{rnn}weight_hh_l{k}": _transposed(params.w_rec.reshape(*lead, net.n_hidden, -1)),
+        f"{rnn}bias_ih_l{k}": bias,
+        f"{rnn}bias_hh_l{k}": bias_rec,
     }
+
+
+def _linear(net: Network, theta: Floats, linear: str) -> dict[str, Floats]:
+    """Return the weights of the linear module on top."""
+    params = unpack(net, theta)
+    return {f"{linear}weight": _transposed(params.w_out), f"{linear}bias": params.b_out.copy()}
 
 
 def _transposed(matrix: Floats) -> Floats:
@@ -230,13 +300,18 @@ def _refuse_other_keys(state_dict: Mapping[str, Any], key: str, name: str) -> No
     if made:
         raise ValueError(_said_of_parts(key, made[1], "parametrize.remove_parametrizations"))
     whole, _, end = name.rpartition("_")
-    if OF_A_CELL.get(whole, whole) in RECURRENT + LINEAR:
+    if _is_weight(OF_A_CELL.get(whole, whole)):
         ends = {str(other).rpartition("_")[2] for other in state_dict if str(other).startswith(key[: -len(end)])}
         for mark, remove in MADE_BY:
             if mark in ends:
                 raise ValueError(_said_of_parts(key, whole, remove))
-    if name not in RECURRENT + LINEAR:
+    if not _is_weight(name):
         raise ValueError(f"state_dict has {key!r:.80}; expected {_wanted()}. Leave it out.")
+
+
+def _is_weight(name: str) -> bool:
+    """Tell whether a recurrent or a linear module has a weight of this name."""
+    return name in LINEAR or OF_A_LAYER.fullmatch(name) is not None
 
 
 def _said_of_parts(key: str, weight: str, remove: str) -> str:
@@ -299,11 +374,11 @@ def _dtype(found: dict[str, Floats]) -> str:
     return dtypes[0]
 
 
-def _sizes(found: dict[str, Floats]) -> tuple[tuple[int, ...], int, tuple[int, int, int]]:
-    """Return () or (R,), G, and (N, H, M), after a look at every shape."""
+def _sizes(found: dict[str, Floats], k: int) -> tuple[tuple[int, ...], int, tuple[int, int, int]]:
+    """Return () or (R,), G, and (N, H, M) of layer k, after a look at every shape."""
     w_in, w_rec, w_out = (found[name] for name in ("weight_ih_l0", "weight_hh_l0", "weight"))
     if w_rec.ndim not in (2, 3) or w_rec.size == 0 or w_rec.shape[-2] % w_rec.shape[-1]:
-        raise ValueError(f"weight_hh_l0 has shape {w_rec.shape}; expected (G * H, H). Look where it comes from.")
+        raise ValueError(f"weight_hh_l{k} has shape {w_rec.shape}; expected (G * H, H). Look where it comes from.")
     lead, (rows, h) = w_rec.shape[:-2], w_rec.shape[-2:]
     n, m = w_in.shape[-1] if w_in.ndim else 0, w_out.shape[-2] if w_out.ndim > 1 else 0
     wanted = {
@@ -312,14 +387,14 @@ def _sizes(found: dict[str, Floats]) -> tuple[tuple[int, ...], int, tuple[int, i
     for name, shape in wanted.items():
         if name in found and found[name].shape != (*lead, *shape):
             raise ValueError(
-                f"{name} has shape {found[name].shape}; expected {(*lead, *shape)} beside weight_hh_l0 of shape "
-                f"{w_rec.shape}. Look where it comes from."
+                f"{name.replace('_l0', f'_l{k}')} has shape {found[name].shape}; expected {(*lead, *shape)} beside "
+                f"weight_hh_l{k} of shape {w_rec.shape}. Look where it comes from."
             )
     return lead, rows // h, (n, h, m)
 
 
-def _cell(gates: int, cell: Any) -> str:
+def _cell(gates: int, cell: Any, k: int) -> str:
     """Return the cell's name, the caller's if it fits."""
     if gates not in CELLS:
-        raise ValueError(f"weight_hh_l0 has {gates} times as many rows as columns; expected 1, 3 or 4. Look at it.")
+        raise ValueError(f"weight_hh_l{k} has {gates} times as many rows as columns; expected 1, 3 or 4. Look at it.")
     return CELLS[gates][0] if cell is None else _check.choice("cell", cell, CELLS[gates])

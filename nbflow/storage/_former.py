@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 # Units, by the names under which tasks of a user's data describe themselves.
 UNITS = {"TextTask": "bits per character", "PianoRollTask": "nats per frame"}
+# Fields of a recipe that came later, and what was done without them.
+LATER = {"carry": False}
 # Where functions stood that a setting is known by.
 MOVED = {
     "nbflow.task.": "nbflow.data.sampler.",
@@ -43,6 +45,9 @@ def run_of_today(
         found = arrays.get(name)
         if found is not None and found.ndim > axis and found.shape[axis] == columns:
             arrays = {**arrays, name: np.append(found, np.zeros_like(found.take([0], axis)), axis)}
+    if isinstance(facts.get("setting"), dict) and isinstance(facts["setting"].get("recipe"), dict):
+        setting = facts["setting"]
+        facts = {**facts, "setting": {**setting, "recipe": {**LATER, **setting["recipe"]}}}
     if "unit" in facts:
         return arrays, facts
     setting = _moved(facts["setting"])

@@ -18,15 +18,19 @@ from nbflow.gradients._engine import Engine, refuse_lacking
 from nbflow.gradients.clipping import check_clip
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Plan
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer
 from nbflow.storage import checkpoint
+from nbflow.training import best
 from nbflow.training._batches import SourceBatches, TaskBatches
+from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
 from nbflow.training._interrupt import Guard
 from nbflow.training._setting import Setting, at_zero
 from nbflow.training._window import Window
-from nbflow.training.evaluation import Evaluator, HeldOut
+from nbflow.training.early_stopping import EarlyStopping, Stopper
+from nbflow.training.evaluation import Evaluator, HeldOut, OwnScore
+from nbflow.training.halving_rate import Halving, HalvingRate
 from nbflow.training.recipe import Recipe, check_recipe, completed
 from nbflow.training.run import Callback, Run
 from nbflow.training.threshold import Follower, follows
@@ -36,10 +40,11 @@ class Loop:
     """The state of a training run: everything is checked and allocated before the first update."""
 
     def __init__(
-        self, engine: Engine, net: Network, theta: Floats, task: Any, recipe: Recipe, seed: int, replica_ids: Any = None
-    ) -> None:
+        self, engine: Engine, net: Model, theta: Floats, task: Any, recipe: Recipe, seed: int,
+        replica_ids: Any = None, score: Callable[[Floats], Any] | None = None,
+    ) -> None:  # fmt: skip
         self.engine = engine
-        rows, self.single = _arguments.parameters(net, theta)
+        rows, self.single = _arguments.parameters(net, theta, takes=_arguments.model)
         self.net, recipe, self.seed = net, check_recipe(recipe), _check.count("seed", seed, 0)
         self.theta, self.replicas = rows.copy(), rows.shape[0]
         self.replica_ids = _check.replica_ids(replica_ids, self.replicas)
@@ -47,15 +52,19 @@ class Loop:
         self.dtype = net.scalar
         source = task if callable(task) and not isinstance(task, Sampler) else None
         self.task = None if source else check_task(net, task)
-        self.recipe = completed(recipe, self.task)
+        self.own_score = score
+        self.recipe = completed(recipe, self.task, score is not None)
         self._prepare_optimizer()
         self._prepare_flow()
         self._prepare_clip()
         self.window = Window(self.replicas, recipe)
         self._prepare_training(source)
-        self._prepare_evaluation()
         self.run = Run(theta=self._stripped(self.theta), recipe=describe(self.recipe))
-        self.run.unit = None if self.task is None else self.task.unit
+        self.run.unit = None if self.task is None or score is not None else self.task.unit
+        self._prepare_evaluation()
+        self._prepare_rate()
+        self.stoppers: list[Stopper] = []
+        self.keeps_best = True
         self.run.first_passage = self._plain([None] * self.replicas)
         self.run.stays_below = self._plain([False] * self.replicas)
         self.solved_at: list[int | None] = [None] * self.replicas
@@ -75,7 +84,24 @@ class Loop:
         self.settings = _check.settings(
             self.optimizer.settings, self.recipe.settings, self.optimizer.limits, self.net.dtype
         )
-        self.lr = Setting("lr", self.recipe.lr, self.replicas, self.dtype, **RATES)
+
+    def _prepare_rate(self) -> None:
+        lr, every = self.recipe.lr, self.recipe.evaluate_every
+        self.lr: Setting
+        if isinstance(lr, HalvingRate):
+            self._refuse_no_evaluations("lr is a HalvingRate")
+            self.lr = Halving(lr, self.replicas, self.dtype, self.run, every)
+        else:
+            self.lr = Setting("lr", lr, self.replicas, self.dtype, **RATES)
+
+    def _refuse_no_evaluations(self, what: str) -> None:
+        """Refuse what waits for scores where there are none."""
+        if self.evaluator is None:
+            why = "evaluate_every is 0" if self.task or self.own_score else "batches of a function are not evaluated"
+            raise ValueError(
+                f"{what}, which follows scores, and {why}; expected a run that is evaluated. Give evaluate_every, and "
+                f"for batches of a function score=function of theta."
+            )
 
     def _prepare_flow(self) -> None:
         self.first_flow = flow = self.recipe.flow
@@ -91,8 +117,12 @@ class Loop:
         """Return what the gradient of a batch is asked for; without a batch, all but a clip by groups."""
         recipe = self.recipe
         example, groups = (None, None) if batch_size is None else (recipe.clip_example, recipe.clip_microbatch)
-        return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, clip_example=example,
-                           clip_microbatch=groups, clip_hidden=recipe.clip_hidden,
+        state = None
+        if recipe.carry:
+            state = np.zeros((self.replicas, batch_size or 1, len(self.net.cell_object.states), self.net.n_hidden),
+                             self.dtype)  # fmt: skip
+        return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, state=state,
+                           clip_example=example, clip_microbatch=groups, clip_hidden=recipe.clip_hidden,
                            h_detach=recipe.h_detach)  # fmt: skip
 
     def _prepare_clip(self) -> None:
@@ -115,18 +145,26 @@ class Loop:
             self.net, self.theta, self.slots, self.counts, self.d_theta, self.replica_ids, self.seed, self._asked,
             self.clip, load("clips", self.clip.rule), follower, self.optimizer, self.settings, self.window,
         ))  # fmt: skip
-        self.batches: TaskBatches | SourceBatches
+        self.batches: TaskBatches | SourceBatches | StreamBatches
         if self.task is None:
             self.batches = SourceBatches(source, self.net, self._stripped(self.theta), self.training)
+        elif self.recipe.carry:
+            assert not isinstance(self.task, Task)  # `completed` has looked
+            self.batches = StreamBatches(self.task, self.recipe.batch_size, self.recipe.lengths, self.net,
+                                         self.replica_ids, self.seed, self.training)  # fmt: skip
         else:
             self.batches = TaskBatches(self.task, self.recipe, self.seed, self.training)
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe
-        self.evaluator: Evaluator | HeldOut | None = None
-        if self.task is None or not recipe.evaluate_every:
+        self.evaluator: Evaluator | HeldOut | OwnScore | None = None
+        if not recipe.evaluate_every:
             return
-        if not isinstance(self.task, Task):
+        if self.own_score is not None:
+            self.evaluator = OwnScore(self.own_score, self.single)
+        elif self.task is None:
+            return
+        elif not isinstance(self.task, Task):
             self.evaluator = HeldOut(self.engine, self.net, self.task)
         else:
             self.evaluator = Evaluator(
@@ -135,9 +173,20 @@ class Loop:
 
     def go(self, callbacks: Sequence[Callback], keep: Callable[[], None]) -> None:
         """Update until the end, a stopping rule, or an exception; `keep` is called where all is settled."""
+        if not self.keeps_best:
+            self.run.best = None
         while not self._pause(callbacks) and self.run.updates < self.recipe.max_updates:
             keep()
             self.one_update(self.run.updates)
+
+    def stop_by(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
+        """Take those of the callbacks that look at evaluations alone; return the others."""
+        rules = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
+        if rules:
+            self._refuse_no_evaluations("callbacks has an EarlyStopping")
+        self.stoppers = [Stopper(rule, self.replicas) for rule in rules]
+        self.keeps_best = all(rule.keep == "best" for rule in rules)
+        return [callback for callback in callbacks if not isinstance(callback, EarlyStopping)]
 
     def _pause(self, callbacks: Sequence[Callback]) -> bool:
         """Do what is due after so many updates and has not been done; return whether to end."""
@@ -152,12 +201,12 @@ class Loop:
                 (self.training.bring if due or callbacks else self.training.report)()
         if self.evaluator is not None and due:
             self._evaluate(self.evaluator)
-        solved = self._solved()
-        if self.window.count and (row or solved):
+        ends = self._solved() or any(stopper.out(run) for stopper in self.stoppers)
+        if self.window.count and (row or ends):
             self.record()
             run.seconds = self.elapsed()
-            return self._asked_to_stop(callbacks) or solved
-        return solved
+            return self._asked_to_stop(callbacks) or ends
+        return ends
 
     def _asked_to_stop(self, callbacks: Sequence[Callback]) -> bool:
         """Call each of the callbacks; return whether any answered with something true."""
@@ -179,6 +228,7 @@ class Loop:
             if refusal is None:
                 self.run.updates += 1
                 self.length, self.lr.last = self.batches.length, lr
+                self.batches.done()
                 if threshold is not None:
                     self.threshold.last = threshold
         if refusal is not None:
@@ -189,13 +239,16 @@ class Loop:
         with self.guard:
             self.training.bring()
         memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
-        return {"theta": self.theta, "slots": self.slots, "counts": self.counts, **memory, **self.window.state()}
+        return {"theta": self.theta, "slots": self.slots, "counts": self.counts, **memory, **self.batches.saved(),
+                **self.window.state()}  # fmt: skip
 
     def restore(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
         """Go back to where a saved run was."""
         self.window.resize(facts["count"], len(arrays["window/reports"]))
         checkpoint.fill(self.state(), arrays)
         self.training.take()
+        if isinstance(self.batches, StreamBatches):
+            self.batches.check()
         self.solved_at, self.stays = (
             [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
         )
@@ -232,11 +285,15 @@ class Loop:
             for name, value in row.items():
                 run.history.setdefault(name, []).append(value)
 
-    def _evaluate(self, evaluator: Evaluator | HeldOut) -> None:
+    def _evaluate(self, evaluator: Evaluator | HeldOut | OwnScore) -> None:
         score = evaluator.score(self.theta, self.seed, self.run.updates)
         with self.guard:
             self.run.evaluations["update"].append(self.run.updates)
             self.run.evaluations["score"].append(self._plain(score.tolist()))
+            if self.keeps_best:
+                before = best.as_rows(self.run.best, self.single)
+                now = best.better(before, self.theta, self.run.updates, score)
+                self.run.best = best.first(now) if self.single else now
             bound = self.recipe.solved_below
             for r in range(self.replicas):
                 below = bound is not None and bool(score[r] < bound)

@@ -6,9 +6,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from nbflow.data.sampler import Task
 from nbflow.storage import checkpoint
+from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
-from nbflow.training.resume import difference, hash_of, read_run
+from nbflow.training.resume import best_of, difference, hash_of, read_run
 
 if TYPE_CHECKING:
     from nbflow.training._loop import Loop
@@ -59,10 +61,27 @@ class Start:
         rooms = {name: room for name, room in loop.state().items() if not name.startswith("window/")}
         if "memory" in rooms and describe(loop.clip.threshold) != (recipe["clip"] or {}).get("threshold"):
             del rooms["memory"]  # which another threshold could not read
+        walk = loop.batches if isinstance(loop.batches, StreamBatches) else None
+        goes_on = walk is not None and walk.reads(facts["setting"])
+        if not goes_on:  # of other streams, or of none: begun from their beginnings
+            rooms = {name: room for name, room in rooms.items() if not name.startswith("carry/")}
         checkpoint.fill(rooms, arrays)
+        if walk is not None and goes_on:
+            walk.check()
         loop.training.take()
         loop.run.updates = updates
+        if self._same_scores(loop):
+            loop.run.best = best_of(loop.run, arrays, facts)
         return {"theta": began, "start": {"of": self.known_by, "updates": updates, "theta": now}}
+
+    def _same_scores(self, loop: Loop) -> bool:
+        """Tell whether the branch measures what the other run did, so that its best may be the branch's too."""
+        there = self.saved.facts["setting"] if self.saved else {}
+        if loop.own_score is not None or there.get("score") is not None:
+            return loop.own_score is not None and there.get("score") == describe(loop.own_score)
+        drawn = isinstance(loop.task, Task)  # of the lengths of training; what is held out is what it is
+        same_lengths = not drawn or there["recipe"]["lengths"] == describe(loop.recipe.lengths)
+        return loop.task is not None and there["task"] == describe(loop.task) and same_lengths
 
     def again(self, start: Any, theta: str) -> dict[str, Any]:
         """Return what the setting of a branch says that goes on from its own checkpoint, which has this `start`."""

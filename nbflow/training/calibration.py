@@ -9,7 +9,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow.data.sampler import Sampler
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Calibration, Floats
 from nbflow.training._batches import Source
 from nbflow.training.recipe import Recipe, check_recipe
@@ -21,7 +21,7 @@ LOW, HIGH = 0.5, 10.0
 
 
 def calibrate_threshold(
-    net: Network, theta: Floats, task: str | Sampler | Source, recipe: Recipe, *, updates: int = 1000, seed: int = 0
+    net: Model, theta: Floats, task: str | Sampler | Source, recipe: Recipe, *, updates: int = 1000, seed: int = 0
 ) -> Calibration:
     """Train without clipping for some updates, and tell how large the gradients are.
 
@@ -34,7 +34,7 @@ def calibrate_threshold(
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
         Where to begin; it is not changed.
     task : str, Task, task of a user's data, or function of the update that returns a Batch

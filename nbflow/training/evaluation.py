@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers
 from nbflow.model import _arguments
 from nbflow.model._asked import PLAIN, Asked
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Batch, Floats
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Evaluator:
     """Room for evaluating R networks, of these numbers, on `size` sequences of a task."""
 
     def __init__(
-        self, engine: Engine, net: Network, task: Task, lengths: tuple[int, int], replicas: Any, size: int
+        self, engine: Engine, net: Model, task: Task, lengths: tuple[int, int], replicas: Any, size: int
     ) -> None:
         from nbflow.model._shape import Shape
 
@@ -61,7 +62,7 @@ class Evaluator:
 class HeldOut:
     """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
 
-    def __init__(self, engine: Engine, net: Network, task: DataTask) -> None:
+    def __init__(self, engine: Engine, net: Model, task: DataTask) -> None:
         from nbflow.model._shape import Shape
 
         self.engine, self.task = engine, task
@@ -99,15 +100,39 @@ class HeldOut:
         return nats
 
 
+class OwnScore:
+    """What a function of the user's says of parameters, in place of a task."""
+
+    def __init__(self, function: Callable[[Floats], Any], single: bool) -> None:
+        self.function, self.single = function, single
+
+    def score(self, theta: Floats, seed: int, index: int) -> Floats:
+        """Return the score of each network (R,), NaN where the function has none."""
+        asked = (theta[0] if self.single else theta).copy()
+        asked.flags.writeable = False
+        found = self.function(asked)
+        try:
+            scores = np.asarray(found)
+        except ValueError:  # lists of different lengths
+            scores = np.empty(0, object)
+        if scores.dtype.kind not in "iuf" or scores.shape != (() if self.single else (len(theta),)):
+            wanted = "a number" if self.single else f"{len(theta)} numbers, one for each replica"
+            raise TypeError(
+                f"score returned {_check.said(found)} at update {index}; expected {wanted}. Return float(...) of what "
+                f"is to be low."
+            )
+        return np.atleast_1d(scores.astype(np.float64))
+
+
 def evaluate(
-    net: Network, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
+    net: Model, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
     size: int = 10_000, seed: int = 0, index: int = 0,
 ) -> Any:  # fmt: skip
     """Return a network's score: how often it is wrong on fresh sequences, or its mean loss on data held out.
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
     task : str, Task, or task of a user's data (see `nbflow.data`)
     length : int or tuple of two ints
@@ -136,7 +161,7 @@ def evaluate(
     >>> abs(evaluate(net, nf.init(net, "smart_tanh", rng=0), "temporal_order", length=10, size=1000) - 0.75) < 0.1
     True
     """
-    rows, single = _arguments.parameters(net, theta)
+    rows, single = _arguments.parameters(net, theta, takes=_arguments.model)
     found = check_task(net, task)
     size, seed, index = _check.count("size", size), _check.count("seed", seed, 0), _check.count("index", index, 0)
     evaluator: Evaluator | HeldOut

@@ -14,6 +14,8 @@ from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
 from nbflow.gradients._choices import clip_by_groups
 from nbflow.records import RATES, Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
+from nbflow.training._carry import streams_of
+from nbflow.training.halving_rate import HalvingRate
 
 Schedule = Callable[[int], Any]
 
@@ -33,7 +35,7 @@ class Recipe:
     ----------
     optimizer : str or Optimizer
         One of `nbflow.names("optimizers")`.
-    lr : float, float array of shape (R,) or function
+    lr : float, float array of shape (R,), function or HalvingRate
         The learning rate.
     batch_size : int
         B.
@@ -60,6 +62,11 @@ class Recipe:
         Whether to end once every replica has passed below `solved_below`.
     settings : dict
         Settings of the optimizer that differ from its own, as {"momentum": 0.95}.
+    carry : bool
+        Whether the state goes on from batch to batch: truncated back-propagation through time. `batch_size` streams of
+        a text, of music or of `nbflow.arrays` are read side by side, `lengths` steps at a time, each window from the
+        state where the one before ended, which is a constant there; a state is 0 again where its stream ends, or where
+        it is not finite. Otherwise every batch begins from zeros. See docs/truncated_bptt.md.
 
     Examples
     --------
@@ -68,7 +75,7 @@ class Recipe:
     """
 
     optimizer: str | Optimizer = "sgd"
-    lr: float | Floats | Schedule = 0.01
+    lr: float | Floats | Schedule | HalvingRate = 0.01
     batch_size: int = 20
     lengths: int | tuple[int, int] = (50, 200)
     clip: Clip | None = None
@@ -84,6 +91,7 @@ class Recipe:
     solved_below: float | None = None
     stop_when_solved: bool = False
     settings: dict[str, float] = field(default_factory=dict)
+    carry: bool = False
 
     def __post_init__(self) -> None:
         """Check what needs no network and no task."""
@@ -93,13 +101,15 @@ class Recipe:
         _check.count("evaluate_every", self.evaluate_every, 0)
         _check.length_range("lengths", self.lengths)
         _fields.check_kind("optimizer", self.optimizer, str | Optimizer, "a name or an Optimizer")
-        _fields.check_numeric("lr", self.lr, RATES, schedule=True)
+        if not isinstance(self.lr, HalvingRate):
+            _fields.check_numeric("lr", self.lr, RATES, schedule=True)
         clip_by_groups(self.clip_example, self.clip_microbatch)
         for name, kind in (("clip", Clip), ("flow", Flow), ("clip_hidden", HiddenClip), ("h_detach", HDetach)):
             _fields.check_kind(name, getattr(self, name), (kind, type(None)), f"a {kind.__name__} or None")
         if self.solved_below is not None:
             _check.per_replica("solved_below", self.solved_below, 1, least=0.0, above=True, finite=True)
-        object.__setattr__(self, "stop_when_solved", _check.flag("stop_when_solved", self.stop_when_solved))
+        for name in ("stop_when_solved", "carry"):
+            object.__setattr__(self, name, _check.flag(name, getattr(self, name)))
         optimizer = load("optimizers", self.optimizer, "optimizer")
         _check.settings(optimizer.settings, self.settings, optimizer.limits)
 
@@ -116,11 +126,21 @@ def check_recipe(recipe: Any) -> Recipe:
     return recipe
 
 
-def completed(recipe: Recipe, task: Sampler | type[Task] | None) -> Recipe:
+def completed(recipe: Recipe, task: Sampler | type[Task] | None, scored: bool = False) -> Recipe:
     """Return a checked recipe with the task's own `solved_below` where it has none; batches of a function have no task.
 
-    Nothing is left to be wrong in silence: a bound that no score or every score is below, a stop that never comes.
+    Nothing is left to be wrong in silence: a bound that no score or every score is below, a stop that never comes. Of
+    a run that is `scored` by a function of the user's nobody knows what counts as solved but the user.
     """
+    if recipe.carry:
+        streams_of(task, recipe.batch_size)
+    if scored:
+        if recipe.stop_when_solved and recipe.solved_below is None:
+            raise ValueError(
+                "solved_below is None and stop_when_solved True; expected a number, below which a score of your own is "
+                "that of a network that has solved it. Give solved_below."
+            )
+        return recipe
     if task is None:
         if recipe.stop_when_solved:
             raise ValueError(

@@ -19,6 +19,7 @@ from nbflow.storage import checkpoint
 from nbflow.storage._files import path_of
 from nbflow.storage._former import run_of_today
 from nbflow.training._identity import codes_of, describe
+from nbflow.training.best import Best, as_rows, better, first
 from nbflow.training.run import Evaluations, Run
 
 if TYPE_CHECKING:
@@ -110,11 +111,13 @@ def setting_of(loop: Loop, task: Any) -> dict[str, Any]:
     recipe = describe(loop.recipe)
     del recipe["max_updates"]
     source = loop.task or task
+    scored = {} if loop.own_score is None else {"score": loop.own_score}
     return {
+        **describe(scored),
         "net": describe(loop.net), "task": describe(source), "seed": loop.seed,
         "replica_ids": loop.replica_ids.tolist(), "recipe": recipe,
         "single": loop.single, "theta": hash_of(loop.theta),
-        "code": codes_of({"net": loop.net, "task": source, "recipe": loop.recipe}),
+        "code": codes_of({"net": loop.net, "task": source, "recipe": loop.recipe, **scored}),
     }  # fmt: skip
 
 
@@ -123,13 +126,14 @@ def hash_of(theta: NDArray[Any]) -> str:
     return hashlib.sha256(theta.tobytes()).hexdigest()
 
 
-# What changes no bit of what is trained, and may be changed when a run goes on.
+# What changes no bit of what is trained, and may be changed when a run goes on; evaluations, if no rate follows them.
 FREE = ("record_every", "evaluate_every", "evaluate_size")
 
 
 def fixed(setting: dict[str, Any]) -> dict[str, Any]:
     """Return what must be the same when a run goes on: `code` is compared apart, where both sides know it."""
-    recipe = {name: value for name, value in setting["recipe"].items() if name not in FREE}
+    free = FREE[:1] if isinstance(setting["recipe"]["lr"], dict) and "patience" in setting["recipe"]["lr"] else FREE
+    recipe = {name: value for name, value in setting["recipe"].items() if name not in free}
     return {**{name: value for name, value in setting.items() if name != "code"}, "recipe": recipe}
 
 
@@ -254,6 +258,9 @@ def _saved_run(run: Run) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
                 others[name] = column
             else:
                 arrays[f"{table}/{name}"] = array
+    facts["best"] = run.best and {"update": run.best.update, "score": run.best.score}
+    if run.best is not None:
+        arrays["best/theta"] = run.best.theta
     return arrays, facts
 
 
@@ -276,3 +283,33 @@ def _restore_run(run: Run, arrays: dict[str, NDArray[Any]], facts: dict[str, Any
             if key.startswith(f"{table}/")
         }
         setattr(run, table, kind({**facts[table], **columns}))
+    run.best = best_of(run, arrays, facts)
+
+
+def best_of(run: Run, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> Best | None:
+    """Return the best that was saved, of a run whose evaluations stand again."""
+    single, shape = facts["single"], run.theta.shape
+    if "best" not in facts:  # an older nbflow kept no parameters: they are lost, and what they scored is not
+        found = None
+        for update, score in zip(run.evaluations["update"], run.evaluations["score"], strict=True):
+            lost = np.full_like(np.atleast_2d(run.theta), np.nan)
+            found = better(found, lost, update, np.atleast_1d(np.asarray(score, np.float64)))
+        return first(found) if single else found
+    if facts["best"] is None:
+        return None
+    theta = arrays["best/theta"]
+    found = Best(theta, facts["best"]["update"], facts["best"]["score"])
+    theta.flags.writeable = False
+    whole = as_rows(found, single)
+    if theta.shape != shape or theta.dtype != run.theta.dtype or not _are_scores(whole, len(np.atleast_2d(theta))):
+        raise TypeError("its best evaluation is of other networks, or none")
+    return found
+
+
+def _are_scores(best: Any, replicas: int) -> bool:
+    """Tell whether update and score of each replica are numbers, or None where it has none."""
+    return all(
+        isinstance(column, list) and len(column) == replicas
+        and all(isinstance(one, (*kinds, type(None))) and not isinstance(one, bool) for one in column)
+        for column, kinds in ((best.update, (int,)), (best.score, (int, float)))
+    )  # fmt: skip

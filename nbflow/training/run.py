@@ -10,6 +10,7 @@ from typing import Any
 from nbflow._check import said
 from nbflow._legible import legible
 from nbflow.records import Floats
+from nbflow.training.best import Best
 
 
 class Evaluations(dict[str, list[Any]]):
@@ -47,9 +48,12 @@ class Run:
     evaluations : dict of lists
         "update" and "score": the lower, the better. Of a synthetic task the part of sequences that are wrong, of a
         user's data the mean loss of all that is held out, both in `unit`. A score is a number, or a list of R.
+    best : Best or None
+        The evaluation of the lowest score so far: its parameters, update and score, a best of its own for each
+        replica. `theta` above is the last. None before an evaluation whose score is a number.
     unit : str or None
         What a score is in, the task's `unit`: "part wrong", "bits per character", "nats per frame". None for batches
-        of a function, which are not evaluated.
+        of a function, which are not evaluated, and for a `score` of one's own.
     first_passage : int or None, or a list of R
         The first evaluated update with a score below `solved_below` of the recipe. None if there was none, or the
         recipe and the task say of no score that it is solved.
@@ -69,6 +73,7 @@ class Run:
     seconds: float = 0.0
     history: dict[str, list[Any]] = field(default_factory=dict)
     evaluations: dict[str, list[Any]] = field(default_factory=lambda: Evaluations(update=[], score=[]))
+    best: Best | None = None
     unit: str | None = None
     first_passage: Any = None
     stays_below: Any = False
@@ -77,8 +82,10 @@ class Run:
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything but theta, as `json.dumps` takes it."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "theta"}
+        """Return everything but parameters, as `json.dumps` takes it."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "theta"}
+        best = self.best and {"update": self.best.update, "score": self.best.score}
+        return {**found, "best": best}
 
 
 Callback = Callable[[Run], Any]

@@ -12,7 +12,7 @@ from nbflow import _check
 from nbflow._progress import BAR_SECONDS, Show, shown
 from nbflow.data.sampler import Sampler
 from nbflow.gradients._engine import engine_of
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Floats
 from nbflow.training._batches import Source
 from nbflow.training._loop import Loop
@@ -23,7 +23,7 @@ from nbflow.training.run import Callback, Run
 
 
 def train(
-    net: Network,
+    net: Model,
     theta: Floats,
     task: str | Sampler | Source,
     recipe: Recipe,
@@ -36,12 +36,13 @@ def train(
     start_from: str | os.PathLike[str] | None = None,
     backend: str = "cpu",
     progress: bool = False,
+    score: Callable[[Floats], Any] | None = None,
 ) -> Run:
     """Train a network, or R of them side by side.
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
         Where to begin; it is not changed.
     task : str, Task, task of a user's data (see `nbflow.data`), or function of the update that returns a Batch
@@ -58,7 +59,8 @@ def train(
         answer that is true ends the training, once all were called. `run.theta`, (P,) or (R, P) on either backend, is a
         copy which may be kept and not be written: nothing that a callback does changes what training goes on with. A
         run that goes on from a checkpoint shows no rows that are in it, and those after it once more, to the same bits;
-        `run.shown` is the last update that callbacks have seen before (see docs/callbacks.md).
+        `run.shown` is the last update that callbacks have seen before (see docs/callbacks.md). A `nbflow.EarlyStopping`
+        ends the training at an evaluation.
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
         evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
@@ -76,17 +78,22 @@ def train(
     start_from : path, optional
         The checkpoint of another run, to branch from: training goes on from its parameters, with the optimizer's slots
         and the count of updates, by this recipe. The network, R and the optimizer are the same; rate, threshold (whose
-        memory comes along if it is the same), policy, flow, task, seed and length may be others. `theta` is that of the
-        other run, where it began or where it is. History and evaluations are of the branch alone, and begin at the
-        update of the checkpoint; `max_updates` counts from 0. With a `checkpoint` of its own a branch goes on as any
-        run, though the other run went on too or is gone.
+        memory comes along if it is the same), policy, flow, task, seed and length may be others; with `carry`, it goes
+        on in the same place of the same streams, and begins others at their beginnings. `theta` is that of the other
+        run, where it began or where it is. History and evaluations are of the branch alone, and begin at the update of
+        the checkpoint; `max_updates` counts from 0. With a `checkpoint` of its own a branch goes on as any run, though
+        the other run went on too or is gone.
     backend : str
         "cpu", or "cuda" for a GPU, where parameters, data and optimizer stay on the card: many replicas fill it.
-        Schedules, a user's data, and policy "raise" wait for the card at every update. A threshold that is none, or an
-        infinite one with policy "random", is noticed there only when the history needs a row.
+        Schedules, a user's data, a carried state, and policy "raise" wait for the card at every update. A threshold
+        that is none, or an infinite one with policy "random", is noticed there only when the history needs a row.
     progress : bool
         Whether to show updates, the last loss and score, and the time left: as a bar of rich, where that is installed,
         in a terminal or a notebook, else as a line on the error stream every half minute.
+    score : function, optional
+        What evaluations measure in place of the task's score; batches of a function have none without it. It is given
+        theta, (P,) or (R, P), which it may keep and not write, and returns a number or R of them, the lower the better,
+        NaN for none. `solved_below` has no default then, and `run.unit` is None.
 
     Returns
     -------
@@ -129,10 +136,13 @@ def train(
     >>> list(kept), kept[25].shape == theta.shape, bool((kept[50] == run.theta).all())
     ([25, 50], True, True)
     """
-    engine = engine_of(backend)
+    engine = engine_of(backend, net)
     callbacks = _check.functions("callbacks", callbacks)
     seconds = float(_check.per_replica("checkpoint_seconds", checkpoint_seconds, 1, least=0.0)[0])
-    loop = Loop(engine, net, theta, task, recipe, seed, replica_ids)
+    if score is not None and not callable(score):
+        raise TypeError(f"score is {_check.said(score)}; expected a function of theta, or None. Write score=function.")
+    loop = Loop(engine, net, theta, task, recipe, seed, replica_ids, score)
+    callbacks = loop.stop_by(callbacks)
     start = None if start_from is None else Start(start_from, loop)
     keeper = None if checkpoint is None else Keeper(checkpoint, seconds, loop, task, start)
     if start is not None and keeper is None:

@@ -14,6 +14,7 @@ from nbflow.gradients._engine import engine_of
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats
 from nbflow.training._loop import Loop
+from nbflow.training.halving_rate import HalvingRate
 from nbflow.training.recipe import Recipe, check_recipe
 
 
@@ -74,6 +75,11 @@ def updater(
     >>> update.updates
     3
     """
+    if isinstance(check_recipe(recipe).lr, HalvingRate):
+        raise ValueError(
+            "lr is a HalvingRate, which follows evaluations; expected a number or a function of the update, for an "
+            "updater evaluates nothing. Pass lr=lambda update: rate, and lower `rate` where your loop evaluates."
+        )
     recipe = dataclasses.replace(check_recipe(recipe), evaluate_every=0, stop_when_solved=False, max_updates=2**62)
     return Updater(net, theta, task, recipe, seed, replica_ids, backend)
 

@@ -1,4 +1,4 @@
-"""Where an update of nbflow goes: its phases, its matrix products beside BLAS, and the memory of a long sequence.
+"""Where an update of nbflow goes: its phases, what more cores would bring, its products beside BLAS, long sequences.
 
 One thread, float32, tanh, the updates of scripts/bench/bench_peers.py. Every time is the least of several bursts, the
 sides of a comparison in turn: on a shared machine a least time repeats, a median does not.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -30,6 +31,9 @@ SHAPES = tuple(peers.shape_from(text) for text in peers.SHAPES)
 LONG, EVERY = (100_000, 1, 6, 50), 320
 BURSTS, FEW = 25, 5  # FEW where one call is a burst
 SECONDS = 0.02  # of a burst, about
+CORES = (2, 4, 8, 16, 64)
+CORES_AT = tuple(peers.shape_from(text) for text in ("200,20,6,50", "200,20,6,100", "200,64,50,200", "100,128,100,512",
+                                                     "100,512,100,200"))  # fmt: skip
 
 
 def least(sides: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
@@ -59,17 +63,15 @@ def phases() -> str:
     return words.table(head, [phase_row(shape) for shape in SHAPES])
 
 
-def phase_row(shape: peers.Shape) -> list[str]:
+def runner(side: peers.Nbflow) -> Callable[..., Callable[[], None]]:
+    """Return what makes a program of the kernels run by its name, without checks, clip and step."""
     from nbflow.cpu import program
     from nbflow.cpu.second import build_nothing
     from nbflow.cpu.workspace import PLAIN, Workspace
     from nbflow.model import _arguments
 
-    words.say(f"phases at {peers.named(shape)}")
-    side = peers.Nbflow(shape, 1)
     side.ready()
     checked = _arguments.computation(side.net, side.theta, side.batch)
-    d_theta = np.empty_like(checked.theta)
     program.PROGRAMS["nothing"] = (build_nothing,)
 
     def running(name: str, target: Any = None) -> Callable[[], None]:
@@ -80,6 +82,13 @@ def phase_row(shape: peers.Shape) -> list[str]:
         space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, target)
         return lambda: program.execute(space)
 
+    return running
+
+
+def phase_row(shape: peers.Shape) -> list[str]:
+    words.say(f"phases at {peers.named(shape)}")
+    side = peers.Nbflow(shape, 1)
+    running, d_theta = runner(side), np.empty_like(side.theta)
     times = least({
         "packing": running("nothing"), "forward": running("score"), "back": running("trace"),
         "weights": running("gradient"), "sum": running("gradient", d_theta), "update": side.update,
@@ -94,6 +103,67 @@ def phase_row(shape: peers.Shape) -> list[str]:
     ]
     shares = [f"{max(part / times['update'], 0.0):.1%}" for part in parts]
     return [peers.named(shape), f"{1000 * times['update']:.3g}", *shares, *(f"{rate / 1e9:.0f}" for rate in rates)]
+
+
+# More cores than there are: shards are handed out one by one, packing and summing in pieces; the rest is one core's.
+
+
+def cores() -> str:
+    head = ["T,B,N,H", "rows of a shard", "shards", "ms, 1 thread", "ms, 2 threads", "measured, 2 cores",
+            *(f"expected, {count} cores" for count in CORES)]  # fmt: skip
+    return words.table(head, [row for shape in CORES_AT for row in core_rows(shape)])
+
+
+def core_rows(shape: peers.Shape) -> list[list[str]]:
+    """Return a row for each way to cut a batch: as nbflow does, and into shards of a half and a quarter of its rows."""
+    workspace: Any = importlib.import_module("nbflow.cpu.workspace")
+    words.say(f"cores at {peers.named(shape)}")
+    kept, B = workspace.shard_rows, shape[1]
+    chosen = kept(peers.Nbflow(shape, 1).net, B)
+    cuts = {part: even(B, part * len(chosen)) for part in (1, 2, 4) if part * len(chosen) <= B}
+    sides: dict[str, Callable[[], Any]] = {}
+    try:
+        for part, cut in cuts.items():
+            workspace.shard_rows = functools.partial(as_cut, cut)
+            for threads in (1, 2):
+                sides[f"{part} on {threads}"] = updating(shape, threads)
+            running = runner(peers.Nbflow(shape, 1))
+            sides[f"{part} packing"], sides[f"{part} loops"] = running("nothing"), running("gradient")
+        times = least(sides)
+    finally:
+        workspace.shard_rows = kept
+    found = []
+    for part, cut in cuts.items():
+        one, two = times[f"{part} on 1"], times[f"{part} on 2"]
+        of_a_shard = (times[f"{part} loops"] - times[f"{part} packing"]) / len(cut)
+        alone = max(one - len(cut) * of_a_shard, 0.0)
+        cells = [f"{1000 * one:.3g}", f"{1000 * two:.3g}", f"{times['1 on 1'] / two:.2f}"]
+        for count in CORES:
+            cells.append(f"{times['1 on 1'] / (alone + -(-len(cut) // count) * of_a_shard):.1f}")
+        rows = f"{max(cut)} (as it is)" if part == 1 else f"{max(cut)}"
+        found.append([peers.named(shape), rows, f"{len(cut)}", *cells])
+    return found
+
+
+def as_cut(cut: list[int], *_: Any) -> list[int]:
+    return cut
+
+
+def even(batch: int, count: int) -> list[int]:
+    """Cut a batch into so many shards."""
+    return [batch // count + (k < batch % count) for k in range(count)]
+
+
+def updating(shape: peers.Shape, threads: int) -> Callable[[], None]:
+    side = peers.Nbflow(shape, threads)
+    side.ready()
+    side.update()  # which cuts the workspace
+
+    def update() -> None:
+        side.ready()
+        side.update()
+
+    return update
 
 
 # Products: ours and BLAS on the same numbers.
@@ -233,6 +303,7 @@ def memory() -> str:
 
 TITLES = {
     "phases": "Where an update goes: one thread, parts of the time of an update, and the rate of its products",
+    "cores": "Cores, times as fast as one core with the batch cut as it is: shards are shared out, the rest is not",
     "products": "The matrix product beside BLAS: one thread each",
     "memory": "A long sequence",
 }

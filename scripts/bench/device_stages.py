@@ -79,9 +79,9 @@ def bits() -> None:
     for name, found in (line.split("\t") for line in said.splitlines() if "\t" in line):
         seen.setdefault(name, []).append(found)
     say("| what | computed | different results |\n| --- | --- | --- |")
-    for name, found in seen.items():
-        say(f"| {name} | {len(found)} times | {len(set(found))} |")
-    if not seen or any(len(set(found)) > 1 for found in seen.values()):
+    for name, every in seen.items():
+        say(f"| {name} | {len(every)} times | {len(set(every))} |")
+    if not seen or any(len(set(every)) > 1 for every in seen.values()):
         sys.exit("Bits differ.")
 
 

@@ -1,0 +1,18 @@
+"""Hidden: a layer of a stack below another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nbflow.model.network import Network
+
+
+@dataclass(frozen=True, repr=False)
+class Hidden(Network):
+    """A network without outputs of its own, `n_out` 0, so w_out and b_out are empty.
+
+    Its loss is that of the layer on top, and is never asked.
+    """
+
+    least_outputs: ClassVar[int] = 0

@@ -1,0 +1,284 @@
+"""Claims about stacks: layers one above the other are one network, and its gradient is that of the whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import NamedTuple
+
+import naive
+import numpy as np
+import pytest
+from cases import CELLS, DTYPES, KINDS, WHENS, make_theta, make_weights
+from tolerance import assert_close, differenced, same_bits, within
+
+import nbflow as nf
+
+ENDS = ("inputs", "state")
+PAIRS = [("tanh", "tanh"), ("lstm", "gru"), ("gru", "tanh", "lstm")]
+
+
+class Stacked(NamedTuple):
+    """A stack, its parameters, a batch, and first states."""
+
+    net: nf.Stack
+    theta: np.ndarray
+    batch: nf.Batch
+    states: tuple[np.ndarray, ...]
+
+    @property
+    def cells(self):
+        return [layer.cell for layer in self.net.layers]
+
+    @property
+    def plain(self):
+        """The batch as the reference wants it, in float64."""
+        return tuple(a if a.dtype.kind in "iu" else a.astype(np.float64) for a in self.batch)
+
+    def params(self, theta=None):
+        """Return the parameters of every layer as the reference wants them."""
+        parts = self.net.split(self.theta if theta is None else theta)
+        return [
+            naive.unpack(part, layer.cell, layer.n_in, layer.n_hidden, layer.n_out)
+            for layer, part in zip(self.net.layers, parts, strict=True)
+        ]
+
+    @property
+    def tolerance(self):
+        T, B = self.batch.weights.shape
+        return within(self.net.dtype, T * len(self.net.layers), T * B + sum(self.net.n_hidden) + self.net.n_in)
+
+    def flows(self, starts=None, **how):
+        return naive.stacked_backward(self.params(), self.cells, self.net.loss, self.plain, starts, **how)
+
+
+def make_stack(
+    cells, loss="square", kind="dense", when="ragged", T=5, B=3, N=2, H=(3, 4, 2), M=2, dtype="float64", seed=0
+):
+    """Return a random stack of these cells; the same arguments in another dtype are the same numbers, rounded."""
+    sizes = H[: len(cells)]
+    net = nf.Stack([
+        nf.Network(cell, n_in, n_hidden, M, loss, dtype)
+        for cell, n_in, n_hidden in zip(cells, (N, *sizes), sizes, strict=False)
+    ])  # fmt: skip
+    rng = np.random.default_rng([seed, T, B, N, *sizes, M])
+    theta = np.concatenate([make_theta(layer, rng) for layer in net.layers]).astype(dtype)
+    inputs = rng.normal(size=(T, B, N)).astype(dtype) if kind == "dense" else rng.integers(0, N, (T, B))
+    targets = rng.integers(0, M, (T, B)) if loss == "softmax" else rng.normal(size=(T, B, M)).astype(dtype)
+    weights = make_weights(rng, when, T, B).astype(dtype)
+    states = tuple(
+        rng.uniform(-0.5, 0.5, (B, naive.CELLS[layer.cell].states, layer.n_hidden)).astype(dtype)
+        for layer in net.layers
+    )
+    return Stacked(net, theta, nf.Batch(inputs, targets, weights), states)
+
+
+def packed(flows):
+    return np.concatenate([naive.pack(flow.d_params) for flow in flows])
+
+
+# ------------------------------------------------------------------------- the reference
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", PAIRS)
+def test_the_reference_agrees_with_complex_steps_through_all_layers(cells, kind):
+    case = make_stack(cells, "softmax", kind, T=3, seed=1)
+
+    def loss_at(theta):
+        return naive.stacked_loss(case.params(theta), case.cells, "softmax", case.plain, case.states)
+
+    flows, _ = case.flows(case.states)
+    assert_close(packed(flows), naive.complex_step(loss_at, case.theta), within("float64", 3, 20), "the reference")
+
+
+# ------------------------------------------------------------------------- gradients
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", PAIRS)
+def test_a_gradient_is_the_references(cells, kind, when):
+    case = make_stack(cells, "softmax", kind, when, seed=2)
+    for starts in (None, case.states):
+        flows, d_inputs = case.flows(starts)
+        wrt = ENDS if kind == "dense" else "state"
+        out = nf.gradient(case.net, case.theta, case.batch, state=starts, wrt=wrt)
+        assert_close(out.loss, flows[0].loss, case.tolerance, "the loss")
+        assert_close(out.d_theta, packed(flows), case.tolerance, "d_theta")
+        for found, flow in zip(out.d_state, flows, strict=True):
+            assert_close(found, flow.delta[0], case.tolerance, "d_state")
+        if kind == "dense":
+            assert_close(out.d_inputs, d_inputs, case.tolerance, "d_inputs")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_stands_above_and_below_every_size(cell):
+    for other in ("tanh", "lstm"):
+        case = make_stack((cell, other, cell), "square", "dense", "ragged", 70, 9, 6, (33, 17, 5), 3, "float32", 3)
+        flows, _ = case.flows()
+        out = nf.gradient(case.net, case.theta, case.batch)
+        assert_close(out.d_theta, packed(flows), case.tolerance, "d_theta")
+
+
+def test_a_gradient_is_that_of_central_differences():
+    case = make_stack(("gru", "lstm"), T=4, seed=4)
+
+    def loss_at(theta):
+        return naive.stacked_loss(case.params(theta), case.cells, "square", case.plain)
+
+    wanted = naive.central_difference(loss_at, case.theta)
+    out = nf.gradient(case.net, case.theta, case.batch)
+    assert_close(out.d_theta, wanted, differenced(1e-4, 4, 8, 30, condition=10), "d_theta")
+
+
+def test_layers_of_unlike_shards_hand_on_what_they_should():
+    """A wide layer is cut into fewer shards than a narrow one: their ragged ends are not the same."""
+    case = make_stack(("tanh", "lstm"), "square", "dense", "ragged", 9, 33, 3, (5, 370), 2, "float32", seed=5)
+    flows, _ = case.flows()
+    out = nf.gradient(case.net, case.theta, case.batch)
+    assert_close(out.d_theta, packed(flows), case.tolerance, "d_theta")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_stack_of_one_layer_is_that_network_bit_for_bit(dtype):
+    case = make_stack(("lstm",), "softmax", "dense", "ragged", 70, 9, 3, (17,), 2, dtype, seed=6)
+    (net,) = case.net.layers
+    stacked, alone = (nf.gradient(one, case.theta, case.batch, wrt=ENDS) for one in (case.net, net))
+    assert same_bits(stacked.d_state[0], alone.d_state)
+    assert same_bits(tuple(stacked)[:-1], tuple(alone)[:-1])
+    stacked, alone = (nf.predict(one, case.theta, case.batch.inputs) for one in (case.net, net))
+    assert same_bits(stacked, alone)
+    assert same_bits(nf.init(case.net, "glorot", rng=3), nf.init(net, "glorot", rng=3))
+
+
+def test_replicas_have_the_bits_of_each_alone_and_a_workspace_those_without():
+    cases = [make_stack(("gru", "tanh"), "softmax", "tokens", "ragged", 9, 9, seed=s) for s in (7, 8)]
+    net, theta = cases[0].net, np.stack([case.theta for case in cases])
+    batch = nf.Batch(*(np.stack(parts) for parts in zip(*(case.batch for case in cases), strict=True)))
+    states = tuple(np.stack(parts) for parts in zip(*(case.states for case in cases), strict=True))
+    space = nf.workspace(net, batch)
+    out = nf.gradient(net, theta, batch, state=states, wrt="state")
+    again = nf.gradient(net, theta, batch, state=states, wrt="state", workspace=space)
+    assert same_bits(out.d_theta, again.d_theta)
+    short = nf.Batch(*(part[:, :4] for part in batch))
+    nf.gradient(net, theta, short, workspace=space)
+    for r, case in enumerate(cases):
+        alone = nf.gradient(net, case.theta, case.batch, state=case.states, wrt="state")
+        assert same_bits(out.d_theta[r], alone.d_theta)
+        for found, wanted in zip(out.state + out.d_state, alone.state + alone.d_state, strict=True):
+            assert same_bits(found[r], wanted)
+        plain = nf.gradient(net, theta, short, workspace=space)
+        assert same_bits(plain.d_theta[r], nf.gradient(net, case.theta, nf.Batch(*(p[r] for p in short))).d_theta)
+
+
+# ------------------------------------------------------------------------- PyTorch's
+
+
+def torch_module(torch, kind, case):
+    """Return nn.RNN, nn.LSTM or nn.GRU and an nn.Linear with the weights of a case."""
+    bottom = case.net.layers[0]
+    how = {"nonlinearity": "relu"} if kind == "relu" else {}
+    name = {"tanh": "RNN", "relu": "RNN", "lstm": "LSTM", "gru": "GRU"}[kind]
+    module = getattr(torch.nn, name)(bottom.n_in, bottom.n_hidden, num_layers=len(case.net.layers), **how).double()
+    linear = torch.nn.Linear(bottom.n_hidden, case.net.n_out).double()
+    weights = {key: torch.from_numpy(value) for key, value in nf.to_torch(case.net, case.theta).items()}
+    linear.load_state_dict({key: weights.pop(key) for key in ("weight", "bias")})
+    module.load_state_dict(weights)
+    return module, linear
+
+
+@pytest.mark.parametrize("kind", ["tanh", "relu", "lstm", "gru"])
+@pytest.mark.parametrize("inputs", KINDS)
+def test_a_gradient_is_that_of_torchs_module_of_several_layers(kind, inputs):
+    torch = pytest.importorskip("torch")
+    case = make_stack((kind,) * 3, "softmax", inputs, "ragged", 9, 4, 3, (5, 5, 5), 4, seed=9)
+    module, linear = torch_module(torch, kind, case)
+    x, targets, weights = (torch.from_numpy(np.asarray(part)) for part in case.batch)
+    if inputs == "tokens":
+        x = torch.nn.functional.one_hot(x, 3).double()
+    x.requires_grad_()
+    y = linear(module(x)[0])
+    lost = torch.nn.functional.cross_entropy(y.flatten(0, 1), targets.flatten(), reduction="none")
+    loss = (weights.flatten() * lost).sum()
+    parameters = {**dict(module.named_parameters()), **dict(linear.named_parameters())}
+    found = torch.autograd.grad(loss, [x, *parameters.values()])
+    out = nf.gradient(case.net, case.theta, case.batch, wrt="inputs" if inputs == "dense" else ())
+    ours = nf.to_torch(case.net, out.d_theta)
+    assert_close(out.loss, loss.item(), within("float64", 9, 40), "the loss")
+    for name, wanted in zip(parameters, found[1:], strict=True):
+        if not name.startswith("bias_hh") or kind == "gru":
+            assert_close(ours[name], wanted.numpy(), within("float64", 27, 60), name)
+    if inputs == "dense":
+        assert_close(out.d_inputs, found[0].numpy(), within("float64", 27, 60), "d_inputs")
+
+
+@pytest.mark.parametrize("kind", ["tanh", "lstm", "gru"])
+def test_weights_go_to_torch_and_come_back(kind):
+    case = make_stack((kind,) * 2, H=(4, 4), seed=10)
+    weights = nf.to_torch(case.net, case.theta, rnn="rnn.", linear="head.")
+    assert [key for key in weights if "ih" in key and "weight" in key] == ["rnn.weight_ih_l0", "rnn.weight_ih_l1"]
+    net, theta = nf.from_torch(weights, loss="square")
+    assert net == case.net
+    assert same_bits(theta, case.theta)
+    assert same_bits(nf.from_torch(weights, loss="square", num_layers=2)[1], theta)
+    with pytest.raises(ValueError, match="num_layers is 3; expected 2"):
+        nf.from_torch(weights, num_layers=3)
+    with pytest.raises(ValueError, match="weight_hh_l1"):
+        nf.from_torch({key: value for key, value in weights.items() if key != "rnn.weight_hh_l1"})
+
+
+# ------------------------------------------------------------------------- what a stack is
+
+
+def test_a_stack_holds_no_outputs_of_lower_layers_and_names_its_parts():
+    stack = nf.Stack([nf.Network("gru", 3, 5, 9, "softmax"), nf.Network("tanh", 5, 4, 2, "square")])
+    assert [layer.n_out for layer in stack.layers] == [0, 2]
+    assert stack.size == sum(layer.size for layer in stack.layers)
+    theta = nf.init(stack, "smart_tanh", rng=0, replicas=2)
+    low, high = nf.unpack(stack, theta)
+    assert low.w_out.size == 0
+    assert high.w_out.shape == (2, 4, 2)
+    assert same_bits(nf.pack(stack, (low, high)), theta)
+    assert pickle.loads(pickle.dumps(stack)) == stack == nf.Stack(stack.layers)
+    assert hash(stack) == hash(dataclasses.replace(stack))
+    with pytest.raises(ValueError, match="n_out is 0"):
+        nf.Network("tanh", 3, 5, 0)
+
+
+def test_layers_that_do_not_fit_are_refused():
+    net = nf.Network("tanh", 3, 5, 2)
+    for wrong, said in (
+        (net, "expected a list of Networks"), ([], "expected a list of Networks"), ([net, 3], r"layers\[1\] is 3"),
+        ([net, net], r"layers\[1\] has n_in=3; expected 5"),
+        ([net, nf.Network("tanh", 5, 5, 2, dtype="float64")], r"layers\[1\] has dtype float64; expected float32"),
+        (nf.Stack([net, nf.Network("tanh", 5, 4, 2)]).layers[:1], r"layers\[0\] has no outputs"),
+    ):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match=said):
+            nf.Stack(wrong)
+
+
+def test_a_state_of_a_stack_is_one_of_each_layer():
+    case = make_stack(("tanh", "lstm"))
+    for wrong in (case.states[0], case.states[:1], None):
+        if wrong is not None:
+            with pytest.raises(TypeError, match=r"state is .*expected 2 arrays \(B, S, H\)"):
+                nf.predict(case.net, case.theta, case.batch.inputs, state=wrong)
+    with pytest.raises(ValueError, match=r"state\[1\] has shape"):
+        nf.predict(case.net, case.theta, case.batch.inputs, state=case.states[:1] * 2)
+
+
+def test_outputs_in_two_parts_have_the_bits_of_the_whole_and_ends_are_each_sequences_own():
+    case = make_stack(("gru", "lstm"), T=8, B=9, seed=11)
+    inputs = case.batch.inputs
+    whole, end = nf.predict(case.net, case.theta, inputs, state=case.states, return_state=True)
+    first, states = nf.predict(case.net, case.theta, inputs[:3], state=case.states, return_state=True)
+    second, last = nf.predict(case.net, case.theta, inputs[3:], state=states, return_state=True)
+    assert same_bits(np.concatenate([first, second]), whole)
+    assert same_bits(last, end)
+    lengths = np.arange(9) % 9
+    _, ends = nf.predict(case.net, case.theta, inputs, state=case.states, lengths=lengths, return_state=True)
+    wanted = naive.stacked_states(case.params(), case.cells, inputs, case.states)
+    for found, states in zip(ends, wanted, strict=True):
+        assert_close(found, states[lengths, np.arange(9)], case.tolerance, "ends")
