@@ -1,19 +1,21 @@
-"""What is seen of a long computation: bars of rich in a terminal or a notebook, else a line now and then."""
+"""What is seen of a long computation: bars of rich in a terminal, bars in a notebook, else a line now and then."""
 
 from __future__ import annotations
 
 import contextlib
+import html
 import importlib.util
 import sys
 import time
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Seconds between two lines where there is no terminal to draw bars in, and between two looks at a bar.
-QUIET_SECONDS, BAR_SECONDS = 30.0, 0.1
+# Seconds between two lines where there is no terminal to draw bars in, and between two looks at a bar: in a notebook
+# each is a message.
+QUIET_SECONDS, BAR_SECONDS, CELL_SECONDS = 30.0, 0.1, 0.5
 
 
 class Show(Protocol):
@@ -32,20 +34,22 @@ def shown(*, wanted: bool = True, console: Console | None = None, seconds: float
     terminal = sys.stderr.isatty() if console is None else console.is_terminal
     if not wanted:
         yield lambda name, done, total, words="": None
-    elif (terminal or (console is None and _in_notebook())) and importlib.util.find_spec("rich"):
+    elif terminal and importlib.util.find_spec("rich"):
         with _bars(console) as show:
             yield show
+    elif console is None and _in_notebook():
+        with contextlib.closing(_Cell()) as cell:
+            yield cell
     else:
         yield _Lines(stream, seconds)
 
 
 def _in_notebook() -> bool:
-    """Tell whether rich draws into a notebook's cell; only IPython's kernel can make one."""
-    if "IPython" not in sys.modules or not importlib.util.find_spec("rich"):
+    """Tell whether a cell of a notebook is running; only IPython with a kernel has such."""
+    if "IPython" not in sys.modules:
         return False
-    from rich.console import Console
-
-    return Console(stderr=True).is_jupyter
+    shell = sys.modules["IPython"].get_ipython()
+    return getattr(shell, "kernel", None) is not None
 
 
 def said(name: str, done: float, total: float, words: str) -> str:
@@ -79,18 +83,75 @@ def _bars(console: Console | None) -> Iterator[Show]:
         yield show
 
 
-class _Lines:
-    """A line every some seconds, with the time that is left at the pace of what it has seen."""
+class _Pace:
+    """How long it will take, at the pace of what was seen under each name."""
 
-    def __init__(self, stream: IO[str], seconds: float) -> None:
-        self.stream, self.seconds, self.last = stream, seconds, time.perf_counter()
+    def __init__(self) -> None:
         self.begun: dict[str, tuple[float, float]] = {}
 
-    def __call__(self, name: str, done: float, total: float, words: str = "") -> None:
+    def left(self, name: str, done: float, total: float) -> str:
+        """Return ", 3 s left", or nothing as long as that is not known."""
         now = time.perf_counter()
         started, first = self.begun.setdefault(name, (now, done))
+        here = done - first
+        return f", {(now - started) * (total - done) / here:.0f} s left" if here > 0 else ""
+
+
+class _Lines:
+    """A line every some seconds, with the time that is left."""
+
+    def __init__(self, stream: IO[str], seconds: float) -> None:
+        self.stream, self.seconds, self.last, self.pace = stream, seconds, time.perf_counter(), _Pace()
+
+    def __call__(self, name: str, done: float, total: float, words: str = "") -> None:
+        now, left = time.perf_counter(), self.pace.left(name, done, total)
         if now - self.last < self.seconds:
             return
-        self.last, here = now, done - first
-        left = f", {(now - started) * (total - done) / here:.0f} s left" if here > 0 else ""
+        self.last = now
         print(f"{said(name, done, total, words)}{left}", file=self.stream, flush=True)
+
+
+class _Bar(NamedTuple):
+    words: str
+    done: float
+    total: float
+
+
+class _Cell:
+    """Bars below a cell, a line for each name, which any front end of Jupyter draws.
+
+    What rich draws there needs ipywidgets, and without them is a warning twice a second.
+    """
+
+    def __init__(self) -> None:
+        self.bars: dict[str, _Bar] = {}
+        self.pace, self.last, self.handle = _Pace(), 0.0, None
+
+    def __call__(self, name: str, done: float, total: float, words: str = "") -> None:
+        left = self.pace.left(name, done, total)
+        self.bars[name] = _Bar(f"{said(name, done, total, words)}{left if done < total else ''}", done, total)
+        if time.perf_counter() - self.last >= CELL_SECONDS:
+            self.draw()
+
+    def draw(self) -> None:
+        """Show how it stands, in the place where it was shown before."""
+        from IPython.display import display
+
+        self.last = time.perf_counter()
+        if self.handle is None:
+            self.handle = display(self, display_id=True)
+        else:
+            self.handle.update(self)
+
+    def close(self) -> None:
+        """Show how it ended."""
+        if self.bars:
+            self.draw()
+
+    def _repr_html_(self) -> str:
+        lines = (f'<progress value="{bar.done:.6g}" max="{bar.total:.6g}"></progress> {html.escape(bar.words)}'
+                 for bar in self.bars.values())  # fmt: skip
+        return f"<div>{'<br>'.join(lines)}</div>"
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{bar.done / bar.total:4.0%} {bar.words}" for bar in self.bars.values() if bar.total)

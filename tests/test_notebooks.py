@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
@@ -164,23 +166,38 @@ def test_progress_of_a_training_changes_no_bit_and_says_updates_loss_and_score(m
     assert re.match(r"6 of 6 updates, loss [\d.]+, score [\d.]+", last)
 
 
-def test_a_notebook_gets_a_bar(monkeypatch):
-    rich = pytest.importorskip("rich.console")
-    monkeypatch.setitem(sys.modules, "IPython", object())
-    monkeypatch.setattr(rich, "_is_jupyter", lambda: True)
-    drawn = []
-    monkeypatch.setattr(_progress, "_bars", lambda console: drawn.append(console) or _Bars())
+def test_a_cell_gets_one_bar_that_changes_in_its_place_without_rich_or_widgets(monkeypatch):
+    drawn, changed = [], []
+
+    class Handle:
+        def update(self, shown):
+            changed.append((repr(shown), shown._repr_html_()))
+
+    def display(shown, display_id):
+        drawn.append(repr(shown))
+        return Handle()
+
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
+    monkeypatch.setattr(_progress.importlib.util, "find_spec", lambda name: None)
     with _progress.shown() as show:
+        show("", 1, 4, "a < b")
+        for done in range(1000):  # no message for each
+            show("raking", done, 2000)
+    assert drawn == [" 25% a < b"]
+    assert len(changed) < 50
+    text, html = changed[-1]
+    assert text.splitlines()[0] == " 25% a < b"
+    assert re.match(r" 50% raking: 999 of 2,000, \d+ s left", text.splitlines()[1])
+    assert html.startswith('<div><progress value="1" max="4"></progress> a &lt; b<br><progress value="999" max="2000">')
+
+
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: None))
+    with _progress.shown(seconds=0.0) as show:
         show("", 1, 2)
-    assert drawn == [None]
-
-
-class _Bars:
-    def __enter__(self):
-        return lambda *arguments: None
-
-    def __exit__(self, *error):
-        return None
+    assert capsys.readouterr().err.splitlines() == ["1 of 2"]
 
 
 def test_who_has_no_rich_gets_lines(monkeypatch, capsys):
@@ -190,3 +207,60 @@ def test_who_has_no_rich_gets_lines(monkeypatch, capsys):
         time.sleep(0.01)
         show("", 2, 2)
     assert capsys.readouterr().err.splitlines()[-1].startswith("2 of 2")
+
+
+# --- Real kernels.
+
+
+def executed(*cells, meanwhile=None):
+    """Execute cells in a kernel as a notebook does; return for each its outputs."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = nbclient.NotebookClient(book, timeout=200, kernel_name="python3", allow_errors=True)
+    if meanwhile is not None:
+        threading.Thread(target=meanwhile, args=(client,), daemon=True).start()
+    # The kernel is told of this checkout, and not to say that kernels are compiled.
+    client.execute(env=os.environ | {"PYTHONPATH": str(ROOT), "NBFLOW_QUIET": "1"})
+    return [cell.outputs for cell in book.cells]
+
+
+def texts(outputs):
+    return "".join(output.get("text", "") for output in outputs)
+
+
+@pytest.mark.skipif(not JIT, reason="too slow")
+@pytest.mark.filterwarnings("ignore")  # of the libraries that start a kernel
+def test_a_notebook_shows_a_bar_and_refuses_its_own_schedule_before_a_worker_starts(tmp_path):
+    place = tmp_path / "runs.jsonl"
+    train = TRAIN.replace("10**7", "2000").replace(", callbacks=[told]", "")
+    count = """
+from nbflow.experiments import _pool
+_pool._Process.start = lambda self: print("a worker was started")
+"""
+    trained, one, _, refused = executed(train, SWEEP, count, f"nf.sweep(one, 2, {str(place)!r})")
+    assert [output["output_type"] for output in trained] == ["display_data", "stream"]
+    assert "<progress" in trained[0]["data"]["text/html"]
+    assert re.match(r"100% 2,000 of 2,000 updates, loss [\d.]+$", trained[0]["data"]["text/plain"])
+    assert texts(trained) == "kept False True True\n"
+    assert one == []
+    assert [output["output_type"] for output in refused] == ["error"]
+    assert "recipe.lr is halving, defined in a notebook" in refused[0]["evalue"]
+    assert not place.exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or not JIT, reason="no signals, or too slow")
+@pytest.mark.filterwarnings("ignore")
+def test_interrupt_of_a_kernel_keeps_the_run_and_the_next_cell_goes_on(tmp_path):
+    begun = tmp_path / "begun"
+
+    def interrupt(client):
+        while not begun.exists():
+            time.sleep(0.05)
+        asyncio.run(client.km.interrupt_kernel())
+
+    train = TRAIN.replace('print("going", flush=True)', f"open({str(begun)!r}, 'w').close()")
+    trained, after = executed(train, "print(run.theta.shape, run.interrupted)", meanwhile=interrupt)
+    assert [output["output_type"] for output in trained] == ["display_data", "stream"]
+    assert texts(trained) == "kept True True True\n"
+    assert texts(after).endswith(" True\n")
