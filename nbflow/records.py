@@ -941,10 +941,12 @@ class Threshold:
     ----------
     value : unit
         `(norm, memory, settings, update) -> threshold`: `norm` is the joint norm of this update's gradient, Inf if that
-        is not finite; `memory` a row of float64 numbers, all 0 before the first update; `settings` the numbers below,
-        in their order; updates are counted from 0.
+        is not finite, and 0 for a clip inside the gradient, whose threshold is asked before there is a norm; `memory` a
+        row of float64 numbers, all 0 before the first update; `settings` the numbers below, in their order; updates are
+        counted from 0.
     learn : unit, optional
-        `(norm, memory, settings) -> None`: write a norm into the memory. It is never given one that is not finite.
+        `(norm, memory, settings) -> None`: write a norm into the memory. It is never given one that is not finite. In a
+        clip by groups of examples it is given the norm of each, after the update.
     learns_first : bool
         Whether this update's norm is learnt before `value` is asked, not after.
     memory : int or function
@@ -984,6 +986,14 @@ class Threshold:
     def limits_of(self, name: str) -> dict[str, Any]:
         """Return which numbers a setting may be, as `_check.per_replica` takes it."""
         return dict(zip(("least", "most"), self.limits[name], strict=True)) if name in self.limits else BOUNDS
+
+
+def check_threshold(name: str, value: Any, limits: dict[str, Any]) -> None:
+    """Refuse what is no threshold of a clip: numbers within `limits`, a function of the update, one that follows."""
+    if isinstance(value, str):
+        _names.check("thresholds", value, name)
+    elif not isinstance(value, Threshold):
+        _fields.check_numeric(name, value, limits, schedule=True)
 
 
 @legible
@@ -1039,7 +1049,8 @@ class HiddenClip:
     Parameters
     ----------
     threshold : float, or float array of shape (R,)
-        In units of the loss over those of a pre-activation or a state.
+        In units of the loss over those of a pre-activation or a state. In a recipe also a function of the update that
+        returns either, or a `Threshold` that learns nothing.
     site : str
         "preactivation", the gradients at a_in and a_rec of every gate (Graves 2013), or "state", delta_t before it goes
         back through the cell (Mikolov's RNNLM clips there, at 15).
@@ -1047,14 +1058,14 @@ class HiddenClip:
         "value", each entry, or "norm", the vector of each sequence.
     """
 
-    threshold: float | Floats
+    threshold: float | Floats | str | Threshold | Callable[[int], Any]
     site: str = "preactivation"
     by: str = "value"
 
     def __post_init__(self) -> None:
         """Check what needs no network."""
         plain_fields(self)
-        _fields.check_numeric("threshold", self.threshold, BOUNDS)
+        check_threshold("threshold", self.threshold, BOUNDS)
         _check.choice("site", self.site, SITES)
         _check.choice("by", self.by, ("value", "norm"))
 
@@ -1096,7 +1107,8 @@ class ExampleClip:
     Parameters
     ----------
     threshold : float, or float array of shape (R,)
-        In units of the gradient of B times an example's share of the loss.
+        In units of the gradient of B times an example's share of the loss. In a recipe also a function of the update
+        that returns either, one of `nbflow.names("thresholds")`, or a `Threshold`: see `nbflow.load_threshold`.
     nonfinite : str
         What becomes of an example whose gradient is not finite: "keep", and the mean is not finite either, which is
         left to the policy of the `Clip` · "skip", it is left out as if its weights were 0, counted in `left_out`, and
@@ -1104,13 +1116,13 @@ class ExampleClip:
         threshold / B · "raise". Where all were left out, `nbflow.train` takes no step. The loss is that of all.
     """
 
-    threshold: float | Floats
+    threshold: float | Floats | str | Threshold | Callable[[int], Any]
     nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
         """Check every field."""
         plain_fields(self)
-        _fields.check_numeric("threshold", self.threshold, BOUNDS)
+        check_threshold("threshold", self.threshold, BOUNDS)
         _check.choice("nonfinite", self.nonfinite, GROUP_POLICIES)
 
 
@@ -1124,20 +1136,21 @@ class MicrobatchClip:
     size : int
         Examples in a group; it divides B.
     threshold : float, or float array of shape (R,)
-        In units of the gradient of B / size times a group's share of the loss.
+        In units of the gradient of B / size times a group's share of the loss. In a recipe also what it may be in an
+        `ExampleClip`.
     nonfinite : str
         What becomes of a group whose gradient is not finite, "keep", "skip" or "raise": see `ExampleClip`.
     """
 
     size: int
-    threshold: float | Floats
+    threshold: float | Floats | str | Threshold | Callable[[int], Any]
     nonfinite: str = "keep"
 
     def __post_init__(self) -> None:
         """Check every field."""
         plain_fields(self)
         _check.count("size", self.size)
-        _fields.check_numeric("threshold", self.threshold, BOUNDS)
+        check_threshold("threshold", self.threshold, BOUNDS)
         _check.choice("nonfinite", self.nonfinite, GROUP_POLICIES)
 
 
@@ -1169,8 +1182,5 @@ class Clip:
         _fields.check_kind("rule", self.rule, str | Rule, "a name or a Rule")
         if isinstance(self.rule, str):
             _names.check("clips", self.rule, "rule")
-        if isinstance(self.threshold, str):
-            _names.check("thresholds", self.threshold, "threshold")
-        elif not isinstance(self.threshold, Threshold):
-            _fields.check_numeric("threshold", self.threshold, THRESHOLDS, schedule=True)
+        check_threshold("threshold", self.threshold, THRESHOLDS)
         _check.choice("nonfinite", self.nonfinite, POLICIES)

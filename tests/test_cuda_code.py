@@ -97,7 +97,7 @@ def grids(dtype):
             yield f"penalty {name}", flow.build_penalties(load("flows", name), dtype), (*tables, n, real)
     yield "weights", weights.build_weights(dtype), (*all_three, n, n)
     yield "group norms", replica.build_group_norms(dtype), (*tables, n)
-    yield "report", replica.build_report(dtype), (*tables, n, flag, flag)
+    yield "report", replica.build_report(dtype), (*all_three, n, flag, flag, n, n)
     yield "combine", replica.build_combine(dtype), (*tables, n, flag, flag, flag)
     look_before, look_after = clip.build_look(dtype)
     yield "look before", look_before, (*tables, n)

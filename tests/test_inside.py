@@ -88,8 +88,16 @@ def test_the_mean_of_clipped_gradients_is_that_of_autograd_one_by_one(torch, cel
     assert_close(out.example_norms, norms, within("float64", 5, case.terms))
 
 
-def hidden_reference(case, threshold, site, by):
-    """Return the gradient with the back-propagated vector clipped at every step, by the definition."""
+def hidden_reference(case, threshold, site, by, seen=None):
+    """Return the gradient with the back-propagated vector clipped at every step, by the definition.
+
+    What the clip sees up to each sequence's last weight is added to `seen`, as sizes beside the threshold.
+    """
+    ends = [np.flatnonzero(column).max(initial=-1) + 1 for column in case.plain[2].T]
+
+    def see(a, b, t):
+        if seen is not None and t <= ends[b]:
+            seen.extend(abs(a).ravel() if by == "value" else [naive.length(a.ravel())])
 
     def clip(a):
         return naive.clip(by, a.ravel(), threshold, "raise").d_theta.reshape(a.shape)
@@ -102,8 +110,14 @@ def hidden_reference(case, threshold, site, by):
         delta = np.zeros(states.shape[2:])
         for t in range(len(weights), 0, -1):
             delta[0] += p["w_out"] @ dy[t - 1, b]
-            delta = clip(delta) if site == "state" else delta
+            if site == "state":
+                see(delta, b, t)
+                delta = clip(delta)
             pulled = naive.pull_back(p, cell, inputs[t - 1, b], states[t - 1, b], delta)
+            if site == "preactivation":
+                see(pulled.e_in, b, t)
+                if not case.net.cell_object.additive:
+                    see(pulled.e_rec, b, t)
             e_in, e_rec = (clip(e) if site == "preactivation" else e for e in (pulled.e_in, pulled.e_rec))
             if inputs.ndim == 2:
                 d["w_in"][inputs[t - 1, b]] += e_in

@@ -200,7 +200,7 @@ def make_former(path):
     """
     arrays, facts = checkpoint.read(path)
     del facts["unit"], arrays["counts"]
-    arrays["window/reports"], arrays["window/sums"] = arrays["window/reports"][:, :, :3], arrays["window/sums"][:-1]
+    arrays["window/reports"], arrays["window/sums"] = arrays["window/reports"][:, :, :3], arrays["window/sums"][:8]
     recipe, task = facts["setting"]["recipe"], facts["setting"]["task"]
     del recipe["carry"]
     recipe["solved_below"] = 0.01 if recipe["solved_below"] is None else recipe["solved_below"]

@@ -12,15 +12,13 @@ import functools
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.h_detach import detached
-from nbflow.cpu.hidden_clip import SITES, build_hidden_clip
+from nbflow.cpu.hidden_clip import PREACTIVATION, STATE, build_hidden_clip
 from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.norm import build_row_norms
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
 from nbflow.cpu.views import at, flat, flat_at, place, row, rows_at, shards, whole
-
-PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
 
 
 @functools.cache
@@ -131,7 +129,7 @@ def build_sweep(dtype):
         if t > shard.silent_after:
             silence(shard, t)
         if shard.hidden_site == PREACTIVATION:
-            clip_preactivations(shard, t - 1)
+            whole(shard, "inside")[0] += clip_preactivations(shard, t - 1)
         # What reaches the first state is computed for those who ask.
         if (t > 1 or shard.measured or shard.ends_given) and not detached(shard, t):
             recur_back(shard, rows_at(shard, "delta", t - 1), place(shard, "rec", t - 1, 0), PARAMETERS, shard.carries)
@@ -151,7 +149,7 @@ def build_sweep(dtype):
             if shard.state_penalty:
                 call(shard.state_penalty, address, t)
             if shard.hidden_site == STATE:
-                clip_state(shard, t)
+                whole(shard, "inside")[0] += clip_state(shard, t)
             step_back(shard, address, t)
             if shard.derivative:
                 keep_v(shard, t)

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
+from nbflow.cpu.hidden_clip import begin_count
 from nbflow.cpu.lines import build_lines
 from nbflow.cpu.memory import address_of, call, clear
 from nbflow.cpu.product import times
@@ -142,6 +143,7 @@ def find_lengths(shard):
         shard.reach = max(shard.reach, length[b])
         shard.shortest = min(shard.shortest, length[b])
         shard.silent_after = min(shard.silent_after, last_weight[b])
+    begin_count(shard)
 
 
 @part

@@ -15,7 +15,8 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.memory import clear
 from nbflow.cpu.norm import build_examine, build_shrink
 from nbflow.cpu.record import GROUP, TOTAL
-from nbflow.cpu.report import LEFT_OUT
+from nbflow.cpu.report import CLIPPED_GROUPS, LEFT_OUT
+from nbflow.cpu.rules import exceeds
 from nbflow.cpu.views import at, shards, whole
 from nbflow.cpu.weights import Span, weights
 
@@ -31,7 +32,7 @@ def collect(shard, first):
 def build_groups(dtype):
     """Build the phase: the sum over groups of min(1, threshold / norm) times each one's gradient.
 
-    One that is not finite is added as it is, or left out and counted in `sums`.
+    One that is not finite is added as it is, or left out and counted in `sums`, where those that are clipped are too.
     """
     examine, shrink, shard_at = build_examine(dtype), build_shrink(dtype), shards(dtype)
 
@@ -48,6 +49,7 @@ def build_groups(dtype):
             norms[k] = np.float64(root) / np.float64(scale) if finite else np.nan
             factor = dtype(1)
             if finite:
+                sums[CLIPPED_GROUPS] += exceeds(root, scale, shard.group_threshold)
                 factor = shrink(group, root, scale, shard.group_threshold)
             elif shard.group_skips:
                 sums[LEFT_OUT] += 1

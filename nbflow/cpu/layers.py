@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from nbflow.cpu.hidden_clip import seen_of_a_step
 from nbflow.cpu.program import set_below, set_program, way_back
-from nbflow.cpu.report import COUNT, OMEGA
+from nbflow.cpu.report import CLIPPED_INSIDE, COUNT, OMEGA
 from nbflow.cpu.workspace import PLAIN, Purpose, Workspace
 from nbflow.model._shape import Shape
 from nbflow.model.stack import Stack
@@ -90,8 +91,14 @@ class Layers:
 
     @property
     def report(self) -> Floats:
-        """The report (R, columns): loss and groups of the layer on top, Omega and its count of all together."""
+        """The report (R, columns): loss and groups of the layer on top, all else of all layers together."""
         report: Floats = self.spaces[-1].report
+        if self._hidden[0]:
+            # At each step, so many entries or vectors of each layer.
+            seen = [seen_of_a_step(space.net, *self._hidden) for space in self.spaces]
+            report = report.copy()
+            clipped = [part * space.report[:, CLIPPED_INSIDE] for part, space in zip(seen, self.spaces, strict=True)]
+            report[:, CLIPPED_INSIDE] = np.sum(clipped, axis=0) / sum(seen)
         if self.purpose.derivative or self._penalized:
             report = report.copy()
             for space in self.spaces[:-1]:
@@ -100,7 +107,7 @@ class Layers:
 
     # ------------------------------------------------------------------------- settings, of every layer
 
-    _penalized = False
+    _penalized, _hidden = False, (0, False)
 
     def set_flow(self, alpha: Any, flow: Flow) -> None:
         """Set the weight of Omega (R,), how it is reduced and what it counts."""
@@ -115,6 +122,7 @@ class Layers:
 
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
         """Set what is clipped inside BPTT, in each layer by itself."""
+        self._hidden = site, by_norm
         for space in self.spaces:
             space.set_hidden_clip(site, by_norm, threshold)
 

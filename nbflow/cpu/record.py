@@ -7,7 +7,7 @@ it (`nbflow.cpu.workspace`), the views of the kernels, their checks and the slid
 
 Arrays are C-ordered. A shape names integers of the same record, the outermost axis first:
 
-- "n_in+1" is one more, and "4" is 4;
+- "n_in+1" is one more, and "2" is 2;
 - "rows|batch" are `rows` of the `batch` items that lie there: the arrays of the caller hold all sequences;
 - "%slots" is a ring, whose item t lies in slot t % slots.
 
@@ -129,6 +129,7 @@ SHARD_FLAGS = {
     "ends_given": "1 where the way back begins with `end_cotangent`, else 0",
     "hidden_site": "what is clipped inside BPTT (`nbflow.cpu.hidden_clip`); 0 for nothing",
     "hidden_norm": "1 where that is clipped by its norm, 0 by value",
+    "hidden_seen": "how many entries, or vectors, of a step of a sequence that clip sees",
     "group_skips": "1 where a group whose gradient is not finite is left out",
     **dict.fromkeys(("replica", "detach_seed", "detach_index"), "which draws decide in `nbflow.cpu.h_detach`"),
 }
@@ -214,7 +215,8 @@ TAPE = {
     "delta_dot": Array("%2 rows lines width", "the tangent of delta_t", "second"),
     "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),
     "d_flow": Array("hidden gates width", "gradient of Omega with respect to w_rec", "immediate"),
-    "sums": Array("4", "loss, sum of penalties, count of penalties, groups left out"),
+    "sums": Array("5", "loss, sum of penalties, count of penalties, groups left out, groups clipped"),
+    "inside": Array("2", "what the clip inside BPTT clipped, and all that it saw", "", np.int64),
 }
 PARTIAL = {
     "d_in": Array("n_in+1 gates width", "of w_in, and bias as the last row"),
@@ -231,7 +233,7 @@ OF_REPLICA = {
     "theta": Array("parameters", "parameters"),
     "d_theta": Array("parameters", "where the gradient goes; address 0 for nowhere"),
     "direction": Array("parameters", "a direction of the parameters"),
-    "report": Array("4", "loss, Omega, count, groups left out"),
+    "report": Array("6", "as `nbflow.cpu.report.GRADIENT` names it"),
     "shards": Array("shard_count", "the records of its shards", "", "shard"),
 }
 BLOCKS = {"packed": PACKED, "partial": PARTIAL}

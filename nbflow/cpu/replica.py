@@ -13,7 +13,7 @@ from nbflow._compile import kernel, part
 from nbflow.cpu.memory import address_of
 from nbflow.cpu.product import lanes, panel_vectors
 from nbflow.cpu.record import DIRECTION, IMMEDIATE, PARAMETERS, TOTAL
-from nbflow.cpu.report import COUNT, LEFT_OUT, LOSS, OMEGA
+from nbflow.cpu.report import CLIPPED_GROUPS, CLIPPED_INSIDE, COUNT, LEFT_OUT, LOSS, OMEGA
 from nbflow.cpu.rules import divisor
 from nbflow.cpu.views import at, flat, place, replicas, row_of, whole
 
@@ -192,12 +192,22 @@ def build_add_up(dtype):
 
 
 @part
-def left_out(replica):
-    """Return how many groups its shards have left out."""
+def counted(replica, what):
+    """Return how many groups its shards have left out, or clipped."""
     shards, count = whole(replica, "shards"), 0
     for k in range(shards.size):
-        count += int(whole(shards[k], "sums")[LEFT_OUT])
+        count += int(whole(shards[k], "sums")[what])
     return count
+
+
+@part
+def part_inside(replica):
+    """Return which part of what a clip inside BPTT saw it clipped; 0 where there is none."""
+    shards, clipped, seen = whole(replica, "shards"), 0, 0
+    for k in range(shards.size):
+        inside = whole(shards[k], "inside")
+        clipped, seen = clipped + inside[0], seen + inside[1]
+    return clipped / max(seen, 1)
 
 
 @part
@@ -236,7 +246,8 @@ def build_combine(dtype):
         if piece == 0:
             report = whole(replica, "report")
             report[LOSS], report[OMEGA], report[COUNT] = loss, omega * scale, count
-            report[LEFT_OUT] = left_out(replica)
+            report[LEFT_OUT], report[CLIPPED_GROUPS] = counted(replica, LEFT_OUT), counted(replica, CLIPPED_GROUPS)
+            report[CLIPPED_INSIDE] = part_inside(replica)
         if replica.d_theta == 0:
             return
         share, d = Share(piece, replica.pieces), blocks_of(replica, replica.d_theta)

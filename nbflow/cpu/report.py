@@ -16,8 +16,8 @@ from nbflow.model.stack import Model
 from nbflow.records import Floats, Rule
 
 # Of a gradient, and of a shard's sums.
-GRADIENT = ("loss", "omega", "count", "left out")
-LOSS, OMEGA, COUNT, LEFT_OUT = range(len(GRADIENT))
+GRADIENT = ("loss", "omega", "count", "left out", "clipped groups", "clipped inside")
+LOSS, OMEGA, COUNT, LEFT_OUT, CLIPPED_GROUPS, CLIPPED_INSIDE = range(len(GRADIENT))
 # Of a clip.
 COLUMNS = ("norm", "scale", "clipped norm", "clipped scale", "inner product", "clipped entries", "finite")
 NORM, SCALE, CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES, FINITE = range(len(COLUMNS))

@@ -41,17 +41,22 @@ def purpose_of(asked: Asked) -> Purpose:
 
 def set_gradient(space: Any, asked: Asked) -> None:
     """Choose the program of a gradient and set what it needs beside a batch."""
+    set_limits(space, asked)
+    space.set_detach(*asked.detach)
+    set_start(space, asked)
+    if space.purpose.at_ends:
+        space.ask_first_state()
+
+
+def set_limits(space: Workspace, asked: Asked) -> None:
+    """Set the thresholds of what is clipped inside a gradient, and the program, which depends on how small they are."""
     purpose = space.purpose
     plain = "checkpointed" if purpose.every else "groups" if purpose.group_rows else way_back(space)
     program, subnormals = "flow" if purpose.second else plain, _clips_to_subnormals(space.dtype, asked)
     choose(space, program, penalty=asked.penalty, whole=asked.state is not None, subnormals=subnormals)
     space.set_hidden_clip(*asked.inside)
-    space.set_detach(*asked.detach)
     if asked.groups is not None:
         space.set_groups(asked.groups.threshold, asked.groups.skips)
-    set_start(space, asked)
-    if purpose.at_ends:
-        space.ask_first_state()
 
 
 def _clips_to_subnormals(dtype: Any, asked: Asked) -> bool:

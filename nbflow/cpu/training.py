@@ -11,9 +11,9 @@ from nbflow.cpu.clipping import Clipper
 from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
-from nbflow.cpu.setup import kind_of, purpose_of, set_gradient
+from nbflow.cpu.setup import kind_of, purpose_of, set_gradient, set_limits
 from nbflow.cpu.update import build_update
-from nbflow.model._asked import Plan
+from nbflow.model._asked import Limits, Plan
 from nbflow.model._shape import Shape, front
 from nbflow.records import Batch, Floats, Regularizer
 
@@ -72,9 +72,11 @@ class Training:
         self.space, self.batch = space, batch
         space.point_to(self.plan.theta, *batch, self.plan.d_theta)
 
-    def gradient(self, update: int, alpha: Floats | None) -> None:
-        """Compute the gradient of the batch; `alpha` (R,) is the flow's weight."""
+    def gradient(self, update: int, alpha: Floats | None, limits: Limits | None) -> None:
+        """Compute the gradient of the batch; `alpha` (R,) is the flow's weight, `limits` are those of this update."""
         space, plan, asked = self.space, self.plan, self.asked
+        if limits is not None:
+            set_limits(space, asked.limited(limits))
         if alpha is not None:
             space.set_alpha(alpha)
         if asked.detach.probability is not None:
@@ -93,12 +95,16 @@ class Training:
         plan = self.plan
         try:
             self._clip(update, threshold)
+            stands = self._stands()
+            if plan.group_follower is not None:
+                plan.group_follower.learn(self.space.group_norms(), stands, update)
         except (ValueError, FloatingPointError) as refusal:
-            if plan.follower is not None:
-                plan.follower.take_back()
+            for follower in (plan.follower, plan.group_follower):
+                if follower is not None:
+                    follower.take_back()
             return refusal
-        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.counts, self._stands())
-        plan.window.add(self.space.report, self.clipper.report)
+        self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.counts, stands)
+        plan.window.add(self.space.report, self.clipper.report, self._groups())
         return None
 
     def _clip(self, update: int, threshold: Floats | None) -> None:
@@ -126,8 +132,12 @@ class Training:
 
     def _none_left(self) -> Any:
         """Return of which replicas all groups were left out (R,), or None without groups."""
+        return None if self.asked.groups is None else self.space.report[:, LEFT_OUT] == self._groups()
+
+    def _groups(self) -> int:
+        """Return how many groups of a batch are clipped by themselves, 1 for the whole batch."""
         groups = self.asked.groups
-        return None if groups is None else self.space.report[:, LEFT_OUT] == self.space.shape.batch // groups.rows
+        return 1 if groups is None else self.space.shape.batch // groups.rows
 
     def _stands(self) -> Any:
         """Return which replicas take no step (R,): 0 took the place of their gradient, or of those of all groups."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
+from nbflow.cpu.hidden_clip import seen_of_a_step
 from nbflow.cpu.product import CHUNK, lanes, panel_vectors
 from nbflow.cpu.record import (
     ARRAYS,
@@ -139,7 +140,7 @@ class Workspace:
             "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
             "colliding": gates * width * np.dtype(self.dtype).itemsize % COLLIDING == 0,
-            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "4": 4,
+            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "5": 5, "6": 6,
         }  # fmt: skip
 
     def _find_conditions(self) -> dict[str, bool]:
@@ -305,6 +306,7 @@ class Workspace:
             return
         self._hidden_site = site
         self.shards["hidden_site"], self.shards["hidden_norm"] = site, by_norm
+        self.shards["hidden_seen"] = seen_of_a_step(self.net, site, by_norm) if site else 0
         if site:
             self.shards["hidden_threshold"] = np.repeat(threshold, len(self.rows))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import unit
-from nbflow.cpu.hidden_clip import SITES
+from nbflow.cpu.hidden_clip import PREACTIVATION, STATE
 from nbflow.cuda.device import MOST_THREADS, cuda, device_part, grid, real_of
 from nbflow.cuda.forward import longest_of
 from nbflow.cuda.hidden_clip import build_clip_row
@@ -21,6 +21,7 @@ from nbflow.cuda.job import (
     HEARD,
     HIDDEN,
     HIDDEN_THRESHOLD,
+    INSIDE,
     KEEPS_DELTA,
     LAST,
     N_IN,
@@ -38,8 +39,7 @@ from nbflow.cuda.job import (
     at,
 )
 from nbflow.cuda.memory import build_load, build_store, fetch
-
-PREACTIVATION, STATE = SITES["preactivation"], SITES["state"]
+from nbflow.cuda.norm import build_block_sum
 
 
 @unit
@@ -76,7 +76,7 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
     store_gates, store_states = build_store(gates), build_store(lines)
     real, zero = real_of(dtype), dtype(0)
     zeros = (zero,) * lines
-    clip_row = build_clip_row(by_norm, dtype)
+    clip_row, block_sum = build_clip_row(by_norm, dtype), build_block_sum()
 
     @unit
     def begin(job, numbers, integers, r, t, b, j):
@@ -126,34 +126,37 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
 
     @device_part
     def clip_states(job, numbers, integers, r, t, first, room):
-        """Clip delta_t of every sequence of a block."""
-        hidden, batch = job[HIDDEN], job[BATCH]
+        """Clip delta_t of every sequence of a block; return what this thread counts as clipped."""
+        hidden, batch, clipped = job[HIDDEN], job[BATCH], 0
         threshold, line = numbers[at(job, HIDDEN_THRESHOLD, r)], lines * hidden
         for b in range(first, min(first + rows, batch)):
             if t <= integers[at(job, HEARD, r) + b]:
                 place = at(job, DELTA, r) + (slot_of(job, t) * batch + b) * line
-                clip_row(numbers, place, line, threshold, room)
+                clipped += clip_row(numbers, place, line, threshold, room)
+        return clipped
 
     @device_part
     def clip_preactivations(job, numbers, integers, shared, r, t, first, room):
-        """Clip the gradients at a_in and a_rec of every sequence of a block."""
-        hidden, batch = job[HIDDEN], job[BATCH]
+        """Clip the gradients at a_in and a_rec of every sequence of a block; return as above."""
+        hidden, batch, clipped = job[HIDDEN], job[BATCH], 0
         threshold, columns = numbers[at(job, HIDDEN_THRESHOLD, r)], gates * hidden
         for b in range(first, min(first + rows, batch)):
             if t <= integers[at(job, HEARD, r) + b]:
                 tape = ((t - 1) * batch + b) * columns
-                clip_row(numbers, at(job, REC, r) + tape, columns, threshold, room)
+                clipped += clip_row(numbers, at(job, REC, r) + tape, columns, threshold, room)
                 if not additive:
-                    clip_row(numbers, at(job, PRE, r) + tape, columns, threshold, room)
+                    clipped += clip_row(numbers, at(job, PRE, r) + tape, columns, threshold, room)
                 for c in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
                     shared[(b - first) * columns + c] = numbers[at(job, REC, r) + tape + c]
         cuda.syncthreads()
+        return clipped
 
     @grid
     def backward(job, numbers, integers):
         shared = cuda.shared.array(0, real)
         if site:
             room = cuda.shared.array(MOST_THREADS, real)
+        clipped = 0
         total = cuda.local.array(rows, real)
         hidden, batch = job[HIDDEN], job[BATCH]
         columns = gates * hidden
@@ -181,14 +184,14 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
                         begin(job, numbers, integers, r, t, first + b, j)
             if site == STATE:
                 cuda.syncthreads()
-                clip_states(job, numbers, integers, r, t, first, room)
+                clipped += clip_states(job, numbers, integers, r, t, first, room)
             for j in range(me, hidden, threads):
                 for b in range(rows):
                     if first + b < batch and t <= integers[heard + first + b]:
                         through_cell(job, numbers, shared, r, t, first + b, j, b)
             cuda.syncthreads()
             if site == PREACTIVATION:
-                clip_preactivations(job, numbers, integers, shared, r, t, first, room)
+                clipped += clip_preactivations(job, numbers, integers, shared, r, t, first, room)
             if t > 1 or job[KEEPS_DELTA]:
                 for k in range(me, hidden, threads):
                     for b in range(rows):
@@ -204,5 +207,10 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
                         if first + b < batch and t <= integers[heard + first + b]:
                             finish_v(job, numbers, r, t, first + b, k, total[b])
             cuda.syncthreads()
+        if site:
+            # A thread's count is whole, and so is their sum where the dtype holds it.
+            counted = block_sum(dtype(clipped), room)
+            if me == 0:
+                numbers[at(job, INSIDE, r) + cuda.blockIdx.x % blocks] = counted
 
     return backward

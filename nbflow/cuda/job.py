@@ -27,14 +27,15 @@ PARTIAL               (parts, P)          weight gradients of each part of the s
 PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
 GROUP_NORMS           (parts, 3)          root and scale of the norm of each group's gradient, and 1 where it is finite
 GROUP_THRESHOLD       (1,)                the limit of these norms
-REPORT                (4,)                loss, Omega, count, groups left out (`nbflow.cpu.report.GRADIENT`)
+REPORT                (columns,)          as `nbflow.cpu.report.GRADIENT` names them
 ALPHA, LR, THRESHOLD  (1,)
 HIDDEN_THRESHOLD      (1,)                of the clip inside back-propagation
 SLOTS                 (K', P)             what the optimizer keeps
 SETTINGS              -                   the optimizer's; of all replicas together
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
 CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
-HISTORY               (rows, 5 + columns) reports of the last updates, and their thresholds
+INSIDE                (blocks,)           what the clip inside back-propagation clipped, by block of sequences
+HISTORY               (rows, columns)     reports of the last updates, and their thresholds
 TOKENS, CLASSES       int32 (T, B)        inputs and targets that are integers
 FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of steps up to the last one with weight,
                                           and how many are taken
@@ -58,14 +59,14 @@ SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "N_OUT", "PARA
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
-          "SETTINGS", "CLIP_REPORT", "CLIPPED", "HISTORY")  # fmt: skip
+          "SETTINGS", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY")  # fmt: skip
 INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN")
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
- HIDDEN_THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG,
- IDS, STEPS_TAKEN) = PLACES.values()  # fmt: skip
+ HIDDEN_THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS,
+ WRONG, IDS, STEPS_TAKEN) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

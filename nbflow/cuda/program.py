@@ -80,7 +80,8 @@ def gradient(space: Workspace, asked: Asked) -> None:
 def report(space: Workspace, flowing: bool = False, by_mean: bool = False) -> None:
     """Fill REPORT from LOSSES and the penalties."""
     kernel, replicas = build_report(space.dtype), space.shape.replicas
-    launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, space.steps, flowing, by_mean)
+    launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, space.integers, space.steps, flowing, by_mean,
+           space.seen_inside, -(-space.shape.batch // space.blocks.rows))  # fmt: skip
 
 
 def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: bool = False) -> None:

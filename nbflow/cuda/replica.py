@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import unit
-from nbflow.cpu.report import COUNT, LEFT_OUT, LOSS, OMEGA
+from nbflow.cpu.report import CLIPPED_GROUPS, CLIPPED_INSIDE, COUNT, LEFT_OUT, LOSS, OMEGA
 from nbflow.cpu.rules import divisor, exceeds, shrinking, shrunk
 from nbflow.cuda.device import MOST_THREADS, cuda, grid, real_of
 from nbflow.cuda.job import (
@@ -20,7 +20,9 @@ from nbflow.cuda.job import (
     GROUP_ROWS,
     GROUP_SKIPS,
     GROUP_THRESHOLD,
+    HEARD,
     HIDDEN,
+    INSIDE,
     LOSSES,
     N_IN,
     PARAMETERS,
@@ -42,11 +44,27 @@ def none_left(job, numbers, r):
 
 @functools.cache
 def build_report(dtype):
-    """Build the grid, a block a replica, that fills REPORT, as if no group were left out."""
+    """Build the grid, a block a replica, that fills REPORT, as if no group were left out or clipped.
+
+    `seen` is what a clip inside back-propagation sees of a step of a sequence, 0 where there is none, and `blocks` how
+    many parts its count has.
+    """
     block_sum, real, zero = build_block_sum(), real_of(dtype), dtype(0)
 
+    @unit
+    def part_inside(job, numbers, integers, r, seen, blocks):
+        """Return which part of what the clip inside back-propagation saw it clipped."""
+        if seen == 0:
+            return zero
+        clipped, steps = np.float64(0), 0
+        for k in range(blocks):
+            clipped += np.float64(numbers[at(job, INSIDE, r) + k])
+        for b in range(job[BATCH]):
+            steps += integers[at(job, HEARD, r) + b]
+        return dtype(clipped / np.float64(max(steps * seen, 1)))
+
     @grid
-    def report(job, numbers, steps, flowing, by_mean):
+    def report(job, numbers, integers, steps, flowing, by_mean, seen, blocks):
         room = cuda.shared.array(MOST_THREADS, real)
         r, batch = cuda.blockIdx.x, job[BATCH]
         loss, omega, counted = zero, zero, zero
@@ -62,7 +80,8 @@ def build_report(dtype):
             numbers[place + LOSS] = loss
             numbers[place + OMEGA] = omega / divisor(counted, dtype(batch), by_mean)
             numbers[place + COUNT] = counted
-            numbers[place + LEFT_OUT] = zero
+            numbers[place + LEFT_OUT] = numbers[place + CLIPPED_GROUPS] = zero
+            numbers[place + CLIPPED_INSIDE] = part_inside(job, numbers, integers, r, seen, blocks)
 
     return report
 
@@ -113,12 +132,17 @@ def build_combine(dtype):
         return factor * partial if scale == 1 and factor >= least else dtype(shrunk(partial, root, scale, threshold))
 
     @unit
-    def count_left_out(job, numbers, r, groups):
-        count = zero
+    def count_groups(job, numbers, r, groups):
+        """Fill in how many groups are left out, and how many are clipped."""
+        left_out, clipped, threshold = zero, zero, numbers[at(job, GROUP_THRESHOLD, r)]
         for group in range(groups):
-            if numbers[at(job, GROUP_NORMS, r) + 3 * group + 2] == 0:
-                count += one
-        return count
+            place = at(job, GROUP_NORMS, r) + 3 * group
+            if numbers[place + 2] == 0:
+                left_out += one if job[GROUP_SKIPS] else zero
+            elif exceeds(numbers[place], numbers[place + 1], threshold):
+                clipped += one
+        numbers[at(job, REPORT, r) + LEFT_OUT] = left_out
+        numbers[at(job, REPORT, r) + CLIPPED_GROUPS] = clipped
 
     @grid
     def combine(job, numbers, parts, grouped, flowing, by_mean):
@@ -130,8 +154,8 @@ def build_combine(dtype):
             for part in range(parts):
                 partial = numbers[at(job, PARTIAL, r) + part * size + p]
                 total += left_of(job, numbers, r, part, partial) if grouped else partial
-            if grouped and p == 0 and job[GROUP_SKIPS]:
-                numbers[at(job, REPORT, r) + LEFT_OUT] = count_left_out(job, numbers, r, parts)
+            if grouped and p == 0:
+                count_groups(job, numbers, r, parts)
             alpha, entry = numbers[at(job, ALPHA, r)], p - job[N_IN] * columns
             if flowing and alpha != 0 and 0 <= entry < job[HIDDEN] * columns:  # 0 * Inf would be NaN
                 of_flow = zero

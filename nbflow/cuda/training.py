@@ -12,10 +12,11 @@ import numpy as np
 from nbflow import counter
 from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, GRADIENT, LEFT_OUT, at_update, where_groups, where_not_finite
 from nbflow.cuda import program
+from nbflow.cuda.clip import MENDED_NORM
 from nbflow.cuda.threshold import Memory
 from nbflow.cuda.workspace import Purpose, Workspace
 from nbflow.data.sampler import Task
-from nbflow.model._asked import Plan
+from nbflow.model._asked import Limits, Plan
 from nbflow.model._shape import Shape
 from nbflow.records import Batch, Floats
 
@@ -110,8 +111,10 @@ class Training:
             history = self.space.read("HISTORY", self.rows, self.space.history_width)[:, : self.row]
             of_gradients, of_clips = np.split(history[:, :, : len(GRADIENT) + len(COLUMNS)], [len(GRADIENT)], axis=2)
             self._look_at(of_clips[:, :, FINITE] != 0, history[:, :, -1])
+            rows = self.space.purpose.group_rows
+            groups = self.space.shape.batch // rows if rows else 1
             for k in range(self.row):
-                self.plan.window.add(of_gradients[:, k], of_clips[:, k])
+                self.plan.window.add(of_gradients[:, k], of_clips[:, k], groups)
             self.row = 0
 
     def _look_at(self, finite: Any, thresholds: Floats) -> None:
@@ -138,9 +141,12 @@ class Training:
             self.space.write(name, values.astype(self.plan.net.scalar))
             self.sent[name] = values
 
-    def gradient(self, update: int, alpha: Floats | None) -> None:
-        """Queue the gradient of the batch; `alpha` (R,) is the flow's weight."""
+    def gradient(self, update: int, alpha: Floats | None, limits: Limits | None) -> None:
+        """Queue the gradient of the batch; `alpha` (R,) is the flow's weight, `limits` are those of this update."""
         self._send("ALPHA", alpha)
+        if limits is not None:
+            self._send("GROUP_THRESHOLD", limits.groups)
+            self._send("HIDDEN_THRESHOLD", limits.hidden)
         program.forward(self.space, whole=self.carried, carried=self.carried)
         program.gradient(self.space, self.asked)
         groups = self.asked.groups
@@ -155,19 +161,35 @@ class Training:
         space, memory = self.space, self.memory
         self._send("LR", lr)
         self._send("THRESHOLD", threshold)
-        if self.policy == "raise" and memory is not None:
+        told = self.plan.group_follower
+        if memory is not None and (self.policy == "raise" or told is not None):
             memory.keep()
         program.clip(space, self.policy, None if memory is None else lambda: memory.follow(space, update))
-        if self.policy == "raise" and (refusal := self._refusal(update)):
+        refusal: Exception | None = self._refusal(update) if self.policy == "raise" else None
+        if refusal is None:
+            program.mend(space, self.policy, self.plan.seed, update)
+            refusal = None if told is None else self._tell(told, update)
+        if refusal is not None:
             if memory is not None:
                 memory.take_back()
             return refusal
-        program.mend(space, self.policy, self.plan.seed, update)
         program.update(space, self.row)
         self.first = update - self.row
         self.row += 1
         if self.row == self.rows:
             self.report()
+        return None
+
+    def _tell(self, follower: Any, update: int) -> Exception | None:
+        """Tell a threshold the norms of the groups of this update: what one that follows them costs on a card."""
+        report, norms = self.space.read_clip_report(), self.space.group_norms()
+        none_left = self.space.read("REPORT", len(GRADIENT))[:, LEFT_OUT] == norms.shape[1]
+        stands = none_left | ((report[:, FINITE] == 0) & (report[:, MENDED_NORM] == 0))
+        try:
+            follower.learn(norms, stands, update)
+        except ValueError as refusal:
+            follower.take_back()
+            return refusal
         return None
 
     def _raise_if_left_out(self, group_rows: int, update: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbflow import _check
+from nbflow.cpu.hidden_clip import seen_of_a_step
 from nbflow.cpu.report import GRADIENT
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
@@ -112,6 +113,11 @@ class Workspace:
             self.write("GROUP_THRESHOLD", asked.groups.threshold.astype(self.dtype))
             self.flag(job.GROUP_SKIPS, int(asked.groups.skips))
 
+    @property
+    def seen_inside(self) -> int:
+        """What a clip inside back-propagation sees of a step of a sequence: entries, or vectors; 0 without one."""
+        return seen_of_a_step(self.net, *self.hidden_clip) if self.hidden_clip[0] else 0
+
     def send(self, batch: Checked | Batch) -> None:
         """Copy a batch to the card, and use the room of its steps."""
         self.fit(batch.weights.shape[1])
@@ -156,7 +162,12 @@ class Workspace:
             floats |= {"LOSSES": t * b, "REC": t * b * columns, "PRE": 0 if cell.additive else t * b * columns}
             floats |= {"DELTA": (t + 1 if purpose.keeps_delta else 1) * b * line}
             floats |= {"W_BACK": 0 if self.blocks.resident else h * columns}
-            floats |= {"D_THETA": net.size, "PARTIAL": parts * net.size, "HIDDEN_THRESHOLD": 1}
+            floats |= {
+                "D_THETA": net.size,
+                "PARTIAL": parts * net.size,
+                "HIDDEN_THRESHOLD": 1,
+                "INSIDE": -(-b // self.blocks.rows),
+            }
         if purpose.keeps_delta:
             floats |= {"V": t * b * line, "DELTA_NORM": (t + 1) * b, "V_NORM": t * b}
         if purpose.flowing:

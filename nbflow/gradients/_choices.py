@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbflow import _check, _fields
+from nbflow import _check
 from nbflow._load import is_declared, load
 from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
 from nbflow.model.stack import Model, Stack, layers_of
@@ -22,6 +22,8 @@ from nbflow.records import (
     MicrobatchClip,
     Penalty,
     Regularizer,
+    Threshold,
+    check_threshold,
 )
 
 
@@ -51,6 +53,15 @@ def _check_plain(flow: Flow) -> None:
             )
 
 
+def _refuse_moving(name: str, threshold: Any) -> None:
+    """Refuse a threshold that only a run can ask."""
+    if isinstance(threshold, str | Threshold) or callable(threshold):
+        raise TypeError(
+            f"{name} is {_check.said(threshold)}; expected a number, or one per replica: a single gradient knows no "
+            f"update and no past norms. Give a float, or use it in the recipe of nbflow.train."
+        )
+
+
 def check_hidden(how: Any, replicas: int, dtype: str) -> Inside:
     """Check a clip inside BPTT."""
     if how is None:
@@ -59,6 +70,7 @@ def check_hidden(how: Any, replicas: int, dtype: str) -> Inside:
 
     if not isinstance(how, HiddenClip):
         raise TypeError(f"clip_hidden is a {type(how).__name__}; expected a HiddenClip. Write nbflow.HiddenClip(1.0).")
+    _refuse_moving("threshold of clip_hidden", how.threshold)
     threshold = _check.per_replica("threshold", how.threshold, replicas, dtype=dtype, **BOUNDS)
     return Inside(SITES[how.site], how.by == "norm", threshold)
 
@@ -89,7 +101,7 @@ def clip_by_groups(example: Any, microbatch: Any) -> tuple[str, int, Any, str] |
     name = "clip_example" if microbatch is None else "clip_microbatch"
     size, threshold, nonfinite = _of_examples(example) if microbatch is None else _of_microbatch(microbatch)
     size = _check.count("size of clip_microbatch", size)
-    _fields.check_numeric(name, threshold, BOUNDS)
+    check_threshold(name, threshold, BOUNDS)
     return name, size, threshold, nonfinite
 
 
@@ -102,6 +114,7 @@ def check_groups(shape: tuple[int, int], dtype: str, example: Any, microbatch: A
     replicas, batch = shape
     if batch % size:
         raise ValueError(f"{name} has size {size}; expected a divisor of B = {batch}. Choose one.")
+    _refuse_moving(name, threshold)
     return Groups(size, _check.per_replica(name, threshold, replicas, dtype=dtype, **BOUNDS), nonfinite)
 
 

@@ -130,7 +130,7 @@ def _gradient_of(found: Found, asked: Asked, one: bool) -> Gradient:
     groups, norms = asked.groups, found.group_norms
     if groups is not None and norms is not None and groups.nonfinite == "raise" and found.report[:, LEFT_OUT].any():
         raise FloatingPointError(where_groups(norms, groups.rows))
-    loss, omega, counted, left_out = found.report.T
+    loss, omega, counted, left_out = found.report.T[: LEFT_OUT + 1]
     flow = asked.flow
     counts = flow is not None and not isinstance(asked.penalty, Regularizer)
     return Gradient(

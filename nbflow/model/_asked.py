@@ -37,6 +37,13 @@ class Detach(NamedTuple):
     ids: Any = None  #: (R,), the numbers under which replicas draw; 0 to R - 1 for None
 
 
+class Limits(NamedTuple):
+    """The thresholds of an update for what is clipped inside its gradient; None for what it was asked for with."""
+
+    groups: Floats | None = None  #: (R,), of the gradients of groups
+    hidden: Floats | None = None  #: (R,), inside back-propagation through time
+
+
 class Asked(NamedTuple):
     """What a gradient is asked for beside the plain one."""
 
@@ -50,6 +57,15 @@ class Asked(NamedTuple):
     every: int = 0  #: steps between two checkpoints of the tape; 0 for none
     detach: Detach = Detach()
     wrt: tuple[str, ...] = ()  #: where the gradient is asked for beside the parameters: of `ENDS`
+
+    def limited(self, limits: Limits) -> Asked:
+        """Return the same with other thresholds."""
+        groups, inside = self.groups, self.inside
+        if groups is not None and limits.groups is not None:
+            groups = groups._replace(threshold=limits.groups)
+        if limits.hidden is not None:
+            inside = inside._replace(threshold=limits.hidden)
+        return self._replace(groups=groups, inside=inside)
 
     @property
     def group_rows(self) -> int:
@@ -89,3 +105,4 @@ class Plan(NamedTuple):
     optimizer: Optimizer
     settings: dict[str, float]  #: the optimizer's
     window: Any  #: where the reports of updates go (`nbflow.training._window`)
+    group_follower: Any = None  #: the `GroupFollower` that is told the norms of the groups, if there is one

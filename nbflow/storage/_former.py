@@ -2,7 +2,7 @@
 
 Files are left as they are. A score was called an error, whatever its unit, and stood without one; and what a task
 counts as solved stood at 0.01, in bits or nats too. An optimizer's count was that of the updates, and nothing was left
-out of a gradient.
+out of a gradient, or counted that was clipped inside it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ def run_of_today(
     """Return the arrays and the facts of a checkpoint of a training run."""
     if "counts" not in arrays and "theta" in arrays:
         arrays = {**arrays, "counts": np.full(len(arrays["theta"]), facts["updates"], np.int64)}
-    for name, axis, columns in (("window/reports", 2, 3), ("window/sums", 0, 8)):
+    for name, axis, columns, most in (("window/reports", 2, 3, 6), ("window/sums", 0, 8, 11)):
         found = arrays.get(name)
-        if found is not None and found.ndim > axis and found.shape[axis] == columns:
-            arrays = {**arrays, name: np.append(found, np.zeros_like(found.take([0], axis)), axis)}
+        if found is not None and found.ndim > axis and columns <= found.shape[axis] < most:
+            missing = np.zeros_like(found.take([0] * (most - found.shape[axis]), axis))
+            arrays = {**arrays, name: np.append(found, missing, axis)}
     if isinstance(facts.get("setting"), dict) and isinstance(facts["setting"].get("recipe"), dict):
         setting = facts["setting"]
         facts = {**facts, "setting": {**setting, "recipe": {**LATER, **setting["recipe"]}}}

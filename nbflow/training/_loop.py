@@ -26,6 +26,7 @@ from nbflow.training._batches import SourceBatches, TaskBatches
 from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
 from nbflow.training._interrupt import Guard
+from nbflow.training._limits import RunLimits, at_first
 from nbflow.training._setting import Setting, at_zero
 from nbflow.training._window import Window
 from nbflow.training.early_stopping import EarlyStopping, Stopper
@@ -57,6 +58,7 @@ class Loop:
         self._prepare_optimizer()
         self._prepare_flow()
         self._prepare_clip()
+        self.limits = RunLimits(recipe, self.replicas, self.dtype)
         self.window = Window(self.replicas, recipe)
         self._prepare_training(source)
         self.run = Run(theta=self._stripped(self.theta), recipe=describe(self.recipe))
@@ -122,8 +124,8 @@ class Loop:
             state = np.zeros((self.replicas, batch_size or 1, len(self.net.cell_object.states), self.net.n_hidden),
                              self.dtype)  # fmt: skip
         return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, state=state,
-                           clip_example=example, clip_microbatch=groups, clip_hidden=recipe.clip_hidden,
-                           h_detach=recipe.h_detach)  # fmt: skip
+                           clip_example=at_first(example), clip_microbatch=at_first(groups),
+                           clip_hidden=at_first(recipe.clip_hidden), h_detach=recipe.h_detach)  # fmt: skip
 
     def _prepare_clip(self) -> None:
         # Without a clip the same code measures the norm, and changes nothing.
@@ -144,6 +146,7 @@ class Loop:
         self.training = self.engine.train(Plan(
             self.net, self.theta, self.slots, self.counts, self.d_theta, self.replica_ids, self.seed, self._asked,
             self.clip, load("clips", self.clip.rule), follower, self.optimizer, self.settings, self.window,
+            self.limits.follower,
         ))  # fmt: skip
         self.batches: TaskBatches | SourceBatches | StreamBatches
         if self.task is None:
@@ -220,7 +223,8 @@ class Loop:
     def one_update(self, update: int) -> None:
         """Do the update of this number."""
         self.batches.next(update)
-        self.training.gradient(update, None if self.alpha is None else self.alpha.at(update))
+        alpha = None if self.alpha is None else self.alpha.at(update)
+        self.training.gradient(update, alpha, self.limits.at(update))
         lr = self.lr.at(update)
         threshold = self.threshold.at(update) if isinstance(self.threshold, Setting) else None
         with self.guard:
@@ -229,6 +233,7 @@ class Loop:
                 self.run.updates += 1
                 self.length, self.lr.last = self.batches.length, lr
                 self.batches.done()
+                self.limits.settle()
                 if threshold is not None:
                     self.threshold.last = threshold
         if refusal is not None:
@@ -239,6 +244,8 @@ class Loop:
         with self.guard:
             self.training.bring()
         memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
+        if self.limits.follower is not None:
+            memory["memory_of_groups"] = self.limits.follower.memory
         return {"theta": self.theta, "slots": self.slots, "counts": self.counts, **memory, **self.batches.saved(),
                 **self.window.state()}  # fmt: skip
 
@@ -253,13 +260,16 @@ class Loop:
             [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
         )
         self.lr.last, self.threshold.last = (self._of_replicas(facts["last"][name]) for name in ("lr", "threshold"))
+        self.limits.last |= {
+            name: self._of_replicas(facts["last"][name]) for name in self.limits.last if name in facts["last"]
+        }
         self.length = facts["last"]["length"]
         self.started -= facts["seconds"]
 
     def last(self) -> dict[str, Any]:
         """Return what the next row of the history says of the last update alone."""
-        return {"length": self.length, "lr": self.lr.last.tolist(),
-                "threshold": self.threshold.last.tolist()}  # fmt: skip
+        limits = {name: values.tolist() for name, values in self.limits.last.items()}
+        return {"length": self.length, "lr": self.lr.last.tolist(), "threshold": self.threshold.last.tolist(), **limits}
 
     def _of_replicas(self, values: Any) -> Floats:
         found = np.array(values, self.dtype)
@@ -280,6 +290,7 @@ class Loop:
                "lr": self._plain(last["lr"])}  # fmt: skip
         if self.recipe.clip is not None:
             row["threshold"] = self._plain(last["threshold"])
+        row |= {name: self._plain(last[name]) for name in self.limits.last}
         with self.guard:
             row |= {name: self._plain(values) for name, values in self.window.means().items()}
             for name, value in row.items():

@@ -61,6 +61,9 @@ class Start:
         rooms = {name: room for name, room in loop.state().items() if not name.startswith("window/")}
         if "memory" in rooms and describe(loop.clip.threshold) != (recipe["clip"] or {}).get("threshold"):
             del rooms["memory"]  # which another threshold could not read
+        by_groups = ("clip_example", "clip_microbatch")
+        if any(describe(getattr(loop.recipe, name)) != recipe.get(name) for name in by_groups):
+            rooms.pop("memory_of_groups", None)
         walk = loop.batches if isinstance(loop.batches, StreamBatches) else None
         goes_on = walk is not None and walk.reads(facts["setting"])
         if not goes_on:  # of other streams, or of none: begun from their beginnings

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from nbflow.cpu.report import (
+    CLIPPED_GROUPS,
+    CLIPPED_INSIDE,
     CLIPPED_NORM,
     CLIPPED_SCALE,
     COLUMNS,
@@ -26,7 +28,15 @@ from nbflow.training.recipe import Recipe
 # Rows that a window keeps before it sums them.
 KEPT = 256
 # What is summed; a clip is `compared` where the gradient before and after it has a direction.
-SUMS = ("loss", "omega", "norm", "clipped norm", "finite", "changed", "cosine", "compared", "left out")
+SUMS = ("loss", "omega", "norm", "clipped norm", "finite", "changed", "cosine", "compared", "left out",
+        "clipped groups", "clipped inside")  # fmt: skip
+
+
+def grouped_by(recipe: Recipe) -> str:
+    """Return what a recipe clips before a mean is taken: an "example", a "group" of them, or ""."""
+    if recipe.clip_example is not None:
+        return "example"
+    return "" if recipe.clip_microbatch is None else "group"
 
 
 class Window:
@@ -35,7 +45,8 @@ class Window:
     def __init__(self, replicas: int, recipe: Recipe) -> None:
         self.flowing, self.clipping = recipe.flow is not None, recipe.clip is not None
         groups = (getattr(how, "nonfinite", "keep") for how in (recipe.clip_example, recipe.clip_microbatch))
-        self.skipping = "skip" in groups
+        self.skipping, self.clipping_inside = "skip" in groups, recipe.clip_hidden is not None
+        self.grouped = grouped_by(recipe)
         # Kept as they come and summed now and then: sums at every update would be overhead of the loop.
         self.room = min(recipe.record_every, KEPT)
         self.reports = np.zeros((self.room, replicas, len(GRADIENT)))
@@ -44,10 +55,15 @@ class Window:
         self.count = self.summed = 0
         self.latest = -1  # the row of the last update
 
-    def add(self, report: Floats, clip: Floats) -> None:
-        """Keep the reports of an update: of its gradient (R, columns), and of its clip (R, columns of a report)."""
+    def add(self, report: Floats, clip: Floats, groups: int = 1) -> None:
+        """Keep the reports of an update: of its gradient (R, columns), and of its clip (R, columns of a report).
+
+        Of the `groups` that are clipped before a mean is taken, the part is kept.
+        """
         place = self.count - self.summed
         self.reports[place] = report
+        if groups > 1:
+            self.reports[place, :, CLIPPED_GROUPS] /= groups
         self.clips[place] = clip
         self.latest = place
         self.count += 1
@@ -92,7 +108,8 @@ class Window:
         compared = finite & (product > 0)
         parts = (reports[:, :, LOSS], reports[:, :, OMEGA], _quotient(norms, clips[:, :, SCALE], finite),
                  _quotient(clipped, clips[:, :, CLIPPED_SCALE], finite), finite, changed,
-                 _quotient(clips[:, :, INNER], product, compared), compared, reports[:, :, LEFT_OUT])  # fmt: skip
+                 _quotient(clips[:, :, INNER], product, compared), compared, reports[:, :, LEFT_OUT],
+                 reports[:, :, CLIPPED_GROUPS], reports[:, :, CLIPPED_INSIDE])  # fmt: skip
         # Added in their order: `sum` would add one replica's in another order than several replicas'.
         self.sums += [np.cumsum(part, axis=0)[-1] for part in parts]
         self.summed = self.count
@@ -100,7 +117,7 @@ class Window:
     def means(self) -> dict[str, list[float]]:
         """Return the means, and begin anew."""
         self._sum()
-        loss, omega, norm, clipped_norm, finite, clipped, cosine, compared, left_out = self.sums
+        loss, omega, norm, clipped_norm, finite, clipped, cosine, compared, left_out, groups, inside = self.sums
         found: dict[str, Floats] = {"loss": loss / self.count}
         if self.flowing:
             found["omega"] = omega / self.count
@@ -113,6 +130,10 @@ class Window:
         found["nonfinite"] = (self.count - finite).astype(int)
         if self.skipping:
             found["left_out"] = left_out.astype(int)
+        if self.grouped:
+            found[f"clipped_{self.grouped}s"] = groups / self.count
+        if self.clipping_inside:
+            found["clipped_hidden"] = inside / self.count
         self.sums = np.zeros_like(self.sums)
         self.count = self.summed = 0
         return {name: values.tolist() for name, values in found.items()}

@@ -13,7 +13,18 @@ from nbflow._load import load
 from nbflow._plain import plain_fields
 from nbflow.data.sampler import Sampler, Task
 from nbflow.gradients._choices import clip_by_groups
-from nbflow.records import RATES, Clip, ExampleClip, Floats, Flow, HDetach, HiddenClip, MicrobatchClip, Optimizer
+from nbflow.records import (
+    RATES,
+    Clip,
+    ExampleClip,
+    Floats,
+    Flow,
+    HDetach,
+    HiddenClip,
+    MicrobatchClip,
+    Optimizer,
+    Threshold,
+)
 from nbflow.training._carry import streams_of
 from nbflow.training.halving_rate import HalvingRate
 
@@ -44,7 +55,8 @@ class Recipe:
     clip : Clip, optional
     flow : Flow, optional
     clip_hidden, clip_example, clip_microbatch, h_detach : optional
-        As in `nbflow.gradient`; the clip then sees what comes out of these.
+        As in `nbflow.gradient`; the clip then sees what comes out of these. Their thresholds may be what the clip's may
+        be; what a `Threshold` follows there is said in `nbflow.load_threshold`.
     max_updates : int
         Where training ends.
     record_every : int
@@ -81,8 +93,8 @@ class Recipe:
     clip: Clip | None = None
     flow: Flow | None = None
     clip_hidden: HiddenClip | None = None
-    clip_example: float | Floats | ExampleClip | None = None
-    clip_microbatch: tuple[int, float | Floats] | MicrobatchClip | None = None
+    clip_example: float | Floats | str | Threshold | Schedule | ExampleClip | None = None
+    clip_microbatch: tuple[int, float | Floats | str | Threshold | Schedule] | MicrobatchClip | None = None
     h_detach: HDetach | None = None
     max_updates: int = 1000
     record_every: int = 100

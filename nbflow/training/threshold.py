@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -19,6 +20,10 @@ def load_threshold(name: str, **settings: Any) -> Threshold:
     It is asked at every update of `nbflow.train`, and follows the joint norm of all parameters, whatever the rule of
     the clip measures. Each replica has a threshold and a memory of its own. The memory is bounded; a norm that is not
     finite never enters it.
+
+    In `clip_example` and `clip_microbatch` of a recipe it follows the norms of all examples or groups: those of the
+    updates before, for an update's are known only once its gradient is computed; then it learns each, in the order of
+    the batch. In `HiddenClip` it may be one that learns nothing.
 
     Parameters
     ----------
@@ -65,17 +70,15 @@ def follows(value: Any) -> TypeGuard[str | Threshold]:
     return isinstance(value, str | Threshold)
 
 
-class Follower:
+class _AtWork:
     """A threshold at work in a training run: its settings and its memory, a row for each replica.
 
     `memory` (R, K), float64, is all of its state.
     """
 
-    def __init__(self, how: str | Threshold, d_theta: Floats) -> None:
-        from nbflow.cpu.threshold import build_follow
-
+    def __init__(self, how: str | Threshold, replicas: int, dtype: Any) -> None:
         found: Threshold = load("thresholds", how, "threshold")
-        self.how, self.d_theta, replicas = found, d_theta, d_theta.shape[0]
+        self.how = found
         settings = {name: _check_setting(found, name, value, replicas) for name, value in found.settings.items()}
         self.settings = np.ascontiguousarray(np.reshape(list(settings.values()), (-1, replicas)).T[..., None])
         self.memory = np.zeros((replicas, self._room(settings, replicas)))
@@ -86,10 +89,8 @@ class Follower:
             _try_out(found, self.memory.shape[1], first)
             _probe.check_threshold(found)
             _probe.refuse_chance(found, "value", np.float64(1.0), np.zeros(self.memory.shape[1]), first, np.int64(0))
-        self.last = np.full(replicas, np.nan, d_theta.dtype)
+        self.last = np.full(replicas, np.nan, dtype)
         self._before = self.memory.copy(), self.last.copy()
-        dtype: Any = d_theta.dtype.type
-        self._follow = build_follow(found.value, found.learn, found.learns_first, len(settings), dtype)
 
     def _room(self, settings: dict[str, Floats], replicas: int) -> int:
         """Return how many numbers the neediest replica remembers."""
@@ -105,23 +106,62 @@ class Follower:
             ) from error
         return max(_check.count("Threshold.memory", size, 0) for size in each)
 
-    def at(self, update: int) -> Floats:
-        """Return the thresholds (R,) of the gradients that stand in `d_theta` now, and remember these."""
+    def _asked(self, update: int, ask: Callable[[], bool]) -> None:
+        """Ask for the thresholds of an update, and refuse what is none."""
         self._before[0][...], self._before[1][...] = self.memory, self.last
-        try:
-            good = self._follow(self.d_theta, self.memory, self.settings, update, self.last)
-        except IndexError as error:
-            raise _beyond(self.memory.shape[1], self.settings.shape[1], f"{error}, at update {update}") from error
-        if not good:
+        if not self._inside(update, ask):
             raise ValueError(
                 f"threshold is {_check.said(self.last.tolist())} at update {update}; expected numbers of at least 0. "
                 f"Look at its `value`."
             )
-        return self.last
+
+    def _inside(self, update: int, call: Callable[[], Any]) -> Any:
+        """Call a compiled loop, whose units may look beyond the memory."""
+        try:
+            return call()
+        except IndexError as error:
+            raise _beyond(self.memory.shape[1], self.settings.shape[1], f"{error}, at update {update}") from error
 
     def take_back(self) -> None:
         """Forget the last update."""
         self.memory[...], self.last[...] = self._before
+
+
+class Follower(_AtWork):
+    """A threshold that follows the joint norms of the gradients that stand in `d_theta`."""
+
+    def __init__(self, how: str | Threshold, d_theta: Floats) -> None:
+        from nbflow.cpu.threshold import build_follow
+
+        super().__init__(how, d_theta.shape[0], d_theta.dtype)
+        self.d_theta, found, dtype = d_theta, self.how, d_theta.dtype.type
+        self._follow = build_follow(found.value, found.learn, found.learns_first, self.settings.shape[1], dtype)
+
+    def at(self, update: int) -> Floats:
+        """Return the thresholds (R,) of the gradients that stand in `d_theta` now, and remember these."""
+        self._asked(update, lambda: self._follow(self.d_theta, self.memory, self.settings, update, self.last))
+        return self.last
+
+
+class GroupFollower(_AtWork):
+    """A threshold for the gradients of groups, asked before there are any; it learns all their norms afterwards."""
+
+    def __init__(self, how: str | Threshold, replicas: int, dtype: Any) -> None:
+        from nbflow.cpu.threshold import build_ask, build_learn_each
+
+        super().__init__(how, replicas, dtype)
+        count, self.learns = self.settings.shape[1], self.how.learn is not None
+        self._ask = build_ask(self.how.value, count, dtype)
+        self._learn_each = build_learn_each(self.how.learn, count)
+
+    def at(self, update: int) -> Floats:
+        """Return the thresholds (R,) of an update, by what is remembered; nothing is learnt."""
+        self._asked(update, lambda: self._ask(self.memory, self.settings, update, self.last))
+        return self.last.copy()
+
+    def learn(self, norms: Floats, stands: Any, update: int) -> None:
+        """Learn the norms (R, groups) of an update, those that are finite, of replicas that do not stand (R,)."""
+        self._inside(update, lambda: self._learn_each(norms, stands, self.memory, self.settings))
 
 
 def _try_out(how: Threshold, room: int, settings: tuple[float, ...]) -> None:
