@@ -93,9 +93,10 @@ def test_a_schedule_that_never_moves_is_the_number_to_the_bit(way, value):
 
 def test_a_schedule_may_come_down_to_where_only_subnormal_numbers_are_left():
     """A program that takes them for 0 would lose all of the gradient; which one runs is looked at at every update."""
-    run = train(4, clip_example=lambda update: 1e-2 if update < 2 else 1e-310)
+    threshold = 1e-310
+    run = train(4, clip_example=lambda update: 1e-2 if update < 2 else threshold)
     assert run.history["norm"][1] > [0, 0]
-    assert all(0 < norm <= 1e-310 for row in run.history["norm"][2:] for norm in row)
+    assert all(0 < norm <= threshold for row in run.history["norm"][2:] for norm in row)
 
 
 @pytest.mark.parametrize("way", ["example", "group", "hidden"])
