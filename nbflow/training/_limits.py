@@ -59,7 +59,8 @@ class RunLimits:
         if recipe.clip_hidden is not None:
             _refuse_what_learns(recipe.clip_hidden.threshold)
             self.asked[HIDDEN] = _asked("clip_hidden", recipe.clip_hidden.threshold, replicas, dtype)
-        self.follower = next((how for how in self.asked.values() if getattr(how, "learns", False)), None)
+        of_groups = self.asked.get(self.of_groups)
+        self.follower = of_groups if isinstance(of_groups, GroupFollower) and of_groups.learns else None
         self.last = {name: _known(how, replicas, dtype) for name, how in self.asked.items()}
         self._moving = {name for name, how in self.asked.items() if getattr(how, "fixed", None) is None}
         self._now: dict[str, Floats] = {}

@@ -134,7 +134,8 @@ class Follower(_AtWork):
         from nbflow.cpu.threshold import build_follow
 
         super().__init__(how, d_theta.shape[0], d_theta.dtype)
-        self.d_theta, found, dtype = d_theta, self.how, d_theta.dtype.type
+        self.d_theta, found = d_theta, self.how
+        dtype: Any = d_theta.dtype.type
         self._follow = build_follow(found.value, found.learn, found.learns_first, self.settings.shape[1], dtype)
 
     def at(self, update: int) -> Floats:
