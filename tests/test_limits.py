@@ -318,7 +318,8 @@ def test_of_a_stack_the_entries_of_all_layers_count(by):
     vectors = 3 if by == "norm" else 5 + 18
     steps = STEPS * B
     assert part(np.inf) == 0
-    assert 0.6 < part(1e-12) <= 1  # at the first step h is 0, and so are some entries, and vectors with them
+    least = 1e-12
+    assert 0.6 < part(least) <= 1  # at the first step h is 0, and so are some entries, and vectors with them
     counts = [part(threshold) * vectors * steps for threshold in (1e-5, 1e-4, 1e-3, 1e-2)]
     assert counts == near(np.round(counts))
     assert sorted(counts, reverse=True) == counts
