@@ -58,7 +58,12 @@ def test_every_script_ends_a_ctrl_c_alike(
     for place in ("nbflow.init", "nbflow.train", "nbflow.sweep", "nbflow.gradient", "nbflow.storage.store.Store.read"):
         monkeypatch.setattr(place, interrupt)
     if name.startswith("bench"):  # whose sides are in processes of their own
-        side = {"bench_peers": "Bench.updates", "bench_writers": "timed", "bench_device": "run"}.get(name, "phases")
+        side = {
+            "bench_peers": "Bench.updates",
+            "bench_writers": "timed",
+            "bench_device": "run",
+            "bench_executors": "bare",
+        }.get(name, "phases")
         monkeypatch.setattr(f"{name}.{side}", interrupt)
     code = script.main(NEEDED.get(name, []))
     said = "".join(capsys.readouterr())
@@ -174,7 +179,9 @@ def test_progress_is_bars_in_a_terminal_and_seldom_lines_elsewhere(monkeypatch: 
         assert bool(words) == bool(shown)
 
 
-@pytest.mark.parametrize("name", sorted(set(EVERY) - {"compact", "bench_parts", "bench_peers", "bench_writers"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(EVERY) - {"compact", "bench_executors", "bench_parts", "bench_peers", "bench_writers"})
+)
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
