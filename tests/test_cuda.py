@@ -19,7 +19,6 @@ from cases import (
     LOSSES,
     OPTIMIZERS,
     REGULARIZERS,
-    STATE_FLOWS,
     TASKS,
     make_case,
     make_replicas,
@@ -27,6 +26,7 @@ from cases import (
 from conftest import INTERPRETED
 from test_clipping import BLOCKS, NET, P, assert_report, direction_of, draw
 from test_gradient import assert_gradient
+from test_h_detach import drawn as h_detach_drawn
 from test_inside import clipped_mean
 from test_tasks import assert_sampled
 from test_thresholds import BAD, SETTINGS, THRESHOLDS, drawn, made
@@ -657,7 +657,6 @@ def test_a_longer_run_is_the_cpus_and_has_the_same_bits_again(dtype):
     "name, choices",
     [
         ("checkpoint_every", {"checkpoint_every": 1}),
-        ("h_detach", {"h_detach": nf.HDetach(0.5)}),
         ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="exact")}),
         ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="detached")}),
     ],
@@ -672,11 +671,79 @@ def test_what_the_backend_lacks_is_refused_by_its_name(name, choices):
 
 
 @sim
-@pytest.mark.parametrize("penalty", STATE_FLOWS + REGULARIZERS)
+@pytest.mark.parametrize("penalty", REGULARIZERS)
 def test_a_penalty_of_another_kind_is_refused_by_its_name(penalty):
     case = make_case("tanh", **SMALL)
     with pytest.raises(NotImplementedError, match=penalty):
         nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow(penalty, 1.0), backend="cuda")
+
+
+@sim
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+@pytest.mark.parametrize("when", ["ragged", "all"])
+def test_a_penalty_of_states_is_the_references(cell, when):
+    case = make_case(cell, "square", "dense", when, **SMALL | {"T": 4})
+    flow = nf.Flow("norm_stabilizer", 0.7)
+    plain = nf.gradient(case.net, case.theta, case.batch)
+    here, there = (nf.gradient(case.net, case.theta, case.batch, flow=flow, backend=name) for name in ("cpu", "cuda"))
+    tolerance = within("float64", 5, 500)
+    slope = naive.regularizer_slope("norm_stabilizer", case.theta, *case.sizes, case.plain)
+    assert_close(there.d_theta, plain.d_theta + 0.7 * slope, tolerance)
+    assert_close(there.d_theta, here.d_theta, tolerance)
+    assert_close(there.omega, here.omega, tolerance)
+    assert there.counted == here.counted > 0
+    asked = {"flow": flow, "state": case.state, "clip_hidden": nf.HiddenClip(0.1)}
+    carried = [nf.gradient(case.net, case.theta, case.batch, **asked, backend=name).d_theta for name in ("cpu", "cuda")]
+    assert_close(carried[1], carried[0], tolerance)
+
+
+@sim
+def test_a_penalty_of_states_in_training_is_the_cpus_beside_examples_that_are_clipped():
+    case = make_case("gru", **SMALL)
+    recipe = nf.Recipe(lr=0.1, flow=nf.Flow("norm_stabilizer", lambda k: 0.5 - 0.5 * k), clip_example=0.3,
+                       max_updates=2, record_every=1, evaluate_every=0)  # fmt: skip
+    runs = [nf.train(case.net, case.theta, lambda _: case.batch, recipe, backend=name) for name in ("cpu", "cuda")]
+    assert_close(runs[1].theta, runs[0].theta, within(case.net.dtype, 12, 500))
+    assert_close(
+        np.array(runs[1].history["omega"]), np.array(runs[0].history["omega"]), within(case.net.dtype, 12, 500)
+    )
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_penalty_of_states_of_larger_networks_is_the_cpus(dtype):
+    flow, case = nf.Flow("norm_stabilizer", 0.7), make_case("lstm", T=40, B=9, N=3, H=130, M=2, dtype=dtype)
+    found = [nf.gradient(case.net, case.theta, case.batch, flow=flow, backend=name) for name in ("cpu", "cuda")]
+    assert_close(found[1].d_theta, found[0].d_theta, within(dtype, 40, case.terms))
+    assert_close(found[1].omega, found[0].omega, within(dtype, 40, case.terms))
+
+
+@sim
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_h_detach_draws_the_steps_of_the_reference(cell):
+    how = nf.HDetach(0.5, seed=3, index=2)
+    net, theta, batch, _, cases = make_replicas(cell, R=2, **SMALL | {"T": 5})
+    out = nf.gradient(net, theta, batch, h_detach=how, backend="cuda")
+    for r, case in enumerate(cases):
+        steps = h_detach_drawn(how, 5, replica=r)
+        flow = naive.backward(case.params, cell, net.loss, case.plain, detached=steps)
+        assert_close(out.d_theta[r], naive.pack(flow.d_params), within(net.dtype, 5, case.terms))
+
+
+@sim
+def test_h_detach_in_training_is_the_cpus():
+    case = make_case("lstm", **SMALL)
+    recipe = nf.Recipe(lr=0.1, h_detach=nf.HDetach(0.5), max_updates=2, evaluate_every=0)
+    runs = [nf.train(case.net, case.theta, lambda _: case.batch, recipe, backend=name) for name in ("cpu", "cuda")]
+    assert_close(runs[1].theta, runs[0].theta, within(case.net.dtype, 12, 500))
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_h_detach_of_larger_networks_is_the_cpus(dtype):
+    how, case = nf.HDetach(0.5, seed=4), make_case("lstm", T=40, B=9, N=3, H=130, M=2, dtype=dtype)
+    found = [nf.gradient(case.net, case.theta, case.batch, h_detach=how, backend=name) for name in ("cpu", "cuda")]
+    assert_close(found[1].d_theta, found[0].d_theta, within(dtype, 40, case.terms))
 
 
 @sim

@@ -18,6 +18,7 @@ from nbflow.cuda.hidden_clip import build_clip_row
 from nbflow.cuda.job import (
     BATCH,
     DELTA,
+    DETACHED,
     HEARD,
     HIDDEN,
     HIDDEN_THRESHOLD,
@@ -40,6 +41,7 @@ from nbflow.cuda.job import (
 )
 from nbflow.cuda.memory import build_load, build_store, fetch
 from nbflow.cuda.norm import build_block_sum
+from nbflow.cuda.state_penalty import pulled
 
 
 @unit
@@ -63,10 +65,12 @@ def slot_of(job, t):
 
 
 @functools.cache
-def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
+def build_backward(cell, dtype, rows, resident, site=0, by_norm=False, detaching=False, at_states=False):
     """Build the grid, a block for `rows` sequences of a replica; with `resident`, w_rec lies in shared memory.
 
-    `site` is what is clipped at every step, by value or by norm (`nbflow.cpu.hidden_clip`), 0 for nothing.
+    `site` is what is clipped at every step, by value or by norm (`nbflow.cpu.hidden_clip`), 0 for nothing. With
+    `detaching`, nothing goes back through w_rec at the steps that are drawn (`nbflow.cuda.h_detach`); with
+    `at_states`, a penalty of the states adds to delta (`nbflow.cuda.state_penalty`).
 
     Shared memory: the gradients at a_rec (rows, G, H), then w_rec in rows of G*H numbers, or one more to make it odd.
     """
@@ -89,6 +93,9 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
                 numbers[here + line * hidden] = zero
         if t <= heard:
             numbers[here] += from_loss(job, numbers, r, (t - 1) * batch + b, j)
+            if at_states:
+                h = numbers[at(job, STATES, r) + (t * batch + b) * lines * hidden + j]
+                numbers[here] += pulled(job, numbers, r, (t - 1) * batch + b, h)
 
     @unit
     def through_cell(job, numbers, shared, r, t, b, j, row):
@@ -192,7 +199,10 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False):
             cuda.syncthreads()
             if site == PREACTIVATION:
                 clipped += clip_preactivations(job, numbers, integers, shared, r, t, first, room)
-            if t > 1 or job[KEEPS_DELTA]:
+            goes_back = t > 1 or job[KEEPS_DELTA]
+            if detaching:
+                goes_back = goes_back and integers[at(job, DETACHED, r) + t - 1] == 0
+            if goes_back:
                 for k in range(me, hidden, threads):
                     for b in range(rows):
                         total[b] = zero

@@ -13,10 +13,10 @@ from nbflow.cpu.report import GRADIENT
 from nbflow.cuda import program
 from nbflow.cuda.clipping import clip as clip
 from nbflow.cuda.training import Training
-from nbflow.cuda.workspace import Purpose, Workspace
+from nbflow.cuda.workspace import Purpose, Workspace, purpose_of
 from nbflow.model._arguments import Checked
 from nbflow.model._asked import PLAIN, Asked, Found, Plan
-from nbflow.records import Floats, Penalty
+from nbflow.records import Floats, Regularizer
 
 FORWARD, BACK, TRACED = Purpose(), Purpose(backward=True), Purpose(backward=True, keeps_delta=True)
 
@@ -26,9 +26,7 @@ def lacks(asked: Asked) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if asked.every:
         found["checkpoint_every"] = asked.every
-    if asked.detach.probability is not None:
-        found["h_detach"] = asked.detach.probability.tolist()
-    if asked.flow is not None and not isinstance(asked.penalty, Penalty):
+    if isinstance(asked.penalty, Regularizer):
         found["penalty"] = asked.flow.penalty
     if asked.derivative not in ("", "immediate"):
         found["derivative"] = asked.derivative
@@ -39,9 +37,7 @@ def lacks(asked: Asked) -> dict[str, Any]:
 
 def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
     """Return loss, Omega and the gradient."""
-    flowing = asked.flow is not None
-    purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, group_rows=asked.group_rows)
-    space = _sent(buffers, purpose, checked, asked)
+    space = _sent(buffers, purpose_of(asked), checked, asked)
     space.set_asked(asked)
     if asked.alpha is not None:
         space.write("ALPHA", asked.alpha.astype(space.dtype))

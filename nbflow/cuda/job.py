@@ -21,7 +21,8 @@ V                     (T, B, S, H)        v_t, where it is kept; the grid of Ome
 Y                     (T, B, M)           outputs, overwritten by dL/dy, at steps with weight
 LOSSES                (T, B)              weight times loss
 DELTA_NORM, V_NORM    (T+1, B), (T, B)
-PENALTIES, COUNTED    (T, B)              penalty(q), and 1 where it counts
+PENALTIES, COUNTED    (T, B)              penalty(q), and 1 where it counts; or the penalty of a state, over its steps
+H_NORM, PULL          (T+1, B), (T, B)    ||h_t||, and alpha times the slope of such penalties there
 W_BACK                (G, H, H)           w_rec transposed, where it does not fit into shared memory
 PARTIAL               (parts, P)          weight gradients of each part of the steps, or of each group of sequences
 PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
@@ -30,6 +31,7 @@ GROUP_THRESHOLD       (1,)                the limit of these norms
 REPORT                (columns,)          as `nbflow.cpu.report.GRADIENT` names them
 ALPHA, LR, THRESHOLD  (1,)
 HIDDEN_THRESHOLD      (1,)                of the clip inside back-propagation
+DETACH                (1,)                the probability that h is detached at a step
 SLOTS                 (K', P)             what the optimizer keeps
 SETTINGS              -                   the optimizer's; of all replicas together
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
@@ -41,6 +43,7 @@ FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of 
                                           and how many are taken
 GROUPS                int32 (groups, 3)   first, count and stride of the groups of a clip; of all replicas together
 WRONG                 int32 (B,)          whether the answer to a sequence is wrong
+DETACHED              int32 (T,)          1 where h is detached, 0 elsewhere
 IDS                   int32 (1,)          the number under which a replica draws
 STEPS_TAKEN           int32 (1,)          by the optimizer
 ====================  ==================  ==========================================================================
@@ -59,14 +62,15 @@ SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "N_OUT", "PARA
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
-          "SETTINGS", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY")  # fmt: skip
-INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN")
+          "SETTINGS", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY", "DETACH", "H_NORM", "PULL")  # fmt: skip
+INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN",
+            "DETACHED")  # fmt: skip
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
- HIDDEN_THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS,
- WRONG, IDS, STEPS_TAKEN) = PLACES.values()  # fmt: skip
+ HIDDEN_THRESHOLD, SLOTS, SETTINGS, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, DETACH, H_NORM, PULL, TOKENS, CLASSES,
+ FIRST, HEARD, LAST, GROUPS, WRONG, IDS, STEPS_TAKEN, DETACHED) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

@@ -11,9 +11,11 @@ from nbflow.cuda.clip import POLICIES, build_look, build_mend, build_rule
 from nbflow.cuda.device import MOST_THREADS, launch, launch_over, threads_for
 from nbflow.cuda.flow import build_norms, build_penalties
 from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
+from nbflow.cuda.h_detach import build_detach
 from nbflow.cuda.loss import build_losses, build_predictions, build_wrong
 from nbflow.cuda.replica import build_combine, build_group_norms, build_report
 from nbflow.cuda.sample import build_sample
+from nbflow.cuda.state_penalty import build_state_norms, build_state_penalties
 from nbflow.cuda.update import build_count, build_keep, build_update
 from nbflow.cuda.weights import FLOW, THREADS, build_weights, parts_of
 from nbflow.cuda.workspace import Workspace
@@ -53,7 +55,18 @@ def backward(space: Workspace) -> None:
     cut, cell, hidden = space.blocks, space.net.cell_object, space.net.n_hidden
     if not cut.resident:
         launch_over(build_transpose(), replicas * hidden * len(cell.gates) * hidden, space.job, space.numbers)
-    kernel = build_backward(cell, space.dtype, cut.rows, cut.resident, *space.hidden_clip)
+    if space.purpose.detaching:
+        arguments = space.job, space.numbers, space.integers, *space.detach_draws, space.steps
+        launch_over(build_detach(), replicas * space.steps, *arguments)
+    kernel = build_backward(
+        cell,
+        space.dtype,
+        cut.rows,
+        cut.resident,
+        *space.hidden_clip,
+        space.purpose.detaching,
+        space.purpose.state_penalty,
+    )
     blocks = replicas * -(-batch // cut.rows)
     launch(kernel, blocks, threads_for(hidden), space.job, space.numbers, space.integers, shared=cut.backward_bytes)
 
@@ -66,11 +79,22 @@ def norms(space: Workspace) -> None:
     launch(build_norms(space.dtype), blocks, threads, space.job, space.numbers, space.integers, space.steps)
 
 
+def state_penalties(space: Workspace, penalty: Any) -> None:
+    """Fill PENALTIES and COUNTED of states, and PULL, from the forward pass."""
+    replicas, _, batch, _ = space.shape
+    arguments = space.job, space.numbers, space.integers, space.steps
+    blocks = replicas * (space.steps + 1) * batch
+    launch(build_state_norms(space.dtype), blocks, threads_for(space.net.n_hidden), *arguments)
+    launch_over(build_state_penalties(penalty, space.dtype), replicas * space.steps * batch, *arguments)
+
+
 def gradient(space: Workspace, asked: Asked) -> None:
     """From a forward pass to REPORT and D_THETA."""
     losses(space)
+    if space.purpose.state_penalty:
+        state_penalties(space, asked.penalty)
     backward(space)
-    if asked.flow is None:
+    if not space.purpose.flowing:
         weights(space)
         return
     norms(space)
@@ -97,7 +121,7 @@ def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: 
         threads = threads_for(net.n_hidden)
         kernel = build_penalties(penalty, space.dtype)
         launch(kernel, replicas * space.steps * batch, threads, *arguments[:2], space.steps, space.dtype(bound))
-    report(space, flowing, by_mean)
+    report(space, flowing or space.purpose.state_penalty, by_mean)
     blocks = sum(space.product_blocks[: FLOW + flowing])
     launch(build_weights(space.dtype), replicas * parts * blocks, THREADS, *arguments, parts, blocks)
     if grouped:

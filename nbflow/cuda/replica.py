@@ -39,7 +39,8 @@ from nbflow.cuda.norm import build_block_finite, build_block_measure, build_bloc
 @unit
 def none_left(job, numbers, r):
     """Return whether all groups of a replica were left out."""
-    return numbers[at(job, REPORT, r) + LEFT_OUT] == job[BATCH] // job[GROUP_ROWS]
+    # As integers: a float32 beside an int64 would be compared in float64.
+    return int(numbers[at(job, REPORT, r) + LEFT_OUT]) == job[BATCH] // job[GROUP_ROWS]
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, GRADIENT, LEFT_OUT, at_u
 from nbflow.cuda import program
 from nbflow.cuda.clip import MENDED_NORM
 from nbflow.cuda.threshold import Memory
-from nbflow.cuda.workspace import Purpose, Workspace
+from nbflow.cuda.workspace import Workspace, purpose_of
 from nbflow.data.sampler import Task
 from nbflow.model._asked import Limits, Plan
 from nbflow.model._shape import Shape
@@ -76,9 +76,9 @@ class Training:
             self.bring()
             self.space = None  # its memory first
         plan, asked = self.plan, self.plan.asked(shape.batch)
-        flowing = asked.flow is not None
-        purpose = Purpose(backward=True, keeps_delta=flowing, flowing=flowing, rule=plan.rule, keeps_raw=True,
-                          group_rows=asked.group_rows, optimizer=plan.optimizer, history=self.rows)  # fmt: skip
+        purpose = purpose_of(asked)._replace(
+            rule=plan.rule, keeps_raw=True, optimizer=plan.optimizer, history=self.rows
+        )
         self.asked, self.space = asked, Workspace(plan.net, shape, purpose)
         self.space.set_ids(plan.ids)
         self.space.write("SETTINGS", np.array(list(plan.settings.values()), plan.net.scalar))
@@ -147,6 +147,7 @@ class Training:
         if limits is not None:
             self._send("GROUP_THRESHOLD", limits.groups)
             self._send("HIDDEN_THRESHOLD", limits.hidden)
+        self.space.detach_draws = self.plan.seed, update
         program.forward(self.space, whole=self.carried, carried=self.carried)
         program.gradient(self.space, self.asked)
         groups = self.asked.groups

@@ -19,7 +19,7 @@ from nbflow.model._arguments import Checked
 from nbflow.model._asked import Asked
 from nbflow.model._shape import Shape
 from nbflow.model.network import Network
-from nbflow.records import Batch, Optimizer, Rule
+from nbflow.records import Batch, Optimizer, Penalty, Rule, StatePenalty
 
 # Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:
 # 16 of them the compiler puts into memory (sm_90, PTX of CUDA 13.0).
@@ -31,12 +31,23 @@ class Purpose(NamedTuple):
 
     backward: bool = False
     keeps_delta: bool = False  #: all of delta and v, for a trace or for Omega
-    flowing: bool = False
+    flowing: bool = False  #: with a penalty of the gain
+    state_penalty: bool = False
     rule: Rule | None = None
+    detaching: bool = False  #: h is a constant at steps that are drawn
     group_rows: int = 0  #: sequences that are clipped together, 0 for none
     keeps_raw: bool = False  #: the gradient as it was before the clip
     optimizer: Optimizer | None = None
     history: int = 0  #: rows
+
+
+def purpose_of(asked: Asked) -> Purpose:
+    """Return what a workspace for a gradient is for."""
+    flowing = isinstance(asked.penalty, Penalty)
+    return Purpose(
+        backward=True, keeps_delta=flowing, flowing=flowing, state_penalty=isinstance(asked.penalty, StatePenalty),
+        detaching=asked.detach.probability is not None, group_rows=asked.group_rows,
+    )  # fmt: skip
 
 
 class Blocks(NamedTuple):
@@ -76,6 +87,7 @@ class Workspace:
         self.net, self.shape, self.purpose, self.dtype = net, shape, purpose, net.scalar
         self.steps = shape.steps
         self.hidden_clip = 0, False
+        self.detach_draws = 0, 0  # seed and index
         self.blocks = blocks_for(net) if shape.steps else NO_BLOCKS
         self.groups = _groups(net, purpose.rule)
         self.table = np.zeros(job.LENGTH, np.int64)
@@ -104,11 +116,14 @@ class Workspace:
         self.write("IDS", ids.astype(np.int32))
 
     def set_asked(self, asked: Asked) -> None:
-        """Set what is clipped at every step of the way back, and the threshold of a clip by groups."""
+        """Set what is clipped or detached on the way back, and the threshold of a clip by groups."""
         site, by_norm, threshold = asked.inside
         self.hidden_clip = site, by_norm
         if site:
             self.write("HIDDEN_THRESHOLD", threshold.astype(self.dtype))
+        if asked.detach.probability is not None:
+            self.write("DETACH", asked.detach.probability.astype(self.dtype))
+            self.detach_draws = asked.detach.seed, asked.detach.number
         if asked.groups is not None:
             self.write("GROUP_THRESHOLD", asked.groups.threshold.astype(self.dtype))
             self.flag(job.GROUP_SKIPS, int(asked.groups.skips))
@@ -168,10 +183,15 @@ class Workspace:
                 "HIDDEN_THRESHOLD": 1,
                 "INSIDE": -(-b // self.blocks.rows),
             }
+        if purpose.detaching:
+            floats |= {"DETACH": 1}
+            integers |= {"DETACHED": t}
         if purpose.keeps_delta:
             floats |= {"V": t * b * line, "DELTA_NORM": (t + 1) * b, "V_NORM": t * b}
         if purpose.flowing:
             floats |= {"PENALTIES": t * b, "COUNTED": t * b, "PARTIAL_FLOW": parts * h * columns}
+        if purpose.state_penalty:
+            floats |= {"PENALTIES": t * b, "COUNTED": t * b, "H_NORM": (t + 1) * b, "PULL": t * b}
         if purpose.group_rows:
             floats |= {"GROUP_NORMS": 3 * parts, "GROUP_THRESHOLD": 1}
         if purpose.rule is not None:
