@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         vjp as vjp,
     )
     from nbflow.gradients.workspace import workspace as workspace
+    from nbflow.model.cell import load_cell as load_cell
     from nbflow.model.network import Network as Network
     from nbflow.model.parameters import (
         init as init,
@@ -153,6 +154,7 @@ _HOMES = {
                 "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty",
                 "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum",
                 "StatePenalty", "Tangent", "Threshold", "Trace"),
+    "model.cell": ("load_cell",),
     "model.network": ("Network",),
     "model.parameters": ("init", "pack", "unpack"),
     "model.saved": ("load", "save"),

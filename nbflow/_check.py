@@ -177,7 +177,18 @@ def part(name: str, value: Any) -> float:
     return found
 
 
-def _numbers(name: str, value: Any) -> Floats:
+def line(name: str, value: Any) -> Floats:
+    """Return a number (), or one for each unit (H,), as float64."""
+    found = _numbers(name, value, "one for each unit")
+    if found.ndim > 1 or not found.size:
+        raise ValueError(
+            f"{name} has shape {found.shape}; expected a number, or one for each unit. Give a float or an array of "
+            f"shape (H,)."
+        )
+    return found
+
+
+def _numbers(name: str, value: Any, each: str = "one per replica") -> Floats:
     """Return real numbers as float64."""
     try:
         found = np.asarray(float(value) if isinstance(value, numbers.Real) else value)
@@ -186,7 +197,7 @@ def _numbers(name: str, value: Any) -> Floats:
     except (TypeError, ValueError):  # rows of different lengths
         found = np.empty(0, object)
     if isinstance(value, bool | np.ma.MaskedArray) or found.dtype.kind not in "iuf":
-        raise TypeError(f"{name} is {said(value)}; expected a number, or one per replica. Give a float.")
+        raise TypeError(f"{name} is {said(value)}; expected a number, or {each}. Give a float.")
     return found.astype(np.float64)
 
 

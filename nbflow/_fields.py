@@ -35,7 +35,8 @@ def _signature(kind: Any, field: str) -> str:
 def signature_of(record: Any, field: str) -> str:
     """Return the signature of a record's unit."""
     kind: Any = type(record)
-    return _signature(kind, field)
+    found = _signature(kind, field)
+    return found.replace(")", ", settings)", 1) if getattr(record, "hands_settings", False) else found
 
 
 def wanted_unit(record: Any, field: str) -> str:
@@ -122,11 +123,8 @@ def check_pair(name: str, value: Any) -> tuple[float, float]:
 
 def check_settings(record: Any, *, required: bool) -> None:
     """Refuse settings that are no dict of names and numbers; `required` ones may be None, or arrays of numbers."""
-    settings = record.settings
     name = name_of(record, "settings")
-    if not isinstance(settings, dict) or not all(isinstance(one, str) for one in settings):
-        raise TypeError(f"{name} is {_check.said(settings)}; expected a dict of names and numbers. Write {{'a': 1.0}}.")
-    for key, value in settings.items():
+    for key, value in _named(record).items():
         if value is None and required:
             continue
         _check.per_replica(f"{name}[{_check.said(key)}]", value, _size(value) if required else 1, finite=not required)
@@ -147,6 +145,49 @@ def check_limits(record: Any) -> None:
                 f"{name_of(record, 'limits')}[{_check.said(name)}] is {_check.said(pair)}; expected a pair of numbers. "
                 f"Write (0.0, 1.0), say."
             )
+
+
+def _named(record: Any) -> dict[str, Any]:
+    """Return settings that are a dict of names."""
+    settings = record.settings
+    if isinstance(settings, dict) and all(isinstance(one, str) for one in settings):
+        return settings
+    raise TypeError(
+        f"{name_of(record, 'settings')} is {_check.said(settings)}; expected a dict of names and numbers. Write "
+        f"{{'a': 1.0}}."
+    )
+
+
+def check_constants(record: Any) -> None:
+    """Make settings a dict of names and finite numbers, or lines of them as tuples, each within its limits; or None."""
+    settings, name = _named(record), name_of(record, "settings")
+    check_limits(record)
+    of = name_of(record, "limits")
+    limits = {key: check_pair(f"{of}[{_check.said(key)}]", pair) for key, pair in record.limits.items()}
+    _put(record, "limits", limits)
+    found = {key: _constant(f"{name}[{_check.said(key)}]", one, limits.get(key)) for key, one in settings.items()}
+    _put(record, "settings", found)
+
+
+def _constant(name: str, value: Any, limits: tuple[float, float] | None) -> Any:
+    """Return a setting as a float, or one for each unit as a tuple of them; None as it is."""
+    if value is None:
+        return None
+    found = _check.line(name, value)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} is {found[~np.isfinite(found)][0]}; expected finite numbers. Give others.")
+    low, high = limits or (-np.inf, np.inf)
+    outside = found[(found < low) | (found > high)]
+    if outside.size:
+        raise ValueError(f"{name} is {outside[0]:g}; expected a number from {low:g} to {high:g}. Give one of these.")
+    return float(found) if found.ndim == 0 else tuple(found.tolist())
+
+
+def few(value: Any) -> str:
+    """Return a setting in a few figures: a number, or the ends of a line of them."""
+    if isinstance(value, tuple):
+        return f"{len(value)} from {min(value):.4g} to {max(value):.4g}"
+    return "None" if value is None else f"{value:.6g}"
 
 
 def check_unit(record: Any, field: str, *, optional: bool = False, arrays: bool = False) -> None:

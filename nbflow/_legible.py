@@ -178,6 +178,9 @@ def _brief(value: Any, room: int, exact: bool = True) -> str:
         return _cut(str(value), room)
     if isinstance(value, str | bytes):
         return _cut(repr(value[:room]), room)
+    brief = getattr(type(value), "brief", None)
+    if brief and (words := brief(value)):
+        return _cut(words, room)
     if hasattr(value, "_fields") or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         parts = ((f"{name}=", part) for name, part in _fields_of(value))
         return _joined(f"{type(value).__name__}(", parts, ")", room, exact)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
 from types import ModuleType
 from typing import Any
@@ -86,8 +88,30 @@ def load(package: str, name: Any, argument: str = "name") -> Any:
 
 
 def is_declared(thing: Any) -> bool:
-    """Tell whether an object is what one of nbflow's own files declares, and so needs no look at what it says."""
+    """Tell whether an object is what one of nbflow's own files declares, and so needs no look at what it says.
+
+    A cell may have other settings, and come out of a pickle.
+    """
+    if isinstance(thing, Cell) and thing.settings:
+        return _is_of_a_file(thing.compiled)
     return any(thing is known for known in _KNOWN.values())
+
+
+@functools.cache
+def _is_of_a_file(cell: Cell) -> bool:
+    """Tell whether a cell, without its settings, is what the file of its name declares."""
+    if cell.name not in _names.modules("cells"):
+        return False
+    known: Cell = load("cells", cell.name).compiled
+    pairs = [(getattr(cell, field.name), getattr(known, field.name)) for field in dataclasses.fields(Cell)]
+    return all(one is two or one == two or _do_the_same(one, two) for one, two in pairs)
+
+
+def _do_the_same(one: Any, two: Any) -> bool:
+    """Tell whether two units, one perhaps a copy of the other, are the same to a compiler."""
+    from nbflow._identity import identity  # which loads numba
+
+    return callable(one) and callable(two) and identity(one) == identity(two) is not None
 
 
 # What was loaded before.

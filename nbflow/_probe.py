@@ -248,26 +248,28 @@ def check_cell(cell: Cell, dtype: str) -> None:
 def _infer_cell(cell: Cell, dtype: Any) -> None:
     number = types.float32 if dtype == np.float32 else types.float64
     g, s, k = (numbers(len(names), number) for names in (cell.gates, cell.states, cell.saved))
+    more = (numbers(len(cell.settings), number),) if cell.settings else ()
     gates, states, carried = len(cell.gates), len(cell.states), len(cell.states) if cell.carries else 0
     back = (("d_a_in", gates, REAL), ("d_a_rec", gates, REAL), ("d_s", carried, REAL))
-    _hold_tuples(cell, "step", (g, g, s), ("s_next", states, types.Float), ("saved", len(cell.saved), REAL))
+    _hold_tuples(cell, "step", (g, g, s, *more), ("s_next", states, types.Float), ("saved", len(cell.saved), REAL))
     if cell.step_vjp is None:
         _hold_complex(cell)
     else:
-        _hold_tuples(cell, "step_vjp", (k, s, s, s), *back)
+        _hold_tuples(cell, "step_vjp", (k, s, s, s, *more), *back)
     if cell.step_jvp is not None:
         wanted = f"a tuple of {states} numbers"
-        _hold(cell, "step_jvp", (k, s, s, g, g, s), wanted, lambda found: are_numbers(found, states, REAL))
+        _hold(cell, "step_jvp", (k, s, s, g, g, s, *more), wanted, lambda found: are_numbers(found, states, REAL))
     if cell.step_vjp_jvp is not None:
-        _hold_tuples(cell, "step_vjp_jvp", (k, s, s, s, g, g, s, s), *back)
+        _hold_tuples(cell, "step_vjp_jvp", (k, s, s, s, g, g, s, s, *more), *back)
 
 
 def _hold_complex(cell: Cell) -> None:
     """Refuse a step of which complex steps cannot find the derivative."""
     g, s = (numbers(len(names), types.complex128) for names in (cell.gates, cell.states))
+    more = (numbers(len(cell.settings), types.float64),) if cell.settings else ()
     try:
         # numba's quotient of complex numbers raises where it divides by 0.
-        inferred(cell, "step", (g, g, s), raises=True)
+        inferred(cell, "step", (g, g, s, *more), raises=True)
     except TypeError as error:
         raise TypeError(f"{error} Or write step_vjp: without it step has to take complex numbers.") from error
 
@@ -302,14 +304,20 @@ def _trials(cell: Cell) -> list[Trial]:
     return found
 
 
+def _settings(cell: Cell) -> tuple[Any, ...]:
+    """Return what its units are given more: of settings that differ from unit to unit, those of the first one."""
+    first = _row(np.ravel(value)[0] for value in cell.settings.values())
+    return (first,) if cell.settings else ()
+
+
 def _step(cell: Cell, *arguments: Any) -> tuple[Any, Any]:
-    new, saved = _parts(cell, "step", (len(cell.states), len(cell.saved)), *arguments)
+    new, saved = _parts(cell, "step", (len(cell.states), len(cell.saved)), *arguments, *_settings(cell))
     return new, saved
 
 
 def _try_step(cell: Cell, trials: list[Trial]) -> None:
     """Refuse a step that gives nothing, or is not what the flags say."""
-    refuse_chance(cell, "step", *trials[0].at(0.0))
+    refuse_chance(cell, "step", *trials[0].at(0.0), *_settings(cell))
     _refuse_nan(cell, "step", [_step(cell, *trial.at(0.0))[0] for trial in trials])
     for trial, other in zip(trials, trials[1:] + trials[:1], strict=True):
         a_in, a_rec, s = trial.at(0.0)
@@ -371,16 +379,16 @@ def _try_derivatives(cell: Cell, trial: Trial) -> None:
     new, saved = _step(cell, *trial.at(0.0))
     moving = slope_of(lambda h: _step(cell, *trial.at(h))[0])
     here = (_row(saved), trial.at(0.0)[2], _row(new))
-    dots = (_row(trial.a_in_dot), _row(trial.a_rec_dot), _row(trial.s_dot))
+    dots, more = (_row(trial.a_in_dot), _row(trial.a_rec_dot), _row(trial.s_dot)), _settings(cell)
     if cell.step_vjp is not None:
-        e_in, e_rec, d_s = _parts(cell, "step_vjp", (g, g, carried), *here, _row(trial.d))
+        e_in, e_rec, d_s = _parts(cell, "step_vjp", (g, g, carried), *here, _row(trial.d), *more)
         got = e_in @ trial.a_in_dot + e_rec @ trial.a_rec_dot + (d_s @ trial.s_dot if carried else 0.0)
         wanted = Slope(np.sum(moving.value * trial.d), np.all(moving.smooth))
         _compare(cell, "step_vjp", "step", got, wanted, remedy)
         if cell.additive:
             _compare(cell, "step_vjp", "step at a_rec, which enters as a_in does,", e_rec, Slope(e_in, True), remedy)
     if cell.step_jvp is not None:
-        found = called(cell, "step_jvp", *here, *dots)
+        found = called(cell, "step_jvp", *here, *dots, *more)
         if not isinstance(found, tuple) or len(found) != s:
             refuse_result(cell, "step_jvp", _check.said(found), f"a tuple of {s} numbers")
         _compare(cell, "step_jvp", "step", np.array(found, np.float64), moving, remedy)
@@ -389,10 +397,10 @@ def _try_derivatives(cell: Cell, trial: Trial) -> None:
         def pulled(h: float) -> Any:
             arguments = trial.at(h)
             then, kept = _step(cell, *arguments)
-            pull = (_row(kept), arguments[2], _row(then), _row(trial.d + h * trial.d_dot))
+            pull = (_row(kept), arguments[2], _row(then), _row(trial.d + h * trial.d_dot), *more)
             return np.concatenate(_parts(cell, "step_vjp", (g, g, carried), *pull))
 
-        parts = _parts(cell, "step_vjp_jvp", (g, g, carried), *here, _row(trial.d), *dots, _row(trial.d_dot))
+        parts = _parts(cell, "step_vjp_jvp", (g, g, carried), *here, _row(trial.d), *dots, _row(trial.d_dot), *more)
         _compare(cell, "step_vjp_jvp", "step_vjp", np.concatenate(parts), slope_of(pulled), remedy)
 
 

@@ -8,7 +8,7 @@ dtype of the network, float32 or float64.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from nbflow._plain import plain_fields
 
 Floats = NDArray[np.floating[Any]]
 Unit = Callable[..., Any]
+# Marks fields that came later: where they are empty a record is known by what it was known by before.
+UNLESS_EMPTY = "known unless empty"
 
 
 @legible
@@ -658,6 +660,12 @@ class Cell:
     surrogate : bool
         Whether `step_vjp` is meant to be another function than the derivative of `step`, as the straight-through
         estimator of a threshold is. It is believed then; otherwise a wrong derivative is refused.
+    settings : dict of str to (float or tuple of H floats)
+        Its constants by name, each a number or one for each unit; None for one that must be given. Where there are any,
+        every unit of the cell takes `settings` as its last argument: a tuple of numbers, in the order of the names.
+        They are numbers of the run: other ones compile nothing anew. See `nbflow.load_cell`.
+    limits : dict of str to (float, float)
+        The smallest and the largest value of a setting; a setting without them may be any finite number.
     """
 
     gates: tuple[str, ...]
@@ -672,10 +680,13 @@ class Cell:
     bias_rec: bool = False
     ranges: tuple[tuple[float, float], ...] = ()
     surrogate: bool = False
+    settings: dict[str, Any] = field(default_factory=dict, hash=False, metadata={UNLESS_EMPTY: True})
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict, hash=False, metadata={UNLESS_EMPTY: True})
 
     def __post_init__(self) -> None:
         """Check every field; what the units do is looked at when a network is made."""
         plain_fields(self)
+        _fields.check_constants(self)
         _fields.check_names(self, "gates", 1)
         _fields.check_names(self, "states", 1)
         _fields.check_names(self, "saved", distinct=False)
@@ -697,6 +708,32 @@ class Cell:
             )
         pairs = (_fields.check_pair(f"Cell.ranges[{k}]", pair) for k, pair in enumerate(self.ranges))
         object.__setattr__(self, "ranges", tuple(pairs))
+
+    @property
+    def hands_settings(self) -> bool:
+        """Whether its units take `settings` as their last argument."""
+        return bool(self.settings)
+
+    @property
+    def compiled(self) -> Cell:
+        """The cell without the values of its settings: all that kernels are compiled for, and so known by."""
+        if not self.settings:
+            return self
+        return replace(self, settings=dict.fromkeys(self.settings))
+
+    @property
+    def name(self) -> str:
+        """The name of its file, or of the step of one that has none in nbflow."""
+        function = getattr(self.step, "py_func", self.step)
+        home, _, file = function.__module__.rpartition(".")
+        return file if home == "nbflow.cells" else f"{function.__module__}.{function.__qualname__}"
+
+    def brief(self, *, every: bool = False) -> str:
+        """Return its name and its settings, which tell it best, `every` number of them; empty without settings."""
+        if not self.settings:
+            return ""
+        say = repr if every else _fields.few
+        return f"{self.name}({', '.join(f'{key}={say(value)}' for key, value in self.settings.items())})"
 
 
 @legible

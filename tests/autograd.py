@@ -11,7 +11,26 @@ STEPS = {
     "linear": lambda torch, a, r, s: (a[0] + r[0],),
     "lstm": lambda torch, a, r, s: _lstm(torch, *(x + y for x, y in zip(a, r, strict=True)), s[1]),
     "gru": lambda torch, a, r, s: _gru(torch, torch.sigmoid(a[0] + r[0]), torch.sigmoid(a[1] + r[1]), a, r, s[0]),
+    "leaky_tanh": lambda torch, a, r, s: leaky_tanh(torch, a, r, s),
+    "mgu": lambda torch, a, r, s: (torch.lerp(s[0], torch.tanh(a[1] + _u(torch, a, r) * r[1]), _u(torch, a, r)),),
+    "rotation": lambda torch, a, r, s: rotation(torch, a, r, s),
+    "ugrnn": lambda torch, a, r, s: (torch.lerp(torch.tanh(a[1] + r[1]), s[0], torch.sigmoid(a[0] + r[0])),),
 }
+
+
+def leaky_tanh(torch, a, r, s, rate=0.1):
+    return (torch.lerp(s[0], torch.tanh(a[0] + r[0]), torch.as_tensor(rate, dtype=torch.float64)),)
+
+
+def rotation(torch, a, r, s, real=0.9, imaginary=0.3):
+    """By complex numbers, which the cell does without."""
+    turn = torch.complex(*(torch.as_tensor(part, dtype=torch.float64) for part in (real, imaginary)))
+    z = turn * torch.complex(s[0], s[1]) + torch.complex(a[0] + r[0], a[1] + r[1])
+    return z.real, z.imag
+
+
+def _u(torch, a, r):
+    return torch.sigmoid(a[0] + r[0])
 
 
 def _lstm(torch, i, f, g, o, c):
@@ -49,9 +68,9 @@ def _losses_from(torch, case, kind, p, inputs, state):
             p["w_in"][inputs[t]] if kind == "tokens" else torch.einsum("bn,ngh->bgh", inputs[t], p["w_in"])
         )
         a_rec = torch.einsum("bk,kgh->bgh", s[0], p["w_rec"])
-        if naive.CELLS[case.net.cell].has_bias_rec:
+        if naive.CELLS[case.cell].has_bias_rec:
             a_rec = a_rec + p["bias_rec"]
-        s = STEPS[case.net.cell](torch, a_in.unbind(1), a_rec.unbind(1), s)
+        s = STEPS[case.cell](torch, a_in.unbind(1), a_rec.unbind(1), s)
         y = s[0] @ p["w_out"] + p["b_out"]
         total = total + weights[t] * _losses(torch)[case.net.loss](y, targets[t])
     return total

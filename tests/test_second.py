@@ -36,7 +36,7 @@ def directions(size, count=2):
 def omega_by_naive(case, penalty, reduction, derivative):
     """Return Omega as a function of theta, by the reference."""
     net, delta = case.net, case.flow().delta
-    sizes = (net.cell, net.n_in, net.n_hidden, net.n_out)
+    sizes = case.sizes
     if derivative == "exact":
         return lambda theta: naive.omega_of(theta, *sizes, net.loss, case.batch, penalty, reduction)
     return lambda theta: naive.omega_detached(theta, *sizes, case.batch.inputs, penalty, reduction, delta)

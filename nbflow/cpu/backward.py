@@ -13,7 +13,7 @@ import functools
 from nbflow._compile import kernel, part
 from nbflow.cpu.h_detach import detached
 from nbflow.cpu.hidden_clip import PREACTIVATION, STATE, build_hidden_clip
-from nbflow.cpu.lines import build_lines
+from nbflow.cpu.lines import build_constants, build_lines
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.norm import build_row_norms
 from nbflow.cpu.product import times
@@ -25,25 +25,27 @@ from nbflow.cpu.views import at, flat, flat_at, place, row, rows_at, shards, who
 def build_step_vjp(cell, dtype):
     """Build the kernel of one pointwise pass back: delta_{t+1} to e_t, and to what J carries past a_rec."""
     step_vjp, additive, carries, kept = cell.step_vjp, cell.additive, cell.carries, len(cell.saved)
-    gates, states = len(cell.gates), len(cell.states)
+    gates, states, knobs = len(cell.gates), len(cell.states), len(cell.settings)
     lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept,
-                         "delta": states, "before": states if carries else 0})  # fmt: skip
+                         "delta": states, "before": states if carries else 0, "settings": knobs})  # fmt: skip
     (_, store_pre), (_, store_rec), (_, store_before) = lines["pre"], lines["rec"], lines["before"]
     load_old, load_new, load_saved, load_delta = (lines[name][0] for name in ("old", "new", "saved", "delta"))
+    constants = build_constants(knobs, lines["settings"][0])
     shard_at = shards(dtype)
 
-    @kernel(step_vjp, additive, carries, kept, dtype)
+    @kernel(step_vjp, additive, carries, kept, knobs, dtype)
     def step_vjp_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
         pre, rec, saved = at(shard, "pre", t), at(shard, "rec", t), at(shard, "saved", t)
         old, new = at(shard, "states", t), at(shard, "states", t + 1)
-        delta, before = at(shard, "delta", t + 1), at(shard, "delta", t)
+        delta, before, settings = at(shard, "delta", t + 1), at(shard, "delta", t), whole(shard, "settings")
         for b in range(rows):
             for j in range(width):
                 d_in, d_rec, d_s = step_vjp(
-                    load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j), load_delta(delta, b, j)
-                )
+                    load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j), load_delta(delta, b, j),
+                    *constants(settings, j),
+                )  # fmt: skip
                 store_pre(pre, b, j, d_in)
                 if not additive:
                     store_rec(rec, b, j, d_rec)

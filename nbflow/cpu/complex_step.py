@@ -7,21 +7,23 @@ import functools
 import numpy as np
 
 from nbflow._compile import loop
-from nbflow.cpu.rows import build_load, build_store
+from nbflow.cpu.rows import build_constants, build_load, build_store
 
 
 @functools.cache
 def build_complex_step(cell):
-    """Build `step(a_in, a_rec, s, s_next)` for complex arrays (rows, G, H) and (rows, S, H)."""
+    """Build `step(settings, a_in, a_rec, s, s_next)` for settings (K, H), complex (rows, G, H) and (rows, S, H)."""
     step = cell.step
     load_gates, load_states = build_load(len(cell.gates)), build_load(len(cell.states))
     store_states = build_store(len(cell.states))
+    constants = build_constants(len(cell.settings))
 
-    @loop(step, len(cell.gates), len(cell.states))
-    def complex_step(a_in, a_rec, s, s_next):
+    @loop(step, len(cell.gates), len(cell.states), len(cell.settings))
+    def complex_step(settings, a_in, a_rec, s, s_next):
         for b in range(s.shape[0]):
             for j in range(s.shape[2]):
-                new, _ = step(load_gates(a_in, b, j), load_gates(a_rec, b, j), load_states(s, b, j))
+                rows = load_gates(a_in, b, j), load_gates(a_rec, b, j), load_states(s, b, j)
+                new, _ = step(*rows, *constants(settings, j))
                 store_states(s_next, b, j, new)
 
     return complex_step

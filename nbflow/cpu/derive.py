@@ -52,8 +52,8 @@ def _keep_arguments(cell: Cell) -> Cell:
     step = cell.step
 
     @unit
-    def keeping(a_in, a_rec, s):
-        s_next, saved = step(a_in, a_rec, s)
+    def keeping(a_in, a_rec, s, *settings):
+        s_next, saved = step(a_in, a_rec, s, *settings)
         return s_next, saved + a_in + a_rec
 
     names = [f"{kind} {gate}" for kind in ("a_in", "a_rec") for gate in cell.gates]
@@ -186,14 +186,14 @@ def _build_complex_step(cell: Cell) -> Any:
     step = cell.step
 
     @part
-    def complex_step(a_in, a_rec, s):
-        return step(a_in, a_rec, s)[0]
+    def complex_step(a_in, a_rec, s, *settings):
+        return step(a_in, a_rec, s, *settings)[0]
 
     return complex_step
 
 
 def _build_columns(cell: Cell, argument: int, count: int) -> Any:
-    """Build `columns(a_in, a_rec, s, d)`: d times the derivative of `step` in each number of one argument."""
+    """Build `columns(a_in, a_rec, s, d, *settings)`: d times the derivative of `step` in each part of an argument."""
     if count == 0:
         return _nothing
     step, gates, states, last = _build_complex_step(cell), len(cell.gates), len(cell.states), count - 1
@@ -204,26 +204,26 @@ def _build_columns(cell: Cell, argument: int, count: int) -> Any:
     inner = _build_inner(states)
 
     @unit
-    def columns(a_in, a_rec, s, d):
-        new = step(nudge_in(a_in), nudge_rec(a_rec), nudge_state(s))
-        return (*before(a_in, a_rec, s, d), inner(new, d))
+    def columns(a_in, a_rec, s, d, *settings):
+        new = step(nudge_in(a_in), nudge_rec(a_rec), nudge_state(s), *settings)
+        return (*before(a_in, a_rec, s, d, *settings), inner(new, d))
 
     return columns
 
 
 def _build_pull(cell: Cell) -> Any:
-    """Build `pull(a_in, a_rec, s, d)`: what `step_vjp` returns."""
+    """Build `pull(a_in, a_rec, s, d, *settings)`: what `step_vjp` returns."""
     gates, additive = len(cell.gates), cell.additive
     columns_in = _build_columns(cell, A_IN, gates)
     columns_rec = _build_columns(cell, A_REC, 0 if additive else gates)
     columns_state = _build_columns(cell, STATE, len(cell.states) if cell.carries else 0)
 
     @unit
-    def pull(a_in, a_rec, s, d):
-        e = columns_in(a_in, a_rec, s, d)
+    def pull(a_in, a_rec, s, d, *settings):
+        e, d_s = columns_in(a_in, a_rec, s, d, *settings), columns_state(a_in, a_rec, s, d, *settings)
         if additive:
-            return e, e, columns_state(a_in, a_rec, s, d)
-        return e, columns_rec(a_in, a_rec, s, d), columns_state(a_in, a_rec, s, d)
+            return e, e, d_s
+        return e, columns_rec(a_in, a_rec, s, d, *settings), d_s
 
     return pull
 
@@ -239,8 +239,8 @@ def _build_vjp(cell: Cell) -> Any:
     take_in, take_rec = _arguments(cell)
 
     @unit
-    def step_vjp(saved, s, s_next, d):
-        return pull(take_in(saved), take_rec(saved), s, d)
+    def step_vjp(saved, s, s_next, d, *settings):
+        return pull(take_in(saved), take_rec(saved), s, d, *settings)
 
     return step_vjp
 
@@ -250,8 +250,8 @@ def _build_inner_vjp(cell: Cell) -> Any:
     own, take = cell.step_vjp, _build_pick(0, len(cell.saved))
 
     @unit
-    def step_vjp(saved, s, s_next, d):
-        return own(take(saved), s, s_next, d)
+    def step_vjp(saved, s, s_next, d, *settings):
+        return own(take(saved), s, s_next, d, *settings)
 
     return step_vjp
 
@@ -263,10 +263,9 @@ def _build_jvp(cell: Cell) -> Any:
     slopes = _build_slopes(len(cell.states))
 
     @unit
-    def step_jvp(saved, s, s_next, a_in_dot, a_rec_dot, s_dot):
-        new, _ = step(
-            gates_toward(take_in(saved), a_in_dot), gates_toward(take_rec(saved), a_rec_dot), states_toward(s, s_dot)
-        )
+    def step_jvp(saved, s, s_next, a_in_dot, a_rec_dot, s_dot, *settings):
+        a_in, a_rec = gates_toward(take_in(saved), a_in_dot), gates_toward(take_rec(saved), a_rec_dot)
+        new, _ = step(a_in, a_rec, states_toward(s, s_dot), *settings)
         return slopes(new)
 
     return step_jvp
@@ -281,10 +280,11 @@ def _build_vjp_jvp(cell: Cell) -> Any:
     state_slopes = _build_slopes(len(cell.states) if cell.carries else 0)
 
     @unit
-    def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot):
+    def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot, *settings):
         here = states_toward(s, s_dot)
-        new, kept = step(gates_toward(take_in(saved), a_in_dot), gates_toward(take_rec(saved), a_rec_dot), here)
-        e_in, e_rec, d_s = own(kept, here, new, states_toward(d, d_dot))
+        a_in, a_rec = gates_toward(take_in(saved), a_in_dot), gates_toward(take_rec(saved), a_rec_dot)
+        new, kept = step(a_in, a_rec, here, *settings)
+        e_in, e_rec, d_s = own(kept, here, new, states_toward(d, d_dot), *settings)
         return gate_slopes(e_in), gate_slopes(e_rec), state_slopes(d_s)
 
     return step_vjp_jvp
@@ -300,9 +300,9 @@ def _build_vjp_jvp_by_differences(cell: Cell) -> Any:
     add_gates, add_states = _build_moved(gates), _build_moved(states if cell.carries else 0)
 
     @unit
-    def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot):
+    def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot, *settings):
         a_in, a_rec = take_in(saved), take_rec(saved)
-        e_in, e_rec, d_s = pull(a_in, a_rec, s, d_dot)
+        e_in, e_rec, d_s = pull(a_in, a_rec, s, d_dot, *settings)
         size = max(largest_gate(a_in_dot), largest_gate(a_rec_dot), largest_state(s_dot))
         if size > 0:
             for place, factor in ((-2.0, 1.0), (-1.0, -8.0), (1.0, 8.0), (2.0, -1.0)):
@@ -312,6 +312,7 @@ def _build_vjp_jvp_by_differences(cell: Cell) -> Any:
                     gates_moved(a_rec, a_rec_dot, shift),
                     states_moved(s, s_dot, shift),
                     d,
+                    *settings,
                 )
                 e_in = add_gates(e_in, more_in, weight)
                 e_rec = add_gates(e_rec, more_rec, weight)
@@ -325,12 +326,12 @@ def _build_calls(step: Any, jvp: Any) -> tuple[Any, Any]:
     """Build `call_step` and `call_jvp`, which Python may call: loops are kept on the disk, and units are not."""
 
     @loop(step)
-    def call_step(a_in, a_rec, s):
-        return step(a_in, a_rec, s)
+    def call_step(a_in, a_rec, s, *settings):
+        return step(a_in, a_rec, s, *settings)
 
     @loop(jvp)
-    def call_jvp(saved, s, a_in_dot, a_rec_dot, s_dot):
-        return jvp(saved, s, None, a_in_dot, a_rec_dot, s_dot)
+    def call_jvp(saved, s, a_in_dot, a_rec_dot, s_dot, *settings):
+        return jvp(saved, s, None, a_in_dot, a_rec_dot, s_dot, *settings)
 
     return call_step, call_jvp
 
@@ -339,17 +340,19 @@ def _checked(derived: Cell, cell: Cell) -> Cell:
     """Refuse a `step` of which complex steps are no derivatives: abs, comparisons and the like are not analytic."""
     rng, gates, states = np.random.default_rng(0), len(cell.gates), len(cell.states)
     step, jvp = _build_calls(derived.step, _build_jvp(cell))
+    # Kernels are the same for all settings, so these are some, within their limits.
+    settings = (tuple(0.5 * sum(cell.limits.get(name, (0.0, 1.0))) for name in cell.settings),) if cell.settings else ()
     for _ in range(3):
         a_in, a_rec, s, b_in, b_rec, u = (tuple(rng.normal(size=n)) for n in (gates, gates, states) * 2)
         if cell.additive:
             a_rec = b_rec = (0.0,) * gates
         near = [
-            step(*(tuple(np.add(x, h * np.array(v))) for x, v in ((a_in, b_in), (a_rec, b_rec), (s, u))))[0]
+            step(*(tuple(np.add(x, h * np.array(v))) for x, v in ((a_in, b_in), (a_rec, b_rec), (s, u))), *settings)[0]
             for h in (-1e-6, 1e-6)
         ]
-        saved = step(a_in, a_rec, s)[1]
+        saved = step(a_in, a_rec, s, *settings)[1]
         wanted = np.subtract(near[1], near[0]) / 2e-6
-        found = jvp(saved, s, b_in, b_rec, u)
+        found = jvp(saved, s, b_in, b_rec, u, *settings)
         if not np.allclose(found, wanted, rtol=1e-3, atol=1e-6):
             raise ValueError(
                 f"the step of cell {cell.gates} has a complex step of {found} where differences give {wanted}; "

@@ -8,7 +8,7 @@ import numpy as np
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.hidden_clip import begin_count
-from nbflow.cpu.lines import build_lines
+from nbflow.cpu.lines import build_constants, build_lines
 from nbflow.cpu.memory import address_of, call, clear
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
@@ -18,24 +18,26 @@ from nbflow.cpu.views import at, flat, flat_at, place, row, rows_at, shards, who
 @functools.cache
 def build_step(cell, dtype):
     """Build the kernel of one pointwise pass: `states[t]` to `states[t+1]` for the rows of a shard."""
-    step, additive, kept = cell.step, cell.additive, len(cell.saved)
+    step, additive, kept, knobs = cell.step, cell.additive, len(cell.saved), len(cell.settings)
     gates, states = len(cell.gates), len(cell.states)
-    lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept})
+    lines = build_lines({"pre": gates, "rec": 0 if additive else gates, "old": states, "new": states, "saved": kept,
+                         "settings": knobs})  # fmt: skip
     (load_pre, _), (load_rec, _), (load_old, _) = lines["pre"], lines["rec"], lines["old"]
     (_, store_new), (_, store_saved) = lines["new"], lines["saved"]
+    constants = build_constants(knobs, lines["settings"][0])
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
     shard_at = shards(dtype)
 
-    @kernel(step, additive, kept, dtype)
+    @kernel(step, additive, kept, knobs, dtype)
     def step_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
         pre, rec, saved = at(shard, "pre", t), at(shard, "rec", t), at(shard, "saved", t)
-        old, new = at(shard, "states", t), at(shard, "states", t + 1)
+        old, new, settings = at(shard, "states", t), at(shard, "states", t + 1), whole(shard, "settings")
         for b in range(rows):
             for j in range(width):
                 a_rec = zeros if additive else load_rec(rec, b, j)
-                s, keep = step(load_pre(pre, b, j), a_rec, load_old(old, b, j))
+                s, keep = step(load_pre(pre, b, j), a_rec, load_old(old, b, j), *constants(settings, j))
                 store_new(new, b, j, s)
                 store_saved(saved, b, j, keep)
 

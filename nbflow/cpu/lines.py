@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbflow._compile import JIT
+from nbflow._compile import JIT, unit
 
 
 def build_lines(counts):
@@ -26,6 +26,26 @@ def build_lines(counts):
     """
     everything = [(name, line) for name, count in counts.items() for line in range(count)]
     return {name: (_loads(name, count, everything), _stores(name, count, everything)) for name, count in counts.items()}
+
+
+def build_constants(count, load):
+    """Build `constants(rows, j)`: what a call is given more by a cell with `count` settings, `*constants(...)`.
+
+    One argument, the tuple of the settings of unit j, or no argument for a cell without any.
+    """
+    if count == 0:
+        return _no_constants
+
+    @unit
+    def constants(rows, j):
+        return (load(rows, 0, j),)
+
+    return constants
+
+
+@unit
+def _no_constants(rows, j):
+    return ()
 
 
 def _mark(builder, access, own, everything):

@@ -104,6 +104,7 @@ SHARD_SIZES = {
     "rows": "sequences of this shard",
     "lines": "S",
     "kept": "K, numbers that the cell keeps for its way back",
+    "knobs": "settings of the cell",
     "columns": "gates * width",
     "line": "lines * width",
     "slots": "how many delta_t are kept: 2, or T+1 for all",
@@ -215,6 +216,7 @@ TAPE = {
     "delta_dot": Array("%2 rows lines width", "the tangent of delta_t", "second"),
     "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),
     "d_flow": Array("hidden gates width", "gradient of Omega with respect to w_rec", "immediate"),
+    "settings": Array("1 knobs width", "the settings of the cell, for each unit"),
     "sums": Array("5", "loss, sum of penalties, count of penalties, groups left out, groups clipped"),
     "inside": Array("2", "what the clip inside BPTT clipped, and all that it saw", "", np.int64),
 }

@@ -17,7 +17,7 @@ import numpy as np
 from nbflow._compile import kernel, part
 from nbflow.cpu.backward import add_loss, recur_back
 from nbflow.cpu.gradient import segment_start
-from nbflow.cpu.lines import build_lines
+from nbflow.cpu.lines import build_constants, build_lines
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.product import outer
 from nbflow.cpu.record import DETACHED, DIRECTION, PARAMETERS, TOTAL
@@ -31,29 +31,32 @@ from nbflow.cpu.weights import every_sequence, weights
 def build_step_vjp_jvp(cell, dtype):
     """Build the kernel of one pointwise pass back: e_dot takes the place of a_dot and is added to e."""
     step_vjp_jvp, additive, carries, kept = cell.step_vjp_jvp, cell.additive, cell.carries, len(cell.saved)
-    gates, states = len(cell.gates), len(cell.states)
+    gates, states, knobs = len(cell.gates), len(cell.states), len(cell.settings)
     lines = build_lines({"saved": kept, "old": states, "new": states, "delta": states, "entering": states,
                          "delta_dot": states, "pre_dot": gates, "rec_dot": 0 if additive else gates,
-                         "before": states if carries else 0})  # fmt: skip
+                         "before": states if carries else 0, "settings": knobs})  # fmt: skip
     load_saved, load_old, load_new, load_delta, load_entering, load_dot, *_ = (load for load, _ in lines.values())
     (load_pre, store_pre), (load_rec, store_rec) = lines["pre_dot"], lines["rec_dot"]
     _, store_before = lines["before"]
+    constants = build_constants(knobs, lines["settings"][0])
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
     shard_at = shards(dtype)
 
-    @kernel(step_vjp_jvp, additive, carries, kept, dtype)
+    @kernel(step_vjp_jvp, additive, carries, kept, knobs, dtype)
     def step_vjp_jvp_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
         pre_dot, rec_dot, saved = at(shard, "pre_dot", t), at(shard, "rec_dot", t), at(shard, "saved", t)
         old, new, entering = at(shard, "states", t), at(shard, "states", t + 1), at(shard, "entering", t)
         delta, delta_dot, before = at(shard, "delta", t + 1), at(shard, "delta_dot", t + 1), at(shard, "delta_dot", t)
+        settings = whole(shard, "settings")
         for b in range(rows):
             for j in range(width):
                 a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
                 e_dot, e_rec_dot, d_s = step_vjp_jvp(
                     load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j), load_delta(delta, b, j),
                     load_pre(pre_dot, b, j), a_rec_dot, load_entering(entering, b, j), load_dot(delta_dot, b, j),
+                    *constants(settings, j),
                 )  # fmt: skip
                 store_pre(pre_dot, b, j, e_dot)
                 if not additive:

@@ -23,7 +23,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import exact_part, kernel, part
-from nbflow.cpu.lines import build_lines
+from nbflow.cpu.lines import build_constants, build_lines
 from nbflow.cpu.loss import outputs
 from nbflow.cpu.memory import address_of, call, clear
 from nbflow.cpu.product import times
@@ -35,15 +35,18 @@ from nbflow.cpu.views import at, flat_at, place, row, rows_at, shards, whole
 def build_step_jvp(cell, dtype):
     """Build the kernel of one pointwise pass: the tangents at a_in, a_rec and s_t to that of s_{t+1}."""
     step_jvp, additive, kept = cell.step_jvp, cell.additive, len(cell.saved)
-    gates, states = len(cell.gates), len(cell.states)
-    lines = build_lines({"saved": kept, "old": states, "new": states, "pre_dot": gates,
+    gates, states, knobs = len(cell.gates), len(cell.states), len(cell.settings)
+    lines = build_lines({"saved": kept, "old": states, "new": states, "pre_dot": gates, "settings": knobs,
                          "rec_dot": 0 if additive else gates, "entering": states, "moved": states})  # fmt: skip
-    load_saved, load_old, load_new, load_pre, load_rec, load_entering, _ = (load for load, _ in lines.values())
+    load_saved, load_old, load_new, load_pre, load_settings, load_rec, load_entering, _ = (
+        load for load, _ in lines.values()
+    )
     _, store_moved = lines["moved"]
+    constants = build_constants(knobs, load_settings)
     zeros = (np.zeros((), dtype)[()],) * len(cell.gates)
     shard_at = shards(dtype)
 
-    @kernel(step_jvp, additive, kept, dtype)
+    @kernel(step_jvp, additive, kept, knobs, dtype)
     def step_jvp_rows(address, t):
         shard = shard_at(address)
         rows, width = shard.rows, shard.width
@@ -54,12 +57,14 @@ def build_step_jvp(cell, dtype):
             at(shard, "entering", t),
             at(shard, "states_dot", t + 1),
         )
+        settings = whole(shard, "settings")
         for b in range(rows):
             for j in range(width):
                 a_rec_dot = zeros if additive else load_rec(rec_dot, b, j)
                 u = step_jvp(
                     load_saved(saved, b, j), load_old(old, b, j), load_new(new, b, j),
                     load_pre(pre_dot, b, j), a_rec_dot, load_entering(entering, b, j),
+                    *constants(settings, j),
                 )  # fmt: skip
                 store_moved(moved, b, j, u)
 

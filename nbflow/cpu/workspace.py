@@ -99,7 +99,7 @@ class Workspace:
     def __init__(self, net: Network, shape: Shape, purpose: Purpose = PLAIN) -> None:
         self.net, self.shape, self.steps, self.purpose = net, shape, shape.steps, purpose
         self.dtype = net.scalar
-        self.cell = (second_order if purpose.second else first_order)(net.cell_object)
+        self.cell = (second_order if purpose.second else first_order)(net.compiled_cell)
         self.entries: list[tuple[int, ...]] = []
         self.program: tuple[Any, ...] = ()
         self._hidden_site, self._detaching, self._starts_at_zero = 0, False, False
@@ -113,6 +113,7 @@ class Workspace:
         self._write_sizes()
         self._allocate()
         self._point()
+        self._write_settings()
         self.fit(shape.steps)
 
     # ------------------------------------------------------------------------- what the records say
@@ -140,7 +141,8 @@ class Workspace:
             "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
             "colliding": gates * width * np.dtype(self.dtype).itemsize % COLLIDING == 0,
-            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces, "2": 2, "5": 5, "6": 6,
+            "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces,
+            "knobs": len(cell.settings), "1": 1, "2": 2, "5": 5, "6": 6,
         }  # fmt: skip
 
     def _find_conditions(self) -> dict[str, bool]:
@@ -163,6 +165,14 @@ class Workspace:
         self.shards["rows"] = np.tile(self.rows, self.shape.replicas)
         self.shards["replica"] = np.repeat(np.arange(self.shape.replicas), len(self.rows))
         self.shards["segment"] = [segment_steps(rows) for rows in self.rows] * self.shape.replicas
+
+    def _write_settings(self) -> None:
+        """Write the settings of the cell; those of the last unit go on into the padding, where they make sense too."""
+        values = self.net.cell_settings
+        if values.size:
+            padded = np.pad(values, ((0, 0), (0, self._sizes["width"] - values.shape[1])), mode="edge")
+            for k in range(self.shards.size):
+                self.tape("settings", k)[0] = padded
 
     def fit(self, steps: int) -> None:
         """Use the first `steps` steps of the buffers: shorter batches need no workspace of their own."""

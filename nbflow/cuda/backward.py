@@ -17,6 +17,7 @@ from nbflow.cuda.forward import longest_of
 from nbflow.cuda.hidden_clip import build_clip_row
 from nbflow.cuda.job import (
     BATCH,
+    CELL_SETTINGS,
     DELTA,
     DETACHED,
     HEARD,
@@ -39,7 +40,7 @@ from nbflow.cuda.job import (
     Y,
     at,
 )
-from nbflow.cuda.memory import build_load, build_store, fetch
+from nbflow.cuda.memory import build_constants, build_load, build_store, fetch
 from nbflow.cuda.norm import build_block_sum
 from nbflow.cuda.state_penalty import pulled
 
@@ -78,6 +79,7 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False, detaching
     gates, lines, kept = len(cell.gates), len(cell.states), len(cell.saved)
     load_saved, load_states = build_load(kept), build_load(lines)
     store_gates, store_states = build_store(gates), build_store(lines)
+    constants = build_constants(len(cell.settings))
     real, zero = real_of(dtype), dtype(0)
     zeros = (zero,) * lines
     clip_row, block_sum = build_clip_row(by_norm, dtype), build_block_sum()
@@ -109,6 +111,7 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False, detaching
             load_states(numbers, old, hidden),
             load_states(numbers, old + batch * line, hidden),
             load_states(numbers, at(job, DELTA, r) + (slot_of(job, t) * batch + b) * line + j, hidden),
+            *constants(numbers, job[CELL_SETTINGS] + j, hidden),
         )
         store_gates(numbers, at(job, REC, r) + tape * gates * hidden + j, hidden, d_rec)
         if not additive:

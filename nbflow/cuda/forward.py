@@ -12,6 +12,7 @@ from nbflow._compile import unit
 from nbflow.cuda.device import cuda, grid, real_of
 from nbflow.cuda.job import (
     BATCH,
+    CELL_SETTINGS,
     FIRST,
     GATES,
     HEARD,
@@ -32,7 +33,7 @@ from nbflow.cuda.job import (
     WEIGHTS,
     at,
 )
-from nbflow.cuda.memory import build_load, build_store, fetch
+from nbflow.cuda.memory import build_constants, build_load, build_store, fetch
 
 
 @functools.cache
@@ -94,6 +95,7 @@ def build_forward(cell, dtype, rows, resident):
     step, gates, lines, kept, has_bias = cell.step, len(cell.gates), len(cell.states), len(cell.saved), cell.bias_rec
     load_gates, load_states = build_load(gates), build_load(lines)
     store_states, store_saved = build_store(lines), build_store(kept)
+    constants = build_constants(len(cell.settings))
     real, zero, sums = real_of(dtype), dtype(0), gates * rows
 
     @unit
@@ -164,8 +166,9 @@ def build_forward(cell, dtype, rows, resident):
                         embed(job, numbers, integers, r, t, first + b, j, a_in)
                         old = states + (t * batch + first + b) * lines * hidden + j
                         s, keep = step(
-                            load_gates(a_in, 0, 1), load_gates(a_rec, b * gates, 1), load_states(numbers, old, hidden)
-                        )
+                            load_gates(a_in, 0, 1), load_gates(a_rec, b * gates, 1), load_states(numbers, old, hidden),
+                            *constants(numbers, job[CELL_SETTINGS] + j, hidden),
+                        )  # fmt: skip
                         store_states(numbers, old + batch * lines * hidden, hidden, s)
                         store_saved(numbers, saved + (t * batch + first + b) * kept * hidden + j, hidden, keep)
                         shared[then + b * hidden + j] = s[0]

@@ -58,6 +58,23 @@ def build_load(count):
 
 
 @functools.cache
+def build_constants(count):
+    """Build `constants(array, first, stride)`: what a call is given more by a cell with `count` settings.
+
+    `*constants(...)` is one argument, the tuple of the settings of a unit, or none for a cell without settings.
+    """
+    if count == 0:
+        return _load_none
+    load = build_load(count)
+
+    @unit
+    def constants(array, first, stride):
+        return (load(array, first, stride),)
+
+    return constants
+
+
+@functools.cache
 def build_store(count):
     """Build `store(array, first, stride, numbers)`, the inverse of `load`."""
     if count == 0:

@@ -27,7 +27,7 @@ def forward(space: Workspace, *, whole: bool, carried: bool = False) -> None:
     space.flag(job.IS_WHOLE, int(whole))
     space.flag(job.IS_CARRIED, int(carried))
     replicas, _, batch, _ = space.shape
-    cut, cell = space.blocks, space.net.cell_object
+    cut, cell = space.blocks, space.net.compiled_cell
     launch_over(build_lengths(), replicas * batch, space.job, space.numbers, space.integers, space.steps)
     kernel = build_forward(cell, space.dtype, cut.rows, cut.resident)
     threads, blocks = threads_for(space.net.n_hidden), replicas * -(-batch // cut.rows)
@@ -52,7 +52,7 @@ def losses(space: Workspace) -> None:
 def backward(space: Workspace) -> None:
     """Run all sequences back."""
     replicas, _, batch, _ = space.shape
-    cut, cell, hidden = space.blocks, space.net.cell_object, space.net.n_hidden
+    cut, cell, hidden = space.blocks, space.net.compiled_cell, space.net.n_hidden
     if not cut.resident:
         launch_over(build_transpose(), replicas * hidden * len(cell.gates) * hidden, space.job, space.numbers)
     if space.purpose.detaching:

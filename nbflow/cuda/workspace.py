@@ -100,6 +100,8 @@ class Workspace:
         self.job = allocate(job.LENGTH, np.int64, f"for {room}")
         self.job.copy_to_device(self.table)
         self.set_ids(np.arange(shape.replicas))
+        if shape.steps and net.cell_settings.size:
+            self.write("CELL_SETTINGS", net.cell_settings.astype(self.dtype))
         if len(self.groups):
             self.write("GROUPS", self.groups.astype(np.int32))
 
@@ -170,7 +172,7 @@ class Workspace:
         if t:
             floats |= {"WEIGHTS": t * b, "START": b * line, "STATES": (t + 1) * b * line, "Y": t * b * m}
             floats |= {"INPUTS": 0 if shape.tokens else t * b * n, "SAVED": t * b * len(cell.saved) * h}
-            floats |= {"TARGETS": 0 if classes else t * b * m}
+            floats |= {"TARGETS": 0 if classes else t * b * m, "CELL_SETTINGS": len(cell.settings) * h}
             integers |= {"TOKENS": t * b if shape.tokens else 0, "CLASSES": t * b if classes else 0}
             integers |= {"FIRST": b, "HEARD": b, "LAST": b, "WRONG": b}
         if purpose.backward:
@@ -209,7 +211,7 @@ class Workspace:
         start = 0
         for name, count in counts.items():
             place = job.PLACES[name]
-            shared = name in ("SETTINGS", "GROUPS")
+            shared = name in ("SETTINGS", "CELL_SETTINGS", "GROUPS")
             self.table[place], self.table[place + 1] = start, 0 if shared else count
             start += count if shared else count * self.shape.replicas
         if "RAW" in counts and not counts["RAW"]:

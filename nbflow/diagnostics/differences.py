@@ -157,7 +157,7 @@ class _Forward:
         from nbflow.cpu.complex_step import build_complex_loss, build_complex_step
 
         self.net, self.batch = net, batch
-        self.step, self.loss = build_complex_step(net.cell_object), build_complex_loss(net.loss_object)
+        self.step, self.loss = build_complex_step(net.compiled_cell), build_complex_loss(net.loss_object)
         weights = batch.weights
         if net.loss_object.classes:
             self.targets = (batch.targets[..., None] == np.arange(net.n_out)).astype(np.float64)
@@ -185,7 +185,7 @@ class _Forward:
         a_in, a_rec = preactivations(params, self.batch.inputs[t], s[:, :, 0])
         out = np.empty_like(s)
         flat = (n * batch_size, -1, hidden)
-        self.step(a_in.reshape(flat), a_rec.reshape(flat), s.reshape(flat), out.reshape(flat))
+        self.step(self.net.cell_settings, a_in.reshape(flat), a_rec.reshape(flat), s.reshape(flat), out.reshape(flat))
         return out
 
 

@@ -109,11 +109,11 @@ def partials(net: Network, params: Params, inputs: Any, s: Floats) -> tuple[Floa
     """Return the derivatives of one step's states (S, B) at a_rec, (S, B, G, H), and directly at s, (S, B, S, H)."""
     from nbflow.cpu.pointwise import build_pull
 
-    pull, (lines, gates) = build_pull(net.cell_object), (s.shape[1], len(net.cell_object.gates))
+    pull, (lines, gates) = build_pull(net.compiled_cell), (s.shape[1], len(net.cell_object.gates))
     a_in, a_rec = preactivations(params, inputs, s[:, 0])
     d_rec, d_s = np.zeros((lines, len(s), gates, net.n_hidden)), np.zeros((lines, *s.shape))
     for line in range(lines):
         d = np.zeros_like(s)
         d[:, line] = 1
-        pull(a_in, a_rec, s, d, np.empty_like(a_in), d_rec[line], d_s[line])
+        pull(net.cell_settings, a_in, a_rec, s, d, np.empty_like(a_in), d_rec[line], d_s[line])
     return d_rec, d_s

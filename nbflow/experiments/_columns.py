@@ -11,6 +11,9 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+from nbflow._load import is_declared
+from nbflow.records import Cell
+
 # Longer names are cut, and end in a hash of the whole.
 LONGEST = 200
 # What stands for the class in a description.
@@ -34,6 +37,8 @@ def _title(thing: Any, described: dict[str, Any]) -> str:
     """Return all of a record as one text, without what is as its class has it."""
     if isinstance(thing, dict):
         return f"{{{_parts(thing, described)}}}"
+    if isinstance(thing, Cell) and thing.settings and is_declared(thing):
+        return thing.brief(every=True)
     kind = type(thing)
     own = kind.__name__ if kind.__module__.startswith("nbflow.") else f"{kind.__module__}.{kind.__qualname__}"
     head = next((name for name in TITLES if name in described), None)

@@ -13,7 +13,8 @@ import numpy as np
 from nbflow import _check
 from nbflow._legible import legible
 from nbflow._load import is_declared, load
-from nbflow.records import Cell, Loss
+from nbflow.model.cell import check_settings
+from nbflow.records import Cell, Floats, Loss
 
 
 @legible
@@ -62,6 +63,7 @@ class Network:
             object.__setattr__(self, name, _check.count(name, getattr(self, name), least))
         object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
         cell, loss = load("cells", self.cell, "cell"), load("losses", self.loss, "loss")
+        check_settings(cell, self.n_hidden)
         if not is_declared(cell) or not is_declared(loss):
             from nbflow import _probe
 
@@ -79,6 +81,17 @@ class Network:
         """The cell's units."""
         found: Cell = load("cells", self.cell, "cell")
         return found
+
+    @functools.cached_property
+    def compiled_cell(self) -> Cell:
+        """The cell without the values of its settings, which kernels are compiled for."""
+        return self.cell_object.compiled
+
+    @functools.cached_property
+    def cell_settings(self) -> Floats:
+        """The settings of the cell, one row each, for every unit: float64 (K, H)."""
+        rows = [np.broadcast_to(value, self.n_hidden) for value in self.cell_object.settings.values()]
+        return np.reshape(np.array(rows, np.float64), (len(rows), self.n_hidden))
 
     @functools.cached_property
     def loss_object(self) -> Loss:

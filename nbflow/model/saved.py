@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from nbflow import __version__
-from nbflow._load import load as load_unit, names
+from nbflow._load import is_declared, load as load_unit, names
 from nbflow.model import _arguments
+from nbflow.model.cell import load_cell
 from nbflow.model.network import Network
 from nbflow.model.parameters import pack, unpack
 from nbflow.records import Cell, Floats, Loss, Params
@@ -125,6 +126,8 @@ def _name_of(package: str, given: Any, unit: Any) -> Any:
     for name in names(package):
         if load_unit(package, name) is unit:
             return name
+    if isinstance(unit, Cell) and unit.settings and is_declared(unit):
+        return {"name": unit.name, "settings": unit.settings}
     function = unit.step if isinstance(unit, Cell) else unit.value
     function = getattr(function, "py_func", function)
     return {"own": f"{function.__module__}.{function.__qualname__}", **_told(unit)}
@@ -133,7 +136,8 @@ def _name_of(package: str, given: Any, unit: Any) -> Any:
 def _told(unit: Cell | Loss) -> dict[str, Any]:
     """Return what tells one unit of the user's own from another that would read its parameters otherwise."""
     if isinstance(unit, Cell):
-        return {"gates": [*unit.gates], "states": [*unit.states]}
+        settings = {name: [*value] if isinstance(value, tuple) else value for name, value in unit.settings.items()}
+        return {"gates": [*unit.gates], "states": [*unit.states], **({"settings": settings} if settings else {})}
     return {"classes": unit.classes, "units": unit.units}
 
 
@@ -176,6 +180,8 @@ def _unit_of(place: Any, argument: str, package: str, said: Any, given: Any) -> 
                 f"{argument} is given, and path {place} has {said!r}; expected None, or the same. Leave it out."
             )
         return said
+    if "name" in said:
+        return _with_settings(place, said, given)
     if given is None:
         raise ValueError(
             f"path {place} has a {argument} of its own, {said.get('own', '')!s:.80}; expected {argument}= to be that, "
@@ -189,6 +195,19 @@ def _unit_of(place: Any, argument: str, package: str, said: Any, given: Any) -> 
             f"it was saved with."
         )
     return given
+
+
+def _with_settings(place: Any, said: dict[str, Any], given: Any) -> Cell:
+    """Return a built-in cell with the settings that a file says."""
+    try:
+        found = load_cell(said["name"], **said["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(_damaged(place, f"its cell cannot be made ({error!s:.120})")) from error
+    if given is not None and given != found:
+        raise ValueError(
+            f"cell is given, and path {place} has {found.brief()}; expected None, or the same. Leave it out."
+        )
+    return found
 
 
 def _blocks(place: Any, net: Network, arrays: dict[str, Any]) -> Params:

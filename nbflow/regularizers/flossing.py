@@ -66,7 +66,7 @@ def _moved(params, q):
 def _forward(net, params, inputs, heard, k):
     from nbflow.cpu.pointwise import build_push
 
-    push = build_push(net.cell_object)
+    push = build_push(net.compiled_cell)
     steps, (batch, lines, hidden) = len(inputs), (heard.size, len(net.cell_object.states), net.n_hidden)
     k = min(k, lines * hidden)
     start = np.linalg.qr(np.random.default_rng(0).normal(size=(lines * hidden, k)))[0]
@@ -77,8 +77,8 @@ def _forward(net, params, inputs, heard, k):
         live = heard > t
         before = s[t, live]
         s_next, s_next_dot = np.empty_like(before), np.empty((len(before), k, lines, hidden))
-        push(*preactivations(params, inputs[t, live], before[:, 0]), before, *_moved(params, q[t, live]),
-             s_next, s_next_dot)  # fmt: skip
+        a_in, a_rec = preactivations(params, inputs[t, live], before[:, 0])
+        push(net.cell_settings, a_in, a_rec, before, *_moved(params, q[t, live]), s_next, s_next_dot)
         s[t + 1, live] = s_next
         found, r[t, live] = np.linalg.qr(np.moveaxis(s_next_dot, 1, -1).reshape(len(before), -1, k))
         q[t + 1, live] = found.reshape(-1, lines, hidden, k)
@@ -103,7 +103,7 @@ def _backward(net, params, inputs, heard, orbit, slope):
     """
     from nbflow.cpu.pointwise import build_bend, build_pull
 
-    bend, pull = build_bend(net.cell_object), build_pull(net.cell_object)
+    bend, pull = build_bend(net.compiled_cell), build_pull(net.compiled_cell)
     _, batch, lines, hidden, k = orbit.q.shape
     d_theta = np.zeros(net.size)
     d = unpack(net, d_theta)
@@ -117,13 +117,13 @@ def _backward(net, params, inputs, heard, orbit, slope):
         to_rec, e_in, e_rec = (np.empty_like(a_rec_dot) for _ in range(3))
         to_s, e_s = np.zeros_like(s_dot), np.zeros_like(s_dot)
         m = np.ascontiguousarray(np.moveaxis(m, -1, 1))
-        bend(*at, a_rec_dot, s_dot, m, to_rec, to_s, e_in, e_rec, e_s)
+        bend(net.cell_settings, *at, a_rec_dot, s_dot, m, to_rec, to_s, e_in, e_rec, e_s)
         d.w_rec[:] += np.tensordot(s_dot[:, :, 0], to_rec, ((0, 1), (0, 1)))
         to_s[:, :, 0] += np.tensordot(to_rec, params.w_rec, ((2, 3), (1, 2)))
         d_q[live] = np.moveaxis(to_s, 1, -1).reshape(q.shape)
         # And what comes back to the state from the steps after this one, the plain way.
         plain = np.empty_like(at[0]), np.empty_like(at[0]), np.zeros_like(s)
-        pull(*at, d_s[live], *plain)
+        pull(net.cell_settings, *at, d_s[live], *plain)
         found = [part.sum(axis=1) + more for part, more in zip((e_in, e_rec, e_s), plain)]
         d_s[live] = _collect(params, d, x, s, *found)
     return d_theta

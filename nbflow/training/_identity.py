@@ -23,6 +23,7 @@ import numpy as np
 
 from nbflow._plain import plain
 from nbflow.data.sampler import Sampler
+from nbflow.records import UNLESS_EMPTY
 
 # An array of more entries than this is known by its hash.
 MANY = 4096
@@ -42,7 +43,8 @@ def describe(thing: Any, depth: int = DEEP) -> Any:
         return thing.identity()
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         # A schedule with numbers of its own: its name tells it from another with the same numbers.
-        own = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        held = ((f, getattr(thing, f.name)) for f in dataclasses.fields(thing))
+        own = {f.name: describe(value) for f, value in held if value or not f.metadata.get(UNLESS_EMPTY)}
         return {"function": name_of(type(thing)), **own} if callable(thing) else own
     if isinstance(thing, np.ndarray):
         return _of_array(thing)

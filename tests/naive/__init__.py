@@ -12,7 +12,7 @@ numbers, weights (T,B). A gradient flow is recorded by `backward` in a `Flow`.
 
 from naive.arrays import Array, Batch, Params, cosine, gram_schmidt, length, rescale
 from naive.calculus import TINY, central_difference, complex_step
-from naive.cells import CELLS, Cell, relu, sigmoid
+from naive.cells import CELLS, Cell, leaky_tanh, relu, rotation, sigmoid
 from naive.clipping_bias import Distances, average_of_clipped, distances, kept, long_run_distances, shares
 from naive.clips import Clipped, clip, groups
 from naive.counter import Words, below, draw, philox4x32, uniform

@@ -52,6 +52,32 @@ def _gru(a_in: Array, a_rec: Array, s: Array) -> Array:
     return np.stack([(1 - z) * n + z * s[0]])
 
 
+def leaky_tanh(rate: float | Array = 0.1) -> Cell:
+    """Return h' = (1 - rate) h + rate tanh(a) (book section 10.9.2), with a rate or one for each unit."""
+    return Cell(1, 1, False, lambda a_in, a_rec, s: (1 - rate) * s + rate * np.tanh(a_in + a_rec))
+
+
+def rotation(real: float | Array = 0.9, imaginary: float | Array = 0.3) -> Cell:
+    """Return z' = lambda z + a of two lines, Re z and Im z (Orvieto et al. 2023), as a matrix of turning."""
+
+    def step(a_in: Array, a_rec: Array, s: Array) -> Array:
+        return np.stack([real * s[0] - imaginary * s[1], imaginary * s[0] + real * s[1]]) + a_in + a_rec
+
+    return Cell(2, 2, False, step)
+
+
+def _mgu(a_in: Array, a_rec: Array, s: Array) -> Array:
+    """Return h of the minimal gated unit (Zhou et al. 2016), reset after the product, gates u n."""
+    u = sigmoid(a_in[0] + a_rec[0])
+    return np.stack([s[0] + u * (np.tanh(a_in[1] + u * a_rec[1]) - s[0])])
+
+
+def _ugrnn(a_in: Array, a_rec: Array, s: Array) -> Array:
+    """Return h of the update gate network (Collins et al. 2017), gates g c."""
+    g = sigmoid(a_in[0] + a_rec[0])
+    return np.stack([g * s[0] + (1 - g) * np.tanh(a_in[1] + a_rec[1])])
+
+
 CELLS: dict[str, Cell] = {
     "tanh": _simple(np.tanh),
     "sigmoid": _simple(sigmoid),
@@ -59,4 +85,8 @@ CELLS: dict[str, Cell] = {
     "linear": _simple(lambda a: a),
     "lstm": Cell(4, 2, False, _lstm),
     "gru": Cell(3, 1, True, _gru),
+    "leaky_tanh": leaky_tanh(),
+    "mgu": Cell(2, 1, False, _mgu),
+    "rotation": rotation(),
+    "ugrnn": Cell(2, 1, False, _ugrnn),
 }

@@ -21,6 +21,13 @@ def gate_values(p: Params, cell: str, x: Array, s: Array) -> tuple[Array, Array,
         r = sigmoid(a[0])
         values = np.stack([r, sigmoid(a[1]), np.tanh(a_in[2] + r * a_rec[2])])
         return values, np.array([[0], [0], [-1]]), np.ones((3, 1))
+    if cell == "mgu":
+        u = sigmoid(a[0])
+        return np.stack([u, np.tanh(a_in[1] + u * a_rec[1])]), np.array([[0], [-1]]), np.ones((2, 1))
+    if cell == "ugrnn":
+        return np.stack([sigmoid(a[0]), np.tanh(a[1])]), np.array([[0], [-1]]), np.ones((2, 1))
+    if cell == "leaky_tanh":
+        return np.tanh(a), -np.ones((1, 1)), np.ones((1, 1))
     low = {"tanh": -1.0, "sigmoid": 0.0, "relu": 0.0, "linear": -np.inf}[cell]
     high = {"tanh": 1.0, "sigmoid": 1.0, "relu": np.inf, "linear": np.inf}[cell]
     return CELLS[cell].step(a_in, a_rec, s), np.array([[low]]), np.array([[high]])
