@@ -26,7 +26,7 @@ def lacks(asked: Asked) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if asked.every:
         found["checkpoint_every"] = asked.every
-    if isinstance(asked.penalty, Regularizer):
+    if asked.flow is not None and isinstance(asked.penalty, Regularizer):
         found["penalty"] = asked.flow.penalty
     if asked.derivative not in ("", "immediate"):
         found["derivative"] = asked.derivative

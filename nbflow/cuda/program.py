@@ -94,7 +94,7 @@ def gradient(space: Workspace, asked: Asked) -> None:
     if space.purpose.state_penalty:
         state_penalties(space, asked.penalty)
     backward(space)
-    if not space.purpose.flowing:
+    if asked.flow is None or not space.purpose.flowing:
         weights(space)
         return
     norms(space)
