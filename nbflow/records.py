@@ -871,7 +871,7 @@ THRESHOLDS: dict[str, Any] = {"least": 0.0}
 BOUNDS: dict[str, Any] = {"least": 0.0, "above": True}
 PARTS: dict[str, Any] = {"least": 0.0, "most": 1.0}
 # What the norm of a rule may measure.
-OVER = ("all", "block", "unit", "entry")
+OVER = ("all", "layer", "block", "unit", "entry")
 # What a file of `flows` declares.
 AnyPenalty = Penalty | StatePenalty | Regularizer
 
@@ -887,8 +887,8 @@ class Rule:
         `(g, norm, threshold) -> g`, for one entry g. All three may come multiplied by the same power of two; with
         "entry" there is no norm.
     over : str
-        Which entries `norm` measures: "all" of a network's parameters jointly, each "block" (parameter array), each
-        "unit" (its incoming weights), or each "entry" alone.
+        Which entries `norm` measures: "all" of a network's parameters jointly, those of each "layer" of a stack, each
+        "block" (parameter array), each "unit" (its incoming weights), or each "entry" alone.
     relative : bool
         Whether the threshold is multiplied by the norm of the group's weights ("block", "unit").
     random : bool

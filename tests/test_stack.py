@@ -282,3 +282,148 @@ def test_outputs_in_two_parts_have_the_bits_of_the_whole_and_ends_are_each_seque
     wanted = naive.stacked_states(case.params(), case.cells, inputs, case.states)
     for found, states in zip(ends, wanted, strict=True):
         assert_close(found, states[lengths, np.arange(9)], case.tolerance, "ends")
+
+
+# ------------------------------------------------------------------------- what comes back, and how it is clipped
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("cells", PAIRS)
+def test_a_trace_has_a_record_of_every_layer(cells, when):
+    case = make_stack(cells, "square", "dense", when, seed=12)
+    flows, _ = case.flows(case.states)
+    seen = nf.trace(case.net, case.theta, case.batch, state=case.states)
+    assert len(seen) == len(cells)
+    for found, flow in zip(seen, flows, strict=True):
+        for name in ("loss", "states", "delta", "gain"):
+            assert_close(getattr(found, name), getattr(flow, name), case.tolerance, name)
+        assert_close(found.delta_norm, np.linalg.norm(flow.delta, axis=(2, 3)), case.tolerance, "delta_norm")
+
+
+@pytest.mark.parametrize("by", ["norm", "value"])
+@pytest.mark.parametrize("cells", PAIRS)
+def test_a_clip_inside_clips_delta_of_every_layer_by_itself(cells, by):
+    case = make_stack(cells, "square", "dense", "ragged", T=6, seed=13)
+    threshold = 0.3
+
+    def clip(delta):
+        if by == "value":
+            return np.clip(delta, -threshold, threshold)
+        return delta * min(1.0, threshold / np.linalg.norm(delta))
+
+    flows, d_inputs = case.flows(clip=clip)
+    out = nf.gradient(
+        case.net, case.theta, case.batch, clip_hidden=nf.HiddenClip(threshold, site="state", by=by), wrt="inputs"
+    )
+    assert_close(out.d_theta, packed(flows), case.tolerance, "d_theta")
+    assert_close(out.d_inputs, d_inputs, case.tolerance, "d_inputs")
+    assert not same_bits(out.d_theta, nf.gradient(case.net, case.theta, case.batch).d_theta)
+
+
+def test_the_norm_of_a_clip_is_that_of_all_layers_together():
+    case = make_stack(("tanh", "lstm"), seed=14)
+    out = nf.gradient(case.net, case.theta, case.batch)
+    done = nf.clip(case.net, out.d_theta, nf.Clip("norm", 0.01))
+    assert_close(done.norm, np.linalg.norm(out.d_theta), case.tolerance, "the norm")
+    assert_close(done.d_theta, 0.01 * out.d_theta / np.linalg.norm(out.d_theta), case.tolerance, "the direction")
+
+
+@pytest.mark.parametrize("rule", ["layer", "block", "unit", "value"])
+def test_a_clip_of_parts_is_that_of_each_layer(rule):
+    case = make_stack(("tanh", "gru", "lstm"), seed=15)
+    d_theta = nf.gradient(case.net, case.theta, case.batch).d_theta
+    threshold = 1e-3
+    done = nf.clip(case.net, d_theta, nf.Clip(rule, threshold), theta=case.theta)
+    wanted, parts = [], zip(case.net.layers, case.net.split(d_theta), case.net.split(case.theta), strict=True)
+    for layer, d, theta in parts:
+        shapes = naive.sizes(layer.cell, layer.n_in, layer.n_hidden, layer.n_out)
+        clipped = naive.clip(rule, d, threshold, theta=theta, blocks=shapes)
+        wanted.append(clipped.d_theta)
+        if rule == "layer":
+            assert_close(clipped.clipped_norm, threshold, case.tolerance, "the norm of a layer")
+    assert_close(done.d_theta, np.concatenate(wanted), case.tolerance, "d_theta")
+
+
+def test_each_layer_is_named_where_a_gradient_is_not_finite_and_shrinks_where_it_should():
+    case = make_stack(("tanh", "lstm"), seed=16)
+    bad = np.zeros_like(case.theta)
+    bad[case.net.firsts[1]] = np.nan
+    with pytest.raises(FloatingPointError, match="1 of w_in of layer 1"):
+        nf.clip(case.net, bad, nf.Clip("norm", 1.0, nonfinite="raise"))
+    done = nf.clip(case.net, bad, nf.Clip("norm", 1.0, nonfinite="shrink"), theta=case.theta)
+    for found, weights in zip(nf.unpack(case.net, done.d_theta), nf.unpack(case.net, case.theta), strict=True):
+        assert_close(found.w_rec, 0.02 * weights.w_rec, case.tolerance, "w_rec")
+        assert not found.w_in.any()
+
+
+# ------------------------------------------------------------------------- training
+
+
+def follow(net, theta, recipe, updates, task, replica):
+    """Train by hand: gradient, clip, a step of sgd."""
+    for update in range(updates):
+        drawn = task.sample(seed=0, index=update, batch_size=8, length=10, dtype=net.dtype, replicas=2)
+        batch = nf.Batch(*(part[replica] for part in drawn))
+        out = nf.gradient(net, theta, batch)
+        theta = theta - np.asarray(0.1, net.dtype) * nf.clip(net, out.d_theta, recipe.clip).d_theta
+    return theta
+
+
+def short_recipe(**more):
+    return nf.Recipe(**{
+        "lr": 0.1, "lengths": 10, "batch_size": 8, "max_updates": 12, "record_every": 6, "evaluate_every": 6,
+        "evaluate_size": 50, "clip": nf.Clip("norm", 0.5), **more,
+    })  # fmt: skip
+
+
+def task_stack(dtype="float64"):
+    task = nf.load_task("temporal_order")
+    layers = [nf.Network("tanh", task.n_in, 5, task.n_out, task.loss, dtype),
+              nf.Network("lstm", 5, 4, task.n_out, task.loss, dtype)]  # fmt: skip
+    return task, nf.Stack(layers)
+
+
+def test_training_is_gradient_clip_and_step_of_all_layers_together():
+    task, net = task_stack()
+    theta = nf.init(net, "glorot", rng=0, replicas=2)
+    run = nf.train(net, theta, task, short_recipe())
+    for r in range(2):
+        by_hand = follow(net, theta[r], short_recipe(), 12, task, r)
+        assert_close(run.theta[r], by_hand, within("float64", 120, 20), "theta")
+        alone = nf.train(net, theta[r], task, short_recipe(), replica_ids=[r])
+        assert same_bits(run.theta[r], alone.theta)
+        assert alone.evaluations["score"] == [row[r] for row in run.evaluations["score"]]
+        length = {"length": 10, "size": 50, "index": 12}
+        assert 0 <= nf.evaluate(net, run.theta[r], task, **length) <= 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_a_training_goes_on_to_the_same_bits_and_knows_another_stack(optimizer, tmp_path):
+    task, net = task_stack("float32")
+    theta, path = nf.init(net, "glorot", rng=0), tmp_path / "run.npz"
+    recipe = short_recipe(optimizer=optimizer, clip=nf.Clip("layer", 0.5), flow=nf.Flow("norm", 0.1, "immediate"))
+    whole = nf.train(net, theta, task, recipe)
+    nf.train(net, theta, task, dataclasses.replace(recipe, max_updates=6), checkpoint=path)
+    again = nf.train(net, theta, task, recipe, checkpoint=path)
+    assert same_bits(again.theta, whole.theta)
+    assert again.history["omega"] == whole.history["omega"]
+    other = nf.Stack([nf.Network("relu", task.n_in, 5, 4, task.loss), net.layers[1]])
+    with pytest.raises(ValueError, match="belongs to another training: net"):
+        nf.train(other, nf.init(other, "glorot", rng=0), task, recipe, checkpoint=path)
+
+
+def test_a_text_that_is_held_out_is_measured_with_the_states_of_all_layers_carried_over(tmp_path):
+    (tmp_path / "book.txt").write_text("to be or not to be, that is the question. " * 60)
+    task = nf.data.read_text(tmp_path / "book.txt").task()
+    layers = [nf.Network("tanh", task.n_in, 5, task.n_out, task.loss, "float64"),
+              nf.Network("gru", 5, 4, task.n_out, task.loss, "float64")]  # fmt: skip
+    net = nf.Stack(layers)
+    theta = nf.init(net, "glorot", rng=0)
+    nats, count, state = 0.0, 0.0, None
+    for batch in task.held_out_batches("float64"):
+        y, state = nf.predict(net, theta, batch.inputs, state=state, return_state=True)
+        lost = np.logaddexp.reduce(y, axis=-1) - np.take_along_axis(y, batch.targets[..., None], axis=-1)[..., 0]
+        nats, count = nats + (batch.weights * lost).sum(), count + 1
+    assert count >= 1
+    assert_close(nf.evaluate(net, theta, task), nats * task.units_per_nat, within("float64", 500, 20), "bits")

@@ -140,8 +140,7 @@ def _compiled(net: Model, rule: Rule) -> tuple[Any, Any]:
     """Return the compiled loop of a rule, and the groups of parameters that it is given, if any."""
     if rule.over in ("all", "entry"):
         return build_clip(rule.clip, rule.over, net.scalar), None
-    groups = layout.units(net) if rule.over == "unit" else layout.arrays(net)
-    return build_group_clip(rule.clip, rule.relative, net.scalar), groups
+    return build_group_clip(rule.clip, rule.relative, net.scalar), layout.groups(net, rule.over)
 
 
 def random_step(size: int, length: float, seed: int, replica: int, index: int) -> Floats:

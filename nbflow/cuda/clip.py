@@ -119,7 +119,7 @@ def build_rule(rule_clip, over, relative, dtype):
     real, zero, one = real_of(dtype), dtype(0), dtype(1)
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
     least_weight_norm = np.float64(LEAST_WEIGHT_NORM)
-    grouped, jointly = over in ("block", "unit"), over == "all"
+    grouped, jointly = over not in ("all", "entry"), over == "all"
 
     @device_part
     def bounds(job, integers, k):

@@ -265,6 +265,6 @@ class Workspace:
 
 def _groups(net: Network, rule: Rule | None) -> Any:
     """Return the groups that a rule measures, (groups, 3); none for a rule over all or over entries."""
-    if rule is None or rule.over not in ("block", "unit"):
+    if rule is None or rule.over in ("all", "entry"):
         return np.zeros((0, 3), np.int64)
-    return layout.units(net) if rule.over == "unit" else layout.arrays(net)
+    return layout.groups(net, rule.over)

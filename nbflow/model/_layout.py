@@ -40,6 +40,16 @@ def _moved(block: slice, by: int) -> slice:
     return slice(block.start + by, block.stop + by)
 
 
+def groups(net: Model, over: str) -> IntegerArray:
+    """Return what a rule over each "layer", "block" or "unit" measures, as (first, count, stride)."""
+    return {"layer": layers, "block": arrays, "unit": units}[over](net)
+
+
+def layers(net: Model) -> IntegerArray:
+    """Return every layer as (first, count, stride) in theta: one, of a network that is no stack."""
+    return np.array([(first, layer.size, 1) for layer, first in layers_of(net)], np.int64)
+
+
 def arrays(net: Model) -> IntegerArray:
     """Return every parameter array as (first, count, stride) in theta."""
     found = [(block.start, block.stop - block.start, 1) for block in named(net).values() if block.stop > block.start]

@@ -25,10 +25,10 @@ class Clipped(NamedTuple):
 def groups(rule: str, blocks: dict[str, tuple[int, ...]] | None, P: int) -> Iterator[Array]:
     """Yield the indices into theta of each group of entries whose norm the rule measures.
 
-    norm, normalize, random: all. block: each array. unit: the column of each (gate, unit) of each weight array; a bias
-    array is one group, as a vector is in the code of Brock et al. 2021.
+    norm, normalize, random, and layer, of one: all. block: each array. unit: the column of each (gate, unit) of each
+    weight array; a bias array is one group, as a vector is in the code of Brock et al. 2021.
     """
-    if rule in ("norm", "normalize", "random"):
+    if rule in ("norm", "normalize", "random", "layer"):
         yield np.arange(P)
         return
     if blocks is None:
@@ -55,7 +55,7 @@ def _clip_finite(
     new, hit = d.astype(np.float64), np.zeros(d.size, dtype=bool)
     if rule == "value":
         return np.minimum(np.maximum(new, -threshold), threshold), np.abs(new) > threshold
-    if rule not in ("norm", "block", "unit", "normalize", "random"):
+    if rule not in ("norm", "layer", "block", "unit", "normalize", "random"):
         raise ValueError(f"no rule is called {rule!r}")
     for index in groups(rule, blocks, d.size):
         g, limit = d[index].astype(np.float64), threshold
