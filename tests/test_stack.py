@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
 from typing import NamedTuple
 
@@ -427,3 +428,64 @@ def test_a_text_that_is_held_out_is_measured_with_the_states_of_all_layers_carri
         nats, count = nats + (batch.weights * lost).sum(), count + 1
     assert count >= 1
     assert_close(nf.evaluate(net, theta, task), nats * task.units_per_nat, within("float64", 500, 20), "bits")
+
+
+# ------------------------------------------------------------------------- what a stack has not
+
+# What looks at one network, and so takes no stack; everything else that takes a network takes both.
+TAKES_STACKS = {"init", "unpack", "pack", "predict", "gradient", "clip", "trace", "train", "updater", "evaluate",
+                "calibrate_threshold", "workspace", "to_torch"}  # fmt: skip
+
+
+def functions_of_networks():
+    for name in nf.__all__:
+        function = getattr(nf, name)
+        if not inspect.isclass(function) and callable(function) and name not in TAKES_STACKS:
+            parameters = [*inspect.signature(function).parameters.values()]
+            if parameters and parameters[0].name == "net":
+                yield name, sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+
+
+@pytest.mark.parametrize(("name", "arguments"), list(functions_of_networks()))
+def test_what_looks_at_one_network_refuses_a_stack_by_name(name, arguments):
+    case = make_stack(("tanh", "lstm"))
+    given = [case.net, case.theta, case.batch.inputs if name in INPUTS_ONLY else case.batch, case.theta, case.theta]
+    more = {"jvp": {"theta_dot": case.theta}, "average_of_clipped": {"sizes": [1], "thresholds": [1.0]}}.get(name, {})
+    with pytest.raises(TypeError, match="net is a Stack; expected a Network"):
+        getattr(nf, name)(*given[:arguments], **more)
+
+
+INPUTS_ONLY = {"jvp", "vjp", "step_jacobians", "jacobian_singular_values", "lyapunov_exponents"}
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"flow": nf.Flow("orthogonality", 0.1)}, "orthogonality"),
+        ({"clip_example": 1.0}, "clip by example"),
+        ({"clip_microbatch": (1, 1.0)}, "clip by example"),
+        ({"checkpoint_every": 64}, "checkpoint_every is 64"),
+        ({"backend": "cuda"}, "net is a Stack; .*'cuda'"),
+    ],
+)
+def test_what_a_stack_has_not_is_refused_by_name(how, said):
+    case = make_stack(("lstm", "lstm"))
+    with pytest.raises(NotImplementedError, match=said):
+        nf.gradient(case.net, case.theta, case.batch, **how)
+
+
+def test_a_layer_without_outputs_is_no_network_to_compute_with():
+    case = make_stack(("tanh", "tanh"))
+    low, theta = case.net.layers[0], case.net.split(case.theta)[0]
+    for call in (lambda: nf.predict(low, theta, case.batch.inputs), lambda: nf.gradient(low, theta, case.batch)):
+        with pytest.raises(ValueError, match=r"net has n_out 0.*Pass the Stack"):
+            call()
+    assert nf.recurrent_spectrum(low, theta).gates == ("a",)
+
+
+def test_streams_are_not_carried_by_a_stack(tmp_path):
+    (tmp_path / "book.txt").write_text("to be or not to be, that is the question. " * 60)
+    task = nf.data.read_text(tmp_path / "book.txt").task()
+    net = nf.Stack([nf.Network("tanh", task.n_in, 5, 2, task.loss), nf.Network("tanh", 5, 4, task.n_out, task.loss)])
+    with pytest.raises(NotImplementedError, match="carry is True; expected False for a Stack"):
+        nf.train(net, nf.init(net, "glorot", rng=0), task, nf.Recipe(carry=True, lengths=20))

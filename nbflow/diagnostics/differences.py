@@ -69,6 +69,7 @@ def check_gradient(net: Network, theta: Floats, batch: Batch, *, flow: Flow | No
     >>> seen.error_complex < 1e-12, seen.error_central < 1e-8
     (True, True)
     """
+    _arguments.network(net)
     if isinstance(theta, np.ndarray) and theta.ndim == 2:
         raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},). Check one replica: theta[0].")
     d_theta = gradient(net, theta, batch, flow=flow).d_theta

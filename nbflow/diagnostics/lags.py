@@ -9,6 +9,7 @@ import numpy as np
 from nbflow import _check
 from nbflow.diagnostics._gradient_flow import trace
 from nbflow.gradients.workspace import Buffers
+from nbflow.model import _arguments
 from nbflow.model._step import last_step
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, LagProfile, SequenceMean
@@ -67,6 +68,7 @@ def gains_by_lag(
     >>> round(float(seen.delta_norm.mean[0] / seen.delta_norm.mean[10]), 6)
     1024.0
     """
+    _arguments.network(net)
     confidence = _check.part("confidence", confidence)
     seen = trace(net, theta, batch, state=state, backend=backend, workspace=workspace)
     last = last_step(batch.weights)

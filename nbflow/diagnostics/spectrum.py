@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.model.parameters import unpack
 from nbflow.records import Floats, RecurrentSpectrum
@@ -45,6 +46,7 @@ def recurrent_spectrum(net: Network, theta: Floats) -> RecurrentSpectrum:
     >>> seen.gates, seen.radius.round(6), seen.norm.round(6)
     (('a',), array([1.]), array([1.]))
     """
+    _arguments.network(net)
     w_rec = unpack(net, theta).w_rec
     matrices = np.moveaxis(w_rec, -2, -3).astype(np.float64)
     flat = matrices.reshape(-1, net.n_hidden, net.n_hidden)
