@@ -132,7 +132,8 @@ class Gradient(NamedTuple):
     counted : int, or int64 array of shape (R,), or None
         How many (t, b) Omega counted; None without a flow or for a `Regularizer`.
     state : net.dtype array of shape (B, S, H), or None
-        The last state, to go on from; None unless a first one was given. Of a stack a tuple, one for each layer.
+        The last state, or with `lengths` that at each sequence's own end, to go on from; None unless a first one or
+        `lengths` were given. Of a stack a tuple, one for each layer.
     example_norms : float64 array of shape (B,), or of shape (B / size,), or None
         Norms before `clip_example`, or `clip_microbatch` of groups of `size`: of the gradient of B, or B / size, times
         the share that each has in the loss, so that weights for a mean over B give the norm of the gradient of each by

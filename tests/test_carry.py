@@ -347,8 +347,8 @@ def test_a_checkpoint_has_the_state_and_the_place(name, tmp_path):
     arrays, _ = checkpoint.read(path)
     streams, starts, steps, _ = task.windows[-1]
     ended = starts + steps == task.streams(B).steps[streams]
-    assert arrays["carry/state"].shape == (1, B, 1, 6)
-    assert np.array_equal(arrays["carry/state"].any(axis=(0, 2, 3)), ~ended)
+    assert arrays["carry/state/0"].shape == (1, B, 1, 6)
+    assert np.array_equal(arrays["carry/state/0"].any(axis=(0, 2, 3)), ~ended)
     assert np.array_equal(arrays["carry/place"][0], np.where(ended, 0, starts + steps))
     assert np.array_equal(arrays["carry/stream"][0][~ended], streams[~ended])
 
@@ -417,7 +417,7 @@ def test_an_update_that_is_refused_leaves_the_place_where_it_was(tmp_path):
         nf.train(net, theta, task, recipe(clip=nf.Clip("norm", 1.0, "raise")), checkpoint=path)
     arrays, _ = checkpoint.read(path)
     assert not arrays["carry/place"].any()
-    assert not arrays["carry/state"].any()
+    assert not arrays["carry/state/0"].any()
 
 
 def test_a_state_that_is_not_finite_begins_anew_and_the_others_do_not(tmp_path):
@@ -436,7 +436,7 @@ def test_a_state_that_is_not_finite_begins_anew_and_the_others_do_not(tmp_path):
     how = recipe(clip=nf.Clip("norm", 0.001, "skip"), max_updates=1, lr=0.001)
     run = nf.train(net, theta, task, how, checkpoint=path)
     assert run.history["nonfinite"] == [1]
-    state = checkpoint.read(path)[0]["carry/state"]
+    state = checkpoint.read(path)[0]["carry/state/0"]
     assert np.isfinite(state).all()
     again = nf.train(net, theta, task, dataclasses.replace(how, max_updates=2), checkpoint=path)
     assert again.history["nonfinite"] == [1, 0]
@@ -547,3 +547,26 @@ def test_more_streams_than_a_text_has_characters_are_refused():
 def test_carry_is_true_or_false(value):
     with pytest.raises(TypeError, match="carry is"):
         nf.Recipe(carry=value)
+
+
+# --- Stacks.
+
+
+@each
+def test_a_stack_carries_the_state_of_every_layer_and_goes_on_from_a_checkpoint(name, tmp_path):
+    task, path = MAKES[name](SEEN[name]), tmp_path / "run.npz"
+    net = nf.Stack([nf.Network("lstm", task.n_in, 5, 2), nf.Network("gru", 5, 4, task.n_out, task.loss)])
+    theta = nf.init(net, "glorot", rng=0)
+    run = nf.train(net, theta, task, RECIPE)
+    step, states = theta, None
+    for _, starts, _, batch in task.windows:
+        if states is None:
+            states = [np.zeros((B, len(layer.cell_object.states), layer.n_hidden), "f4") for layer in net.layers]
+        for layer in states:
+            layer[starts == 0] = 0
+        out = nf.gradient(net, step, batch, state=tuple(states))
+        step, _ = nf.apply_update("sgd", step, nf.clip(net, out.d_theta, RECIPE.clip).d_theta, 0.3)
+        states = list(out.state)
+    assert same_bits(run.theta, step)
+    nf.train(net, theta, task, recipe(max_updates=6), checkpoint=path)
+    assert same_bits(nf.train(net, theta, task, RECIPE, checkpoint=path).theta, run.theta)

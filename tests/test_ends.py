@@ -274,3 +274,211 @@ def test_jacobians_and_saturation_begin_with_the_state_that_they_are_given():
     whole, rest = case.batch, nf.Batch(*(part[2:] for part in case.batch))
     by_step = nf.saturation(case.net, case.theta, whole, margin=0.4).by_step
     assert same_bits(nf.saturation(case.net, case.theta, rest, margin=0.4, state=state).by_step, by_step[2:])
+
+
+# ------------------------------------------------------------------------- the state at each sequence's own end
+
+WAYS = {
+    "plain": {},
+    "omega": {"flow": nf.Flow("norm", alpha=1.0)},
+    "exact": {"flow": nf.Flow("norm", alpha=1.0, derivative="exact")},
+    "stabilizer": {"flow": nf.Flow("norm_stabilizer", alpha=1.0)},
+    "hidden": {"clip_hidden": nf.HiddenClip(1e-3)},
+    "example": {"clip_example": 0.1},
+    "ends": {"wrt": ENDS},
+}
+
+
+def last_weights(batch):
+    """Return after which step each sequence has no weight any more (B,) or (R, B)."""
+    steps = np.arange(1, batch.weights.shape[-2] + 1)[:, None]
+    return np.where(batch.weights != 0, steps, 0).max(axis=-2)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_gradient_returns_the_state_at_each_sequences_own_end(cell, kind):
+    case = make_case(cell, "square", kind, "all", T=5, B=4, N=2, H=3, M=2, seed=84)
+    ends = np.array([3, 0, 5, 2])
+    case = case._replace(batch=case.batch._replace(weights=(np.arange(5)[:, None] < ends) * case.batch.weights))
+    assert last_weights(case.batch).tolist() == ends.tolist()
+    for lengths in (ends, np.maximum(ends - 1, 0), np.array([5, 0, 3, 4]), np.array([4, 4, 4, 4])):
+        out = nf.gradient(case.net, case.theta, case.batch, state=case.state, lengths=lengths)
+        states = naive.forward(case.params, cell, case.batch.inputs, case.state)
+        assert_close(out.state, states[lengths, np.arange(4)], tolerance_of(case))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+def test_asking_for_ends_changes_no_bit_and_they_are_those_of_predict(cell, dtype, way):
+    case = make_case(cell, "softmax", "dense", "ragged", T=70, B=19, N=3, H=17, M=2, dtype=dtype, seed=85)
+    ends, rng = last_weights(case.batch), np.random.default_rng(85)
+    plain = nf.gradient(case.net, case.theta, case.batch, state=case.state, **WAYS[way])
+    space = nf.workspace(case.net, case.batch)
+    for lengths in (ends, rng.integers(0, 71, 19), np.full(19, 70), np.minimum(ends + 1, 70)):
+        _, wanted = nf.predict(
+            case.net, case.theta, case.batch.inputs, state=case.state, lengths=lengths, return_state=True
+        )
+        how = {"state": case.state, "lengths": lengths, **WAYS[way]}
+        for out in (
+            nf.gradient(case.net, case.theta, case.batch, **how),
+            nf.gradient(case.net, case.theta, case.batch, workspace=space, **how),
+        ):
+            assert same_bits(out.state, wanted)
+            assert same_bits(tuple(out._replace(state=None)), tuple(plain._replace(state=None)))
+
+
+def test_ends_of_replicas_and_of_shorter_batches_have_the_bits_of_networks_alone():
+    net, theta, batch, state, cases = make_replicas("gru", when="ragged", T=9, B=9, N=3, H=5, M=2)
+    space, ends = nf.workspace(net, batch), last_weights(batch)
+    out = nf.gradient(net, theta, batch, state=state, lengths=ends, workspace=space)
+    for r, case in enumerate(cases):
+        alone = nf.gradient(net, case.theta, case.batch, state=case.state, lengths=ends[r])
+        assert same_bits(out.state[r], alone.state)
+    short = nf.Batch(*(np.ascontiguousarray(part[:, :4]) for part in batch))
+    lengths = np.minimum(ends, 4)
+    found = nf.gradient(net, theta, short, lengths=lengths, workspace=space)
+    assert same_bits(found.state, nf.predict(net, theta, short.inputs, lengths=lengths, return_state=True)[1])
+
+
+def test_a_gradient_that_is_asked_for_ends_begins_with_zeros_where_no_state_is_given():
+    case = make_case("lstm", "square", "dense", "ragged", T=5, B=3, N=2, H=3, M=2, seed=86)
+    how = {"lengths": last_weights(case.batch)}
+    zeros = nf.gradient(case.net, case.theta, case.batch, state=np.zeros_like(case.state), **how)
+    assert same_bits(tuple(nf.gradient(case.net, case.theta, case.batch, **how)), tuple(zeros))
+
+
+def test_two_windows_of_ragged_sequences_are_one_of_those_that_go_on():
+    """Of unlike lengths in the first window too: each goes on from its own end, as if it had stood there alone."""
+    case = make_case("gru", "square", "dense", "all", T=8, B=3, N=2, H=4, M=2, seed=87)
+    lengths = np.array([4, 2, 3])
+    weights = np.where(np.arange(4)[:, None] < lengths, 0.1, 0.0)
+    first = nf.Batch(case.batch.inputs[:4], case.batch.targets[:4], weights)
+    second = nf.Batch(*(part[4:] for part in case.batch))
+    before = nf.gradient(case.net, case.theta, first, state=case.state, lengths=lengths)
+    after = nf.gradient(case.net, case.theta, second, state=before.state)
+    for b, length in enumerate(lengths):
+        whole = np.concatenate([case.batch.inputs[:length, b], case.batch.inputs[4:, b]])[:, None]
+        _, end = nf.predict(case.net, case.theta, whole, state=case.state[b : b + 1], return_state=True)
+        assert_close(after.state[b], end[0], tolerance_of(case))
+
+
+def test_ends_of_a_stack_are_those_of_each_layer():
+    net = nf.Stack([nf.Network("lstm", 3, 5, 2), nf.Network("gru", 5, 4, 2)])
+    theta, rng = nf.init(net, "glorot", rng=0), np.random.default_rng(88)
+    weights = np.zeros((9, 6), np.float32)
+    weights[:5] = 0.1
+    batch = nf.Batch(rng.normal(size=(9, 6, 3)).astype("f4"), rng.integers(0, 2, (9, 6)), weights)
+    for lengths in (np.array([5, 3, 0, 5, 1, 9]), np.array([5, 7, 0, 5, 1, 9])):
+        found = nf.gradient(net, theta, batch, lengths=lengths).state
+        wanted = nf.predict(net, theta, batch.inputs, lengths=lengths, return_state=True)[1]
+        assert len(found) == 2
+        assert same_bits(found, wanted)
+
+
+def test_lengths_that_do_not_fit_are_refused_by_name():
+    case = make_case("tanh", "square", "dense", "all", T=5, B=3, N=2, H=3, M=2)
+    lengths = np.array([5, 0, 2])
+    for wrong, said in ((lengths[:2], "shape"), (lengths / 2, "dtype float64"), (lengths + 1, "0 to T = 5")):
+        with pytest.raises(ValueError, match=said):
+            nf.gradient(case.net, case.theta, case.batch, lengths=wrong)
+    with pytest.raises(ValueError, match="checkpoint_every and a state, or lengths"):
+        nf.gradient(case.net, case.theta, case.batch, lengths=lengths, checkpoint_every=64)
+
+
+@pytest.mark.gpu
+@pytest.mark.sim
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+def test_the_card_returns_the_state_at_each_sequences_own_end(cell):
+    case = make_case(cell, "square", "dense", "ragged", T=4, B=3, N=2, H=3, M=2, seed=89)
+    for lengths in (last_weights(case.batch), np.array([4, 0, 3])):
+        one, two = (nf.gradient(case.net, case.theta, case.batch, state=case.state, lengths=lengths, backend=backend)
+                    for backend in ("cpu", "cuda"))  # fmt: skip
+        assert_close(two.state, one.state, tolerance_of(case))
+
+
+# ------------------------------------------------------------------------- scores from a first state
+
+
+def stated(net, replicas=None, seed=90):
+    """Return a first state for all sequences, (1, S, H) or (R, 1, S, H), far from zeros."""
+    lead = (1,) if replicas is None else (replicas, 1)
+    shape = (*lead, len(net.cell_object.states), net.n_hidden)
+    return (3 * np.random.default_rng(seed).normal(size=shape)).astype(net.dtype)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("cell", ["linear", "lstm"])
+def test_sequences_are_measured_from_the_first_state_that_is_given(cell):
+    task = nf.load_task("temporal_order")
+    net = nf.Network(cell, task.n_in, 5, task.n_out, task.loss)
+    theta, first = nf.init(net, "orthogonal", rng=0), stated(net)
+    batch = task.sample(seed=1, index=2, batch_size=40, length=10, stream="evaluation")
+    y = nf.predict(net, theta, batch.inputs, state=np.repeat(first, 40, axis=0))
+    how = {"length": 10, "size": 40, "seed": 1, "index": 2}
+    assert nf.evaluate(net, theta, task, state=first, **how) == near(task.wrong(y, batch).mean())
+    assert nf.evaluate(net, theta, task, state=np.zeros_like(first), **how) == nf.evaluate(net, theta, task, **how)
+    assert nf.evaluate(net, theta, task, state=first, **how) != nf.evaluate(net, theta, task, **how)
+
+
+def held_out(score):
+    rng = np.random.default_rng(91)
+    if score == "text":
+        return nf.data.Text(rng.integers(0, 3, 2000).astype(np.int32), tuple("abc")).task(held_out=0.5)
+    if score == "music":
+        pieces = [(rng.random((frames, 4)) < 0.4).astype(np.uint8) for frames in (3, 9, 7)]
+        return nf.data.PianoRollTask(pieces, pieces)
+    return nf.arrays(rng.normal(size=(9, 80, 2)), rng.integers(0, 3, (9, 80)), held_out=0.9, score=score)
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+@pytest.mark.parametrize("score", ["text", "music", "loss", "wrong"])
+def test_what_is_held_out_is_measured_from_the_first_state_that_is_given(score, replicas):
+    """Every batch begins with it, but for those of a text, which go on."""
+    task = held_out(score)
+    net = nf.Network("lstm", task.n_in, 5, task.n_out, task.loss, "float64")
+    theta, first = nf.init(net, "orthogonal", rng=0, replicas=replicas), stated(net, replicas)
+    found = nf.evaluate(net, theta, task, state=first)
+    for r in range(replicas or 1):
+        row, start = (theta, first) if replicas is None else (theta[r], first[r])
+        total, state = 0.0, None
+        for batch in task.held_out_batches("float64"):
+            if state is None or not task.carries:
+                state = np.repeat(start, batch.weights.shape[1], axis=0)
+            out = nf.gradient(net, row, batch, state=state)
+            y = nf.predict(net, row, batch.inputs, state=state)
+            total += batch.weights[y.argmax(axis=-1) != batch.targets].sum() if score == "wrong" else out.loss
+            state = out.state
+        wanted = total * task.units_per_nat
+        assert (found if replicas is None else found[r]) == near(wanted, "float64", 100, 2000)
+    assert not np.array_equal(found, nf.evaluate(net, theta, task))
+    assert np.array_equal(nf.evaluate(net, theta, task, state=0 * first), nf.evaluate(net, theta, task))
+
+
+def test_a_stack_is_measured_from_a_state_of_each_layer():
+    task = held_out("text")
+    net = nf.Stack([nf.Network("lstm", task.n_in, 5, 2), nf.Network("tanh", 5, 4, task.n_out)])
+    theta, first = nf.init(net, "glorot", rng=0), tuple(map(stated, net.layers))
+    found = nf.evaluate(net, theta, task, state=first)
+    batches, state, total = task.held_out_batches("float32"), None, 0.0
+    for batch in batches:
+        state = tuple(np.repeat(one, batch.weights.shape[1], axis=0) for one in first) if state is None else state
+        out = nf.gradient(net, theta, batch, state=state)
+        total, state = total + out.loss, out.state
+    assert found == near(total * task.units_per_nat, "float32", 100, 1000)
+    assert found != nf.evaluate(net, theta, task)
+
+
+def test_a_first_state_that_does_not_fit_is_refused():
+    task = held_out("text")
+    net = nf.Network("lstm", task.n_in, 5, task.n_out)
+    theta = nf.init(net, "glorot", rng=0)
+    for wrong in (np.zeros((2, 5), "f4"), np.zeros((20, 2, 5), "f4"), np.zeros((1, 1, 5), "f4")):
+        with pytest.raises(ValueError, match=r"state has shape .*expected \(1, 2, 5\).*same one"):
+            nf.evaluate(net, theta, task, state=wrong)
+    with pytest.raises(TypeError, match="state has dtype float64"):
+        nf.evaluate(net, theta, task, state=np.zeros((1, 2, 5)))
+    with pytest.raises(ValueError, match=r"expected \(3, 1, 2, 5\)"):
+        nf.evaluate(net, nf.init(net, "glorot", rng=0, replicas=3), task, state=np.zeros((1, 2, 5), "f4"))

@@ -481,11 +481,3 @@ def test_a_layer_without_outputs_is_no_network_to_compute_with():
         with pytest.raises(ValueError, match=r"net has n_out 0.*Pass the Stack"):
             call()
     assert nf.recurrent_spectrum(low, theta).gates == ("a",)
-
-
-def test_streams_are_not_carried_by_a_stack(tmp_path):
-    (tmp_path / "book.txt").write_text("to be or not to be, that is the question. " * 60)
-    task = nf.data.read_text(tmp_path / "book.txt").task()
-    net = nf.Stack([nf.Network("tanh", task.n_in, 5, 2, task.loss), nf.Network("tanh", 5, 4, task.n_out, task.loss)])
-    with pytest.raises(NotImplementedError, match="carry is True; expected False for a Stack"):
-        nf.train(net, nf.init(net, "glorot", rng=0), task, nf.Recipe(carry=True, lengths=20))

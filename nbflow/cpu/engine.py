@@ -19,7 +19,7 @@ from nbflow.cpu.setup import choose, kind_of, purpose_of, run, set_gradient, set
 from nbflow.cpu.training import Training
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
 from nbflow.model._arguments import Checked
-from nbflow.model._asked import PLAIN, Asked, Found, Plan
+from nbflow.model._asked import PLAIN, Asked, Found, Plan, at_ends
 from nbflow.records import Floats, Regularizer
 
 TANGENT = Purpose(tangent="states")
@@ -38,12 +38,27 @@ def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
     run(space, checked, d_theta, d_inputs)
     if isinstance(asked.penalty, Regularizer) and asked.alpha is not None:
         regularize(asked.penalty, space.net, checked.theta, checked[1:4], asked.alpha, d_theta, space.report)
-    return Found(
+    found = Found(
         space.report, d_theta, None if asked.state is None else space.gather_state("end"),
         None if asked.groups is None else space.group_norms(),
         d_inputs if "inputs" in asked.wrt else None,
         space.gather_state("delta") if "state" in asked.wrt else None,
     )  # fmt: skip
+    return found if asked.ends is None else _with_ends(buffers, space, checked, asked, found)
+
+
+def _with_ends(buffers: Any, space: Any, checked: Checked, asked: Asked, found: Found) -> Found:
+    """Return a gradient with the state at each sequence's own end.
+
+    The way back clears the states behind the last weight: an end there is found once more, but for that of all steps.
+    """
+    steps = checked.weights.shape[1]
+    last = np.where(checked.weights != 0, np.arange(1, steps + 1)[:, None], 0).max(axis=1)
+    if not ((asked.ends > last) & (asked.ends < steps)).any():
+        return found._replace(state=space.gather_ends(asked.ends))
+    found = found._replace(report=found.report.copy())  # its memory is used anew
+    _, states = predict(buffers, checked, Asked(state=asked.state), with_states=True)
+    return found._replace(state=at_ends(states, asked.ends))
 
 
 def predict(buffers: Any, checked: Checked, asked: Asked, *, with_states: bool = False) -> tuple[Floats, Any]:
@@ -79,7 +94,7 @@ def train(plan: Plan) -> Training:
 
 
 def wrong(
-    buffers: Any, theta: Floats, task: Any, ids: Any, seed: int, draws: Iterable[tuple[int, int]]
+    buffers: Any, theta: Floats, task: Any, ids: Any, seed: int, draws: Iterable[tuple[int, int]], asked: Asked = PLAIN
 ) -> Iterator[Any]:
     """Yield which sequences are answered wrongly (R, B), for each index and length of a batch of a task."""
     replicas, _, batch_size, _ = buffers.shape
@@ -87,7 +102,7 @@ def wrong(
         batch = task.empty(replicas, task.taken(length), batch_size, buffers.net.dtype)
         task.draw(batch, seed, counter.EVALUATION, ids, index, length)
         checked = Checked(theta, batch.inputs, batch.targets, batch.weights, False)
-        y = _forward(buffers, checked, PLAIN, whole=False).gather("y")
+        y = _forward(buffers, checked, asked, whole=False).gather("y")
         # What lies at steps without weight was left there by another batch.
         y[batch.weights == 0] = 0
         yield task.wrong(y, batch)

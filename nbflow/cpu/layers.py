@@ -152,6 +152,10 @@ class Layers:
             return self.spaces[-1].gather(name)
         return tuple(space.gather(name) for space in self.spaces)
 
+    def gather_ends(self, ends: Any) -> tuple[Floats, ...]:
+        """Return the states after so many steps of each sequence (R, B), as (R, B, S, H) of each layer."""
+        return tuple(space.gather_ends(ends) for space in self.spaces)
+
     def gather_state(self, name: str, step: int = 0) -> tuple[Floats, ...]:
         """Return states of one step, (R, B, S, H) of each layer."""
         return tuple(space.gather_state(name, step) for space in self.spaces)

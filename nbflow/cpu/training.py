@@ -47,13 +47,16 @@ class Training:
         """Take a batch, with R in front of checked arrays."""
         self._point_to(batch)
 
-    def carry(self, batch: Batch, state: Floats, longest: int) -> None:
-        """Take a batch as `give` does, and the state before its first step (R, B, S, H); none is of more steps."""
+    def carry(self, batch: Batch, state: Any, longest: int) -> None:
+        """Take a batch as `give` does, and the state before its first step; none is of more steps.
+
+        A state is an array (R, B, S, H), of a stack a tuple of such.
+        """
         self._point_to(batch, longest)
         self.space.set_state(state)
 
-    def state(self) -> Floats:
-        """Return the state after the last step of the batch (R, B, S, H)."""
+    def state(self) -> Any:
+        """Return the state after the last step of the batch."""
         return self.space.gather_state("end")
 
     def _point_to(self, batch: Batch, longest: int = 0) -> None:

@@ -416,6 +416,15 @@ class Workspace:
             whole[r, first : first + rows] = tape.reshape(-1, *tape.shape[-3:])[step, :, :, : self.net.n_hidden]
         return whole
 
+    def gather_ends(self, ends: Any) -> Floats:
+        """Return the states after so many steps of each sequence (R, B), as (R, B, S, H)."""
+        whole = self.gather_state("end")
+        for k, r, first, rows in self._each_shard():
+            here = ends[r, first : first + rows]
+            found = self.tape("states", k)[here, np.arange(rows), :, : self.net.n_hidden]
+            whole[r, first : first + rows][here < self.steps] = found[here < self.steps]
+        return whole
+
     def group_norms(self) -> Floats:
         """Return the norms of the groups' gradients of the last run, (R, B / group_rows)."""
         per_group = self.purpose.group_rows

@@ -15,7 +15,7 @@ from nbflow.cuda.clipping import clip as clip
 from nbflow.cuda.training import Training
 from nbflow.cuda.workspace import Purpose, Workspace, purpose_of
 from nbflow.model._arguments import Checked
-from nbflow.model._asked import PLAIN, Asked, Found, Plan
+from nbflow.model._asked import PLAIN, Asked, Found, Plan, at_ends
 from nbflow.records import Floats, Regularizer
 
 FORWARD, BACK, TRACED = Purpose(), Purpose(backward=True), Purpose(backward=True, keeps_delta=True)
@@ -45,7 +45,8 @@ def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
     program.gradient(space, asked)
     return Found(
         space.read("REPORT", len(GRADIENT)), space.read("D_THETA", space.net.size),
-        None if asked.state is None else _last_state(space), None if asked.groups is None else space.group_norms(),
+        None if asked.state is None else at_ends(_states(space), asked.ends),
+        None if asked.groups is None else space.group_norms(),
     )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def train(plan: Plan) -> Training:
 
 
 def wrong(
-    buffers: Any, theta: Floats, task: Any, ids: Any, seed: int, draws: Iterable[tuple[int, int]]
+    buffers: Any, theta: Floats, task: Any, ids: Any, seed: int, draws: Iterable[tuple[int, int]], asked: Asked = PLAIN
 ) -> Iterator[Any]:
     """Yield which sequences are answered wrongly (R, B), for each index and length of a batch of a task."""
     space = None
@@ -103,6 +104,8 @@ def wrong(
             space = buffers.cut(Workspace, FORWARD, task.taken(length))
             space.set_ids(ids)
             space.write("THETA", theta)
+            if asked.state is not None:
+                space.write("START", asked.state)
         if task.own:
             shape = space.shape
             batch = task.empty(shape.replicas, task.taken(length), shape.batch, space.net.dtype)
@@ -110,7 +113,7 @@ def wrong(
             space.send(batch)
         else:
             program.sample(space, task, seed, counter.EVALUATION, index, length)
-        program.forward(space, whole=False)
+        program.forward(space, whole=False, carried=asked.state is not None)
         program.predictions(space)
         program.wrong(space, task)
         yield space.read("WRONG", space.shape.batch)

@@ -54,7 +54,7 @@ class Training:
         self._fit(Shape(replicas, steps, batch_size, batch.inputs.dtype.kind == "i"))
         self.space.send(batch)
 
-    def carry(self, batch: Batch, state: Floats, longest: int) -> None:
+    def carry(self, batch: Batch, state: Any, longest: int) -> None:
         """Take a batch as `give` does, and the state before its first step (R, B, S, H); none is of more steps."""
         replicas, _, batch_size = batch.weights.shape
         self._fit(Shape(replicas, longest, batch_size, batch.inputs.dtype.kind == "i"))
@@ -62,11 +62,10 @@ class Training:
         self.space.write("START", state)
         self.carried = True
 
-    def state(self) -> Floats:
+    def state(self) -> Any:
         """Return the state after the last step of the batch (R, B, S, H)."""
         space, lines = self.space, len(self.plan.net.cell_object.states)
-        found: Floats = space.read("STATES", space.steps + 1, space.shape.batch, lines, self.plan.net.n_hidden)[:, -1]
-        return found
+        return space.read("STATES", space.steps + 1, space.shape.batch, lines, self.plan.net.n_hidden)[:, -1].copy()
 
     def _fit(self, shape: Shape) -> None:
         """Make room for a batch of this shape; what was learnt moves along to a larger workspace."""

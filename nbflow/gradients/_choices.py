@@ -256,4 +256,6 @@ def _refuse_combinations(asked: Asked) -> None:
     if every and groups:
         raise ValueError("checkpoint_every and a clip by example are both given; expected one. Leave one out.")
     if every and asked.state is not None:
-        raise ValueError("checkpoint_every and state are both given; expected one. Cut the batch along T instead.")
+        raise ValueError(
+            "checkpoint_every and a state, or lengths, are both given; expected one. Cut the batch along T instead."
+        )

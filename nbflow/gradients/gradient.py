@@ -13,8 +13,8 @@ from nbflow.gradients._choices import check_asked
 from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
-from nbflow.model._asked import Asked, Found
-from nbflow.model.stack import Model, Stack
+from nbflow.model._asked import Asked, Found, at_ends
+from nbflow.model.stack import Model
 from nbflow.records import (
     Batch,
     ExampleClip,
@@ -35,6 +35,7 @@ def gradient(
     *,
     flow: Flow | None = None,
     state: Floats | None = None,
+    lengths: Any = None,
     clip_hidden: HiddenClip | None = None,
     clip_example: float | Floats | ExampleClip | None = None,
     clip_microbatch: tuple[int, float | Floats] | MicrobatchClip | None = None,
@@ -61,6 +62,10 @@ def gradient(
     state : array of shape (B, S, H), optional
         The state before the first step, zeros by default. It is a constant: truncated BPTT.
         With it, all T steps are computed and the last state is returned. Of a stack a tuple, one for each layer.
+    lengths : integer array of shape (B,), optional
+        Of ragged sequences, 1 to T, or 0 for none: the state that is returned is the one at each sequence's own end,
+        from which the next window goes on. (Weights say where a sequence has a loss, not where it ends.) With it a
+        state is returned though none is given, and all T steps are computed.
     clip_hidden : HiddenClip, optional
         Clip the back-propagated vector at every step; what comes back is then no gradient of anything.
     clip_example : float, array of shape (R,) or ExampleClip, optional
@@ -115,11 +120,15 @@ def gradient(
     checked = _arguments.computation(net, theta, batch, takes=_arguments.model)
     replicas, _, batch_size = checked.weights.shape
     first = None if state is None else _arguments.state(net, state, checked)
+    ends = None if lengths is None else _check_lengths(lengths, checked)
+    if ends is not None and first is None:
+        first = _arguments.zero_state(net, replicas, batch_size)
     asked = check_asked(
         net, (replicas, batch_size), flow=flow, state=first, clip_hidden=clip_hidden, clip_example=clip_example,
         clip_microbatch=clip_microbatch, h_detach=h_detach, checkpoint_every=checkpoint_every, wrt=wrt,
         tokens=checked.inputs.dtype.kind == "i",
     )  # fmt: skip
+    asked = asked if ends is None else asked._replace(ends=ends)
     refuse_lacking(engine, asked)
     with buffers_for(net, checked, workspace) as buffers:
         return _gradient_of(engine.gradient(buffers, checked, asked), asked, checked.single)
@@ -223,25 +232,19 @@ def predict(
     checked = _arguments.inputs_only(net, theta, inputs, takes=_arguments.model)
     asked = _arguments.beginning(net, state, checked)
     returned = _check.flag("return_state", return_state)
-    ends = None if lengths is None else _check_lengths(lengths, checked, returned)
+    if lengths is not None and not returned:
+        raise ValueError("lengths is given without return_state; expected both. Outputs are those of every step.")
+    ends = None if lengths is None else _check_lengths(lengths, checked)
     with buffers_for(net, checked, workspace) as buffers:
         y, states = engine.predict(buffers, checked, asked, with_states=returned)
     outputs: Floats = first_if(checked.single, y)
     if not returned:
         return outputs
-    last = tuple(_at_the_end(layer, ends) for layer in states) if isinstance(net, Stack) else _at_the_end(states, ends)
-    return outputs, first_if(checked.single, last)
+    return outputs, first_if(checked.single, at_ends(states, ends))
 
 
-def _at_the_end(states: Floats, ends: Any) -> Any:
-    """Return the state (R, B, S, H) after the last step, or after so many steps (R, B) of each sequence."""
-    return states[:, -1] if ends is None else np.take_along_axis(states, ends[:, None, :, None, None], axis=1)[:, 0]
-
-
-def _check_lengths(lengths: Any, checked: _arguments.Checked, returned: bool) -> Any:
+def _check_lengths(lengths: Any, checked: _arguments.Checked) -> Any:
     """Return the lengths (R, B) of ragged sequences."""
-    if not returned:
-        raise ValueError("lengths is given without return_state; expected both. Outputs are those of every step.")
     replicas, steps, batch = checked.weights.shape
     wanted = (batch,) if checked.single else (replicas, batch)
     found = _check.array("lengths", lengths)

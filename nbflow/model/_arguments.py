@@ -343,6 +343,13 @@ def beginning(net: Model, value: Any, checked: Checked) -> Asked:
     return PLAIN if value is None else Asked(state=state(net, value, checked))
 
 
+def zero_state(net: Model, replicas: int, batch: int) -> Any:
+    """Return a state of zeros (R, B, S, H), for a stack a tuple of such."""
+    if isinstance(net, Stack):
+        return tuple(zero_state(layer, replicas, batch) for layer in net.layers)
+    return np.zeros((replicas, batch, len(net.cell_object.states), net.n_hidden), net.dtype)
+
+
 def state(net: Model, value: Any, checked: Checked, name: str = "state") -> Any:
     """Return a state, or something laid out like one, as (R, B, S, H), or for a stack as a tuple of such."""
     if isinstance(net, Stack):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nbflow.records import AnyPenalty, Clip, Floats, Flow, Optimizer, Rule
 
 
@@ -56,6 +58,7 @@ class Asked(NamedTuple):
     groups: Groups | None = None
     every: int = 0  #: steps between two checkpoints of the tape; 0 for none
     detach: Detach = Detach()
+    ends: Any = None  #: (R, B), after how many steps of each sequence the returned state is; all T for None
     wrt: tuple[str, ...] = ()  #: where the gradient is asked for beside the parameters: of `ENDS`
 
     def limited(self, limits: Limits) -> Asked:
@@ -106,3 +109,10 @@ class Plan(NamedTuple):
     settings: dict[str, float]  #: the optimizer's
     window: Any  #: where the reports of updates go (`nbflow.training._window`)
     group_follower: Any = None  #: the `GroupFollower` that is told the norms of the groups, if there is one
+
+
+def at_ends(states: Any, ends: Any) -> Any:
+    """Return of states (R, T+1, B, S, H) those after so many steps (R, B), or the last; of a stack for each layer."""
+    if type(states) is tuple:
+        return tuple(at_ends(layer, ends) for layer in states)
+    return states[:, -1] if ends is None else np.take_along_axis(states, ends[:, None, :, None, None], axis=1)[:, 0]

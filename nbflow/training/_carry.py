@@ -9,8 +9,9 @@ import numpy as np
 from nbflow import _check, counter
 from nbflow.data.streams import Streams
 from nbflow.gradients._engine import Training
+from nbflow.model._arguments import zero_state
 from nbflow.model._shape import front
-from nbflow.model.network import Network
+from nbflow.model.stack import Model
 from nbflow.records import Batch
 from nbflow.training._identity import describe
 from nbflow.training.evaluation import draw_length
@@ -18,7 +19,7 @@ from nbflow.training.evaluation import draw_length
 if TYPE_CHECKING:
     from nbflow.data.sampler import DataTask
 
-NAMES = ("state", "stream", "place", "taken")
+PLACES = ("stream", "place", "taken")
 
 
 def streams_of(task: Any, batch_size: int) -> Streams:
@@ -58,14 +59,14 @@ class StreamBatches:
     """Windows of the streams of a task, side by side, and the state before each."""
 
     def __init__(
-        self, task: DataTask, batch_size: int, lengths: Any, net: Network, ids: Any, seed: int, training: Training
+        self, task: DataTask, batch_size: int, lengths: Any, net: Model, ids: Any, seed: int, training: Training
     ) -> None:
         self.task, self.ids, self.seed, self.training = task, ids, seed, training
         self.streams, replicas = streams_of(task, batch_size), len(ids)
         self.lengths = _check.length_range("lengths", lengths, task.shortest)
         self.longest = min(self.lengths[1], int(self.streams.steps.max()))
         self.whole = task.empty(replicas, self.longest, batch_size, net.dtype)
-        self.state = np.zeros((replicas, batch_size, len(net.cell_object.states), net.n_hidden), net.dtype)
+        self.states = zero_state(net, replicas, batch_size)
         self.orders: list[tuple[int, Any]] = [(-1, None)] * replicas
         # Which stream each place of a batch reads, at which step it is, and how many were begun by each replica.
         self.stream, self.place = np.zeros((2, replicas, batch_size), np.int64)
@@ -87,15 +88,17 @@ class StreamBatches:
             from nbflow.data._own import check_drawn
 
             check_drawn(self.task, batch, self.length)
-        self.training.carry(batch, self.state, self.longest)
+        self.training.carry(batch, self.states, self.longest)
 
     def done(self) -> None:
         """Go on behind the windows, whose update is done: with their last states, or from 0 where a stream ended."""
-        self.state[...] = self.training.state()
         self.place += self.window
-        ended = self.place == self.streams.steps[self.stream]
-        # A state that is not finite would never be so again.
-        self.state[ended | ~np.isfinite(self.state).all(axis=(2, 3))] = 0
+        ended = anew = self.place == self.streams.steps[self.stream]
+        self.states = self.training.state()
+        for layer in self._layers():  # a state that is not finite would never be so again, in any layer
+            anew = anew | ~np.isfinite(layer).all(axis=(2, 3))
+        for layer in self._layers():
+            layer[anew] = 0
         for r in np.flatnonzero(ended.any(axis=1)).tolist():
             self._begin(r, np.flatnonzero(ended[r]))
 
@@ -124,7 +127,12 @@ class StreamBatches:
 
     def saved(self) -> dict[str, Any]:
         """Return where it is, by name: views, into which a saved place may be copied."""
-        return {f"carry/{name}": getattr(self, name) for name in NAMES}
+        states = {f"carry/state/{k}": layer for k, layer in enumerate(self._layers())}
+        return states | {f"carry/{name}": getattr(self, name) for name in PLACES}
+
+    def _layers(self) -> tuple[Any, ...]:
+        """Return the state of each layer (R, B, S, H)."""
+        return self.states if isinstance(self.states, tuple) else (self.states,)
 
     def check(self) -> None:
         """Refuse a place that was copied here and is none."""

@@ -18,7 +18,7 @@ from nbflow.gradients._engine import Engine, refuse_lacking
 from nbflow.gradients.clipping import check_clip
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Plan
-from nbflow.model.stack import Model, Stack
+from nbflow.model.stack import Model
 from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer
 from nbflow.storage import checkpoint
 from nbflow.training import best
@@ -119,15 +119,7 @@ class Loop:
         """Return what the gradient of a batch is asked for; without a batch, all but a clip by groups."""
         recipe = self.recipe
         example, groups = (None, None) if batch_size is None else (recipe.clip_example, recipe.clip_microbatch)
-        state = None
-        if recipe.carry:
-            if isinstance(self.net, Stack):
-                raise NotImplementedError(
-                    "carry is True; expected False for a Stack, whose states are not carried from window to window "
-                    "yet. Leave it out, or hand state= on in a loop of your own."
-                )
-            state = np.zeros((self.replicas, batch_size or 1, len(self.net.cell_object.states), self.net.n_hidden),
-                             self.dtype)  # fmt: skip
+        state = _arguments.zero_state(self.net, self.replicas, batch_size or 1) if recipe.carry else None
         return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, state=state,
                            clip_example=at_first(example), clip_microbatch=at_first(groups),
                            clip_hidden=at_first(recipe.clip_hidden), h_detach=recipe.h_detach)  # fmt: skip
@@ -158,7 +150,6 @@ class Loop:
             self.batches = SourceBatches(source, self.net, self._stripped(self.theta), self.training)
         elif self.recipe.carry:
             assert not isinstance(self.task, Task)  # `completed` has looked
-            assert not isinstance(self.net, Stack)  # and `_asked`
             self.batches = StreamBatches(self.task, self.recipe.batch_size, self.recipe.lengths, self.net,
                                          self.replica_ids, self.seed, self.training)  # fmt: skip
         else:

@@ -13,7 +13,7 @@ from nbflow.data.sampler import Sampler, Task, check_task
 from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers
 from nbflow.model import _arguments
-from nbflow.model._asked import PLAIN, Asked
+from nbflow.model._asked import PLAIN, Asked, at_ends
 from nbflow.model.stack import Model
 from nbflow.records import Batch, Floats
 
@@ -39,13 +39,15 @@ class Evaluator:
     """Room for evaluating R networks, of these numbers, on `size` sequences of a task."""
 
     def __init__(
-        self, engine: Engine, net: Model, task: Task, lengths: tuple[int, int], replicas: Any, size: int
-    ) -> None:
+        self, engine: Engine, net: Model, task: Task, lengths: tuple[int, int], replicas: Any, size: int,
+        first: Any = None,
+    ) -> None:  # fmt: skip
         from nbflow.model._shape import Shape
 
         self.engine, self.task, self.lengths, self.replicas, self.size = engine, task, lengths, replicas, size
         self.batch_size = min(PASS, size)
         self.buffers = Buffers(net, Shape(len(replicas), task.most(lengths), self.batch_size, task.tokens))
+        self.asked = PLAIN if first is None else Asked(state=_repeated(first, self.batch_size))
 
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the part of wrong sequences (R,); another `index` gives other sequences."""
@@ -53,7 +55,7 @@ class Evaluator:
         indices = [(index * passes + k) % 2**32 for k in range(passes)]
         draws = [(k, draw_length(self.lengths, seed, counter.EVALUATION, k)) for k in indices]
         wrong, left = np.zeros(theta.shape[0]), self.size
-        for found in self.engine.wrong(self.buffers, theta, self.task, self.replicas, seed, draws):
+        for found in self.engine.wrong(self.buffers, theta, self.task, self.replicas, seed, draws, self.asked):
             wrong += found[:, :left].sum(axis=1)
             left -= self.batch_size
         return wrong / self.size
@@ -62,10 +64,10 @@ class Evaluator:
 class HeldOut:
     """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
 
-    def __init__(self, engine: Engine, net: Model, task: DataTask) -> None:
+    def __init__(self, engine: Engine, net: Model, task: DataTask, first: Any = None) -> None:
         from nbflow.model._shape import Shape
 
-        self.engine, self.task = engine, task
+        self.engine, self.task, self.first = engine, task, first
         from nbflow.data._own import check_held_out
 
         held_out = list(task.held_out_batches(net.dtype))
@@ -79,25 +81,39 @@ class HeldOut:
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the score of each network (R,); there are no others to draw, whatever `seed` and `index` are."""
         if self.task.counts_wrong:
-            return np.array([self._wrong(theta[r : r + 1]) for r in range(theta.shape[0])])
-        nats = np.array([self._nats(theta[r : r + 1]) for r in range(theta.shape[0])])
+            return np.array([self._wrong(theta[r : r + 1], r) for r in range(theta.shape[0])])
+        nats = np.array([self._nats(theta[r : r + 1], r) for r in range(theta.shape[0])])
         return nats * self.task.units_per_nat
 
-    def _wrong(self, theta: Floats) -> float:
-        wrong = 0.0
+    def _beginning(self, r: int, batch: Batch) -> Any:
+        """Return the state that the sequences of a batch begin with, (1, B, S, H), None for zeros."""
+        return None if self.first is None else _repeated(self.first, batch.weights.shape[2], slice(r, r + 1))
+
+    def _wrong(self, theta: Floats, r: int) -> float:
+        wrong, state, goes_on = 0.0, None, self.task.carries
         for batch in self.batches:
-            checked = _arguments.Checked(theta, *batch, False)
-            y, _ = self.engine.predict(self.buffers[batch.weights.shape[2]], checked, PLAIN)
+            buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
+            asked = Asked(state=self._beginning(r, batch) if state is None else state)
+            y, states = self.engine.predict(buffers, checked, asked, with_states=goes_on)
+            state = at_ends(states, None) if goes_on else None
             wrong += part_wrong(y[0], Batch(*(part[0] for part in batch)))
         return wrong
 
-    def _nats(self, theta: Floats) -> float:
+    def _nats(self, theta: Floats, r: int) -> float:
         nats, state = 0.0, None
         for batch in self.batches:
             buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
-            losses, state = self.engine.score(buffers, checked, Asked(state=state), whole=self.task.carries)
+            asked = Asked(state=self._beginning(r, batch) if state is None else state)
+            losses, state = self.engine.score(buffers, checked, asked, whole=self.task.carries)
             nats += float(losses[0])
         return nats
+
+
+def _repeated(first: Any, batch: int, rows: slice = slice(None)) -> Any:
+    """Return a state (R, 1, S, H) of these rows for so many sequences, C-ordered; of a stack for each layer."""
+    if type(first) is tuple:
+        return tuple(_repeated(layer, batch, rows) for layer in first)
+    return np.repeat(first[rows], batch, axis=1)
 
 
 class OwnScore:
@@ -126,7 +142,7 @@ class OwnScore:
 
 def evaluate(
     net: Model, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
-    size: int = 10_000, seed: int = 0, index: int = 0,
+    size: int = 10_000, seed: int = 0, index: int = 0, state: Any = None,
 ) -> Any:  # fmt: skip
     """Return a network's score: how often it is wrong on fresh sequences, or its mean loss on data held out.
 
@@ -141,6 +157,9 @@ def evaluate(
         How many sequences; of no effect for a user's data, as the following.
     seed, index : int
         Which ones.
+    state : array of shape (1, S, H), optional
+        The state that every sequence begins with, one that was trained, say; R in front if theta has it, and of a stack
+        a tuple, one for each layer. Zeros by default. Of a text each of the streams in which it is read begins so.
 
     Returns
     -------
@@ -164,16 +183,26 @@ def evaluate(
     rows, single = _arguments.parameters(net, theta, takes=_arguments.model)
     found = check_task(net, task)
     size, seed, index = _check.count("size", size), _check.count("seed", seed, 0), _check.count("index", index, 0)
+    first = None if state is None else _first_state(net, state, rows, single)
     evaluator: Evaluator | HeldOut
     if isinstance(found, Task):
         lengths = _check.length_range("length", length, found.shortest)
-        evaluator = Evaluator(engine_of("cpu"), net, found, lengths, np.arange(rows.shape[0]), size)
+        evaluator = Evaluator(engine_of("cpu"), net, found, lengths, np.arange(rows.shape[0]), size, first)
     elif length is not None:
         raise ValueError(
             f"length is {_check.said(length)}; expected None for {_check.said(found)}, all of which is measured. "
             "Leave it out."
         )
     else:
-        evaluator = HeldOut(engine_of("cpu"), net, found)
+        evaluator = HeldOut(engine_of("cpu"), net, found, first)
     score = evaluator.score(rows, seed, index)
     return float(score[0]) if single else score
+
+
+def _first_state(net: Model, state: Any, rows: Floats, single: bool) -> Any:
+    """Return a state for every sequence as (R, 1, S, H), of a stack as a tuple of such."""
+    alone = _arguments.Checked(rows, None, None, np.empty((rows.shape[0], 1, 1), rows.dtype), single)
+    try:
+        return _arguments.state(net, state, alone)
+    except ValueError as error:
+        raise ValueError(f"{error} All sequences begin with the same one here, so B is 1.") from None
