@@ -139,6 +139,10 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     from nbflow.training.recipe import Recipe as Recipe
     from nbflow.training.resume import load_run as load_run
     from nbflow.training.run import Run as Run
+    from nbflow.training.stages import (
+        Staged as Staged,
+        train_stages as train_stages,
+    )
     from nbflow.training.threshold import load_threshold as load_threshold
     from nbflow.training.train import train as train
     from nbflow.training.updater import updater as updater
@@ -172,6 +176,7 @@ _HOMES = {
     "training.early_stopping": ("EarlyStopping",),
     "training.halving_rate": ("HalvingRate",),
     "training.recipe": ("Recipe",),
+    "training.stages": ("Staged", "train_stages"),
     "training.train": ("train",),
     "training.updater": ("updater",),
     "training.run": ("Run",),

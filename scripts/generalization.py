@@ -25,7 +25,7 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,6 @@ from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import Job, Watch, done, job, run_all
 from nbflow.experiments.methods import omega
 from nbflow.records import Floats
-from nbflow.storage import checkpoint
 from nbflow.storage.store import Row, Store
 
 # Updates of a seed at budget 1, in all stages together, and between two measurements of its error.
@@ -104,14 +103,6 @@ class Options:
         return Store(self.out / f"{self.name}.jsonl")
 
 
-class Best(NamedTuple):
-    """The network of the lowest error, of those evaluated in a stage."""
-
-    theta: Floats
-    update: int  #: of the stage
-    error: float
-
-
 # Training.
 
 
@@ -146,55 +137,31 @@ def hashed(what: Any) -> str:
 def learn(job: Job, watch: Watch) -> Row | None:
     """Train a seed through all stages, or go on with it; called in a worker."""
     options, seed = job.what
-    theta, done, passed, evaluations, best = None, 0, 0, [], None
-    for stage, top in enumerate(options.stages):
-        of_stage = experiment(options, stage, options.updates - done)
-        begin = of_stage.theta(seed) if theta is None else theta
-        keep = Keep(job.path.with_suffix(f".{stage}.best"))
-        # Stages do not see the same sequences again.
-        run = nf.train(
-            of_stage.net, begin, options.task, of_stage.recipe, seed=stage, replica_ids=[seed],
-            callbacks=[keep, shifted(watch, done)], checkpoint=job.path.with_suffix(f".{stage}.npz"),
-        )  # fmt: skip
-        evaluations += [{"stage": top, "update": done + update, "error": error}
-                        for update, error in zip(*run.evaluations.values(), strict=True)]  # fmt: skip
-        solved = run.first_passage is not None
-        if not solved and (run.interrupted or watch.stopped) and run.updates < of_stage.recipe.max_updates:
-            return None
-        best = Best(run.theta, run.updates, evaluations[-1]["error"]) if solved else keep.best
-        theta, done, passed = run.theta, done + run.updates, passed + solved
-        if not solved or done >= options.updates:
-            break
-    assert best is not None  # the last update is evaluated
+    stages = [experiment(options, stage, options.updates) for stage in range(len(options.stages))]
+    staged = nf.train_stages(
+        stages[0].net, stages[0].theta(seed), options.task, [one.recipe for one in stages],
+        max_updates=options.updates, replica_ids=[seed], callbacks=[in_all(watch)], checkpoint=job.path,
+    )  # fmt: skip
+    if not staged.complete:
+        return None
+    last = len(staged.runs) - 1
+    assert staged.best is not None  # the last update is evaluated
+    evaluations = [
+        {"stage": top, "update": run.before + update, "error": error}
+        for top, run in zip(options.stages, staged.runs, strict=False)
+        for update, error in zip(*run.evaluations.values(), strict=True)
+    ]
     return {
-        "kind": "training", "seed": seed, **of_stage.flat, "stages": list(options.stages), "updates": done,
-        "passed": passed, "solved": passed == len(options.stages), "best_error": best.error,
-        "evaluations": evaluations, "theta": text_of(best.theta),
+        "kind": "training", "seed": seed, **experiment(options, last, options.updates - staged.runs[last].before).flat,
+        "stages": list(options.stages), "updates": staged.updates, "passed": staged.passed,
+        "solved": staged.passed == len(stages), "best_error": staged.best.score, "evaluations": evaluations,
+        "theta": text_of(staged.best.theta),
     }  # fmt: skip
 
 
-def shifted(watch: Watch, done: int) -> Any:
+def in_all(watch: Watch) -> Callable[[nf.Run], bool]:
     """Return a callback that counts the updates of the stages before."""
-    return lambda run: watch(dataclasses.replace(run, updates=run.updates + done))
-
-
-class Keep:
-    """A callback that keeps the network of the lowest error, in a file: a run that is cut off goes on without it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.best = path, None
-        if checkpoint.exists(path):
-            saved = checkpoint.load(path)
-            self.best = Best(saved.arrays["theta"], saved.facts["update"], saved.facts["error"])
-
-    def __call__(self, run: nf.Run) -> None:
-        """Look at the last evaluation, if it is of now."""
-        if run.evaluations["update"][-1:] != [run.updates]:
-            return
-        error = run.evaluations["score"][-1]
-        if self.best is None or error < self.best.error:
-            self.best = Best(run.theta.copy(), run.updates, error)
-            checkpoint.save(self.path, {"theta": self.best.theta}, {"update": run.updates, "error": error})
+    return lambda run: watch(dataclasses.replace(run, updates=run.before + run.updates))
 
 
 def text_of(theta: Floats) -> str:

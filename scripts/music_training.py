@@ -137,9 +137,7 @@ class Training:
         self.batches = self.shuffled()
         pieces = sum(math.ceil(len(piece) / options.length) for piece in rolls.train)
         self.updates_an_epoch = math.ceil(pieces / options.batch_size)
-        self.lr = options.lr
-        # The last validation loss that counted as better, and the epochs since then.
-        self.mark, self.waited = math.inf, 0
+        self.stop = nf.EarlyStopping(options.patience, options.min_gain)
         self.held_out = rolls.task("valid")
         self.started = time.perf_counter()
 
@@ -166,40 +164,39 @@ class Training:
 
     def recipe(self) -> nf.Recipe:
         options = self.options
+        lr: Any = options.lr
+        if options.halve_after:
+            lr = nf.HalvingRate(lr, patience=options.halve_after, min_delta=options.min_gain)
         # Without clipping the threshold is infinite: such a clip changes nothing, and reports the norm.
         clip = nf.Clip("norm", math.inf, nonfinite="keep")
         if options.rule != "none":
             clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
         flow = None if options.penalty == "none" else omega(options.penalty, self.alpha, options.reduction)
         return nf.Recipe(
-            optimizer=options.optimizer, lr=lambda update: self.lr, clip=clip, flow=flow,
-            batch_size=options.batch_size, max_updates=options.max_epochs * self.updates_an_epoch,
-            record_every=self.updates_an_epoch,
+            optimizer=options.optimizer, lr=lr, clip=clip, flow=flow, batch_size=options.batch_size,
+            max_updates=options.max_epochs * self.updates_an_epoch, record_every=self.updates_an_epoch,
+            evaluate_every=self.updates_an_epoch,
         )  # fmt: skip
 
     def after_epoch(self, run: nf.Run) -> bool:
-        """Measure, keep what is best, halve the learning rate; return whether to end."""
-        valid, result = self.valid(run.theta), self.result
+        """Note what was measured, and what is best; return whether to end."""
+        result = self.result
         rows = result.history
         for name, values in run.history.items():
             rows.setdefault(name, []).append(values[-1])
         rows["epoch"].append(result.epochs + 1)
-        rows["valid"].append(valid)
-        if valid < result.best_valid:
-            result.best_valid, result.best_epoch, result.theta = valid, result.epochs, run.theta.copy()
-        self.waited += 1
-        if valid < self.mark - self.options.min_gain:
-            self.mark, self.waited = valid, 0
-        if self.options.halve_after and self.waited and self.waited % self.options.halve_after == 0:
-            self.lr /= 2
+        rows["valid"].append(run.evaluations["score"][-1])
+        if run.best is not None:
+            result.theta, result.best_valid = run.best.theta, run.best.score
+            result.best_epoch = run.best.update // self.updates_an_epoch
         result.updates, result.seconds = run.updates, time.perf_counter() - self.started
-        return self.over()
+        return self.over(run)
 
-    def over(self) -> bool:
+    def over(self, run: nf.Run) -> bool:
         """Say whether to end, and why."""
         options, result = self.options, self.result
         ends = {
-            f"no better validation loss for {options.patience} epochs": self.waited >= options.patience,
+            f"no better validation loss for {options.patience} epochs": self.stop(run),
             f"{options.max_minutes:g} minutes are over": result.seconds >= 60 * options.max_minutes,
             f"all {options.max_epochs} epochs are done": result.epochs >= options.max_epochs,
         }
@@ -209,7 +206,7 @@ class Training:
 
     def go(self) -> nf.Run:
         """Train until it is over or Ctrl-C comes; what was done stands in the result."""
-        run = nf.train(self.net, self.theta, self.source, self.recipe(), seed=self.options.seed,
+        run = nf.train(self.net, self.theta, self.source, self.recipe(), seed=self.options.seed, score=self.valid,
                        callbacks=[self.after_epoch])  # fmt: skip
         self.result.updates, self.result.seconds = run.updates, time.perf_counter() - self.started
         return run

@@ -277,6 +277,7 @@ Run(
     stays_below=False,
     interrupted=False,
     shown=0,
+    before=0,
     recipe={},
 )"""
     )

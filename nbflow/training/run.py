@@ -67,6 +67,8 @@ class Run:
     shown : int
         Up to which update an earlier process has called callbacks already, where this one goes on from its checkpoint:
         rows up to it are computed and shown once more, to the same bits. 0 otherwise, and when training has ended.
+    before : int
+        The updates of the stages before this one, in a training in stages; 0 otherwise.
     recipe : dict
         The recipe as plain data, with which `nbflow.train` was called.
     """
@@ -82,6 +84,7 @@ class Run:
     stays_below: Any = False
     interrupted: bool = False
     shown: int = 0
+    before: int = 0
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
