@@ -33,6 +33,11 @@ def trained(**changes):
     return nf.train(NET, THETA, TASK, nf.Recipe(**how))
 
 
+def in_stages(**named):
+    how = nf.Recipe(lengths=10, batch_size=4, max_updates=3, evaluate_every=0)
+    return nf.train_stages(NET, THETA, TASK, [how, how], **named).runs
+
+
 def stopped(*callbacks, **changes):
     how = {"lengths": 10, "batch_size": 4, "max_updates": 9, "evaluate_every": 1, "evaluate_size": 9} | changes
     return nf.train(NET, THETA, TASK, nf.Recipe(**how), callbacks=callbacks)
@@ -86,6 +91,10 @@ CASES = {
     "HalvingRate.patience": (2, lambda x: stopped(lr=nf.HalvingRate(0.25, patience=x))),
     "HalvingRate.min_delta": (0.125, lambda x: stopped(lr=nf.HalvingRate(0.25, min_delta=x))),
     "HalvingRate.least": (0.125, lambda x: stopped(lr=nf.HalvingRate(0.25, least=x))),
+    "train_stages.max_updates": (5, lambda x: in_stages(max_updates=x)),
+    "train_stages.seed": (100, lambda x: in_stages(seed=x)),
+    "train_stages.replica_ids": (100, lambda x: in_stages(replica_ids=[x])),
+    "train_stages.checkpoint_seconds": (0.25, lambda x: in_stages(checkpoint_seconds=x)),
     "Recipe.lr": (0.25, lambda x: trained(lr=x)),
     "Recipe.batch_size": (100, lambda x: trained(batch_size=x)),
     "Recipe.lengths": (100, lambda x: (trained(lengths=x, max_updates=1), trained(lengths=(10, x), max_updates=1))),
@@ -204,7 +213,7 @@ ELSEWHERE = {
     "Cell.ranges", "Loss.start", "Loss.targets", "Optimizer.settings", "Optimizer.limits",
     "Threshold.memory", "Threshold.settings", "Threshold.limits", "Task.fill", "warm_up.workers", "sweep.seeds",
     "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
-    "read_text.max_bytes", "read_piano_rolls.max_bytes", "Swept.missing", "Task.trivial",
+    "read_text.max_bytes", "read_piano_rolls.max_bytes", "Swept.missing", "Staged.passed", "Task.trivial",
 }  # fmt: skip
 
 

@@ -36,6 +36,11 @@ def save(path: str | os.PathLike[str], net: Network, theta: Floats) -> None:
     net : Network
     theta : array of shape (P,) or (R, P)
 
+    Returns
+    -------
+    None
+        The file is there, and on the disk.
+
     Raises
     ------
     TypeError, ValueError
