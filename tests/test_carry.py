@@ -17,7 +17,7 @@ from nbflow.data import PianoRollTask, Text, TextTask, text_batches
 from nbflow.data.array_task import ArrayTask
 from nbflow.data.sampler import DataTask
 from nbflow.data.streams import Streams
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 
 B, L = 3, 5
 RECIPE = nf.Recipe(

@@ -17,7 +17,7 @@ import pytest
 from tolerance import same_bits
 
 import nbflow as nf
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.storage._files import memory
 
 pytestmark = pytest.mark.sim

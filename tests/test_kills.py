@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 import nbflow as nf
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.storage.store import Store, parse
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ SEEDS = 6
 
 MARKED = """
 import mmap, os, pathlib, sys
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.experiments import _group as group
 from nbflow.storage import store
 

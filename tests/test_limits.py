@@ -11,7 +11,7 @@ from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
 from nbflow import exact_unit
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 
 NET = nf.Network("tanh", 2, 4, 1, loss="square", dtype="float64")
 STEPS, B, R = 5, 4, 2

@@ -21,7 +21,7 @@ from tolerance import same_bits
 
 import nbflow as nf
 from nbflow.data import Text
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.training._interrupt import Guard
 
 TASK = nf.load_task("temporal_order")

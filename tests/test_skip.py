@@ -10,7 +10,7 @@ from tolerance import assert_close, same_bits, within
 
 import nbflow as nf
 from nbflow import exact_unit
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 
 NET = {dtype: nf.Network("tanh", 2, 4, 1, loss="square", dtype=dtype) for dtype in DTYPES}
 SKIP = nf.Clip("norm", 1.0, "skip")

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from tolerance import near, same_bits
 
 import nbflow as nf
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.training.early_stopping import Stopper
 
 TASK = nf.load_task("temporal_order")

@@ -32,7 +32,7 @@ from nbflow.experiments import _group as group, _pool as pool
 from nbflow.experiments._pool import local_pool
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.experiment import key_of, keys_of
-from nbflow.storage import checkpoint, store
+from nbflow.storage import _checkpoint as checkpoint, store
 from nbflow.storage.store import Store
 
 ROOT = Path(__file__).parent.parent

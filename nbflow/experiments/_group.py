@@ -16,7 +16,7 @@ import numpy as np
 
 from nbflow._legible import legible
 from nbflow.experiments.experiment import Experiment, joined, structure
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.storage._files import lock
 from nbflow.storage.store import Row, Store
 from nbflow.training.run import Run

@@ -20,7 +20,7 @@ from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Plan
 from nbflow.model.stack import Model
 from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.training import best
 from nbflow.training._batches import SourceBatches, TaskBatches
 from nbflow.training._carry import StreamBatches

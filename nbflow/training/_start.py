@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from nbflow.data.sampler import Task
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
 from nbflow.training.resume import best_of, difference, hash_of, read_run

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nbflow import __version__
 from nbflow._check import said
-from nbflow.storage import checkpoint
+from nbflow.storage import _checkpoint as checkpoint
 from nbflow.storage._files import path_of
 from nbflow.storage._former import run_of_today
 from nbflow.training._identity import codes_of, describe
