@@ -62,6 +62,16 @@ def told(norm, memory, settings, update):
     return settings[0]
 
 
+@nf.unit
+def upwards(w):
+    return max(w, -w)
+
+
+@nf.unit
+def downwards(w):
+    return min(w, -w)
+
+
 def nothing(net, theta, batch):
     return 0.0, np.zeros_like(theta)
 
@@ -144,6 +154,8 @@ DIFFERENT = {
     "recipe.stop_when_solved": [False, True],
     "recipe.settings": [{}, {"momentum": 0.5}, {"momentum": 0.6}],
     "recipe.carry": [False, True],
+    "recipe.trainable": [None, {"w_rec": False}, {"w_in": False}, np.eye(1, 9, dtype=bool)[0], np.ones(9, bool)],
+    "recipe.project": [None, falling, nothing, {"w_rec": upwards}, {"w_rec": downwards}, {"w_in": downwards}],
 }  # fmt: skip
 
 

@@ -127,14 +127,14 @@ def grids(dtype):
     for name in nf.names("clips"):
         rule = load("clips", name)
         yield f"rule {name}", clip.build_rule(rule.clip, rule.over, rule.relative, dtype), (*all_three, n, n)
-    yield "mend", clip.build_mend(True, True, dtype), (*all_three, n, n, n)
+    yield "mend", clip.build_mend(True, True, True, dtype), (*all_three, n, n, n)
     for name in nf.names("thresholds"):
         found = load("thresholds", name)
-        kernel = threshold.build_follow(found.value, found.learn, found.learns_first, len(found.settings), dtype)
+        kernel = threshold.build_follow(found.value, found.learn, found.learns_first, len(found.settings), True, dtype)
         yield f"follow {name}", kernel, (*tables, types.float64[::1], n, n)
     for name in nf.names("optimizers"):
         found = load("optimizers", name)
-        kernel = update.build_update(found.update, len(found.slots), len(found.settings), dtype)
+        kernel = update.build_update(found.update, len(found.slots), len(found.settings), True, dtype)
         yield f"update {name}", kernel, all_three
     yield "count", update.build_count(), all_three
     yield "keep", update.build_keep(), (*tables, n)

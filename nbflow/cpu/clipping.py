@@ -47,14 +47,16 @@ class Clipper:
     Attributes
     ----------
     report : array (R, columns of `nbflow.cpu.report`)
+    held : bool array (R, P), or None
+        What no random step and no replacement moves; the gradients come with 0 there.
     mended : dict
         Norm and changed part of what took the place of a gradient that was not finite, by replica.
     stands : bool array (R,)
         Where that is 0: no step is taken there, whatever the optimizer would make of a gradient of 0.
     """
 
-    def __init__(self, net: Model, how: Clip, replicas: int, replica_ids: Any = None) -> None:
-        self.net, self.how = net, how
+    def __init__(self, net: Model, how: Clip, replicas: int, replica_ids: Any = None, held: Any = None) -> None:
+        self.net, self.how, self.held = net, how, held
         self.ids = range(replicas) if replica_ids is None else replica_ids  # under which random steps are drawn
         self.rule: Rule = load("clips", how.rule)
         self.dtype = net.scalar
@@ -102,7 +104,7 @@ class Clipper:
         """Put a random step in the place of a clipped gradient, and into the report."""
         report = self.report[r]
         scaled = float(report[SCALE]) * row.astype(np.float64)
-        step = random_step(row.size, threshold, seed, self.ids[r], index)
+        step = self._random_step(threshold, seed, r, index)
         out[...] = step
         report[[CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES]] = threshold, 1.0, scaled @ step, row.size
 
@@ -113,10 +115,13 @@ class Clipper:
         cleaned = np.where(bad, self.dtype(0), row)[None]
         self._run(cleaned, out[None], np.full(1, threshold), report, theta)
         if self.rule.random and report[0, ENTRIES] > 0:
-            out[...] = random_step(row.size, threshold, seed, self.ids[r], index)
+            out[...] = self._random_step(threshold, seed, r, index)
         if self.rule.over == "all":
             return 1.0
         return float(min(1.0, (bad.sum() + report[0, ENTRIES]) / row.size))
+
+    def _random_step(self, length: float, seed: int, r: int, index: int) -> Floats:
+        return random_step(self.net.size, length, seed, self.ids[r], index, None if self.held is None else self.held[r])
 
     def _replacement(self, row: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> Any:
         policy = self.how.nonfinite
@@ -124,12 +129,12 @@ class Clipper:
             if math.isinf(threshold):
                 where = where_not_finite(self.net, row, r, self.report.shape[0])
                 raise FloatingPointError(f"{where} {ENDLESS} {threshold}: give a finite one.")
-            return random_step(row.size, threshold, seed, self.ids[r], index)
+            return self._random_step(threshold, seed, r, index)
         if policy == "shrink":
             step = np.zeros_like(row)
             for w_rec in layout.recurrent(self.net):
                 step[w_rec] = SHRUNK * theta[r, w_rec]
-            return step
+            return step if self.held is None else np.where(self.held[r], self.dtype(0), step)
         if policy == "raise":
             raise FloatingPointError(where_not_finite(self.net, row, r, self.report.shape[0]))
         return row if policy == "keep" else 0.0
@@ -143,9 +148,11 @@ def _compiled(net: Model, rule: Rule) -> tuple[Any, Any]:
     return build_group_clip(rule.clip, rule.relative, net.scalar), layout.groups(net, rule.over)
 
 
-def random_step(size: int, length: float, seed: int, replica: int, index: int) -> Floats:
-    """Return a step of the given length in a uniformly random direction, as float64."""
+def random_step(size: int, length: float, seed: int, replica: int, index: int, held: Any = None) -> Floats:
+    """Return a step of the given length in a uniformly random direction, as float64; of those that move, if `held`."""
     direction = np.empty(size)
     build_normals()(direction, seed, replica, index)
+    if held is not None:
+        direction[held] = 0.0
     step: Floats = direction * (length / np.linalg.norm(direction))
     return step

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbflow import counter
 from nbflow.cpu.clipping import Clipper
+from nbflow.cpu.held import build_hold, build_update_but_held
 from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
@@ -25,12 +27,22 @@ class Training:
         self.plan, dtype = plan, plan.net.scalar
         # Another array than d_theta, so that the report of a clip can compare the two.
         self.applied = np.empty_like(plan.theta)
-        self.clipper = Clipper(plan.net, plan.clip, len(plan.theta), plan.ids)
+        self.clipper = Clipper(plan.net, plan.clip, len(plan.theta), plan.ids, plan.held)
         self.settings = np.array(list(plan.settings.values()), dtype).reshape(1, -1, 1)
-        self.update = build_update(plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings))
+        self.update = self._build_update()
+        self.hold = build_hold(dtype)
         self.spaces: dict[tuple[int, bool], Any] = {}
         self.batch: Any = None
         self.length = 0
+
+    def _build_update(self) -> Callable[..., None]:
+        """Return the step of the optimizer; one that leaves out what is held is another loop, for nobody else pays."""
+        plan = self.plan
+        sizes = plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings)
+        if plan.held is None:
+            return build_update(*sizes)
+        update = build_update_but_held(*sizes)
+        return lambda *arguments: update(*arguments, plan.held)
 
     def make_room(self, task: Any, batch_size: int, steps: int) -> None:
         """Make room for the batches of a task: as long as the longest, shorter ones use the front of it."""
@@ -89,6 +101,8 @@ class Training:
             raise FloatingPointError(at_update(where_groups(space.group_norms(), asked.groups.rows), update))
         if isinstance(asked.penalty, Regularizer) and alpha is not None:
             regularize(asked.penalty, plan.net, plan.theta, self.batch, alpha, plan.d_theta, space.report)
+        if plan.held is not None:
+            self.hold(plan.d_theta, plan.held)
 
     def step(self, update: int, lr: Floats, threshold: Floats | None) -> Exception | None:
         """Clip the gradient and take a step; a `threshold` (R,) of None is asked of the one that follows the norms.
@@ -102,13 +116,28 @@ class Training:
             if plan.group_follower is not None:
                 plan.group_follower.learn(self.space.group_norms(), stands, update)
         except (ValueError, FloatingPointError) as refusal:
-            for follower in (plan.follower, plan.group_follower):
-                if follower is not None:
-                    follower.take_back()
+            self._take_back()
             return refusal
+        failed = self._move(update, lr, stands)
+        if failed is None:
+            plan.window.add(self.space.report, self.clipper.report, self._groups())
+        else:
+            self._take_back()
+        return failed
+
+    def _take_back(self) -> None:
+        """Let the thresholds forget the norms of this update."""
+        for follower in (self.plan.follower, self.plan.group_follower):
+            if follower is not None:
+                follower.take_back()
+
+    def _move(self, update: int, lr: Floats, stands: Any) -> Exception | None:
+        """Take the step, and project what it comes to; return what the projection fails with, all undone."""
+        plan = self.plan
+        if plan.projection is not None:
+            plan.projection.keep()
         self.update(plan.theta, self.applied, plan.slots, lr, self.settings, plan.counts, stands)
-        plan.window.add(self.space.report, self.clipper.report, self._groups())
-        return None
+        return None if plan.projection is None else plan.projection.apply(update, stands)
 
     def _clip(self, update: int, threshold: Floats | None) -> None:
         """Put the clipped gradient into `applied`."""

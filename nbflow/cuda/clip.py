@@ -14,6 +14,7 @@ from nbflow import counter, scalars
 from nbflow.cpu.clip import LEAST_WEIGHT_NORM, build_apply
 from nbflow.cpu.report import CLIPPED_NORM, CLIPPED_SCALE, COLUMNS, ENTRIES, FINITE, INNER, NORM, SCALE, SHRUNK
 from nbflow.cuda.device import MOST_THREADS, cuda, device_part, grid, real_of
+from nbflow.cuda.held import is_held
 from nbflow.cuda.job import (
     CLIP_REPORT,
     CLIPPED,
@@ -167,8 +168,10 @@ def build_rule(rule_clip, over, relative, dtype):
 
 
 @functools.cache
-def build_random_step():
+def build_random_step(holding):
     """Build `random_step(job, numbers, r, length, stream, room)`: D_THETA of a replica, in a random direction.
+
+    With `holding`, in one of those that leave out what HELD says.
 
     `stream` is (seed, purpose, number of the replica, index). In float64, as `nbflow.clipping.random_step`; `room` is
     shared memory for float64.
@@ -188,24 +191,27 @@ def build_random_step():
         for n in range(cuda.threadIdx.x, (size + 3) // 4, cuda.blockDim.x):
             four = four_normals(stream, n)
             for k in range(min(4, size - 4 * n)):
-                total += four[k] * four[k]
+                if not (holding and is_held(job, numbers, r, 4 * n + k)):
+                    total += four[k] * four[k]
         factor = length / scalars.sqrt(block_sum(total, room))
         for n in range(cuda.threadIdx.x, (size + 3) // 4, cuda.blockDim.x):
             four = four_normals(stream, n)
             for k in range(min(4, size - 4 * n)):
-                numbers[d + 4 * n + k] = four[k] * factor
+                still = holding and is_held(job, numbers, r, 4 * n + k)
+                numbers[d + 4 * n + k] = 0.0 if still else four[k] * factor
         cuda.syncthreads()
 
     return random_step
 
 
 @functools.cache
-def build_mend(jointly, random, dtype):
+def build_mend(jointly, random, holding, dtype):
     """Build the grid `mend(job, numbers, integers, policy, seed, index)`, a block a replica; it comes after the rule.
 
-    A random step where the rule asks for one, and the policy's replacement of a gradient that is not finite.
+    A random step where the rule asks for one, and the policy's replacement of a gradient that is not finite. With
+    `holding`, neither moves what HELD says.
     """
-    random_step, measure, inner = build_random_step(), build_block_measure(dtype), build_block_inner(dtype)
+    random_step, measure, inner = build_random_step(holding), build_block_measure(dtype), build_block_inner(dtype)
     real, zero, one, double = real_of(dtype), dtype(0), dtype(1), real_of(np.float64)
 
     @device_part
@@ -215,6 +221,8 @@ def build_mend(jointly, random, dtype):
         d, theta, w_rec = at(job, D_THETA, r), at(job, THETA, r), job[N_IN] * columns
         for p in range(cuda.threadIdx.x, size, cuda.blockDim.x):
             kept = policy == SHRINK and w_rec <= p < w_rec + job[HIDDEN] * columns
+            if holding and is_held(job, numbers, r, p):
+                kept = False
             numbers[d + p] = dtype(SHRUNK) * numbers[theta + p] if kept else zero
         cuda.syncthreads()
 

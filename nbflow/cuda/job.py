@@ -35,6 +35,7 @@ DETACH                (1,)                the probability that h is detached at 
 SLOTS                 (K', P)             what the optimizer keeps
 SETTINGS              -                   the optimizer's; of all replicas together
 CELL_SETTINGS         (K', H)             the cell's; of all replicas together
+HELD                  (P,)                1 where a parameter stays as it is; there only where some do
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
 CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
 INSIDE                (blocks,)           what the clip inside back-propagation clipped, by block of sequences
@@ -63,16 +64,16 @@ SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "N_OUT", "PARA
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
-          "SETTINGS", "CELL_SETTINGS", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY", "DETACH", "H_NORM",
-          "PULL")  # fmt: skip
+          "SETTINGS", "CELL_SETTINGS", "HELD", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY", "DETACH",
+          "H_NORM", "PULL")  # fmt: skip
 INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN",
             "DETACHED")  # fmt: skip
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
- HIDDEN_THRESHOLD, SLOTS, SETTINGS, CELL_SETTINGS, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, DETACH, H_NORM, PULL, TOKENS,
- CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG, IDS, STEPS_TAKEN, DETACHED) = PLACES.values()  # fmt: skip
+ HIDDEN_THRESHOLD, SLOTS, SETTINGS, CELL_SETTINGS, HELD, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, DETACH, H_NORM, PULL,
+ TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG, IDS, STEPS_TAKEN, DETACHED) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

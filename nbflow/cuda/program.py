@@ -12,6 +12,7 @@ from nbflow.cuda.device import MOST_THREADS, launch, launch_over, threads_for
 from nbflow.cuda.flow import build_norms, build_penalties
 from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
 from nbflow.cuda.h_detach import build_detach
+from nbflow.cuda.held import build_hold
 from nbflow.cuda.loss import build_losses, build_predictions, build_wrong
 from nbflow.cuda.replica import build_combine, build_group_norms, build_report
 from nbflow.cuda.sample import build_sample
@@ -129,6 +130,11 @@ def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: 
     launch_over(build_combine(space.dtype), replicas * net.size, *arguments[:2], parts, grouped, flowing, by_mean)
 
 
+def hold(space: Workspace) -> None:
+    """Make the gradient of what is held 0."""
+    launch_over(build_hold(space.dtype), space.shape.replicas * space.net.size, space.job, space.numbers)
+
+
 def clip(space: Workspace, policy: str, follow: Callable[[], None] | None = None) -> None:
     """Clip D_THETA in its place, and fill CLIP_REPORT; what is not finite is left to `mend`, if need be cleaned.
 
@@ -151,7 +157,7 @@ def mend(space: Workspace, policy: str, seed: int, index: int) -> None:
     """Take the random steps that the rule asks for, and put something in the place of what is not finite."""
     rule, replicas = space.purpose.rule, space.shape.replicas
     assert rule is not None
-    kernel = build_mend(rule.over == "all", rule.random, space.dtype)
+    kernel = build_mend(rule.over == "all", rule.random, space.purpose.holds, space.dtype)
     launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, space.integers, POLICIES[policy], seed, index)
 
 
@@ -174,7 +180,8 @@ def update(space: Workspace, row: int) -> None:
     """Take a step of the optimizer, and keep the reports in a row of HISTORY."""
     optimizer = space.purpose.optimizer
     assert optimizer is not None
-    kernel = build_update(optimizer.update, len(optimizer.slots), len(optimizer.settings), space.dtype)
+    sizes = len(optimizer.slots), len(optimizer.settings)
+    kernel = build_update(optimizer.update, *sizes, space.purpose.holds, space.dtype)
     arguments = space.job, space.numbers, space.integers
     launch_over(build_count(), space.shape.replicas, *arguments)
     launch_over(kernel, space.shape.replicas * space.net.size, *arguments)

@@ -76,12 +76,14 @@ class Training:
             self.space = None  # its memory first
         plan, asked = self.plan, self.plan.asked(shape.batch)
         purpose = purpose_of(asked)._replace(
-            rule=plan.rule, keeps_raw=True, optimizer=plan.optimizer, history=self.rows
+            rule=plan.rule, keeps_raw=True, optimizer=plan.optimizer, history=self.rows, holds=plan.held is not None
         )
         self.asked, self.space = asked, Workspace(plan.net, shape, purpose)
         self.space.set_ids(plan.ids)
         self.space.write("SETTINGS", np.array(list(plan.settings.values()), plan.net.scalar))
         self.space.set_asked(asked)
+        if plan.held is not None:
+            self.space.write("HELD", plan.held.astype(plan.net.scalar))
         self.sent.clear()
         self.take()
 
@@ -149,6 +151,8 @@ class Training:
         self.space.detach_draws = self.plan.seed, update
         program.forward(self.space, whole=self.carried, carried=self.carried)
         program.gradient(self.space, self.asked)
+        if self.plan.held is not None:
+            program.hold(self.space)
         groups = self.asked.groups
         if groups is not None and groups.nonfinite == "raise":
             self._raise_if_left_out(groups.rows, update)

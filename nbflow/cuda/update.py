@@ -8,6 +8,7 @@ from nbflow._compile import exactly, unit
 from nbflow.cpu.report import FINITE, GRADIENT
 from nbflow.cuda.clip import MENDED_NORM, WIDTH
 from nbflow.cuda.device import cuda, grid
+from nbflow.cuda.held import is_held
 from nbflow.cuda.job import (
     CLIP_REPORT,
     D_THETA,
@@ -48,8 +49,11 @@ def build_count():
 
 
 @functools.cache
-def build_update(optimizer_update, slot_count, setting_count, dtype):
-    """Build the grid `update(job, numbers, integers)`, a thread a parameter of a replica; it comes after `count`."""
+def build_update(optimizer_update, slot_count, setting_count, holding, dtype):
+    """Build the grid `update(job, numbers, integers)`, a thread a parameter of a replica; it comes after `count`.
+
+    With `holding`, what HELD says stays as it is.
+    """
     optimizer_update = exactly(optimizer_update)
     load_slots, store_slots = build_load(slot_count), build_store(slot_count)
     load_settings = build_load(setting_count)
@@ -60,6 +64,8 @@ def build_update(optimizer_update, slot_count, setting_count, dtype):
         i = cuda.grid(1)
         if i < job[REPLICAS] * size and not stands(job, numbers, i // size):
             r, p = i // size, i % size
+            if holding and is_held(job, numbers, r, p):
+                return
             theta, slots = at(job, THETA, r) + p, at(job, SLOTS, r) + p
             numbers[theta], kept = optimizer_update(
                 numbers[theta],

@@ -38,6 +38,7 @@ class Purpose(NamedTuple):
     group_rows: int = 0  #: sequences that are clipped together, 0 for none
     keeps_raw: bool = False  #: the gradient as it was before the clip
     optimizer: Optimizer | None = None
+    holds: bool = False  #: some parameters stay as they are
     history: int = 0  #: rows
 
 
@@ -204,6 +205,8 @@ class Workspace:
             integers |= {"STEPS_TAKEN": 1}
             floats |= {"LR": 1, "SLOTS": len(purpose.optimizer.slots) * net.size}
             floats |= {"SETTINGS": len(purpose.optimizer.settings), "HISTORY": purpose.history * self.history_width}
+        if purpose.holds:
+            floats |= {"HELD": net.size}
         return floats, integers
 
     def _place(self, counts: dict[str, int]) -> int:

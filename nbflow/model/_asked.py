@@ -107,6 +107,8 @@ class Plan(NamedTuple):
     follower: Any  #: the `nbflow.training.threshold.Follower`, None where a threshold is given at every update
     optimizer: Optimizer
     settings: dict[str, float]  #: the optimizer's
+    held: Any  #: (R, P), booleans: the parameters that stay as they are; None where all are trained
+    projection: Any  #: the `nbflow.training._projection.Projection` after every update, or None
     window: Any  #: where the reports of updates go (`nbflow.training._window`)
     group_follower: Any = None  #: the `GroupFollower` that is told the norms of the groups, if there is one
 

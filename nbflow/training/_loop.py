@@ -27,7 +27,9 @@ from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
 from nbflow.training._interrupt import Guard
 from nbflow.training._limits import RunLimits, at_first
+from nbflow.training._projection import Projection
 from nbflow.training._setting import Setting, at_zero
+from nbflow.training._trainable import held_of, refuse_held_examples
 from nbflow.training._window import Window
 from nbflow.training.early_stopping import EarlyStopping, Stopper
 from nbflow.training.evaluation import Evaluator, HeldOut, OwnScore
@@ -55,6 +57,7 @@ class Loop:
         self.task = None if source else check_task(net, task)
         self.own_score = score
         self.recipe = completed(recipe, self.task, score is not None)
+        self.held = held_of(self.recipe.trainable, net, self.replicas)
         self._prepare_optimizer()
         self._prepare_flow()
         self._prepare_clip()
@@ -113,7 +116,9 @@ class Loop:
                 check_flow(flow, self.replicas, self.net.dtype)
             self.first_flow = dataclasses.replace(flow, alpha=at_zero(flow.alpha))
             self.alpha = Setting("alpha", flow.alpha, self.replicas, self.dtype, **RATES)
-        refuse_lacking(self.engine, self._asked(None if self.task is None else self.recipe.batch_size))
+        refuse_held_examples(self.held, self.recipe)
+        asked = self._asked(None if self.task is None else self.recipe.batch_size)
+        refuse_lacking(self.engine, asked, project=self.recipe.project)
 
     def _asked(self, batch_size: int | None) -> Asked:
         """Return what the gradient of a batch is asked for; without a batch, all but a clip by groups."""
@@ -142,8 +147,8 @@ class Loop:
         follower = self.threshold if isinstance(self.threshold, Follower) else None
         self.training = self.engine.train(Plan(
             self.net, self.theta, self.slots, self.counts, self.d_theta, self.replica_ids, self.seed, self._asked,
-            self.clip, load("clips", self.clip.rule), follower, self.optimizer, self.settings, self.window,
-            self.limits.follower,
+            self.clip, load("clips", self.clip.rule), follower, self.optimizer, self.settings,
+            self.held, self._prepare_projection(), self.window, self.limits.follower,
         ))  # fmt: skip
         self.batches: TaskBatches | SourceBatches | StreamBatches
         if self.task is None:
@@ -154,6 +159,11 @@ class Loop:
                                          self.replica_ids, self.seed, self.training)  # fmt: skip
         else:
             self.batches = TaskBatches(self.task, self.recipe, self.seed, self.training)
+
+    def _prepare_projection(self) -> Projection | None:
+        if self.recipe.project is None:
+            return None
+        return Projection(self.recipe, self.net, self.theta, self.slots, self.counts)
 
     def _prepare_evaluation(self) -> None:
         recipe = self.recipe

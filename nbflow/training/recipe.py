@@ -23,9 +23,13 @@ from nbflow.records import (
     HiddenClip,
     MicrobatchClip,
     Optimizer,
+    Params,
     Threshold,
+    Unit,
 )
 from nbflow.training._carry import streams_of
+from nbflow.training._projection import check_projection
+from nbflow.training._trainable import check_trainable
 from nbflow.training.halving_rate import HalvingRate
 
 Schedule = Callable[[int], Any]
@@ -79,6 +83,18 @@ class Recipe:
         a text, of music or of `nbflow.arrays` are read side by side, `lengths` steps at a time, each window from the
         state where the one before ended, which is a constant there; a state is 0 again where its stream ends, or where
         it is not finite. Otherwise every batch begins from zeros. See docs/truncated_bptt.md.
+    trainable : bool array of shape (P,) or (R, P), dict or Params, optional
+        What is trained, everything by default; the rest stays as it is, bit for bit, with its slots. A mask like theta,
+        or True, False or a mask for some of the blocks by name, as {"w_rec": False}; those that are not named are
+        trained. The gradient of what is held counts as 0, NaN and Inf too, before anything looks at it: norms,
+        thresholds that follow, the clip, its random steps and the history are of what moves. See
+        docs/held_parameters.md.
+    project : function or dict, optional
+        What is done to the parameters after every update, before anybody looks at them: a function of `Params`, views
+        of one network's parameters, which it writes, or returns others; or a unit for some of the blocks by name, as
+        {"w_rec": unit}, `(w, i, g, j) -> w` or (w) -> w for each entry, w_rec[i, g, j] say (of a bias i is 0, of w_out
+        and b_out g). Shapes and dtype are kept, finite numbers stay finite; what it raises, or is refused for, ends
+        the training before that update. A replica that takes no step is not projected; parameters that are held are.
 
     Examples
     --------
@@ -104,6 +120,8 @@ class Recipe:
     stop_when_solved: bool = False
     settings: dict[str, float] = field(default_factory=dict)
     carry: bool = False
+    trainable: Any = None
+    project: Callable[[Params], Any] | dict[str, Unit] | None = None
 
     def __post_init__(self) -> None:
         """Check what needs no network and no task."""
@@ -124,6 +142,8 @@ class Recipe:
             object.__setattr__(self, name, _check.flag(name, getattr(self, name)))
         optimizer = load("optimizers", self.optimizer, "optimizer")
         _check.settings(optimizer.settings, self.settings, optimizer.limits)
+        check_trainable(self.trainable)
+        check_projection(self)
 
     @property
     def length_range(self) -> tuple[int, int]:

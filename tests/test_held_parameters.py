@@ -1,0 +1,306 @@
+"""Claims about `Recipe(trainable=...)`: what is held stays, and everything that looks at a gradient sees what moves."""
+
+import dataclasses
+
+import naive
+import numpy as np
+import pytest
+from cases import CELLS, OPTIMIZERS, make_case, make_replicas
+from tolerance import assert_close, near, same_bits, within
+
+import nbflow as nf
+from nbflow.records import Optimizer
+
+BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+UPDATES = 5
+CASES = [make_case("lstm", "square", "dense", "ragged", T=4, B=3, N=2, H=3, M=2, seed=40 + k) for k in range(UPDATES)]
+NET, START = CASES[0].net, CASES[0].theta
+MASK = np.random.default_rng(0).random(NET.size) < 0.6
+
+
+def trained(trainable, cases=CASES, **choices):
+    given = {"lr": 0.1, "max_updates": len(cases), "record_every": 1, "batch_size": 3, **choices}
+    recipe = nf.Recipe(trainable=trainable, **{name: value for name, value in given.items() if name not in CALLED})
+    named = {name: value for name, value in given.items() if name in CALLED}
+    return nf.train(cases[0].net, cases[0].theta, lambda update: cases[update % len(cases)].batch, recipe, **named)
+
+
+CALLED = ("backend", "checkpoint", "callbacks", "start_from")
+
+
+def by_hand(optimizer, clip, mask=MASK, cases=CASES):
+    """Return theta after every update, and the norms before the clip, in NumPy."""
+    theta, state, path, norms = cases[0].theta.astype(np.float64), None, [], []
+    for update, case in enumerate(cases):
+        _, d = naive.gradient(theta, *case.sizes, case.net.loss, case.plain)
+        d = np.where(mask, d, 0.0)
+        norms.append(np.linalg.norm(d))
+        d = naive.clip(clip.rule, d, clip.threshold, theta=theta, blocks=case.net.shapes).d_theta
+        theta, state = naive.OPTIMIZERS[optimizer](theta, d, state, 0.1, update + 1)
+        path.append(theta)
+    return path, norms
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("rule", ["norm", "block", "value"])
+def test_five_updates_are_those_of_naive_training_whose_gradient_is_masked_before_the_clip(optimizer, rule):
+    clip = nf.Clip(rule, 0.05)
+    path, norms = by_hand(optimizer, clip)
+    run = trained(MASK, optimizer=optimizer, clip=clip)
+    assert_close(run.theta - START, path[-1] - START, 100 * within("float64", UPDATES, 30))
+    assert run.history["norm"] == pytest.approx(norms, rel=within("float64", 30, 100))
+    assert same_bits(run.theta[~MASK], START[~MASK])
+    assert (run.theta[MASK] != START[MASK]).all()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_holds_what_it_is_told(cell):
+    cases = [make_case(cell, "softmax", "tokens", "ragged", T=4, B=3, N=4, H=3, M=3, seed=k) for k in range(UPDATES)]
+    mask = np.random.default_rng(1).random(cases[0].net.size) < 0.5
+    path, norms = by_hand("momentum", nf.Clip("norm", 0.3), mask, cases)
+    run = trained(mask, cases, optimizer="momentum", clip=nf.Clip("norm", 0.3))
+    assert_close(run.theta, path[-1], 100 * within("float64", UPDATES, 30))
+    assert run.history["norm"] == pytest.approx(norms, rel=within("float64", 30, 100))
+
+
+def test_five_updates_are_those_of_torch_with_gradients_masked_before_clip_grad_norm(torch):
+    net = nf.Network("tanh", 2, 3, 2, loss="square", dtype="float64")
+    theta = nf.init(net, "smart_tanh", rng=0)
+    rng = np.random.default_rng(2)
+    batches = [nf.Batch(rng.normal(size=(4, 3, 2)), rng.normal(size=(4, 3, 2)), np.ones((4, 3))) for _ in range(5)]
+    mask = rng.random(net.size) < 0.5
+    parts = [torch.tensor(part, requires_grad=True) for part in nf.unpack(net, theta) if part.size]
+    masks = [torch.tensor(part) for part in _unpacked(net, mask) if part.size]
+    adam = torch.optim.Adam(parts, lr=0.1)
+    for batch in batches:
+        w_in, w_rec, bias, w_out, b_out = parts
+        h, loss = torch.zeros(3, 3, dtype=torch.float64), 0.0
+        for x, target in zip(torch.tensor(batch.inputs), torch.tensor(batch.targets), strict=True):
+            h = torch.tanh(x @ w_in[:, 0] + h @ w_rec[:, 0] + bias[0])
+            loss = loss + ((h @ w_out + b_out - target) ** 2).sum()
+        adam.zero_grad()
+        loss.backward()
+        for one, mine in zip(parts, masks, strict=True):
+            one.grad *= mine
+        norm = torch.sqrt(sum((one.grad**2).sum() for one in parts))
+        for one in parts:
+            one.grad *= min(1.0, float(0.5 / norm))
+        adam.step()
+    recipe = nf.Recipe("adam", lr=0.1, clip=nf.Clip("norm", 0.5), max_updates=5, trainable=mask)
+    run = nf.train(net, theta, batches.__getitem__, recipe)
+    wanted = np.concatenate([one.detach().numpy().ravel() for one in parts])
+    assert_close(run.theta - theta, wanted - theta, 100 * within("float64", UPDATES, 30))
+
+
+def _unpacked(net, mask):
+    """Return a mask by blocks."""
+    parts, start = [], 0
+    for shape in net.shapes.values():
+        size = int(np.prod(shape))
+        parts.append(mask[start : start + size].reshape(shape))
+        start += size
+    return nf.Params(*parts)
+
+
+# ----------------------------------------------------------------------------------------------------------- its forms
+
+
+@pytest.mark.sim
+def test_a_mask_a_dict_of_blocks_and_params_are_one_and_the_same():
+    blocks = _unpacked(NET, MASK)
+    whole = trained(MASK).theta
+    assert same_bits(trained(blocks._asdict()).theta, whole)
+    assert same_bits(trained(blocks).theta, whole)
+    assert same_bits(trained(MASK[None]).theta, whole)
+    only = nf.unpack(NET, trained({"w_rec": False, "b_out": np.array([True, False])}).theta)
+    first = nf.unpack(NET, START)
+    assert same_bits(only.w_rec, first.w_rec)
+    assert (only.b_out != first.b_out).tolist() == [True, False]
+    assert all((getattr(only, name) != getattr(first, name)).all() for name in ("w_in", "bias", "w_out"))
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("everything", [np.ones(NET.size, bool), {}, {"w_rec": True}], ids=["mask", "none", "block"])
+def test_what_holds_nothing_changes_no_bit(everything):
+    assert same_bits(trained(everything).theta, trained(None).theta)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_replica_has_its_mask_and_trains_as_it_would_alone(backend):
+    net, theta, batch, _, _ = make_replicas("tanh", R=3, T=3, B=2, H=3)
+    masks = np.random.default_rng(3).random(theta.shape) < 0.5
+    recipe = nf.Recipe("momentum", lr=0.1, max_updates=3, clip=nf.Clip("norm", 0.1), trainable=masks)
+    many = nf.train(net, theta, lambda update: batch, recipe, backend=backend).theta
+    for r in range(3):
+        alone = dataclasses.replace(recipe, trainable=masks[r])
+        one = nf.Batch(*(part[r] for part in batch))
+        assert same_bits(many[r], nf.train(net, theta[r], lambda update, one=one: one, alone, backend=backend).theta)
+        assert same_bits(many[r][~masks[r]], theta[r][~masks[r]])
+    blocks = {"w_in": masks[:, : net.n_in * net.n_hidden].reshape(3, *net.shapes["w_in"])}
+    got = nf.train(net, theta, lambda update: batch, dataclasses.replace(recipe, trainable=blocks), backend=backend)
+    same = got.theta == theta
+    assert same[:, : net.n_in * net.n_hidden][~blocks["w_in"].reshape(3, -1)].all()
+
+
+# --------------------------------------------------------------------------------- what an update does to what is held
+
+
+@nf.unit
+def decay(theta, d, slots, lr, settings, n):
+    return theta - lr * (d + settings[0] * theta), (slots[0] + d, n)
+
+
+DECAY = Optimizer(slots=("sum", "n"), update=decay, settings={"decay": 0.5})
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    ("optimizer", "backend"),
+    [(name, "cpu") for name in (*OPTIMIZERS, DECAY)]
+    + [pytest.param(name, "cuda", marks=pytest.mark.gpu) for name in ("adam", DECAY)],
+    ids=lambda one: one if isinstance(one, str) else "decay",
+)
+def test_no_optimizer_moves_what_is_held_nor_its_slots_not_even_by_weight_decay(optimizer, backend, tmp_path):
+    path = tmp_path / "run.npz"
+    run = trained(MASK, optimizer=optimizer, backend=backend, checkpoint=path)
+    assert same_bits(run.theta[~MASK], START[~MASK])
+    # A branch that holds others leaves their slots, which are not 0, and what they would have moved.
+    other = trained(~MASK, optimizer=optimizer, backend=backend, start_from=path, max_updates=2 * UPDATES)
+    assert same_bits(other.theta[MASK], run.theta[MASK])
+    assert (other.theta[~MASK] != run.theta[~MASK]).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.sim
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("policy", ["random", "skip", "zero", "shrink"])
+def test_no_policy_moves_what_is_held_and_a_random_step_has_its_length_all_the_same(policy, backend):
+    targets = CASES[0].batch.targets.copy()
+    targets[:2] = 1e200
+    broken = nf.Batch(CASES[0].batch.inputs, targets, 1e200 * CASES[0].batch.weights)
+    recipe = nf.Recipe(lr=1.0, clip=nf.Clip("norm", 0.3, policy), max_updates=1, trainable=MASK)
+    with np.errstate(all="ignore"):
+        run = nf.train(NET, START, lambda update: broken, recipe, backend=backend)
+    assert run.history["nonfinite"] == [1]
+    assert same_bits(run.theta[~MASK], START[~MASK])
+    moved = run.theta - START
+    if policy == "random":
+        assert np.linalg.norm(moved) == near(0.3, "float64", 100)
+        assert (moved[MASK] != 0).all()
+    if policy == "shrink":
+        w_rec = nf.unpack(NET, np.where(MASK, START, 0.0)).w_rec
+        assert_close(nf.unpack(NET, moved).w_rec, -0.02 * w_rec, within("float64", 10))
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rule_random_steps_among_what_moves(backend):
+    run = trained(MASK, lr=1.0, clip=nf.Clip("random", 1e-3), max_updates=1, backend=backend)
+    moved = run.theta - START
+    assert np.linalg.norm(moved) == near(1e-3, "float64", 1e4)  # a difference of numbers near 1
+    assert ((moved != 0) == MASK).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.sim
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gradient_that_is_not_finite_where_it_is_held_counts_for_nothing(backend):
+    """The error of 1e10 times the input of 1e300 is the gradient of w_in; all others are small."""
+    net = nf.Network("linear", 1, 1, 1, loss="square", dtype="float64")
+    theta = nf.pack(net, nf.unpack(net, np.zeros(net.size))._replace(w_out=np.ones((1, 1))))
+    batch = nf.Batch(np.full((1, 1, 1), 1e300), np.full((1, 1, 1), -1e10), np.ones((1, 1)))
+    recipe = nf.Recipe(lr=1e-3, max_updates=1, clip=nf.Clip("norm", 1.0, "raise"))
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="1 of w_in"):
+        nf.train(net, theta, lambda update: batch, recipe, backend=backend)
+    held = dataclasses.replace(recipe, trainable={"w_in": False})
+    run = nf.train(net, theta, lambda update: batch, held, backend=backend)
+    assert run.history["nonfinite"] == [0]
+    assert run.history["norm"] == [near(np.hypot(2e10, 2e10), "float64", 100)]
+    assert run.theta[0] == 0
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("how", ["percentile", "zscore"])
+def test_a_threshold_that_follows_sees_the_norms_of_what_moves(how):
+    run = trained(MASK, clip=nf.Clip("norm", nf.load_threshold(how)))
+    seen = naive.THRESHOLDS[how](run.history["norm"])
+    assert run.history["threshold"][-1] == near(seen, "float64", 100)
+    assert run.history["norm"][0] == near(np.linalg.norm(naive_first()[MASK]), "float64", 100)
+    found = nf.calibrate_threshold(
+        NET, START, lambda update: CASES[update].batch, nf.Recipe(lr=0.1, trainable=MASK), updates=UPDATES
+    )
+    assert found.norms.tolist() == trained(MASK).history["norm"]
+
+
+def naive_first():
+    return naive.gradient(START.astype(np.float64), *CASES[0].sizes, NET.loss, CASES[0].plain)[1]
+
+
+# ----------------------------------------------------------------------------------------------------- runs that go on
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_goes_on_to_the_same_bits_and_belongs_to_its_mask(backend, tmp_path):
+    path = tmp_path / "run.npz"
+    stopped = [lambda run: run.updates == 2]
+    choices = {"optimizer": "adam", "clip": nf.Clip("norm", 0.1), "backend": backend}
+    trained(MASK, checkpoint=path, callbacks=stopped, **choices)
+    assert same_bits(trained(MASK, checkpoint=path, **choices).theta, trained(MASK, **choices).theta)
+    for other in (None, ~MASK, {"w_rec": False}):
+        with pytest.raises(ValueError, match="another training: trainable is"):
+            trained(other, checkpoint=path, **choices)
+
+
+@pytest.mark.sim
+def test_updates_of_a_loop_of_ones_own_hold_the_same():
+    recipe = nf.Recipe(lr=0.1, clip=nf.Clip("norm", 0.05), trainable=MASK)
+    update = nf.updater(NET, START, None, recipe)
+    for case in CASES:
+        update(case.batch)
+    assert same_bits(update.theta, trained(MASK, clip=nf.Clip("norm", 0.05)).theta)
+
+
+# --------------------------------------------------------------------------------------------------------- the boundary
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("w_rec", r"trainable is 'w_rec'; expected booleans like theta, or a dict"),
+        (True, "trainable is True; expected booleans"), ([True, False], r"trainable is \[True, False\]"),
+        (MASK.astype(float), "trainable is an array of float64; expected an array of booleans like theta"),
+        (MASK.astype(int), "trainable is an array of int64.*mask != 0"),
+        ({"w_rc": False}, "trainable has 'w_rc'; expected some of: w_in, .*Write w_rec"),
+        ({3: False}, "trainable has 3; expected some of"), ({"w_rec": 0}, r"trainable\['w_rec'\] is 0; expected True"),
+        ({"w_rec": None}, r"trainable\['w_rec'\] is None"), ({"w_rec": [True]}, r"trainable\['w_rec'\] is \[True\]"),
+        ({"w_rec": np.ones((3, 4, 3))}, r"trainable\['w_rec'\] is an array of float64"),
+    ],
+)  # fmt: skip
+def test_what_is_no_mask_is_refused_as_the_recipe_is_made(given, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        nf.Recipe(trainable=given)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.ones(3, bool), r"trainable has shape \(3,\); expected \(\d+,\), or \(1, \d+\) for 1 replicas"),
+        (np.ones((2, NET.size), bool), r"trainable has shape \(2, "),
+        ({"w_rec": np.ones((3, 3), bool)}, r"trainable\['w_rec'\] has shape \(3, 3\); expected \(3, 4, 3\), or"),
+        (np.zeros(NET.size, bool), "trainable holds every parameter; expected one"),
+    ],
+)
+def test_a_mask_of_another_network_is_refused_before_the_first_update(given, said):
+    with pytest.raises(ValueError, match=said):
+        trained(given)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("how", [{"clip_example": 1.0}, {"clip_microbatch": (3, 1.0)}])
+def test_a_clip_by_examples_whose_norms_would_be_of_everything_is_refused(how):
+    with pytest.raises(ValueError, match="trainable and a clip by example are both given"):
+        trained(MASK, **how)
