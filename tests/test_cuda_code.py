@@ -59,7 +59,8 @@ def test_every_choice_is_known_to_be_there_or_refused():
     choices = {p.name for p in inspect.signature(nf.gradient).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert choices == there | refused | {"backend", "workspace"}
     of_a_loop = {"optimizer", "lr", "batch_size", "lengths", "clip", "max_updates", "record_every", "settings",
-                 "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved", "carry"}  # fmt: skip
+                 "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved", "carry",
+                 "trainable", "project"}  # fmt: skip
     fields = {field.name for field in dataclasses.fields(nf.Recipe)}
     assert fields == of_a_loop | (there - {"state", "lengths"}) | (refused - {"checkpoint_every", "wrt"})
 
@@ -78,6 +79,7 @@ def grids(dtype):
         flow,
         forward,
         h_detach,
+        held,
         loss,
         replica,
         sample,
@@ -127,10 +129,11 @@ def grids(dtype):
     for name in nf.names("clips"):
         rule = load("clips", name)
         yield f"rule {name}", clip.build_rule(rule.clip, rule.over, rule.relative, dtype), (*all_three, n, n)
+    yield "hold", held.build_hold(dtype), tables
     yield "mend", clip.build_mend(True, True, True, dtype), (*all_three, n, n, n)
     for name in nf.names("thresholds"):
         found = load("thresholds", name)
-        kernel = threshold.build_follow(found.value, found.learn, found.learns_first, len(found.settings), True, dtype)
+        kernel = threshold.build_follow(found.value, found.learn, found.learns_first, len(found.settings), dtype)
         yield f"follow {name}", kernel, (*tables, types.float64[::1], n, n)
     for name in nf.names("optimizers"):
         found = load("optimizers", name)

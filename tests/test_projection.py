@@ -303,3 +303,30 @@ def test_updates_of_a_loop_of_ones_own_project_the_same():
     for case in CASES:
         update(case.batch)
     assert same_bits(update.theta, trained(dale).theta)
+
+
+@nf.unit
+def upwards(w):
+    return max(w, ZERO)
+
+
+def test_of_a_stack_a_unit_is_of_every_layer_and_a_function_is_given_one_record_a_layer():
+    layers = [
+        nf.Network(cell, n, h, 2, loss="square", dtype="float64") for cell, n, h in (("gru", 2, 3), ("tanh", 3, 4))
+    ]
+    net, rng = nf.Stack(layers), np.random.default_rng(4)
+    theta = rng.normal(size=net.size) / 2
+
+    def write(records):
+        for params in records:
+            params.w_rec[...] = np.maximum(params.w_rec, 0)
+
+    def returned(records):
+        return tuple(params._replace(w_rec=np.maximum(params.w_rec, 0)) for params in records)
+
+    ends = []
+    for project in ({"w_rec": upwards}, write, returned):
+        recipe = nf.Recipe(lr=0.1, max_updates=3, project=project)
+        ends.append(nf.train(net, theta, lambda update: CASES[update].batch, recipe).theta)
+        assert all(params.w_rec.min() == 0 for params in nf.unpack(net, ends[-1]))
+        assert same_bits(ends[-1], ends[0])

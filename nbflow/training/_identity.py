@@ -44,7 +44,7 @@ def describe(thing: Any, depth: int = DEEP) -> Any:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         # A schedule with numbers of its own: its name tells it from another with the same numbers.
         held = ((f, getattr(thing, f.name)) for f in dataclasses.fields(thing))
-        own = {f.name: describe(value) for f, value in held if value or not f.metadata.get(UNLESS_EMPTY)}
+        own = {f.name: describe(value) for f, value in held if not f.metadata.get(UNLESS_EMPTY) or value}
         return {"function": name_of(type(thing)), **own} if callable(thing) else own
     if isinstance(thing, np.ndarray):
         return _of_array(thing)

@@ -47,7 +47,7 @@ def _is_unit(thing: Any) -> bool:
 
 
 def _check_unit(name: str, unit: Any) -> None:
-    what, wanted = f"project[{name!r}]", "a unit, project(w) -> w or project(w, i, g, j) -> w"
+    what, wanted = f"project[{_check.said(name)}]", "a unit, project(w) -> w or project(w, i, g, j) -> w"
     if not callable(unit) or (JIT and not _is_unit(unit)):
         raise TypeError(f"{what} is {_check.said(unit)}; expected {wanted}. Write @nbflow.unit above its def.")
     if _places(unit) not in (1, 4):

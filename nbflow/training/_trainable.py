@@ -37,7 +37,7 @@ def _check_blocks(given: Any) -> None:
                 f"trainable has {_check.said(name)}; expected some of: {', '.join(Params._fields)}. {remedy}"
             )
         if not isinstance(block, bool):
-            _check_booleans(f"trainable[{name!r}]", block)
+            _check_booleans(f"trainable[{_check.said(name)}]", block)
 
 
 def blocks_of(given: Any) -> dict[str, Any]:

@@ -86,15 +86,16 @@ class Recipe:
     trainable : bool array of shape (P,) or (R, P), dict or Params, optional
         What is trained, everything by default; the rest stays as it is, bit for bit, with its slots. A mask like theta,
         or True, False or a mask for some of the blocks by name, as {"w_rec": False}; those that are not named are
-        trained. The gradient of what is held counts as 0, NaN and Inf too, before anything looks at it: norms,
-        thresholds that follow, the clip, its random steps and the history are of what moves. See
-        docs/held_parameters.md.
+        trained. Of a stack a record is of every layer, and a list has one for each. The gradient of what is held counts
+        as 0, NaN and Inf too, before anything looks at it: norms, thresholds that follow, the clip, its random steps
+        and the history are of what moves. See docs/held_parameters.md.
     project : function or dict, optional
         What is done to the parameters after every update, before anybody looks at them: a function of `Params`, views
         of one network's parameters, which it writes, or returns others; or a unit for some of the blocks by name, as
         {"w_rec": unit}, `(w, i, g, j) -> w` or (w) -> w for each entry, w_rec[i, g, j] say (of a bias i is 0, of w_out
-        and b_out g). Shapes and dtype are kept, finite numbers stay finite; what it raises, or is refused for, ends
-        the training before that update. A replica that takes no step is not projected; parameters that are held are.
+        and b_out g); of a stack, what `nbflow.unpack` makes of it, and every layer. Shapes and dtype are kept, finite
+        numbers stay finite; what it raises, or is refused for, ends the training before that update. A replica that
+        takes no step is not projected; parameters that are held are.
 
     Examples
     --------
