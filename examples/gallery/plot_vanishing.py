@@ -4,7 +4,7 @@ Why does the gradient vanish?
 
 On its way back each step multiplies the gradient by the transposed Jacobian of the step. If that shrinks it a little
 every time, little is left after fifty steps, and what happened so long ago cannot be learnt from. Three sets of first
-weights, alike but for the spectral radius of the recurrent matrix, show three cases.
+weights, alike but for the spectral radius of the recurrent matrix, show what becomes of it.
 """
 
 import nbflow as nf
