@@ -40,5 +40,6 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Listen to what is read."""
     app.connect("source-read", read)
+    app.connect("env-get-outdated", lambda app, env, added, changed, removed: ["how_to"])  # a page more, or less
     app.add_lexer("floors", TextLexer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
