@@ -23,7 +23,7 @@ DOCS := $(VENV)-docs
 GALLERY ?= few
 
 PY = $(VENV)/bin/python
-CODE := $(wildcard nbflow tests scripts asv_benchmarks docs examples)
+CODE := $(wildcard nbflow tests scripts asv_benchmarks docs/conf.py docs/_extensions examples)
 TYPED := $(wildcard nbflow scripts)
 
 export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
