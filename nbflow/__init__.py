@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     )
     from nbflow.gradients.workspace import workspace as workspace
     from nbflow.model.cell import load_cell as load_cell
+    from nbflow.model.keras_weights import from_keras as from_keras
     from nbflow.model.network import Network as Network
     from nbflow.model.parameters import (
         init as init,
@@ -159,6 +160,7 @@ _HOMES = {
                 "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum",
                 "StatePenalty", "Tangent", "Threshold", "Trace"),
     "model.cell": ("load_cell",),
+    "model.keras_weights": ("from_keras",),
     "model.network": ("Network",),
     "model.parameters": ("init", "pack", "unpack"),
     "model.saved": ("load", "save"),
