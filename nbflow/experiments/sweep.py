@@ -6,12 +6,14 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nbflow import _check
+from nbflow import _check, _frame
 from nbflow._legible import legible
 from nbflow._progress import Show, shown
 from nbflow.experiments._group import Job, Member, Outcome, clear, cut, done_of, lock_of, owned, run_group
@@ -40,7 +42,7 @@ class Swept:
     ----------
     runs : sequence of dict
         In the order of the experiments, and of the seeds in each; a list, but for a store of over 64 MB, of which each
-        run is read when it is asked for. `pandas.DataFrame(runs)` is a table. "task", "cell", "recipe.lr" and so on are
+        run is read when it is asked for; `frame()` is a table. "task", "cell", "recipe.lr" and so on are
         the setting; a record, as "recipe.clip" or a rule of one's own, has all that it is as a text there, and its
         fields beside it, as "recipe.clip.threshold": a groupby never merges two that differ. "seed" is the seed, "code"
         the version; "updates", "first_passage", "stays_below", the last "loss" and "score", the score's "unit",
@@ -60,6 +62,74 @@ class Swept:
     def failed(self) -> list[Row]:
         """The runs whose setting failed."""
         return [row for row in self.runs if row["failure"] is not None]
+
+    def frame(self, table: str | None = None) -> Any:
+        """Return a table of the sweep for pandas.
+
+        Parameters
+        ----------
+        table : str, optional
+            "history" or "evaluations", for a row of each update of each run. By default a row a run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a run has the columns of `runs` but these two. A row an update has those of the table, and in front
+            "run", the place in `runs`, "seed", and the settings in which runs differ, as "recipe.lr"; runs that failed
+            have none.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        ValueError
+            If there is no such table.
+
+        Examples
+        --------
+        >>> import os, tempfile, nbflow as nf
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> recipe = nf.Recipe(lengths=10, max_updates=20, evaluate_every=10, evaluate_size=50)
+        >>> grid = nf.grid(nf.Experiment("temporal_order", recipe, n_hidden=8), {"recipe.lr": [0.01, 0.1]})
+        >>> with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
+        ...     done = nf.sweep(grid, 3, os.path.join(folder, "runs.jsonl"), executor=executor, progress=False)
+        >>> done.frame().groupby("recipe.lr")["score"].median()  # doctest: +SKIP
+        >>> list(done.frame("evaluations"))  # doctest: +SKIP
+        ['run', 'seed', 'recipe.lr', 'update', 'score']
+        """
+        if table is None:
+            return _frame.frame({k: v for k, v in row.items() if k not in _frame.TABLES} for row in self.runs)
+        table = _frame.table_of(table)
+        differing = _differing(self.runs)
+        return _frame.frame(
+            {"run": k, **{name: row.get(name) for name in differing}, **cells}
+            for k, row in enumerate(self.runs)
+            for cells in _rows(row.get(table) or {})
+        )
+
+
+# What came out of a run, and what it is known by: no setting, whatever else a line has.
+NO_SETTING = {
+    "key", "code", "failure", "updates", "seconds", "first_passage", "stays_below", "loss", "score", "unit",
+    "theta_sha256", *_frame.TABLES,
+}  # fmt: skip
+
+
+def _differing(runs: Iterable[Row]) -> list[str]:
+    """Return the seed, and the settings that not all runs have alike."""
+    seen, times, count = dict[str, set[str]](), Counter[str](), 0
+    for row in runs:
+        settings = {name: value for name, value in row.items() if name not in NO_SETTING}
+        times.update(settings.keys())
+        count += 1
+        for name, value in settings.items():
+            seen.setdefault(name, set()).add(repr(value))
+    return ["seed", *(name for name in seen if name != "seed" and (len(seen[name]) > 1 or times[name] < count))]
+
+
+def _rows(columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    tidied = _frame.tidy(columns, None)
+    return (dict(zip(tidied, values, strict=True)) for values in zip(*tidied.values(), strict=True))
 
 
 def sweep(

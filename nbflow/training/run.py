@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbflow import _frame
 from nbflow._check import said
 from nbflow._legible import legible
 from nbflow.records import Floats
@@ -92,6 +93,41 @@ class Run:
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "theta"}
         best = self.best and {"update": self.best.update, "score": self.best.score}
         return {**found, "best": best}
+
+    def frame(self, table: str = "history") -> Any:
+        """Return a table of the run for pandas, tidy: a row for each update, and for each replica, a column a quantity.
+
+        Parameters
+        ----------
+        table : str
+            "history" or "evaluations".
+
+        Returns
+        -------
+        pandas.DataFrame
+            With the columns of the table, "update" and "loss" and so on, and "replica" in front, 0 to R - 1, if there
+            are replicas.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        ValueError
+            If there is no such table, or a column that a callback has made has not as many rows as the others.
+
+        Examples
+        --------
+        >>> import nbflow as nf
+        >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=8, n_out=4)
+        >>> theta = nf.init(net, "smart_tanh", rng=0, replicas=3)
+        >>> recipe = nf.Recipe(lengths=10, max_updates=40, record_every=10, evaluate_every=20, evaluate_size=50)
+        >>> run = nf.train(net, theta, "temporal_order", recipe)
+        >>> run.frame().shape  # doctest: +SKIP
+        (12, 9)
+        >>> run.frame("evaluations").groupby("replica")["score"].min()  # doctest: +SKIP
+        """
+        table = _frame.table_of(table)
+        return _frame.frame(_frame.tidy(getattr(self, table), None if self.theta.ndim == 1 else len(self.theta)))
 
 
 Callback = Callable[[Run], Any]
