@@ -104,6 +104,35 @@ def test_a_million_lines_take_25_bytes_each():
     assert not found._late
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 4096])
+def test_a_first_reading_parses_no_line_twice_and_a_later_one_the_new_ones_once(path, parsed, monkeypatch, at_once):
+    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    path.with_name("runs.jsonl.index").unlink()
+    store, twice = Store(path), {**ROWS[3], "text": "again"}
+    with path.open("ab") as file:
+        file.write(line(twice) + line(row(300)))
+    assert store.read() == truth(path)
+    assert len(parsed) == len(set(parsed)) == 302
+    store = Store(path)
+    store.absent(["r000001"])
+    with path.open("ab") as file:
+        file.write(line(row(301)) + line(twice) + line(row(302)))
+    del parsed[:]
+    assert list(store.read().items()) == list(truth(path).items())
+    assert len(parsed) == 301 + 3
+    holds(path)
+
+
+@pytest.mark.parametrize("bad", [0, 5, 299])
+def test_a_reading_that_meets_a_bad_line_has_all_others(path, bad):
+    path.with_name("runs.jsonl.index").unlink()
+    texts = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*texts[:bad], b"no line\n", *texts[bad:]]))
+    with pytest.warns(RuntimeWarning, match="moved to"):
+        assert list(Store(path).read().values()) == ROWS
+    holds(path)
+
+
 def test_each_line_is_parsed_once_however_often_is_asked(path, parsed):
     path.with_name("runs.jsonl.index").unlink()
     store = Store(path)
@@ -263,14 +292,23 @@ def test_a_store_that_cannot_be_healed_answers_for_what_is_whole(path, monkeypat
 # --- Indexes as dicts.
 
 
-@given(st.lists(st.tuples(st.text(max_size=3), st.booleans())), st.integers(1, 5))
-def test_an_index_is_a_dict_of_what_came_first(added, late):
+@given(st.lists(st.tuples(st.text(max_size=3), st.booleans())), st.integers(1, 5), st.lists(st.integers(0, 4)))
+def test_an_index_is_a_dict_of_what_came_first(added, late, together):
     found, wanted = Index(), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_index, "LATE", late)
-        for at, (key, failed) in enumerate(added):
-            found.add(key, at, failed)
+        told = [(key, at, failed) for at, (key, failed) in enumerate(added)]
+        for key, at, failed in told:
             wanted.setdefault(key, (at, failed))
+        for many in together:  # some at a time, none for one line
+            if many and told:
+                found.take(told[:many])
+            else:
+                for one in told[:1]:
+                    found.add(*one)
+            told = told[many or 1 :]
+        for one in told:
+            found.add(*one)
         other = found.copy()
         other.add("a key of four or more", 10**6, False)
     assert len(found) == len(wanted)

@@ -14,6 +14,7 @@ import os
 import pathlib
 import threading
 import zipfile
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,32 +49,53 @@ class Entry(NamedTuple):
     failed: bool
 
 
+# Halves of digests, places, and whether runs failed, of lines in the order of the file.
+Block = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]
+
+
 class Index:
     """Where lines begin, by digests of their keys: 128 bits, of which no two have ever been found alike."""
 
     def __init__(self) -> None:
         self._high, self._low = np.empty(0, np.uint64), np.empty(0, np.uint64)  # sorted by the first
         self._at, self._failed = np.empty(0, np.int64), np.empty(0, np.bool_)
-        self._late: dict[bytes, Entry] = {}
+        # What is not sorted in yet: in blocks, or, later than those, line by line.
+        self._many: list[Block] = []
+        self._late: dict[bytes, tuple[int, bool]] = {}
 
     def __len__(self) -> int:
-        self._sort_in()
+        self._all_sorted()
         return len(self._at)
 
     def find(self, key: str) -> Entry | None:
         """Return what is known of the line with this key, None if there is none."""
+        self._sort_in(self._many)
         digest = _digest(key)
-        return self._sorted(digest) or self._late.get(digest)
+        late = self._late.get(digest)
+        return self._sorted(digest) or (late and Entry(*late))
 
     def add(self, key: str, at: int, failed: bool) -> None:
         """Take in a line; of several with one key the first counts."""
-        self._late.setdefault(_digest(key), Entry(at, failed))
+        self._sort_in(self._many)
+        self._late.setdefault(_digest(key), (at, failed))
         if len(self._late) > max(LATE, len(self._at) // 4):
-            self._sort_in()
+            self._sort_in_late()
+
+    def take(self, lines: list[tuple[str, int, bool]]) -> None:
+        """Take in many lines, at least one, which are sorted in when any is asked for."""
+        self._sort_in_late()
+        keys, at, failed = zip(*lines, strict=True)
+        self._many.append(_block(map(_digest, keys), at, failed))
+
+    def _sort_in_late(self) -> None:
+        if self._late:
+            at, failed = zip(*self._late.values(), strict=True)
+            self._sort_in([_block(self._late, at, failed)])
+            self._late = {}
 
     def places(self) -> NDArray[np.int64]:
         """Return where lines begin, in the order of the file."""
-        self._sort_in()
+        self._all_sorted()
         return np.sort(self._at)
 
     def sample(self) -> list[int]:
@@ -96,26 +118,27 @@ class Index:
                 return Entry(int(self._at[k]), bool(self._failed[k]))
         return None
 
-    def _sort_in(self) -> None:
-        if not self._late:
+    def _sort_in(self, blocks: list[Block]) -> None:
+        if not blocks:
             return
-        new = np.frombuffer(b"".join(self._late), np.uint64).reshape(-1, 2)
-        at, failed = zip(*self._late.values(), strict=True)
-        high, low = np.concatenate([self._high, new[:, 0]]), np.concatenate([self._low, new[:, 1]])
+        known = self._high, self._low, self._at, self._failed
+        high, low, at, failed = (np.concatenate(parts) for parts in zip(known, *blocks, strict=True))
         order = np.lexsort((low, high))  # which leaves of two alike the older one first
         high, low = high[order], low[order]
         first = np.append(True, (high[1:] != high[:-1]) | (low[1:] != low[:-1]))
         order = order[first]
-        self._high, self._low = high[first], low[first]
-        self._at = np.concatenate([self._at, np.array(at, np.int64)])[order]
-        self._failed = np.concatenate([self._failed, np.array(failed, np.bool_)])[order]
-        self._late = {}
+        self._high, self._low, self._at, self._failed = high[first], low[first], at[order], failed[order]
+        self._many = []
+
+    def _all_sorted(self) -> None:
+        self._sort_in(self._many)
+        self._sort_in_late()
 
     def copy(self) -> Index:
         """Return another one that begins with the same lines."""
+        self._all_sorted()
         other = Index()
         other._high, other._low, other._at, other._failed = self._high, self._low, self._at, self._failed
-        other._late = dict(self._late)
         return other
 
     def save(self, path: pathlib.Path, known: Known, about: os.stat_result) -> None:
@@ -129,7 +152,7 @@ class Index:
         about : os.stat_result
             Of the file, taken after it was read.
         """
-        self._sort_in()
+        self._all_sorted()
         facts = {"version": VERSION, **known._asdict(), "tail": _sum(known.tail), "size": about.st_size,
                  "changed": about.st_mtime_ns, "inode": about.st_ino}  # fmt: skip
         beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
@@ -203,5 +226,10 @@ def _may_fit(facts: dict[str, Any], about: os.stat_result) -> bool:
     return grown or (about.st_size, about.st_mtime_ns) == (facts["size"], facts["changed"])
 
 
+def _block(digests: Iterable[bytes], at: Sequence[int], failed: Sequence[bool]) -> Block:
+    halves = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
+    return halves[:, 0], halves[:, 1], np.array(at, np.int64), np.array(failed, np.bool_)
+
+
 def _digest(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

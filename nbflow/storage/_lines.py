@@ -46,12 +46,23 @@ def ended(text: bytes) -> bytes:
     return text if text.endswith(b"\n") else text + b"\n"
 
 
+def _decode(text: bytes) -> Any:
+    """Return what `json.loads` does, which spends a fifth of its time on guessing how a short line is encoded."""
+    try:
+        return _DECODER.decode(text.decode("utf-8", "surrogatepass"))
+    except ValueError:
+        return json.loads(text)
+
+
+_DECODER = json.JSONDecoder()
+
+
 def parse(text: bytes) -> Row | None:
     """Return the row of a whole line, None if it is none."""
     if not text.endswith(b"\n"):
         return None
     try:
-        row = json.loads(text)
+        row = _decode(text)
     except (ValueError, RecursionError):  # UnicodeDecodeError is one too
         return None
     return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None

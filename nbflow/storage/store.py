@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from nbflow._legible import legible
 from nbflow.storage import _index, _parquet
 from nbflow.storage._files import (
@@ -50,6 +52,10 @@ from nbflow.storage._rows import Rows
 
 # An index is written when so many bytes of the file are new to the one that lies there, and an eighth of all.
 WORTH_AN_INDEX = 2**23
+# Lines that are put into an index at a time.
+AT_ONCE = 2**12
+# No file has this byte.
+LAST = 2**63 - 1
 
 
 class Store:
@@ -120,7 +126,22 @@ class Store:
         ValueError
             If it is another kind of file. It is left as it is.
         """
-        return {row["key"]: row for row in self}
+        with self._mutex:
+            taken = Taken()
+            view = self._view(taken)
+            if view is None:
+                return {}
+            found: dict[str, Row] = {}
+            with view.file as file:
+                file.seek(0)
+                places = view.index.places()
+                before = places[: np.searchsorted(places, taken.start)].tolist()
+                for row in map(parse, map(ended, _at(before, file, f"store {self.path}"))):
+                    if row is not None:  # and nobody has changed it since
+                        found[row["key"]] = row_of_today(row)
+        for row in taken.rows:  # of two with one key the first stays
+            found.setdefault(row["key"], row_of_today(row))
+        return found
 
     def rows(self, keys: Iterable[str]) -> Rows:
         """Return the runs with these keys that are there, in the order of the keys, each read when it is asked for.
@@ -259,8 +280,11 @@ class Store:
         view.file.close()
         return view.index
 
-    def _view(self) -> View | None:
-        """Open the file with an index of every run in it, healed if that can be done; None if there is none."""
+    def _view(self, taken: Taken | None = None) -> View | None:
+        """Open the file with an index of every run in it, healed if that can be done; None if there is none.
+
+        Runs that are read for it are put into `taken`, all that are from its start on.
+        """
         with explained(f"store {self.path} could not be read"):
             try:
                 file = open_stream(self.path, f"store {self.path}")
@@ -269,7 +293,9 @@ class Store:
                 return None
             with contextlib.ExitStack() as stack:
                 stack.enter_context(file)
-                if self._advance(file):
+                if self._advance(file, taken):
+                    if taken is not None:  # they may stand elsewhere in a while: all are read again
+                        taken.forget()
                     try:
                         with self._locked():
                             self._heal()
@@ -309,7 +335,7 @@ class Store:
         with file:
             return self._advance(file)
 
-    def _advance(self, file: BinaryIO) -> bool:
+    def _advance(self, file: BinaryIO, taken: Taken | None = None) -> bool:
         """Take in the lines of an open file that are new; return whether there is something to heal."""
         handle, about = file.fileno(), os.fstat(file.fileno())
         same = about.st_ino == self._inode and about.st_size >= self._known.seen
@@ -321,16 +347,26 @@ class Store:
                 self._index, self._known = kept
                 self._saved = self._known.seen
         seen, count, odd = self._known.seen, self._known.lines, False
+        if taken is not None:
+            taken.start = seen
         file.seek(seen)
+        new: list[tuple[str, int, bool]] = []
         try:
             for text in lines(file, f"store {self.path}"):
                 row = parse(text)
                 if row is None:
                     odd = True
                     break
-                _enter(self._index, row, seen)
+                new.append((row["key"], seen, row.get("failure") is not None))
+                if taken is not None:
+                    taken.rows.append(row)
                 seen, count = seen + len(text), count + 1
+                if len(new) == AT_ONCE:
+                    self._index.take(new)
+                    new = []
         finally:
+            for line in new:
+                self._index.add(*line)
             self._known = Known(seen, count, _index.tail_of(handle, seen))
         if odd and not count and not _is_store(file):
             raise ValueError(f"store {self.path} is a file of another kind: no line of it is a run. Name another file.")
@@ -381,7 +417,7 @@ class Store:
             if row is None:
                 found.bad[number] = at
             else:
-                _enter(found.index, row, at)
+                found.index.add(row["key"], at, row.get("failure") is not None)
                 found.good += 1
         return found
 
@@ -436,6 +472,27 @@ class View:
 
 @legible
 @dataclass
+class Taken:
+    """Runs that were parsed for the index, which whoever wants all of them need not parse again.
+
+    Attributes
+    ----------
+    start : int
+        The byte from which on each run of the file is here; by default none is.
+    rows : list of dict
+        In the order of the file, also those whose key another one had before.
+    """
+
+    start: int = LAST
+    rows: list[Row] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Have none."""
+        self.start, self.rows = LAST, []
+
+
+@legible
+@dataclass
 class Sound:
     """What is whole of a file, and what is not.
 
@@ -484,10 +541,6 @@ def _strict(thing: Any) -> Any:
     if isinstance(thing, float) and not math.isfinite(thing):
         return None if math.isnan(thing) else _PLUS if thing > 0 else _MINUS
     return thing
-
-
-def _enter(index: Index, row: Row, at: int) -> None:
-    index.add(row["key"], at, row.get("failure") is not None)
 
 
 def _judged(file: BinaryIO, what: str, number: int = 1) -> Iterator[tuple[int, int, bytes, Row | None]]:
