@@ -8,7 +8,8 @@ training.
 
 The optimizer is Adam: it gives every parameter a step of its own, so that one grid of learning rates serves cells as
 unlike as these. Batches are windows from anywhere in the text, each from a state of zeros (see nbflow.data.TextTask);
-measured is all of a part, with the state carried through: of the part trained on, a piece at its end.
+with --carry they are read one behind the other, the state carried over (docs/truncated_bptt.md). Measured is all of a
+part, with the state carried through: of the part trained on, a piece at its end.
 
 Every run is kept in the store as soon as it is done. Ctrl-C and the same command go on where it was.
 
@@ -78,6 +79,8 @@ class Options:
     """Steps of a sequence in training."""
     batch_size: int = 32
     """B, sequences in an update."""
+    carry: bool = False
+    """Whether windows follow each other in the text, the state carried from each to the next."""
     threshold: float = 1.0
     """What the norm of a gradient is clipped to, in nats per character."""
     alpha: float = 0.1
@@ -151,7 +154,7 @@ def experiment(options: Options, parts: Parts, method: str, lr: float) -> nf.Exp
     cell = "lstm" if method == "lstm" else "tanh"
     task = parts.task("validation")
     recipe = nf.Recipe(
-        optimizer="adam", lr=lr, batch_size=options.batch_size, lengths=options.length,
+        optimizer="adam", lr=lr, batch_size=options.batch_size, lengths=options.length, carry=options.carry,
         **cures(f"clip+{method}", clip=nf.Clip("norm", options.threshold), flow=omega("squared", options.alpha)),
         max_updates=options.updates, record_every=max(options.updates // EVALUATIONS // 5, 1),
         evaluate_every=options.updates // EVALUATIONS,

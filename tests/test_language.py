@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from scripted import SCRIPTS, assert_help, assert_refused, assert_stopped, fixtu
 from tolerance import near
 
 import nbflow as nf
+from nbflow.experiments.experiment import key_of
 
 TINY = ["--hidden", "12", "--length", "8", "--batch-size", "3", "--budget", "0.0016", "--lrs", "0.001", "0.01",
         "--seeds", "2"]  # fmt: skip
@@ -205,3 +207,16 @@ def test_a_wrong_option_is_one_clear_error(
     script: Any, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], found: str
 ) -> None:
     assert_refused(script, ["--text", str(text), *TINY, *wrong, "--out", str(tmp_path / "new")], found, capsys)
+
+
+def test_with_carry_windows_follow_each_other_and_runs_are_others(script: Any, text: Path, tmp_path: Path) -> None:
+    options = script.Options(text, hidden=12, length=8, batch_size=3, budget=0.0016)
+    parts = script.read(options)
+    plain, carried = (
+        script.experiment(dataclasses.replace(options, carry=carry), parts, "lstm", 0.01) for carry in (False, True)
+    )
+    assert (plain.recipe.carry, carried.recipe.carry) == (False, True)
+    assert dataclasses.replace(carried.recipe, carry=False) == plain.recipe
+    assert key_of(plain, 0, "code") != key_of(carried, 0, "code")
+    run = nf.train(carried.net, carried.theta(0), carried.task, carried.recipe)
+    assert run.evaluations["score"][-1] < carried.task.trivial().score
