@@ -64,7 +64,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         sweep as sweep,
     )
     from nbflow.experiments.warm_up import warm_up as warm_up
-    from nbflow.gradients.clipping import clip as clip
+    from nbflow.gradients.clipping import clip as clip, load_rule as load_rule
     from nbflow.gradients.gradient import (
         gradient as gradient,
         predict as predict,
@@ -125,6 +125,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         Saturation as Saturation,
         SequenceMean as SequenceMean,
         Spectrum as Spectrum,
+        StatefulRule as StatefulRule,
         StatePenalty as StatePenalty,
         Tangent as Tangent,
         Threshold as Threshold,
@@ -158,7 +159,7 @@ _HOMES = {
                 "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval",
                 "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty",
                 "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum",
-                "StatePenalty", "Tangent", "Threshold", "Trace"),
+                "StatefulRule", "StatePenalty", "Tangent", "Threshold", "Trace"),
     "model.cell": ("load_cell",),
     "model.keras_weights": ("from_keras",),
     "model.network": ("Network",),
@@ -171,7 +172,7 @@ _HOMES = {
     "gradients.workspace": ("workspace",),
     "gradients.vector_products": ("hvp", "jvp", "vjp"),
     "gradients.objective": ("objective",),
-    "gradients.clipping": ("clip",),
+    "gradients.clipping": ("clip", "load_rule"),
     "data.arrays": ("arrays",),
     "training.apply": ("apply_update",),
     "training.best": ("Best",),

@@ -9,14 +9,14 @@ from types import ModuleType
 from typing import Any
 
 from nbflow import _check, _names
-from nbflow.records import AnyPenalty, Cell, Loss, Optimizer, Rule, Threshold
+from nbflow.records import AnyPenalty, AnyRule, Cell, Loss, Optimizer, Threshold
 
 # What a package's files declare: the name of the constant, and its type where nbflow has one for it.
 DECLARED: dict[str, tuple[str, Any]] = {
     "cells": ("CELL", Cell),
     "losses": ("LOSS", Loss),
     "flows": ("PENALTY", AnyPenalty),
-    "clips": ("RULE", Rule),
+    "clips": ("RULE", AnyRule),
     "optimizers": ("OPTIMIZER", Optimizer),
     "thresholds": ("THRESHOLD", Threshold),
     "inits": ("draw", None),

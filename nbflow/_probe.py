@@ -20,7 +20,7 @@ from numba.core import types
 from nbflow import _check
 from nbflow._compile import JIT, bounded, exactly
 from nbflow._fields import name_of, wanted_unit
-from nbflow.records import Cell, Loss, Optimizer, Penalty, Rule, StatePenalty, Threshold
+from nbflow.records import Cell, Loss, Optimizer, Penalty, Rule, StatefulRule, StatePenalty, Threshold
 
 # Steps of differences, and what they are right to: right to 1e-9 where a function is smooth, so that a wrong derivative
 # is far outside.
@@ -527,6 +527,39 @@ def check_rule(rule: Rule, dtype: str) -> None:
                 f"Rule.over is 'entry' and clip looks at the norm; expected one that does not, for none is measured. "
                 f"Write over='all', say: {value:.6g} for {point} is another number where the norm is."
             )
+
+
+def check_stateful_rule(rule: StatefulRule, dtype: str) -> None:
+    """Refuse a rule that remembers whose units are not what it says of them."""
+    slots, settings, wide = len(rule.slots), tuple(rule.settings.values()), types.float64
+    kept = numbers(slots, types.float32 if np.dtype(dtype) == np.float32 else wide)
+    what = f"g and a tuple of {slots} slots"
+    if JIT:
+        arguments = (wide, wide, wide, wide, kept, numbers(len(settings), wide), wide)
+        found = inferred(rule, "clip", arguments, unit=exactly(rule.clip))
+        fits = isinstance(found, types.BaseTuple) and len(found) == 2 and isinstance(found[0], types.Float)
+        if not fits or not are_numbers(found[1], slots, REAL):
+            refuse_result(rule, "clip", shown(found), what)
+        if rule.measured is not None:
+            found = inferred(rule, "measured", (wide, kept), unit=exactly(rule.measured))
+            if not isinstance(found, types.Float):
+                refuse_result(rule, "measured", shown(found), "one number")
+    values = []
+    for point in CLIPPED:
+        g, norm, threshold = _row(point)
+        trial = (g, norm, norm, threshold, _row((0,) * slots), _row(settings), np.float64(1.0))
+        refuse_chance(rule, "clip", *trial)
+        found = called(rule, "clip", *trial)
+        fits = isinstance(found, tuple) and len(found) == 2 and is_real(found[0]) and isinstance(found[1], tuple)
+        if not fits or len(found[1]) != slots or not all(map(is_real, found[1])):
+            refuse_result(rule, "clip", _check.said(found), what)
+        values.append(np.array([found[0], *found[1]], np.float64))
+    _refuse_nan(rule, "clip", values)
+    if rule.measured is not None:
+        rows = [(_row(point)[0], _row((0,) * slots)) for point in CLIPPED]
+        for row in rows:
+            refuse_chance(rule, "measured", *row)
+        _refuse_nan(rule, "measured", [_one(rule, "measured", *row) for row in rows])
 
 
 # ----------------------------------------------------------------------------------------------------------- optimizers

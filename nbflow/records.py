@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -918,6 +918,64 @@ class Rule:
 
 @legible
 @dataclass(frozen=True)
+class StatefulRule:
+    """A rule of clipping that remembers: numbers of each parameter, from update to update of `nbflow.train`.
+
+    It learns of every gradient that is finite and of which a step comes; a skipped update leaves the memory as it was.
+
+    Attributes
+    ----------
+    over : str
+        Which entries a norm measures, as in a `Rule`; with "entry" that of all of them.
+    clip : unit
+        `(g, norm, joint, threshold, slots, settings, n) -> (g, slots)`, for one entry g: `norm` of its group and
+        `joint` of all entries, of what is `measured`; `slots` and `settings` are tuples of numbers, in the order of the
+        names here; n counts the gradients from 1. All in float64.
+    slots : tuple of str
+        Names of the numbers that it keeps for each parameter, 0 at first, in the network's dtype.
+    measured : unit, optional
+        `(g, slots) -> number`: what of an entry the norms are of; by default g.
+    relative : bool
+        Whether the threshold has no unit, being held against what is remembered. Then policy "random", a step of that
+        length, has no meaning and is refused.
+    settings : dict of str to float
+        Its constants by name, with their usual values; `nbflow.load_rule` changes them.
+    limits : dict of str to (float or None, float)
+        As in an `Optimizer`.
+    """
+
+    over: str
+    clip: Unit
+    slots: tuple[str, ...]
+    measured: Unit | None = None
+    relative: bool = False
+    settings: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, tuple[float | None, float]] = field(default_factory=dict)
+
+    # What a `Rule` may be and this is not.
+    random: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        plain_fields(self)
+        _check.choice("StatefulRule.over", self.over, OVER)
+        _fields.check_unit(self, "clip")
+        _fields.check_names(self, "slots", 1)
+        _fields.check_unit(self, "measured", optional=True)
+        _fields.check_flags(self, "relative")
+        _fields.check_settings(self, required=False)
+        _fields.check_limits(self)
+        for name, limit in self.limits.items():
+            what = f"StatefulRule.settings[{_check.said(name)}]"
+            _check.within(what, self.settings[name], limit, "Give another one, or another limit.")
+
+
+# What a file of `clips` declares.
+AnyRule = Rule | StatefulRule
+
+
+@legible
+@dataclass(frozen=True)
 class Optimizer:
     """An optimizer: `update(theta, d, slots, lr, settings, n) -> (theta, slots)`, a unit, for one parameter.
 
@@ -1199,8 +1257,9 @@ class Clip:
 
     Parameters
     ----------
-    rule : str or Rule
-        One of `nbflow.names("clips")`, or a rule of your own.
+    rule : str, Rule or StatefulRule
+        One of `nbflow.names("clips")`, one with other settings by `nbflow.load_rule`, or a rule of your own. Those that
+        remember ("adagc", "error_feedback", "spam") are for recipes.
     threshold : float, or float array of shape (R,)
         In units of the gradient; a gradient is clipped strictly above it. 0 makes every gradient 0, which is where a
         schedule may end. In a recipe also a function of the update that returns either, one of
@@ -1210,14 +1269,14 @@ class Clip:
         one that becomes 0 is no step: parameters, the optimizer's slots and its count stay as they were.
     """
 
-    rule: str | Rule
+    rule: str | AnyRule
     threshold: float | Floats | str | Threshold | Callable[[int], Any]
     nonfinite: str = "random"
 
     def __post_init__(self) -> None:
         """Check what needs no network: its dtype may hold fewer numbers, and it knows how many replicas there are."""
         plain_fields(self)
-        _fields.check_kind("rule", self.rule, str | Rule, "a name or a Rule")
+        _fields.check_kind("rule", self.rule, str | AnyRule, "a name or a Rule or a StatefulRule")
         if isinstance(self.rule, str):
             _names.check("clips", self.rule, "rule")
         check_threshold("threshold", self.threshold, THRESHOLDS)

@@ -132,7 +132,8 @@ def ways(options: Options) -> dict[str, Any]:
     """Return every way of clipping by name; thresholds are found later."""
     joint = {"norm": "norm", "value": "value", "block": "each array", "unit": "each unit", "normalize": "normalize",
              "random": "random step"}  # fmt: skip
-    others = [name for name in nf.names("clips") if name not in joint]
+    # One that remembers clips a gradient by those before it.
+    others = [name for name in nf.names("clips") if name not in joint and remembers_nothing(name)]
     found: dict[str, Any] = {title: nf.Clip(name, 1.0) for name, title in joint.items()}
     found |= {name: nf.Clip(name, 1.0) for name in others}
     found["each example"] = nf.ExampleClip(1.0)
@@ -140,6 +141,11 @@ def ways(options: Options) -> dict[str, Any]:
     for site, by in itertools.product(("preactivation", "state"), ("value", "norm")):
         found[f"inside, {site} {by}"] = nf.HiddenClip(1.0, site=site, by=by)
     return found
+
+
+def remembers_nothing(rule: str) -> bool:
+    """Whether a rule clips a gradient as it would any other time."""
+    return isinstance(nf.load_rule(rule), nf.Rule)
 
 
 # What is trained.

@@ -106,7 +106,7 @@ class Variant:
     Attributes
     ----------
     measure : str
-        Which of `measures` its threshold is a quantile of; "" for none.
+        Which of `measures` its threshold is a quantile of, or which of `GRIDS` it is one of; "" for none.
     fields : function of the threshold
         Returns what stands in the recipe.
     scales : bool
@@ -154,10 +154,26 @@ VARIANTS = {
                           lambda v: {"clip_microbatch": (MICROBATCH, v), "clip": nf.Clip("norm", math.inf, BAD)}),
 }  # fmt: skip
 REFERENCE = "norm"
-# The thirteen that are compared unless others are named, and one that came after them, which replaces few gradients or
-# none.
+# The thirteen that are compared unless others are named. After them came one that replaces few gradients or none, and
+# rules since 2023.
 DEFAULT = tuple(VARIANTS)
 VARIANTS["random_rare"] = Variant("random step, rarely", "norm_rare", _of_gradient("random"), lrs=LOW_LRS)
+# Rules since 2023. What is tuned of AdaGC and SPAM has no unit, so these are no quantiles of anything: around the
+# sources' 1.05 and 5,000, and where a network of this size has a spike now and then.
+GRIDS = {"adagc": (1.02, 1.05, 1.5, 4.0), "spam": (4.0, 25.0, 400.0, 5000.0)}
+ADAGC_FIRST = 1.0  # of its warm-up, as in the source
+
+
+def _of_adagc(v: float) -> dict[str, Any]:
+    return {"clip": nf.Clip(nf.load_rule("adagc", relative=v), ADAGC_FIRST, BAD)}
+
+
+VARIANTS |= {
+    "smoothed": Variant("smoothed", "norm", _of_gradient("smoothed")),
+    "error_feedback": Variant("error feedback", "norm", _of_gradient("error_feedback")),
+    "adagc": Variant("AdaGC", "adagc", _of_adagc),
+    "spam": Variant("SPAM's spikes", "spam", _of_gradient("spam")),
+}
 
 
 # What a variant measures.
@@ -249,6 +265,7 @@ def thresholds(looks: Iterable[dict[str, list[float]]]) -> dict[str, list[float]
     found = {name: [LOWER * q[0], *q] for name, q in quantiles.items()}
     rare = np.quantile(joined["norm"], RARE_LEVELS)
     found["norm_rare"] = [*rare, UPPER * rare[-1]]
+    found |= {name: list(grid) for name, grid in GRIDS.items()}
     return {name: [float(f"{v:.4g}") for v in values] for name, values in found.items()}
 
 

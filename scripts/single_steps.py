@@ -156,7 +156,7 @@ def train(options: Options, show: Show) -> tuple[nf.Network, dict[int, Any]]:
 
 def look_at(options: Options, net: nf.Network, theta: Any, updates: int, show: Show) -> Moment:
     """Clip the gradients of fresh minibatches by every rule, and try each step."""
-    task, rules = nf.load_task(TASK), nf.names("clips")
+    task, rules = nf.load_task(TASK), [name for name in nf.names("clips") if isinstance(nf.load_rule(name), nf.Rule)]
     batches = [
         task.sample(seed=options.seed, index=k, batch_size=options.batch_size, length=options.length,
                     stream="evaluation", dtype=net.dtype)

@@ -19,7 +19,12 @@ FLOWS, STATE_FLOWS, REGULARIZERS = (
     tuple(name for name in nf.names("flows") if isinstance(load("flows", name), kind))
     for kind in (nf.Penalty, nf.StatePenalty, nf.Regularizer)
 )
-CLIPS, OPTIMIZERS, TASKS = nf.names("clips"), nf.names("optimizers"), nf.names("tasks")
+# Rules for any gradient, and those that remember, for trainings.
+CLIPS, STATEFUL_CLIPS = (
+    tuple(name for name in nf.names("clips") if isinstance(load("clips", name), kind))
+    for kind in (nf.Rule, nf.StatefulRule)
+)
+OPTIMIZERS, TASKS = nf.names("optimizers"), nf.names("tasks")
 DTYPES = ("float64", "float32")
 KINDS = ("dense", "tokens")
 WHENS = ("last", "all", "ragged")

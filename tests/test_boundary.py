@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import DTYPES, KINDS, LOSSES, make_case, make_replicas
+from cases import CLIPS, DTYPES, KINDS, LOSSES, make_case, make_replicas
 from hypothesis import given, strategies as st
 from tolerance import near
 
@@ -998,7 +998,7 @@ def test_any_arrays_give_a_clear_error_or_a_result_of_the_right_shape(problem):
 @pytest.mark.skipif(not JIT, reason="too slow interpreted")
 @given(
     problems(),
-    st.sampled_from(nf.names("clips")),
+    st.sampled_from(CLIPS),
     st.one_of(st.floats(), st.lists(st.floats(width=32), max_size=4), st.sampled_from(NOT_NUMBERS)),
     st.sampled_from(["random", "skip", "zero", "shrink", "raise", "keep", "nope", None]),
 )

@@ -64,7 +64,8 @@ def test_a_clip_is_the_references(rule, dtype):
         wanted = naive.clip(rule, d, threshold, theta=theta, blocks=BLOCKS, direction=direction_of(seed))
         assert_close(done.d_theta, wanted.d_theta, within(dtype, 1, P))
         assert_report(done, d, dtype)
-        assert done.fraction == near(wanted.fraction)
+        if rule != "smoothed" or threshold < naive.length(d) / within(dtype):  # else its factor may be 1
+            assert done.fraction == near(wanted.fraction)
 
 
 @pytest.mark.sim
@@ -155,11 +156,11 @@ def test_any_finite_gradient_has_the_right_norm(dtype, data):
     assert_close(done.clipped_norm, naive.length(done.d_theta), within(dtype, 1, 5))
 
 
-@pytest.mark.parametrize("rule", [rule for rule in CLIPS if rule not in ("unit", "normalize")])
+@pytest.mark.parametrize("rule", [rule for rule in CLIPS if rule not in ("unit", "normalize", "smoothed")])
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(data=st.data())
 def test_any_gradient_below_the_threshold_keeps_its_bits(rule, dtype, data):
-    """Every entry of it, however unlike the others it is in size; unit and normalize do not compare its norm."""
+    """Every entry of it, however unlike the others it is in size; unit, normalize and smoothed do not compare it."""
     d = data.draw(floats_of(dtype))
     if naive.length(d) > np.finfo(dtype).max / 2:
         d = d / np.dtype(dtype).type(2.0**40)
@@ -200,7 +201,7 @@ def test_value_clipping_is_a_descent_direction(dtype, data):
     assert (np.abs(out) <= np.abs(d)).all()
 
 
-@pytest.mark.parametrize("rule", CLIPS)
+@pytest.mark.parametrize("rule", [rule for rule in CLIPS if rule != "smoothed"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_clipping_twice_is_clipping_once_to_rounding(rule, dtype):
     theta = draw(dtype, 60)

@@ -7,7 +7,7 @@ import math
 import naive
 import numpy as np
 import pytest
-from cases import CELLS, DTYPES, KINDS, LOSSES, make_case, make_theta
+from cases import CELLS, CLIPS, DTYPES, KINDS, LOSSES, make_case, make_theta
 from test_inside import hidden_reference
 from tolerance import assert_close, near, same_bits, within
 
@@ -41,7 +41,7 @@ REACHED = {"value": 0.03}
 
 def ways(scale):
     """Return every way of clipping there is, and a rule of a user's, at thresholds that some gradients reach."""
-    every = {name: nf.Clip(name, REACHED.get(name, 0.7) * scale) for name in nf.names("clips")}
+    every = {name: nf.Clip(name, REACHED.get(name, 0.7) * scale) for name in CLIPS}
     every["soft"] = nf.Clip(SOFT, scale)
     every["example"], every["two"] = nf.ExampleClip(1.5 * scale), nf.MicrobatchClip(2, scale)
     for site in ("preactivation", "state"):

@@ -354,7 +354,7 @@ def test_a_clip_is_the_references(rule):
         assert_close(done.d_theta, wanted.d_theta, within("float64", 1, P))
         assert_report(done, d, "float64")
         assert done.fraction == near(wanted.fraction)
-        if threshold > 10 and rule != "normalize":
+        if threshold > 10 and rule not in ("normalize", "smoothed"):
             assert same_bits(done.d_theta, d)
 
 

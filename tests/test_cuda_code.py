@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from cases import make_case
+from cases import CLIPS, make_case
 
 import nbflow as nf
 from nbflow._compile import JIT
@@ -126,7 +126,7 @@ def grids(dtype):
     look_before, look_after = clip.build_look(dtype)
     yield "look before", look_before, (*tables, n)
     yield "look after", look_after, (*tables, n, n)
-    for name in nf.names("clips"):
+    for name in CLIPS:
         rule = load("clips", name)
         yield f"rule {name}", clip.build_rule(rule.clip, rule.over, rule.relative, dtype), (*all_three, n, n)
     yield "hold", held.build_hold(dtype), tables

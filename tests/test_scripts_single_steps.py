@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import CLIPS
 from scripted import assert_help, assert_refused, assert_stopped, fixture_of
 from tolerance import near, within
 
@@ -31,7 +32,7 @@ def test_a_joint_scale_keeps_the_direction_and_values_still_descend(
     assert [moment["updates"] for moment in found["moments"]] == [5, 15]
     for moment in found["moments"]:
         rules = moment["rules"]
-        assert set(rules) == set(nf.names("clips"))
+        assert set(rules) == set(CLIPS)
         for name in ("norm", "normalize"):
             assert min(rules[name]["cosine"]) > 1 - within("float32")
             assert max(rules[name]["length"]) <= rules[name]["threshold"] * (1 + within("float32"))

@@ -249,7 +249,7 @@ def test_a_constant_is_the_number_to_the_bit():
 @pytest.mark.parametrize("name", THRESHOLDS)
 @pytest.mark.parametrize("rule", nf.names("clips"))
 def test_every_rule_takes_every_threshold(rule, name):
-    run = trained(nf.Clip(rule, made(name)), updates=10)
+    run = trained(nf.Clip(rule, made(name), "skip"), updates=10)
     assert np.isfinite(run.theta).all()
     assert (run.theta != START).any()
 

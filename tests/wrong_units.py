@@ -23,7 +23,7 @@ import nbflow as nf
 from nbflow import counter, scalars
 from nbflow.data.sampler import DataTask, Sampler, Task
 from nbflow.model._step import preactivations
-from nbflow.records import Batch, Cell, Clip, Loss, Optimizer, Penalty, Rule, StatePenalty, Threshold
+from nbflow.records import Batch, Cell, Clip, Loss, Optimizer, Penalty, Rule, StatefulRule, StatePenalty, Threshold
 
 ROWS, LISTED, NAMED = np.arange(4.0), [1.0, 2.0], {"a": 1.0}
 FROZEN = np.arange(4.0)
@@ -49,6 +49,14 @@ FIELDS = {
         "()",
         "g",
         "(g,)",
+    ),
+    "StatefulRule.clip": (
+        "g, norm, joint, threshold, slots, settings, n",
+        "((slots[0] + settings[0] * (g - slots[0])) if norm > threshold else g), (g,)",
+        "g, (g, g)",
+        "g, ()",
+        "g",
+        "slots",
     ),
     "Optimizer.update": (
         "theta, d, slots, lr, settings, n",
@@ -94,13 +102,14 @@ FIELDS = {
         "n",
         "(n, before)",
     ),
+    "StatefulRule.measured": ("g, slots", "g - slots[0]", "(g, g)", "()", "g", "slots"),
     "Threshold.learn": ("norm, memory, settings", "None", "norm", "()", "norm", "memory"),
     "Task.plan": ("stream, length", "(length % 2, 0)", "'a'", "(None,)", "length", "stream"),
     "Task.target": ("plan, t", "plan[0] * 0", "(t, t)", "()", "t", "plan"),
     "Task.counts": ("plan, t", "t == 3", "(True, True)", "()", "t", "plan"),
     "Task.counted": ("length", "1", "(1, 1)", "()", "length", "(length,)"),
 }
-SMALL = 7  # one unit of each kind, and of its ways a third
+SMALL = 8  # one unit of each kind, and of its ways a third
 
 # What a unit does beside returning, or instead: lines before its result, and its result. N is a number, S a tuple.
 BODIES = {
@@ -129,7 +138,8 @@ BODIES = {
     "not a number": ("", "NAN"),
 }  # fmt: skip
 NAN = {
-    "Cell.step": "(a_in[0] * nan,), ()", "Optimizer.update": "d * nan, (d,)", "Cell.step_vjp": "(nan,), (nan,), ()",
+    "Cell.step": "(a_in[0] * nan,), ()", "StatefulRule.clip": "g * nan, (g,)", "Optimizer.update": "d * nan, (d,)",
+    "Cell.step_vjp": "(nan,), (nan,), ()",
     "Loss.fold": "(y * nan,)", "StatePenalty.slope": "n * nan, n", "Task.inputs": "nan", "Task.plan": "(nan, nan)",
     "Task.target": "nan", "Task.counts": "nan", "Task.counted": "nan", "Threshold.learn": "nan",
 }  # fmt: skip
@@ -273,6 +283,21 @@ def use_rule(rule):
     return close(got, [plainly(rule.clip)(g, np.linalg.norm(d), 0.5) for g in d])
 
 
+def use_stateful_rule(rule):
+    net = network()
+    theta = theta_of(net)
+    run = nf.train(net, theta, lambda update: BATCH, nf.Recipe(clip=Clip(rule, 0.5, "skip"), **RECIPE))
+    slots, settings = [(0.0,) * len(rule.slots)] * net.size, tuple(rule.settings.values())
+    measured = (lambda g, slots: g) if rule.measured is None else plainly(rule.measured)
+    for update in range(RECIPE["max_updates"]):
+        d = nf.gradient(net, theta, BATCH).d_theta
+        norm = np.linalg.norm([measured(*row) for row in zip(d, slots, strict=True)])
+        kept = [plainly(rule.clip)(g, norm, norm, 0.5, row, settings, update + 1.0)
+                for g, row in zip(d, slots, strict=True)]  # fmt: skip
+        theta, slots = theta - 0.1 * np.array([g for g, _ in kept]), [row for _, row in kept]
+    return close(run.theta, theta)
+
+
 def use_optimizer(optimizer):
     net = network()
     theta = theta_of(net)
@@ -337,6 +362,11 @@ def rule_of(**fields):
     return Rule(**{"over": "all", **good("Rule"), **fields})
 
 
+def stateful_rule_of(**fields):
+    clip = good("StatefulRule")["clip"]
+    return StatefulRule(**{"over": "all", "clip": clip, "slots": ("a",), "settings": {"b": 0.5}, **fields})
+
+
 def optimizer_of(**fields):
     return Optimizer(**{"slots": ("a",), "settings": {"b": 0.5}, **good("Optimizer"), **fields})
 
@@ -353,7 +383,8 @@ KINDS = {
     "Cell": (cell_of, use_cell), "Loss": (loss_of, use_loss),
     "Penalty": (lambda **fields: Penalty(**{**good("Penalty"), **fields}), use_penalty),
     "StatePenalty": (lambda **fields: StatePenalty(**{**good("StatePenalty"), **fields}), use_penalty),
-    "Rule": (rule_of, use_rule), "Optimizer": (optimizer_of, use_optimizer), "Threshold": (threshold_of, use_threshold),
+    "Rule": (rule_of, use_rule), "StatefulRule": (stateful_rule_of, use_stateful_rule),
+    "Optimizer": (optimizer_of, use_optimizer), "Threshold": (threshold_of, use_threshold),
     "Task": (task_of, use_task),
 }  # fmt: skip
 
@@ -462,6 +493,11 @@ def noisy_penalty(q):
 @nf.unit
 def noisy_clip(g, norm, threshold):
     return g * np.random.random()
+
+
+@nf.unit
+def noisy_stateful_clip(g, norm, joint, threshold, slots, settings, n):
+    return g * np.random.random(), slots
 
 
 @nf.unit
@@ -588,6 +624,13 @@ RECORDS = {
     "Rule: numbers of its own": changed("Rule", clip=shifted),
     "Rule: an entry has no norm": changed("Rule", over="entry", clip=by_norm),
     "Rule: random is a number": changed("Rule", random=1),
+    "StatefulRule: over is misspelt": changed("StatefulRule", over="al"),
+    "StatefulRule: no slots": changed("StatefulRule", slots=()),
+    "StatefulRule: more slots than it returns": changed("StatefulRule", slots=("a", "b")),
+    "StatefulRule: relative is a number": changed("StatefulRule", relative=1),
+    "StatefulRule: a setting is NaN": changed("StatefulRule", settings={"b": np.nan}),
+    "StatefulRule: a limit of a setting that there is not": changed("StatefulRule", limits={"c": (0.0, 1.0)}),
+    "StatefulRule: draws": changed("StatefulRule", clip=noisy_stateful_clip),
     "Optimizer: a setting is None": changed("Optimizer", settings={"b": None}),
     "Optimizer: a setting is NaN": changed("Optimizer", settings={"b": np.nan}),
     "Optimizer: a setting is a word": changed("Optimizer", settings={"b": "c"}),
@@ -661,7 +704,7 @@ def cases(large):
 
 
 OURS = re.compile(
-    r"(Cell|Loss|Penalty|StatePenalty|Rule|Optimizer|Threshold|Task|Own|TextTask)\.?\w*|threshold|task|tokens|cell|"
+    r"(Cell|Loss|Penalty|StatePenalty|Rule|StatefulRule|Optimizer|Threshold|Task|Own|TextTask)\.?\w*|threshold|task|tokens|cell|"
     r"first is"
 )
 FOREIGN = re.compile(r"Failed in nopython|numba\.core|Traceback|Cannot unify|NoneType|not subscriptable")

@@ -41,7 +41,7 @@ class Train(Timed):
 
 
 class Clip(Timed):
-    params = [nf.names("clips"), DTYPES, RESEARCH]
+    params = [[name for name in nf.names("clips") if isinstance(nf.load_rule(name), nf.Rule)], DTYPES, RESEARCH]
     param_names = ["rule", "dtype", "T,B,N,H"]
 
     def setup(self, rule, dtype, shape):

@@ -26,7 +26,7 @@ from nbflow.cpu.report import (
 )
 from nbflow.model import _layout as layout
 from nbflow.model.stack import Model
-from nbflow.records import Clip, Floats, Rule
+from nbflow.records import AnyRule, Clip, Floats, Rule
 
 
 def clip(
@@ -58,15 +58,25 @@ class Clipper:
     def __init__(self, net: Model, how: Clip, replicas: int, replica_ids: Any = None, held: Any = None) -> None:
         self.net, self.how, self.held = net, how, held
         self.ids = range(replicas) if replica_ids is None else replica_ids  # under which random steps are drawn
-        self.rule: Rule = load("clips", how.rule)
+        self.rule: AnyRule = load("clips", how.rule)
         self.dtype = net.scalar
-        self._clip, self._groups = _compiled(net, self.rule)
+        self._compile()
         self.report = np.empty((replicas, len(COLUMNS)), self.dtype)
         self.report.fill(1)
         self.mended: dict[int, tuple[float, float]] = {}
         self.stands = np.zeros(replicas, np.bool_)
 
-    def _run(self, d: Floats, out: Floats, threshold: Floats, report: Floats, theta: Floats | None) -> None:
+    def _compile(self) -> None:
+        assert isinstance(self.rule, Rule)
+        self._clip, self._groups = _compiled(self.net, self.rule)
+
+    def settle(self, stands: Any) -> None:
+        """Note that a step was taken, but for replicas that stand (R,): nothing is remembered."""
+
+    def _run(
+        self, d: Floats, out: Floats, threshold: Floats, report: Floats, theta: Floats | None, rows: slice = slice(None)
+    ) -> None:
+        """Clip gradients of the replicas `rows`."""
         held = threshold.astype(self.dtype)
         if self._groups is None:
             self._clip(d, out, held, report)
@@ -113,7 +123,7 @@ class Clipper:
         report = np.ones((1, len(COLUMNS)), self.dtype)
         bad = ~np.isfinite(row)
         cleaned = np.where(bad, self.dtype(0), row)[None]
-        self._run(cleaned, out[None], np.full(1, threshold), report, theta)
+        self._run(cleaned, out[None], np.full(1, threshold), report, theta, slice(r, r + 1))
         if self.rule.random and report[0, ENTRIES] > 0:
             out[...] = self._random_step(threshold, seed, r, index)
         if self.rule.over == "all":

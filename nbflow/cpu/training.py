@@ -14,6 +14,7 @@ from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
 from nbflow.cpu.setup import kind_of, purpose_of, set_gradient, set_limits
+from nbflow.cpu.stateful import StatefulClipper
 from nbflow.cpu.update import build_update
 from nbflow.model._asked import Limits, Plan
 from nbflow.model._shape import Shape, front
@@ -27,7 +28,8 @@ class Training:
         self.plan, dtype = plan, plan.net.scalar
         # Another array than d_theta, so that the report of a clip can compare the two.
         self.applied = np.empty_like(plan.theta)
-        self.clipper = Clipper(plan.net, plan.clip, len(plan.theta), plan.ids, plan.held)
+        whose = plan.net, plan.clip, len(plan.theta), plan.ids, plan.held
+        self.clipper = Clipper(*whose) if plan.memory is None else StatefulClipper(*whose, plan.memory)
         self.settings = np.array(list(plan.settings.values()), dtype).reshape(1, -1, 1)
         self.update = self._build_update()
         self.hold = build_hold(dtype)
@@ -120,6 +122,7 @@ class Training:
             return refusal
         failed = self._move(update, lr, stands)
         if failed is None:
+            self.clipper.settle(stands)
             plan.window.add(self.space.report, self.clipper.report, self._groups())
         else:
             self._take_back()

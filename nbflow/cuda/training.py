@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow import counter
+from nbflow import _check, counter
 from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, GRADIENT, LEFT_OUT, at_update, where_groups, where_not_finite
 from nbflow.cuda import program
 from nbflow.cuda.clip import MENDED_NORM
@@ -25,6 +25,11 @@ class Training:
     """What changes from update to update, and the verbs that change it (`nbflow.gradients._engine.Training`)."""
 
     def __init__(self, plan: Plan) -> None:
+        if plan.memory is not None:
+            raise NotImplementedError(
+                f"rule is {_check.said(plan.clip.rule)}; expected one that remembers nothing, as backend 'cuda' does "
+                f"not have the others yet. Choose another one, or give backend='cpu'."
+            )
         self.plan, self.policy = plan, plan.clip.nonfinite
         self.memory = None if plan.follower is None else Memory(plan.follower)
         self.space: Any = None

@@ -10,7 +10,7 @@ import numpy as np
 from nbflow._load import load
 from nbflow.diagnostics._minibatches import Minibatches
 from nbflow.gradients._choices import check_groups, check_hidden
-from nbflow.gradients.clipping import check_clip, clip
+from nbflow.gradients.clipping import check_clip, clip, refuse_memory
 from nbflow.records import Clip, ExampleClip, Floats, HiddenClip, MicrobatchClip, Rule
 
 
@@ -96,6 +96,7 @@ def check_way(how: Any, data: Minibatches) -> None:
     """Refuse what is no way of clipping, or does not fit the minibatches."""
     if isinstance(how, Clip):
         check_clip(how, 1, data.net.dtype)
+        refuse_memory(how)
     elif isinstance(how, HiddenClip):
         check_hidden(how, 1, data.net.dtype)
     elif isinstance(how, ExampleClip | MicrobatchClip):

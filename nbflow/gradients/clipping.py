@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from nbflow import _check
-from nbflow._load import is_declared, load
+from nbflow._load import is_declared, load, names
 from nbflow.cpu.report import read_report, read_rows
 from nbflow.gradients._engine import engine_of
 from nbflow.model import _arguments
 from nbflow.model.stack import Model
-from nbflow.records import THRESHOLDS, Clip, Clipped, Floats, Threshold
+from nbflow.records import THRESHOLDS, AnyRule, Clip, Clipped, Floats, Rule, StatefulRule, Threshold
 
 
 def clip(
@@ -70,6 +71,7 @@ def clip(
     rows, single = _arguments.parameters(net, d_theta, "d_theta", _arguments.model)
     threshold = check_clip(how, rows.shape[0], net.dtype)
     rule = load("clips", how.rule)
+    refuse_memory(how)
     if theta is None and (how.nonfinite == "shrink" or rule.relative):
         raise ValueError(
             "theta is None; expected the parameters, for rule 'unit' or policy 'shrink'. Pass theta=theta."
@@ -92,6 +94,52 @@ def clip(
     return Clipped(out, *read_report(report, mended, rule, net.size))
 
 
+def load_rule(name: str, **settings: float) -> AnyRule:
+    """Return the rule of clipping of this name, for `Clip(rule, threshold)`.
+
+    Parameters
+    ----------
+    name : str
+        One of `nbflow.names("clips")`. The top of its file gives formula and source.
+    **settings : float
+        Settings that differ from its own, of a rule that has some: see `StatefulRule.settings`.
+
+    Returns
+    -------
+    Rule or StatefulRule
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such name or setting, or a setting is out of range.
+
+    Examples
+    --------
+    >>> import nbflow as nf
+    >>> nf.load_rule("adagc", warmup=20).settings
+    {'relative': 1.05, 'decay': 0.98, 'warmup': 20.0}
+    >>> recipe = nf.Recipe(clip=nf.Clip(nf.load_rule("adagc", warmup=20), 1.0))
+    """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"name is {_check.said(name)}; expected one of {', '.join(names('clips'))}. Choose one of these."
+        )
+    found: AnyRule = load("clips", name)
+    if isinstance(found, Rule) or not settings:
+        _check.settings({}, settings)
+        return found
+    return dataclasses.replace(found, settings=_check.settings(found.settings, settings, found.limits))
+
+
+def refuse_memory(how: Clip) -> None:
+    """Refuse a rule that remembers where there is nothing to remember."""
+    if isinstance(load("clips", how.rule), StatefulRule):
+        raise TypeError(
+            f"rule is {_check.said(how.rule)}, which remembers gradients; expected one that does not: a single clip "
+            f"knows no update. Use it in the recipe of nbflow.train."
+        )
+
+
 def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
     """Check a Clip; return its threshold (R,)."""
     if not isinstance(how, Clip):
@@ -100,7 +148,12 @@ def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
     if not is_declared(rule):
         from nbflow import _probe
 
-        _probe.check_rule(rule, dtype)
+        (_probe.check_stateful_rule if isinstance(rule, StatefulRule) else _probe.check_rule)(rule, dtype)
+    if isinstance(rule, StatefulRule) and rule.relative and how.nonfinite == "random":
+        raise ValueError(
+            f"nonfinite is 'random' with rule {_check.said(how.rule)}, whose threshold is no length; expected another "
+            f"policy. Write nonfinite='skip', say."
+        )
     if isinstance(how.threshold, str | Threshold) or callable(how.threshold):
         raise TypeError(
             f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no "

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbflow.records import AnyPenalty, Clip, Floats, Flow, Optimizer, Rule
+from nbflow.records import AnyPenalty, AnyRule, Clip, Floats, Flow, Optimizer
 
 
 class Inside(NamedTuple):
@@ -91,6 +91,13 @@ class Found(NamedTuple):
     d_state: Floats | None = None  #: (R, B, S, H), of the first state, likewise
 
 
+class ClipMemory(NamedTuple):
+    """What a rule of clipping remembers; it holds what is remembered from then on."""
+
+    slots: Floats  #: (R, K, P), what it keeps for each parameter
+    counts: Any  #: (R,), int64, the gradients that it has learnt
+
+
 class Plan(NamedTuple):
     """What an engine's `Training` is made of."""
 
@@ -103,7 +110,7 @@ class Plan(NamedTuple):
     seed: int
     asked: Any  #: function of B that returns the Asked of batches of so many sequences
     clip: Clip
-    rule: Rule
+    rule: AnyRule
     follower: Any  #: the `nbflow.training.threshold.Follower`, None where a threshold is given at every update
     optimizer: Optimizer
     settings: dict[str, float]  #: the optimizer's
@@ -111,6 +118,7 @@ class Plan(NamedTuple):
     projection: Any  #: the `nbflow.training._projection.Projection` after every update, or None
     window: Any  #: where the reports of updates go (`nbflow.training._window`)
     group_follower: Any = None  #: the `GroupFollower` that is told the norms of the groups, if there is one
+    memory: ClipMemory | None = None  #: what the rule remembers, None for one that does not
 
 
 def at_ends(states: Any, ends: Any) -> Any:

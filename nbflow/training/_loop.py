@@ -17,9 +17,9 @@ from nbflow.gradients._choices import check_asked, check_flow
 from nbflow.gradients._engine import Engine, refuse_lacking
 from nbflow.gradients.clipping import check_clip
 from nbflow.model import _arguments
-from nbflow.model._asked import Asked, Plan
+from nbflow.model._asked import Asked, ClipMemory, Plan
 from nbflow.model.stack import Model
-from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer
+from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer, StatefulRule
 from nbflow.storage import _checkpoint as checkpoint
 from nbflow.training import best
 from nbflow.training._batches import SourceBatches, TaskBatches
@@ -136,7 +136,12 @@ class Loop:
             check_clip(clip, self.replicas, self.net.dtype)
         first = 1.0 if follows(clip.threshold) else at_zero(clip.threshold)
         check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net.dtype)
-        self.clip = clip
+        self.clip, rule = clip, load("clips", clip.rule)
+        self.clip_memory: ClipMemory | None = None
+        if isinstance(rule, StatefulRule):
+            _check.settings(rule.settings, {}, rule.limits, self.net.dtype)
+            room = np.zeros((self.replicas, len(rule.slots), self.net.size), self.dtype)
+            self.clip_memory = ClipMemory(room, np.zeros(self.replicas, np.int64))
         self.threshold: Setting | Follower
         if follows(clip.threshold):
             self.threshold = Follower(clip.threshold, self.d_theta)
@@ -149,6 +154,7 @@ class Loop:
             self.net, self.theta, self.slots, self.counts, self.d_theta, self.replica_ids, self.seed, self._asked,
             self.clip, load("clips", self.clip.rule), follower, self.optimizer, self.settings,
             self.held, self._prepare_projection(), self.window, self.limits.follower,
+            self.clip_memory,
         ))  # fmt: skip
         self.batches: TaskBatches | SourceBatches | StreamBatches
         if self.task is None:
@@ -253,6 +259,8 @@ class Loop:
         memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
         if self.limits.follower is not None:
             memory["memory_of_groups"] = self.limits.follower.memory
+        if self.clip_memory is not None:
+            memory |= {"clip/slots": self.clip_memory.slots, "clip/counts": self.clip_memory.counts}
         return {"theta": self.theta, "slots": self.slots, "counts": self.counts, **memory, **self.batches.saved(),
                 **self.window.state()}  # fmt: skip
 

@@ -61,6 +61,8 @@ class Start:
         rooms = {name: room for name, room in loop.state().items() if not name.startswith("window/")}
         if "memory" in rooms and describe(loop.clip.threshold) != (recipe["clip"] or {}).get("threshold"):
             del rooms["memory"]  # which another threshold could not read
+        if describe(loop.clip.rule) != (recipe["clip"] or {}).get("rule"):
+            rooms = {name: room for name, room in rooms.items() if not name.startswith("clip/")}
         by_groups = ("clip_example", "clip_microbatch")
         if any(describe(getattr(loop.recipe, name)) != recipe.get(name) for name in by_groups):
             rooms.pop("memory_of_groups", None)

@@ -44,6 +44,7 @@ from naive.regularizers import (
     spectral_cap,
 )
 from naive.stacks import stacked_backward, stacked_loss, stacked_omega_detached, stacked_states
+from naive.stateful_clips import STATEFUL, adagc, error_feedback, spam
 from naive.states import forward, outputs, preactivations
 from naive.tasks import (
     TASKS,

@@ -25,10 +25,10 @@ class Clipped(NamedTuple):
 def groups(rule: str, blocks: dict[str, tuple[int, ...]] | None, P: int) -> Iterator[Array]:
     """Yield the indices into theta of each group of entries whose norm the rule measures.
 
-    norm, normalize, random, and layer, of one: all. block: each array. unit: the column of each (gate, unit) of each
-    weight array; a bias array is one group, as a vector is in the code of Brock et al. 2021.
+    norm, normalize, random, smoothed, and layer, of one: all. block: each array. unit: the column of each (gate, unit)
+    of each weight array; a bias array is one group, as a vector is in the code of Brock et al. 2021.
     """
-    if rule in ("norm", "normalize", "random", "layer"):
+    if rule in ("norm", "normalize", "random", "smoothed", "layer"):
         yield np.arange(P)
         return
     if blocks is None:
@@ -55,7 +55,7 @@ def _clip_finite(
     new, hit = d.astype(np.float64), np.zeros(d.size, dtype=bool)
     if rule == "value":
         return np.minimum(np.maximum(new, -threshold), threshold), np.abs(new) > threshold
-    if rule not in ("norm", "layer", "block", "unit", "normalize", "random"):
+    if rule not in ("norm", "layer", "block", "unit", "normalize", "random", "smoothed"):
         raise ValueError(f"no rule is called {rule!r}")
     for index in groups(rule, blocks, d.size):
         g, limit = d[index].astype(np.float64), threshold
@@ -63,10 +63,12 @@ def _clip_finite(
             if theta is None:
                 raise ValueError("the rule 'unit' needs theta")
             limit = threshold * max(length(theta[index]), 1e-3)
-        if rule == "normalize":
+        if rule in ("normalize", "smoothed"):
             hit[index] = bool(g.any())
         else:
             hit[index] = length(g) > limit
+        if hit[index].any() and rule == "smoothed":
+            limit = limit * (length(g) / (limit + length(g)))
         if hit[index].any():
             new[index] = _step(threshold, direction) if rule == "random" else rescale(g, limit)
     return new, hit
@@ -119,9 +121,10 @@ def clip(
     """Clip the gradient d (P,), in its own dtype, with norms in float64, strictly above the threshold.
 
     norm: Pascanu 2013 alg. 1, book eq. 10.48-10.49; value: book, after Mikolov 2012; block: norm per array of `blocks`
-    (name -> shape); unit: Brock et al. 2021, against threshold * max(||w_unit||, 1e-3); normalize: always; random: the
-    book's step along `direction`. The policy `nonfinite` comes first: `zero` drops the bad entries and clips the rest,
-    the others answer by themselves (`shrink`: Pascanu's code).
+    (name -> shape); unit: Brock et al. 2021, against threshold * max(||w_unit||, 1e-3); normalize: always; smoothed:
+    always, to v ||g|| / (v + ||g||) (Gorbunov et al. 2024, algorithm 1); random: the book's step along `direction`. The
+    policy `nonfinite` comes first: `zero` drops the bad entries and clips the rest, the others answer by themselves
+    (`shrink`: Pascanu's code).
     """
     d = np.asarray(d)
     finite = bool(np.isfinite(d).all())
