@@ -29,6 +29,7 @@ extensions = [
     "mathml",
     "pages",
     "units",
+    "whole",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/*.ipynb", "gallery/*.py"]

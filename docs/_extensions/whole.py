@@ -1,0 +1,48 @@
+"""What a finished site is held to: nothing is loaded from elsewhere, and every picture has words beside it."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
+
+LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
+
+
+class Page(HTMLParser):
+    """Collects what is wrong with a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at what a tag loads, and at the words of a picture."""
+        told = dict(attrs)
+        target = told.get(LOADING.get(tag, ""), "") or ""
+        if target.startswith(("http:", "https:", "//")):
+            self.wrong.append(f"{tag} loads {target}")
+        # Beside the thumbnail of an example stands its title.
+        if tag == "img" and "_thumb" not in target and not (told.get("alt") or "").strip():
+            self.wrong.append(f"picture {target} has no alternative text")
+
+
+def check(app: Sphinx, error: Exception | None) -> None:
+    """Refuse a site that is not whole."""
+    if error is not None or app.builder.name != "html":
+        return
+    found = []
+    for path in sorted(Path(app.outdir).rglob("*.html")):
+        page = Page()
+        page.feed(path.read_text(encoding="utf-8"))
+        found += [f"{path.relative_to(app.outdir)}: {words}" for words in page.wrong]
+    if found:
+        raise SphinxError("\n".join(["the site is not whole:", *found[:20]]))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Look when all is written."""
+    app.connect("build-finished", check)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
