@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from cases import CLIPS, make_case
+from cases import CLIPS, STATEFUL_CLIPS, make_case
 
 import nbflow as nf
 from nbflow._compile import JIT
@@ -84,6 +84,7 @@ def grids(dtype):
         replica,
         sample,
         state_penalty,
+        stateful,
         threshold,
         update,
         weights,
@@ -130,6 +131,13 @@ def grids(dtype):
         rule = load("clips", name)
         yield f"rule {name}", clip.build_rule(rule.clip, rule.over, rule.relative, dtype), (*all_three, n, n)
     yield "hold", held.build_hold(dtype), tables
+    for name in STATEFUL_CLIPS:
+        rule = load("clips", name)
+        of, sizes = len(rule.slots), (len(rule.slots), len(rule.settings))
+        yield f"rule measured {name}", stateful.build_measured(rule.measured, of, dtype), tables
+        yield f"rule {name}", stateful.build_stateful_rule(rule.clip, rule.over, *sizes, dtype), (*all_three, n, n)
+        yield f"settle {name}", stateful.build_settle(of), all_three
+    yield "joint", stateful.build_joint(dtype), tables
     yield "mend", clip.build_mend(True, True, True, dtype), (*all_three, n, n, n)
     for name in nf.names("thresholds"):
         found = load("thresholds", name)
@@ -217,7 +225,7 @@ def test_float32_grids_contain_no_arithmetic_of_float64(code):
 def test_grids_do_not_approximate(code):
     """But inside the library's own power and hypot, which are exact to an ulp or two."""
     for name, found in code.items():
-        if name not in ("update adam", "mend", "follow zscore"):
+        if name not in ("update adam", "mend", "follow zscore", "rule spam"):
             assert not found["approximate"], name
 
 

@@ -279,11 +279,39 @@ def test_a_threshold_without_a_unit_is_no_length_of_a_random_step():
 
 @pytest.mark.gpu
 @pytest.mark.sim
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("policy", ["skip", "raise"])
 @pytest.mark.parametrize("name", STATEFUL_CLIPS)
-def test_the_card_refuses_a_rule_that_remembers_by_name(name):
-    recipe = nf.Recipe(max_updates=1, clip=nf.Clip(name, 1.0, "skip"))
-    with pytest.raises(NotImplementedError, match=rf"rule is '{name}'; expected one that remembers nothing.*'cuda'"):
-        nf.train(NET, THETA, batch_of, recipe, backend="cuda")
+def test_on_the_card_it_is_the_same(name, policy, tmp_path):
+    """Resumed there, one replica's gradient not finite once: it is skipped, or nobody takes a step."""
+    net = nf.Network("tanh", 1, 2, 1, loss="square", dtype="float64")
+    theta, bad = nf.init(net, "glorot", rng=0, replicas=R), 4
+    short = {"adagc": {"warmup": 2}, "spam": {"wait": 1, "interval": 4}}.get(name, {})
+    how = nf.Clip(nf.load_rule(name, **(SETTINGS[name] | short)), REACHED[name] / 3, policy)
+
+    def source(update):
+        batch = nf.Batch(*(part[:, :2, :2] for part in batch_of(update, net=net)))
+        if update == bad:
+            batch.targets[1], batch.weights[1] = 1e308, 1e308
+        return batch
+
+    found = []
+    for backend, stops in (("cpu", (6,)), ("cuda", (3, 6))):
+        path = tmp_path / backend
+        for most in stops:
+            recipe = nf.Recipe(lr=0.2, max_updates=most, record_every=1, clip=how)
+            try:
+                run = nf.train(net, theta, source, recipe, backend=backend, checkpoint=path)
+            except FloatingPointError as error:
+                run = error.run
+        found.append((run, *memory_of(path)))
+    (wanted, slots, counts), (got, others, learnt) = found
+    tolerance = 100 * within("float64", 6, 10)
+    assert learnt == counts == ([6, 5] if policy == "skip" else [4, 4])
+    assert_close(others, slots, tolerance)
+    assert_close(got.theta - theta, wanted.theta - theta, tolerance)
+    assert got.history["clipped"] == wanted.history["clipped"]
+    assert np.sum(wanted.history["clipped"]) > 1
 
 
 @pytest.mark.parametrize(

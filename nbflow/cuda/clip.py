@@ -110,6 +110,21 @@ def build_look(dtype):
 
 
 @functools.cache
+def build_bounds(over):
+    """Build `bounds(job, integers, k)`: first, count and stride of a group, or of a chunk of what has no groups."""
+    grouped = over not in ("all", "entry")
+
+    @device_part
+    def bounds(job, integers, k):
+        if grouped:
+            group = job[GROUPS] + 3 * k
+            return integers[group], integers[group + 1], integers[group + 2]
+        return k * CHUNK, min(CHUNK, job[PARAMETERS] - k * CHUNK), 1
+
+    return bounds
+
+
+@functools.cache
 def build_rule(rule_clip, over, relative, dtype):
     """Build the grid `rule(job, numbers, integers, blocks, policy)`, which clips D_THETA and fills CLIPPED.
 
@@ -120,15 +135,7 @@ def build_rule(rule_clip, over, relative, dtype):
     real, zero, one = real_of(dtype), dtype(0), dtype(1)
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
     least_weight_norm = np.float64(LEAST_WEIGHT_NORM)
-    grouped, jointly = over not in ("all", "entry"), over == "all"
-
-    @device_part
-    def bounds(job, integers, k):
-        """Return first, count and stride of a group or a chunk."""
-        if grouped:
-            group = job[GROUPS] + 3 * k
-            return integers[group], integers[group + 1], integers[group + 2]
-        return k * CHUNK, min(CHUNK, job[PARAMETERS] - k * CHUNK), 1
+    grouped, jointly, bounds = over not in ("all", "entry"), over == "all", build_bounds(over)
 
     @grid
     def rule(job, numbers, integers, blocks, policy):

@@ -39,6 +39,11 @@ HELD                  (P,)                1 where a parameter stays as it is; th
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
 CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
 INSIDE                (blocks,)           what the clip inside back-propagation clipped, by block of sequences
+RULE_SLOTS            (K', P)             what a rule of clipping remembers
+RULE_FRESH            (K', P)             and what it would, once the step is taken
+RULE_SETTINGS         -                   its settings; of all replicas together
+MEASURED              (P,)                what its norms are of
+MEASURED_NORM         (2,)                root and scale of the norm of all of that
 HISTORY               (rows, columns)     reports of the last updates, and their thresholds
 TOKENS, CLASSES       int32 (T, B)        inputs and targets that are integers
 FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of steps up to the last one with weight,
@@ -48,6 +53,7 @@ WRONG                 int32 (B,)          whether the answer to a sequence is wr
 DETACHED              int32 (T,)          1 where h is detached, 0 elsewhere
 IDS                   int32 (1,)          the number under which a replica draws
 STEPS_TAKEN           int32 (1,)          by the optimizer
+LEARNT                int32 (1,)          gradients that a rule of clipping remembers
 ====================  ==================  ==========================================================================
 """
 
@@ -65,15 +71,16 @@ FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "S
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
           "SETTINGS", "CELL_SETTINGS", "HELD", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY", "DETACH",
-          "H_NORM", "PULL")  # fmt: skip
+          "H_NORM", "PULL", "RULE_SLOTS", "RULE_FRESH", "RULE_SETTINGS", "MEASURED", "MEASURED_NORM")  # fmt: skip
 INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN",
-            "DETACHED")  # fmt: skip
+            "DETACHED", "LEARNT")  # fmt: skip
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
  HIDDEN_THRESHOLD, SLOTS, SETTINGS, CELL_SETTINGS, HELD, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, DETACH, H_NORM, PULL,
- TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG, IDS, STEPS_TAKEN, DETACHED) = PLACES.values()  # fmt: skip
+ RULE_SLOTS, RULE_FRESH, RULE_SETTINGS, MEASURED, MEASURED_NORM,
+ TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG, IDS, STEPS_TAKEN, DETACHED, LEARNT) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

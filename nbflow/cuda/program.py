@@ -17,10 +17,12 @@ from nbflow.cuda.loss import build_losses, build_predictions, build_wrong
 from nbflow.cuda.replica import build_combine, build_group_norms, build_report
 from nbflow.cuda.sample import build_sample
 from nbflow.cuda.state_penalty import build_state_norms, build_state_penalties
+from nbflow.cuda.stateful import build_joint, build_measured, build_settle, build_stateful_rule
 from nbflow.cuda.update import build_count, build_keep, build_update
 from nbflow.cuda.weights import FLOW, THREADS, build_weights, parts_of
 from nbflow.cuda.workspace import Workspace
 from nbflow.model._asked import Asked
+from nbflow.records import StatefulRule
 
 
 def forward(space: Workspace, *, whole: bool, carried: bool = False) -> None:
@@ -144,13 +146,26 @@ def clip(space: Workspace, policy: str, follow: Callable[[], None] | None = None
     assert rule is not None
     number = POLICIES[policy]
     look_before, look_after = build_look(dtype)
-    kernel = build_rule(rule.clip, rule.over, rule.relative, dtype)
     launch(look_before, replicas, MOST_THREADS, space.job, space.numbers, number)
     if follow is not None:
         follow()
     blocks = space.clip_blocks
+    kernel = (
+        _of_memory(space, rule)
+        if isinstance(rule, StatefulRule)
+        else build_rule(rule.clip, rule.over, rule.relative, dtype)
+    )
     launch(kernel, replicas * blocks, MOST_THREADS, space.job, space.numbers, space.integers, blocks, number)
     launch(look_after, replicas, MOST_THREADS, space.job, space.numbers, space.clip_blocks, number)
+
+
+def _of_memory(space: Workspace, rule: StatefulRule) -> Any:
+    """Measure what a rule that remembers measures; return its grid."""
+    slots, dtype, replicas = len(rule.slots), space.dtype, space.shape.replicas
+    measured = build_measured(rule.measured, slots, dtype)
+    launch_over(measured, replicas * space.net.size, space.job, space.numbers)
+    launch(build_joint(dtype), replicas, MOST_THREADS, space.job, space.numbers)
+    return build_stateful_rule(rule.clip, rule.over, slots, len(rule.settings), dtype)
 
 
 def mend(space: Workspace, policy: str, seed: int, index: int) -> None:
@@ -185,4 +200,7 @@ def update(space: Workspace, row: int) -> None:
     arguments = space.job, space.numbers, space.integers
     launch_over(build_count(), space.shape.replicas, *arguments)
     launch_over(kernel, space.shape.replicas * space.net.size, *arguments)
+    if isinstance(space.purpose.rule, StatefulRule):
+        settle = build_settle(len(space.purpose.rule.slots))
+        launch_over(settle, space.shape.replicas * space.net.size, *arguments)
     launch_over(build_keep(), space.shape.replicas, *arguments[:2], row)

@@ -57,12 +57,12 @@ def build_report(dtype):
         """Return which part of what the clip inside back-propagation saw it clipped."""
         if seen == 0:
             return zero
-        clipped, steps = np.float64(0), 0
+        clipped, steps = zero, 0
         for k in range(blocks):
-            clipped += np.float64(numbers[at(job, INSIDE, r) + k])
+            clipped += numbers[at(job, INSIDE, r) + k]
         for b in range(job[BATCH]):
             steps += integers[at(job, HEARD, r) + b]
-        return dtype(clipped / np.float64(max(steps * seen, 1)))
+        return clipped / dtype(max(steps * seen, 1))
 
     @grid
     def report(job, numbers, integers, steps, flowing, by_mean, seen, blocks):

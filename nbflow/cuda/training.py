@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow import _check, counter
+from nbflow import counter
 from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, GRADIENT, LEFT_OUT, at_update, where_groups, where_not_finite
 from nbflow.cuda import program
 from nbflow.cuda.clip import MENDED_NORM
@@ -18,18 +18,13 @@ from nbflow.cuda.workspace import Workspace, purpose_of
 from nbflow.data.sampler import Task
 from nbflow.model._asked import Limits, Plan
 from nbflow.model._shape import Shape
-from nbflow.records import Batch, Floats
+from nbflow.records import Batch, Floats, StatefulRule
 
 
 class Training:
     """What changes from update to update, and the verbs that change it (`nbflow.gradients._engine.Training`)."""
 
     def __init__(self, plan: Plan) -> None:
-        if plan.memory is not None:
-            raise NotImplementedError(
-                f"rule is {_check.said(plan.clip.rule)}; expected one that remembers nothing, as backend 'cuda' does "
-                f"not have the others yet. Choose another one, or give backend='cpu'."
-            )
         self.plan, self.policy = plan, plan.clip.nonfinite
         self.memory = None if plan.follower is None else Memory(plan.follower)
         self.space: Any = None
@@ -86,6 +81,8 @@ class Training:
         self.asked, self.space = asked, Workspace(plan.net, shape, purpose)
         self.space.set_ids(plan.ids)
         self.space.write("SETTINGS", np.array(list(plan.settings.values()), plan.net.scalar))
+        if isinstance(plan.rule, StatefulRule):
+            self.space.write("RULE_SETTINGS", np.array(list(plan.rule.settings.values()), plan.net.scalar))
         self.space.set_asked(asked)
         if plan.held is not None:
             self.space.write("HELD", plan.held.astype(plan.net.scalar))
@@ -100,6 +97,9 @@ class Training:
             self.space.write("THETA", self.plan.theta)
             self.space.write("SLOTS", self.plan.slots)
             self.space.write("STEPS_TAKEN", self.plan.counts.astype(np.int32))
+            if self.plan.memory is not None:
+                self.space.write("RULE_SLOTS", self.plan.memory.slots)
+                self.space.write("LEARNT", self.plan.memory.counts.astype(np.int32))
 
     def bring(self) -> None:
         """Bring parameters, slots, memory and reports to the arrays of the plan."""
@@ -108,6 +108,9 @@ class Training:
             self.plan.theta[...] = self.space.read("THETA", self.plan.net.size)
             self.plan.slots[...] = self.space.read("SLOTS", *self.plan.slots.shape[1:])
             self.plan.counts[...] = self.space.read("STEPS_TAKEN", 1)[:, 0]
+            if self.plan.memory is not None:
+                self.plan.memory.slots[...] = self.space.read("RULE_SLOTS", *self.plan.memory.slots.shape[1:])
+                self.plan.memory.counts[...] = self.space.read("LEARNT", 1)[:, 0]
         if self.memory is not None:
             self.memory.bring()
 

@@ -19,7 +19,7 @@ from nbflow.model._arguments import Checked
 from nbflow.model._asked import Asked
 from nbflow.model._shape import Shape
 from nbflow.model.network import Network
-from nbflow.records import Batch, Optimizer, Penalty, Rule, StatePenalty
+from nbflow.records import AnyRule, Batch, Optimizer, Penalty, StatefulRule, StatePenalty
 
 # Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:
 # 16 of them the compiler puts into memory (sm_90, PTX of CUDA 13.0).
@@ -33,7 +33,7 @@ class Purpose(NamedTuple):
     keeps_delta: bool = False  #: all of delta and v, for a trace or for Omega
     flowing: bool = False  #: with a penalty of the gain
     state_penalty: bool = False
-    rule: Rule | None = None
+    rule: AnyRule | None = None
     detaching: bool = False  #: h is a constant at steps that are drawn
     group_rows: int = 0  #: sequences that are clipped together, 0 for none
     keeps_raw: bool = False  #: the gradient as it was before the clip
@@ -201,6 +201,10 @@ class Workspace:
             floats |= {"D_THETA": net.size, "THRESHOLD": 1, "CLIP_REPORT": WIDTH, "CLIPPED": self.clip_blocks}
             floats |= {"RAW": net.size if purpose.keeps_raw else 0}
             integers |= {"GROUPS": self.groups.size}
+        if isinstance(purpose.rule, StatefulRule):
+            integers |= {"LEARNT": 1}
+            floats |= dict.fromkeys(("RULE_SLOTS", "RULE_FRESH"), len(purpose.rule.slots) * net.size)
+            floats |= {"MEASURED": net.size, "MEASURED_NORM": 2, "RULE_SETTINGS": len(purpose.rule.settings)}
         if purpose.optimizer is not None:
             integers |= {"STEPS_TAKEN": 1}
             floats |= {"LR": 1, "SLOTS": len(purpose.optimizer.slots) * net.size}
@@ -214,7 +218,7 @@ class Workspace:
         start = 0
         for name, count in counts.items():
             place = job.PLACES[name]
-            shared = name in ("SETTINGS", "CELL_SETTINGS", "GROUPS")
+            shared = name in ("SETTINGS", "CELL_SETTINGS", "RULE_SETTINGS", "GROUPS")
             self.table[place], self.table[place + 1] = start, 0 if shared else count
             start += count if shared else count * self.shape.replicas
         if "RAW" in counts and not counts["RAW"]:
@@ -266,7 +270,7 @@ class Workspace:
             self.job.copy_to_device(self.table)
 
 
-def _groups(net: Network, rule: Rule | None) -> Any:
+def _groups(net: Network, rule: AnyRule | None) -> Any:
     """Return the groups that a rule measures, (groups, 3); none for a rule over all or over entries."""
     if rule is None or rule.over in ("all", "entry"):
         return np.zeros((0, 3), np.int64)

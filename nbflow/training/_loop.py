@@ -256,7 +256,9 @@ class Loop:
         """Return all that an update depends on or changes, by name: views, into which a saved state may be copied."""
         with self.guard:
             self.training.bring()
-        memory = {"memory": self.threshold.memory} if isinstance(self.threshold, Follower) else {}
+        memory: dict[str, Any] = {}
+        if isinstance(self.threshold, Follower):
+            memory["memory"] = self.threshold.memory
         if self.limits.follower is not None:
             memory["memory_of_groups"] = self.limits.follower.memory
         if self.clip_memory is not None:
