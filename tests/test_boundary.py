@@ -462,6 +462,7 @@ def test_a_schedule_that_returns_no_number_is_refused(name, value):
         "threshold": nf.Recipe(clip=nf.Clip("norm", lambda update: value)),
         "alpha": nf.Recipe(flow=nf.Flow("norm", lambda update: value)),
     }[name]
+    recipe = dataclasses.replace(recipe, lengths=10, batch_size=1)  # a rate is asked for after a first gradient
     refuse(nf.train, case.net, case.theta, "temporal_order", recipe, name=name)
 
 

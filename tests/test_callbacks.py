@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -22,11 +23,14 @@ BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 @pytest.mark.parametrize("replicas", [None, 2])
 def test_what_a_callback_keeps_stays_what_it_was(backend, replicas):
     theta, kept = nf.init(NET, "smart_tanh", rng=0, replicas=replicas), []
-    nf.train(NET, theta, "temporal_order", HOW, callbacks=[lambda run: kept.append(run.theta)], backend=backend)
-    assert [one.shape for one in kept] == [theta.shape] * 4
-    for updates, one in enumerate(kept, 1):
-        how = nf.Recipe(lr=0.1, lengths=10, batch_size=2, max_updates=updates, evaluate_every=0)
-        assert same_bits(one, nf.train(NET, theta, "temporal_order", how, backend=backend).theta)
+    how = dataclasses.replace(HOW, batch_size=1, max_updates=3)
+    keep = [lambda run: kept.append(run.theta)]
+    whole = nf.train(NET, theta, "temporal_order", how, callbacks=keep, backend=backend)
+    assert [one.shape for one in kept] == [theta.shape] * 3
+    for updates, one in enumerate(kept[:2], 1):
+        short = dataclasses.replace(how, max_updates=updates)
+        assert same_bits(one, nf.train(NET, theta, "temporal_order", short, backend=backend).theta)
+    assert same_bits(kept[2], whole.theta)
 
 
 @pytest.mark.sim

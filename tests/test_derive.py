@@ -69,10 +69,10 @@ def test_second_derivatives_by_complex_step_are_those_written_by_hand(cell, name
 
 @pytest.mark.sim
 def test_a_cell_that_has_only_a_step_works_everywhere():
-    net = nf.Network(OWN, 2, 3, 2, loss="square", dtype="float64")
+    net = nf.Network(OWN, 1, 2, 1, loss="square", dtype="float64")
     rng = np.random.default_rng(71)
     theta = rng.normal(size=net.size)
-    batch = nf.Batch(rng.normal(size=(4, 2, 2)), rng.normal(size=(4, 2, 2)), np.ones((4, 2)))
+    batch = nf.Batch(rng.normal(size=(3, 2, 1)), rng.normal(size=(3, 2, 1)), np.ones((3, 2)))
     assert nf.check_gradient(net, theta, batch).error_complex < within("float64", 20, 500)
     for derivative in ("immediate", "detached", "exact"):
         seen = nf.check_gradient(net, theta, batch, flow=nf.Flow("squared", 0.5, derivative, "mean"))

@@ -304,7 +304,8 @@ def test_on_the_card_parts_are_left_out_and_quotients_stay_in_range_too(dtype):
     with pytest.raises(FloatingPointError, match="example 0 is not finite"):
         nf.gradient(case.net, case.theta, batch, clip_example=nf.ExampleClip(1.0, "raise"), backend="cuda")
     net, theta = network_of(dtype)
-    for size, threshold in itertools.product(sizes_of(dtype)[1:], (1000 * least, 1.0, sizes_of(dtype)[-1])):
+    pairs = [pair for pair in itertools.product(sizes_of(dtype)[1:], (1000 * least, 1.0)) if pair[0] > pair[1]]
+    for size, threshold in [*pairs, (1.0, sizes_of(dtype)[-1])]:  # what is clipped, and one that is not
         batch = batch_of(dtype, [size] * 2)
         for choice in ({"clip_example": threshold}, {"clip_hidden": nf.HiddenClip(threshold, "state", "norm")}):
             got, wanted = (nf.gradient(net, theta, batch, backend=backend, **choice) for backend in ("cuda", "cpu"))
