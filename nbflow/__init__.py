@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     )
     from nbflow.diagnostics.average_of_clipped import average_of_clipped as average_of_clipped
     from nbflow.diagnostics.clipping_bias import clipping_bias as clipping_bias
+    from nbflow.diagnostics.diagnose import diagnose as diagnose
     from nbflow.diagnostics.differences import check_gradient as check_gradient
     from nbflow.diagnostics.jacobians import step_jacobians as step_jacobians
     from nbflow.diagnostics.lags import gains_by_lag as gains_by_lag
@@ -102,6 +103,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         Clipped as Clipped,
         ClippingBias as ClippingBias,
         Cotangent as Cotangent,
+        Diagnosis as Diagnosis,
         Distances as Distances,
         ExampleClip as ExampleClip,
         Flow as Flow,
@@ -156,10 +158,10 @@ _HOMES = {
     "_compile": ("exact_unit", "unit"),
     "_load": ("names",),
     "records": ("AverageOfClipped", "Batch", "Calibration", "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent",
-                "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval",
-                "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty",
-                "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum",
-                "StatefulRule", "StatePenalty", "Tangent", "Threshold", "Trace"),
+                "Diagnosis", "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip",
+                "Interval", "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params",
+                "Penalty", "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean",
+                "Spectrum", "StatefulRule", "StatePenalty", "Tangent", "Threshold", "Trace"),
     "model.cell": ("load_cell",),
     "model.keras_weights": ("from_keras",),
     "model.network": ("Network",),
@@ -197,6 +199,7 @@ _HOMES = {
     "diagnostics.spectrum": ("recurrent_spectrum",),
     "diagnostics.thresholds": ("matched_threshold", "norm_quantiles"),
     "diagnostics.trace": ("trace",),
+    "diagnostics.diagnose": ("diagnose",),
     "diagnostics.differences": ("check_gradient",),
     "experiments.experiment": ("Experiment", "grid"),
     "experiments.sweep": ("Swept", "sweep"),

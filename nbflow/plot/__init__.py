@@ -10,6 +10,7 @@ functions, for nbflow itself does without it.
 
 from nbflow.plot._cliff import cliff as cliff
 from nbflow.plot._clipping import clip_report as clip_report, clipping_bias as clipping_bias
+from nbflow.plot._diagnosis import diagnosis as diagnosis
 from nbflow.plot._flow import (
     delta_map as delta_map,
     gain_histogram as gain_histogram,

@@ -1,0 +1,240 @@
+"""Why a network does not learn long lags: what becomes of its gradient on the way back, in one record and in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbflow import _check
+from nbflow.diagnostics.lags import gains_by_lag
+from nbflow.diagnostics.lyapunov import lyapunov_exponents
+from nbflow.diagnostics.saturation import saturation
+from nbflow.diagnostics.singular_values import jacobian_singular_values
+from nbflow.diagnostics.spectrum import recurrent_spectrum
+from nbflow.gradients.gradient import gradient
+from nbflow.model import _arguments
+from nbflow.model._step import last_step
+from nbflow.model.network import Network
+from nbflow.records import Batch, Diagnosis, Floats, LagProfile, RecurrentSpectrum, Saturation
+from nbflow.training.run import Run
+
+# A gradient of which less than this is left has vanished; one that is its inverse times as long has exploded.
+LOST = 0.01
+# From here on so much saturation is a cause worth naming.
+MUCH = 0.3
+
+
+def diagnose(
+    net: Network,
+    theta: Floats,
+    batch: Batch,
+    *,
+    run: Run | None = None,
+    state: Floats | None = None,
+    k: int = 6,
+    sequences: int = 8,
+) -> Diagnosis:
+    """Tell what becomes of the gradient of a trained network on its way back, and why.
+
+    One call for `gains_by_lag`, `lyapunov_exponents`, `jacobian_singular_values`, `saturation` and
+    `recurrent_spectrum`, with a summary: `print(nf.diagnose(net, theta, batch))`. `nbflow.plot.diagnosis` draws it.
+    Give a batch whose lags are those in question: with a loss at the last step, sequences of 200 steps show 200 lags.
+
+    Parameters
+    ----------
+    net : Network
+    theta : array of shape (P,)
+    batch : Batch
+        Not seen in training, at best; some 20 sequences are enough.
+    run : Run, optional
+        What `nbflow.train` returned: the part of its updates that were clipped is reported too.
+    state : array of shape (B, S, H), optional
+        The state before the first step, zeros by default.
+    k : int
+        How many exponents and singular values, at most S * H.
+    sequences : int
+        Of how many sequences, the longest ones; they take most of the time.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument makes no sense, theta is that of several replicas, or no step has weight.
+
+    Examples
+    --------
+    A linear network that keeps 0.9 of everything at each step:
+
+    >>> import nbflow as nf
+    >>> net = nf.Network(cell="linear", n_in=6, n_hidden=5, n_out=4, dtype="float64")
+    >>> theta = nf.init(net, "orthogonal", rng=0)
+    >>> nf.unpack(net, theta).w_rec[:] *= 0.9
+    >>> batch = nf.load_task("temporal_order").sample(seed=0, index=0, batch_size=9, length=100, dtype="float64")
+    >>> found = nf.diagnose(net, theta, batch)
+    >>> found.verdict, round(found.kept, 6), found.half, found.hundredth
+    ('vanishes', 0.9, 7, 44)
+    >>> print(str(found).splitlines()[0])
+    The gradient vanishes: a step back leaves 0.9 of its length, 1/2 after 7 steps, 1/100 after 44, 2.7e-05 at lag 100.
+    """
+    checked = _arguments.computation(net, theta, batch)
+    if not checked.single:
+        raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},). Take one replica: theta[0].")
+    k = min(_check.count("k", k), len(net.cell_object.states) * net.n_hidden)
+    longest, steps = _longest(batch.weights, _check.count("sequences", sequences))
+    lags = gains_by_lag(net, theta, batch, state=state)
+    whole = gradient(net, theta, batch, state=state)
+    inputs = np.ascontiguousarray(batch.inputs[:steps, longest])
+    first = None if state is None else np.ascontiguousarray(state[longest])
+    left = _left(lags)
+    reached = left[~np.isnan(left)]
+    with np.errstate(divide="ignore"):
+        kept = float(np.exp(np.log(reached[-1]) / max(len(reached) - 1, 1)))
+    found = Diagnosis(
+        words="",
+        verdict=_verdict(reached, float(whole.loss)),
+        kept=kept,
+        left=left,
+        half=_first_below(left, 0.5),
+        hundredth=_first_below(left, LOST),
+        loss=float(whole.loss),
+        norm=float(np.linalg.norm(whole.d_theta.astype(np.float64))),
+        lags=lags,
+        exponents=lyapunov_exponents(net, theta, inputs, k=k, state=first),
+        singular_values=jacobian_singular_values(net, theta, inputs, k=k, state=first),
+        steps=steps,
+        saturation=saturation(net, theta, batch, state=state) if net.cell_object.ranges else None,
+        spectrum=recurrent_spectrum(net, theta),
+        clipped=_clipped(run),
+    )
+    return found._replace(words=_words(found, net.cell_object.carries))
+
+
+def _longest(weights: Any, sequences: int) -> tuple[Any, int]:
+    """Return which sequences are the longest, and how many steps all of these have."""
+    last = last_step(weights)
+    order = np.argsort(-last, kind="stable")[:sequences]
+    chosen = np.sort(order[last[order] > 0])
+    if not chosen.size:
+        raise ValueError("weights are all 0; expected a step that counts. Give a batch with a loss.")
+    return chosen, int(last[chosen].min())
+
+
+def _left(lags: LagProfile) -> Floats:
+    """Return the products of gains up to each lag: 0 where every sequence that goes so far has nothing left."""
+    with np.errstate(over="ignore"):
+        found = np.concatenate([[1.0], np.cumprod(lags.gain.mean)])
+    there = (~np.isnan(lags.norms)).sum(axis=-1)
+    found[(there > 0) & (lags.zeros == there)] = 0.0
+    return found
+
+
+def _first_below(left: Floats, part: float) -> int | None:
+    below = np.flatnonzero(left < part)
+    return int(below[0]) if below.size else None
+
+
+def _verdict(reached: Floats, loss: float) -> str:
+    """Return what becomes of the gradient, of what is left of it at the lags of which that is known."""
+    last = reached[-1]
+    if not np.isfinite(loss) or len(reached) == 1:
+        return "is not finite"
+    if last < 0.5:
+        return "vanishes" if last < LOST else "fades"
+    return "stays" if last <= 2 else "grows" if last <= 1 / LOST else "explodes"
+
+
+def _clipped(run: Any) -> float | None:
+    """Return the part of a run's updates that were clipped."""
+    if run is None:
+        return None
+    if not isinstance(run, Run):
+        raise TypeError(f"run is {_check.said(run)}; expected what nbflow.train returned. Leave it out, or give that.")
+    rows = run.history.get("clipped")
+    if not rows or "threshold" not in run.history:
+        return None
+    if isinstance(rows[0], list):
+        raise ValueError(
+            f"run is of {len(rows[0])} replicas; expected that of one network. Leave it out, or train that alone."
+        )
+    apart = np.diff([0, *run.history["update"]])
+    return float(np.average(rows, weights=np.maximum(apart, 1)))
+
+
+# ------------------------------------------------------------------------- words
+
+
+def _words(found: Diagnosis, carries: bool) -> str:
+    if found.verdict == "is not finite":
+        return (
+            "The gradient is not finite on its way back, as the loss is not. Look at states and weights: nbflow.trace."
+        )
+    lines = [_about_the_gradient(found), *_about_zeros(found), _about_directions(found)]
+    lines.append(_about_w_rec(found.spectrum, found.saturation))
+    if found.clipped is not None:
+        lines.append(f"The clip changed {found.clipped:.0%} of the updates.")
+    return "\n".join([*lines, *_remedies(found, carries)])
+
+
+def _about_the_gradient(found: Diagnosis) -> str:
+    reached = int(np.flatnonzero(~np.isnan(found.left))[-1])
+    at_end = f"{found.left[reached]:.2g} at lag {reached}"
+    step = f"a step back leaves {found.kept:.3g} of its length"
+    if found.verdict == "vanishes":
+        return (
+            f"The gradient vanishes: {step}, 1/2 after {_steps(found.half)}, 1/100 after {found.hundredth}, {at_end}."
+        )
+    half = f", 1/2 after {_steps(found.half)}" if found.verdict == "fades" else ""
+    return f"The gradient {found.verdict}: {step}{half}, {at_end}."
+
+
+def _steps(count: int | None) -> str:
+    return f"{count} step{'' if count == 1 else 's'}"
+
+
+def _about_zeros(found: Diagnosis) -> list[str]:
+    """Say at which lag the gradient is exactly 0 in half of the sequences that reach it."""
+    there = (~np.isnan(found.lags.norms)).sum(axis=-1)
+    dead = np.flatnonzero((found.lags.zeros * 2 >= there) & (there > 0))
+    if not dead.size:
+        return []
+    return [f"It is exactly 0 in half of the sequences from lag {dead[0]} on: there no unit hands anything back."]
+
+
+def _about_directions(found: Diagnosis) -> str:
+    largest, stretched = found.exponents.mean[0], found.singular_values.mean[0]
+    what = "move apart" if largest > 0 else "come together"
+    return (
+        f"Over {found.steps} steps the largest Lyapunov exponent is {largest:.3g} a step (near states {what}), and the "
+        f"largest singular value of the Jacobian {stretched:.2g}: no direction of the gradient keeps more."
+    )
+
+
+def _about_w_rec(spectrum: RecurrentSpectrum, seen: Saturation | None) -> str:
+    each = ", ".join(f"{gate} {radius:.2f}" for gate, radius in zip(spectrum.gates, spectrum.radius, strict=True))
+    said = f"Spectral radius of w_rec: {each}."
+    if seen is None:
+        return said
+    parts = ", ".join(f"{gate} {part:.0%}" for gate, part in zip(seen.gates, seen.part.mean, strict=True))
+    return f"{said} Saturated: {parts} of the steps."
+
+
+def _remedies(found: Diagnosis, carries: bool) -> list[str]:
+    tries = []
+    if found.verdict in ("vanishes", "fades"):
+        tries.append('Omega, nbflow.Flow("norm", alpha=1.0) in the recipe')
+        if not carries:
+            tries.append('a cell with a way past w_rec: "lstm", "gru", "leaky_tanh"')
+        if found.saturation is not None and (found.saturation.part.mean > MUCH).any():
+            tries.append("smaller weights or inputs, for what is saturated hands nothing back")
+        elif not carries and (found.spectrum.radius < 1).all():
+            tries.append('a larger w_rec, as of the init "orthogonal"')
+    elif found.verdict in ("grows", "explodes"):
+        tries.append('a clip, nbflow.Clip("norm", threshold), with a threshold by nbflow.calibrate_threshold')
+        tries.append("a smaller learning rate")
+    elif found.clipped is not None and found.clipped > 1 - MUCH:
+        tries.append("a larger threshold: nearly every update is cut")
+    return [f"To try: {'; '.join(tries)}."] if tries else []
