@@ -17,6 +17,8 @@ from nbflow.storage import _safetensors
 NET = nf.Network("lstm", 3, 4, 2)
 THETA = nf.init(NET, "glorot", rng=0)
 
+LAYER = {"cell": "lstm", "n_in": 3, "n_hidden": 4, "n_out": 2, "loss": "softmax", "dtype": "float32"}
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -128,6 +130,41 @@ def test_another_cell_than_the_files_is_refused(path):
     assert nf.load(path, cell=nf.cells.lstm.CELL)[0] == NET
     with pytest.raises(ValueError, match=r"cell is given, and path .* has 'lstm'; expected None"):
         nf.load(path, cell=LEAKY)
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_a_stack_comes_back_to_the_bit(path, replicas):
+    for cells in (("lstm",), ("tanh", "lstm", "gru"), ("tanh", LEAKY)):
+        stack = nf.Stack([nf.Network(cell, 3 if k == 0 else 4, 4, 2, "square") for k, cell in enumerate(cells)])
+        theta = nf.init(stack, "glorot", rng=0, replicas=replicas)
+        nf.save(path, stack, theta)
+        own = [cell if cell is LEAKY else None for cell in cells]
+        again, found = nf.load(path, cell=own)
+        assert again == stack
+        assert same_bits(found, theta)
+    with pytest.raises(ValueError, match="has a cell of its own"):
+        nf.load(path)
+    with pytest.raises(ValueError, match="cell has 3 entries; expected one for each of 2 layers"):
+        nf.load(path, cell=[None, LEAKY, None])
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [
+        ([], "its layers are none"),
+        (3, "its layers are none"),
+        ([3], "cannot be read"),
+        ([{"cell": "tanh"}], "cannot be read"),
+        ([LAYER, LAYER], "its layers do not fit"),
+        ([LAYER], "it holds w_in, .* and not 0.w_in"),
+    ],
+)
+def test_layers_that_make_no_sense_are_refused(path, layers, found):
+    nf.save(path, NET, THETA)
+    arrays, _ = _safetensors.read(path)
+    _safetensors.write(path, arrays, {"network": json.dumps({"layers": layers})})
+    with pytest.raises(ValueError, match=rf"is damaged: .*{found}"):
+        nf.load(path)
 
 
 # --- Hostile files.

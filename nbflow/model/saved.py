@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nbflow import __version__
 from nbflow._load import is_declared, load as load_unit, names
-from nbflow.model import _arguments
 from nbflow.model.cell import load_cell
 from nbflow.model.network import Network
 from nbflow.model.parameters import pack, unpack
+from nbflow.model.stack import Model, Stack, layers_of
 from nbflow.records import Cell, Floats, Loss, Params
 from nbflow.storage import _safetensors
 from nbflow.storage._files import path_of
@@ -22,18 +23,19 @@ from nbflow.storage._files import path_of
 SIZES = ("n_in", "n_hidden", "n_out")
 
 
-def save(path: str | os.PathLike[str], net: Network, theta: Floats) -> None:
+def save(path: str | os.PathLike[str], net: Model, theta: Floats) -> None:
     """Write a network and its parameters to a file, from which `nbflow.load` makes both again.
 
     The file is in the safetensors format, without pickle: other programs read it too. It holds the blocks of
     `nbflow.unpack` by their names, w_in of shape (N, G, H) or (R, N, G, H) and so on, without those that are empty, and
-    in its `__metadata__` what the network is. A cell or a loss of your own is not in it: its name is.
+    in its `__metadata__` what the network is; of a Stack they are "0.w_in" and so on, layer by layer from the bottom. A
+    cell or a loss of your own is not in it: its name is.
 
     Parameters
     ----------
     path : path
         It is written beside and renamed, so there is never half a file; one that is there is replaced.
-    net : Network
+    net : Network or Stack
     theta : array of shape (P,) or (R, P)
 
     Returns
@@ -61,10 +63,15 @@ def save(path: str | os.PathLike[str], net: Network, theta: Floats) -> None:
     (True, (3, 2244), True)
     """
     place = path_of("path", path, "net.safetensors")
-    _arguments.network(net)
-    blocks = unpack(net, theta)._asdict()
-    cell, loss = _name_of("cells", net.cell, net.cell_object), _name_of("losses", net.loss, net.loss_object)
-    said = {"cell": cell, **{name: getattr(net, name) for name in SIZES}, "loss": loss, "dtype": net.dtype}
+    params: Any = unpack(net, theta)
+    if isinstance(net, Stack):
+        # Those below say of outputs and loss what the one on top does, and so make sense alone.
+        tops = ({"n_out": net.n_out, "loss": _name_of("losses", net.loss, net.loss_object)} for _ in net.layers)
+        said: dict[str, Any] = {"layers": [_said_of(one) | top for one, top in zip(net.layers, tops, strict=True)]}
+    else:
+        said, params = _said_of(net), (params,)
+    blocks = {f"{lead}{name}": block for lead, part in zip(_leads(net), params, strict=True)
+              for name, block in part._asdict().items()}  # fmt: skip
     _safetensors.write(
         place,
         {name: block for name, block in blocks.items() if block.size},
@@ -72,7 +79,9 @@ def save(path: str | os.PathLike[str], net: Network, theta: Floats) -> None:
     )
 
 
-def load(path: str | os.PathLike[str], *, cell: Cell | None = None, loss: Loss | None = None) -> tuple[Network, Floats]:
+def load(
+    path: str | os.PathLike[str], *, cell: Cell | Sequence[Cell | None] | None = None, loss: Loss | None = None
+) -> tuple[Model, Floats]:
     """Read a network and its parameters from a file that `nbflow.save` wrote.
 
     Nothing in a file is run, and nothing of it is believed that is not there twice: one that is cut off, or says of an
@@ -81,12 +90,15 @@ def load(path: str | os.PathLike[str], *, cell: Cell | None = None, loss: Loss |
     Parameters
     ----------
     path : path
-    cell, loss : Cell and Loss, optional
-        Those of your own that the network was saved with, of which the file has the names alone.
+    cell : Cell, or sequence of Cell and None, optional
+        The one of your own that the network was saved with, of which the file has the name alone; of a Stack the one of
+        all layers, or one for each.
+    loss : Loss, optional
+        Likewise.
 
     Returns
     -------
-    net : Network
+    net : Network or Stack
     theta : net.dtype array of shape (P,) or (R, P)
 
     Raises
@@ -113,15 +125,40 @@ def load(path: str | os.PathLike[str], *, cell: Cell | None = None, loss: Loss |
     """
     place = path_of("path", path, "net.safetensors")
     arrays, about = _safetensors.read(place)
-    said = _network_of(place, about)
-    found = Network(
-        cell=_unit_of(place, "cell", "cells", said["cell"], cell),
-        **{name: said[name] for name in SIZES},
-        loss=_unit_of(place, "loss", "losses", said["loss"], loss),
-        dtype=said["dtype"],
-    )
-    theta = pack(found, _blocks(place, found, arrays))
-    return found, theta
+    layers = _layers_of(place, about)
+    several = isinstance(layers, list)
+    cells = list(cell) if isinstance(cell, list | tuple) else [cell] * (len(layers) if several else 1)
+    if len(cells) != (len(layers) if several else 1):
+        raise ValueError(
+            f"cell has {len(cells)} entries; expected one for each of {len(layers) if several else 1} layers. Write "
+            f"None for a layer whose cell is not your own."
+        )
+    made = [
+        Network(
+            cell=_unit_of(place, "cell", "cells", said["cell"], own),
+            **{name: said[name] for name in SIZES},
+            loss=_unit_of(place, "loss", "losses", said["loss"], loss),
+            dtype=said["dtype"],
+        )
+        for said, own in zip(layers if several else [layers], cells, strict=True)
+    ]
+    try:
+        net: Model = Stack(made) if several else made[0]
+    except (TypeError, ValueError) as error:
+        raise ValueError(_damaged(place, f"its layers do not fit ({error!s:.120})")) from error
+    parts = _blocks(place, net, arrays)
+    return net, pack(net, parts if several else parts[0])
+
+
+def _said_of(net: Network) -> dict[str, Any]:
+    """Return what a file says of a network, or of a layer."""
+    cell, loss = _name_of("cells", net.cell, net.cell_object), _name_of("losses", net.loss, net.loss_object)
+    return {"cell": cell, **{name: getattr(net, name) for name in SIZES}, "loss": loss, "dtype": net.dtype}
+
+
+def _leads(net: Model) -> list[str]:
+    """Return what stands before the names of each layer's blocks."""
+    return [f"{k}." for k in range(len(net.layers))] if isinstance(net, Stack) else [""]
 
 
 def _name_of(package: str, given: Any, unit: Any) -> Any:
@@ -146,26 +183,36 @@ def _told(unit: Cell | Loss) -> dict[str, Any]:
     return {"classes": unit.classes, "units": unit.units}
 
 
-def _network_of(place: Any, about: dict[str, str]) -> dict[str, Any]:
-    """Return what a file says of its network: every field there, and of the right type."""
+def _layers_of(place: Any, about: dict[str, str]) -> Any:
+    """Return what a file says of its network, or a list of that for each layer of a Stack: all there, of good types."""
     if "network" not in about:
         raise ValueError(
             f"path {place} says nothing of a network; expected a file that nbflow.save wrote. Read it with the "
             f"safetensors library, and make theta with nbflow.pack."
         )
     try:
-        said = json.loads(about["network"])
+        found = json.loads(about["network"])
+        layers = found.get("layers", [found])
+        if not isinstance(layers, list) or not layers:
+            raise TypeError("its layers are none")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(_damaged(place, f"what it says of its network cannot be read ({error!s:.80})")) from error
+    for said in layers:
+        _check_said(place, said)
+    return layers if "layers" in found else found
+
+
+def _check_said(place: Any, said: Any) -> None:
+    try:
         kinds: dict[str, Any] = {**dict.fromkeys(SIZES, int), "cell": (str, dict), "loss": (str, dict), "dtype": str}
         good = {name for name, kind in kinds.items() if isinstance(said[name], kind)}
         wrong = sorted(kinds.keys() - good)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(_damaged(place, f"what it says of its network cannot be read ({error!s:.80})")) from error
     if wrong or any(type(said[name]) is not int or not 0 < said[name] < 2**31 for name in SIZES):
         raise ValueError(_damaged(place, f"{', '.join(wrong or SIZES)} of its network make no sense"))
     if said["dtype"] not in ("float32", "float64"):
         raise ValueError(_damaged(place, f"its network has dtype {said['dtype']!r:.20}"))
-    found: dict[str, Any] = said
-    return found
 
 
 def _damaged(place: Any, why: str) -> str:
@@ -215,17 +262,21 @@ def _with_settings(place: Any, said: dict[str, Any], given: Any) -> Cell:
     return found
 
 
-def _blocks(place: Any, net: Network, arrays: dict[str, Any]) -> Params:
-    """Return the parameters by name, all with R in front or none; each as large as the network says."""
-    wanted = {name: shape for name, shape in net.shapes.items() if 0 not in shape}
+def _blocks(place: Any, net: Model, arrays: dict[str, Any]) -> list[Params]:
+    """Return the parameters of each layer by name, all with R in front or none; each as large as the network says."""
+    leads, layers = _leads(net), [layer for layer, _ in layers_of(net)]
+    shapes = {f"{lead}{name}": shape for lead, layer in zip(leads, layers, strict=True)
+              for name, shape in layer.shapes.items()}  # fmt: skip
+    wanted = {name: shape for name, shape in shapes.items() if 0 not in shape}
     if arrays.keys() != wanted.keys():
-        raise ValueError(_damaged(place, f"it holds {', '.join(arrays)!s:.100} and not {', '.join(wanted)}"))
-    first = arrays["b_out"].shape[:-1]
+        raise ValueError(_damaged(place, f"it holds {', '.join(arrays)!s:.100} and not {', '.join(wanted)!s:.100}"))
+    first = arrays[f"{leads[-1]}b_out"].shape[:-1]
     for name, shape in wanted.items():
         found = arrays[name]
         if len(first) > 1 or found.shape != (*first, *shape) or found.dtype != net.dtype or 0 in first:
             raise ValueError(
                 _damaged(place, f"{name} has shape {found.shape} and dtype {found.dtype}, not {shape} and {net.dtype}")
             )
-    empty = {name: np.zeros((*first, *shape), net.dtype) for name, shape in net.shapes.items() if 0 in shape}
-    return Params(**arrays, **empty)
+    empty = {name: np.zeros((*first, *shape), net.dtype) for name, shape in shapes.items() if 0 in shape}
+    whole = {**arrays, **empty}
+    return [Params(*(whole[f"{lead}{name}"] for name in Params._fields)) for lead in leads]
