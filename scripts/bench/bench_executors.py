@@ -92,7 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--out", type=Path, help="a folder on the disk that is measured; by default that of the system")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # of this process's workers too
     try:
         with tempfile.TemporaryDirectory(dir=options.out) as name:
             bare(options.group_size, Path(name))
@@ -115,4 +114,5 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # of its workers too
     sys.exit(main())
