@@ -349,6 +349,14 @@ def test_a_run_that_was_cut_goes_on_with_the_same_rates(written, tmp_path, at, r
     assert_same(written(WRITTEN, replicas, **ways, checkpoint=path), written(WRITTEN, replicas, **ways))
 
 
+def test_what_a_calibration_measures_is_at_the_first_rate():
+    seen = [
+        nf.calibrate_threshold(NET, theta_of(), TASK, recipe(lr=lr), updates=5).norms
+        for lr in (nf.HalvingRate(0.3), 0.3)
+    ]
+    assert same_bits(*seen)
+
+
 def test_a_replica_has_the_rate_that_it_has_alone():
     changes = recipe(lr=nf.HalvingRate(0.3), lengths=10)
     both = nf.train(NET, theta_of(2), TASK, changes)
@@ -434,6 +442,33 @@ def test_a_score_of_ones_own_writes_nothing():
 
     with pytest.raises(ValueError, match="read-only"):
         nf.train(NET, theta_of(), TASK, recipe(), score=score)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_on_either_backend_a_run_ends_by_its_scores_and_has_the_best(backend, replicas):
+    net = nf.Network("tanh", 6, 3, 4)
+    theta, shape = nf.init(net, "smart_tanh", rng=0, replicas=replicas), [] if replicas is None else [replicas]
+    how = nf.Recipe(lr=nf.HalvingRate(0.5), max_updates=9, record_every=4, evaluate_every=1)
+
+    def two_steps(update):
+        inputs = np.random.default_rng(update).normal(size=(*shape, 2, 2, 6)).astype("f4")
+        return nf.Batch(inputs, np.ones((*shape, 2, 2), "i4"), np.ones((*shape, 2, 2), "f4"))
+
+    def train(recipe):
+        left = [3.0, 1.0, 2.0, 2.0]
+        return nf.train(
+            net, theta, two_steps, recipe, callbacks=[nf.EarlyStopping(2)], backend=backend,
+            score=lambda theta: np.full(shape, left.pop(0)) if shape else left.pop(0),
+        )  # fmt: skip
+
+    run, short = train(how), train(dataclasses.replace(how, max_updates=2))
+    assert run.updates == 4
+    assert (run.best.update, run.best.score) == ((2, 1.0) if replicas is None else ([2] * 2, [1.0] * 2))
+    assert same_bits(run.best.theta, short.theta)
+    assert not same_bits(run.theta, short.theta)
+    assert run.history["lr"][-1] == (0.25 if replicas is None else [0.25] * 2)
 
 
 # --- What is refused.

@@ -12,6 +12,7 @@ from nbflow.data.sampler import Sampler
 from nbflow.model.stack import Model
 from nbflow.records import Calibration, Floats
 from nbflow.training._batches import Source
+from nbflow.training.halving_rate import first_rate
 from nbflow.training.recipe import Recipe, check_recipe
 from nbflow.training.train import train
 
@@ -65,7 +66,10 @@ def calibrate_threshold(
     >>> recipe = nf.Recipe(lengths=10, lr=0.01, clip=nf.Clip("norm", seen.mean))
     """
     n = _check.count("updates", updates)
-    bare = dataclasses.replace(check_recipe(recipe), clip=None, max_updates=n, record_every=1, evaluate_every=0)
+    recipe = check_recipe(recipe)
+    bare = dataclasses.replace(
+        recipe, clip=None, max_updates=n, record_every=1, evaluate_every=0, lr=first_rate(recipe.lr)
+    )
     history = train(net, theta, task, bare, seed=seed).history
     norms = np.where(np.equal(history["nonfinite"], 0), history["norm"], np.nan)
     each = [_summary(column) for column in norms.reshape(len(norms), -1).T]

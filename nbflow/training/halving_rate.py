@@ -80,6 +80,11 @@ class HalvingRate:
             _check.per_replica(name, getattr(self, name), 1, least=0.0, finite=True)
 
 
+def first_rate(lr: Any) -> Any:
+    """Return a learning rate for a run that is not evaluated: of one that follows scores what it is at first."""
+    return lr.lr if isinstance(lr, HalvingRate) else lr
+
+
 class Halving(Setting):
     """The rate at work in a run: what `Setting.at` gives follows the evaluations."""
 
