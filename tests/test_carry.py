@@ -549,6 +549,25 @@ def test_carry_is_true_or_false(value):
         nf.Recipe(carry=value)
 
 
+@each
+def test_held_and_projected_parameters_go_with_it_and_on_from_a_checkpoint(name, tmp_path):
+    task, path = MAKES[name](), tmp_path / "run.npz"
+    net = net_of(task)
+    how = recipe(trainable={"w_rec": False}, project=halved)
+    run = nf.train(net, theta_of(net), task, how)
+    before, after = (nf.unpack(net, theta) for theta in (theta_of(net), run.theta))
+    assert same_bits(before.w_rec, after.w_rec)
+    assert not same_bits(before.w_in, after.w_in)
+    assert np.abs(after.w_in).max() <= np.float32(0.5)
+    nf.train(net, theta_of(net), task, dataclasses.replace(how, max_updates=5), checkpoint=path)
+    assert same_bits(nf.train(net, theta_of(net), task, how, checkpoint=path).theta, run.theta)
+
+
+def halved(p):
+    """Keep w_in between -1/2 and 1/2."""
+    p.w_in[...] = np.clip(p.w_in, -0.5, 0.5)
+
+
 # --- Stacks.
 
 

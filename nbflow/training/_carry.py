@@ -74,21 +74,26 @@ class StreamBatches:
         for r in range(replicas):
             self._begin(r, np.arange(batch_size))
         self.length, self.window = 0, self.place
+        self.batch, self.of_replicas = self.whole, [self.whole]  # the front that the last windows took, and its parts
 
     def next(self, update: int) -> None:
         """Give the windows of an update; nothing is behind us before `done`."""
         length = draw_length(self.lengths, self.seed, counter.TRAIN, update)
         self.window = np.minimum(self.streams.steps[self.stream] - self.place, length)
-        self.length = int(self.window.max())
-        batch = front(self.whole, self.length)
-        for r in range(len(self.ids)):
-            own = Batch(*(part[r] for part in batch))
-            self.streams.write(own, self.stream[r], self.place[r], self.window[r])
+        self._make_front(int(self.window.max()))
+        for r, batch in enumerate(self.of_replicas):
+            self.streams.write(batch, self.stream[r], self.place[r], self.window[r])
         if self.task.own:
             from nbflow.data._own import check_drawn
 
-            check_drawn(self.task, batch, self.length)
-        self.training.carry(batch, self.states, self.longest)
+            check_drawn(self.task, self.batch, self.length)
+        self.training.carry(self.batch, self.states, self.longest)
+
+    def _make_front(self, steps: int) -> None:
+        """Use so many steps of the memory."""
+        if steps != self.length:
+            self.length, self.batch = steps, front(self.whole, steps)
+            self.of_replicas = [Batch(*(part[r] for part in self.batch)) for r in range(len(self.ids))]
 
     def done(self) -> None:
         """Go on behind the windows, whose update is done: with their last states, or from 0 where a stream ended."""
