@@ -276,6 +276,19 @@ def test_help_teaches_every_option() -> None:
     assert_help("compare_clipping.py", "EQUIVALENT", "two one-sided", "--budget", "--workers", "go on where")
 
 
+def test_rules_since_2023_are_tuned_and_compared_where_they_are_named(script: Any, tmp_path: Path) -> None:
+    """At grids of their own where what is tuned has no unit, else at quantiles of the joint norm."""
+    later = ["adagc", "spam", "error_feedback", "smoothed"]
+    arguments = [*TINY, "--tasks", "temporal_order_20", "--variants", "norm", *later, "--out", str(tmp_path)]
+    assert script.main(arguments) == 0
+    (task,) = json.loads((tmp_path / "compare_clipping.json").read_text())["tasks"].values()
+    assert list(task["variants"]) == ["norm", *later]
+    assert {one["failed"] for one in task["variants"].values()} == {0}
+    assert {one["tuning_runs"] for one in task["variants"].values()} == {32}
+    for name, grid in script.design.GRIDS.items():
+        assert task["variants"][name]["threshold"] in grid
+
+
 def test_every_variant_is_tuned_compared_written_and_never_trained_twice(
     script: Any, tmp_path: Path, tunes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,6 +241,17 @@ def test_a_branch_goes_on_with_the_same_rule_and_begins_another_ones_memory_anew
     assert memory_of(tmp_path / "other.npz")[1] == [4, 4]
 
 
+def test_of_a_stack_every_array_of_every_layer_has_a_gamma_of_its_own(tmp_path):
+    net = nf.Stack([nf.Network("tanh", 2, 4, 1, "square", "float64"), nf.Network("gru", 4, 3, 1, "square", "float64")])
+    recipe = nf.Recipe(lr=0.1, max_updates=8, clip=clip_of("adagc"))
+    nf.train(net, nf.init(net, "glorot", rng=0), alone(0), recipe, checkpoint=tmp_path / "run.npz")
+    slots, counts = memory_of(tmp_path / "run.npz")
+    gammas = [np.unique(part) for layer in nf.unpack(net, slots[0, 0]) for part in layer if part.size]
+    assert {part.size for part in gammas} == {1}
+    assert np.unique(np.concatenate(gammas)).size == len(gammas)
+    assert counts == [8]
+
+
 @pytest.mark.parametrize("size", [1e-42, 1e-30, 1e30])
 @pytest.mark.parametrize("name", STATEFUL_CLIPS)
 def test_slots_stay_in_the_range_of_float32_and_come_back(name, size, tmp_path):
