@@ -7,10 +7,11 @@ import inspect
 import pickle
 from typing import NamedTuple
 
+import autograd
 import naive
 import numpy as np
 import pytest
-from cases import CELLS, DTYPES, KINDS, WHENS, make_theta, make_weights
+from cases import CELLS, DTYPES, FLOWS, KINDS, WHENS, make_theta, make_weights
 from tolerance import assert_close, differenced, same_bits, within
 
 import nbflow as nf
@@ -46,8 +47,12 @@ class Stacked(NamedTuple):
 
     @property
     def tolerance(self):
+        return self.within()
+
+    def within(self, condition=1.0):
         T, B = self.batch.weights.shape
-        return within(self.net.dtype, T * len(self.net.layers), T * B + sum(self.net.n_hidden) + self.net.n_in)
+        terms = T * B + sum(self.net.n_hidden) + self.net.n_in
+        return within(self.net.dtype, T * len(self.net.layers), terms, condition)
 
     def flows(self, starts=None, **how):
         return naive.stacked_backward(self.params(), self.cells, self.net.loss, self.plain, starts, **how)
@@ -481,3 +486,122 @@ def test_a_layer_without_outputs_is_no_network_to_compute_with():
         with pytest.raises(ValueError, match=r"net has n_out 0.*Pass the Stack"):
             call()
     assert nf.recurrent_spectrum(low, theta).gates == ("a",)
+
+
+# ------------------------------------------------------------------------- Omega, of all layers
+
+
+def immediate(case, flows, penalty, reduction):
+    """Return the sum of the layers' Omega, and its immediate derivative as a vector like theta."""
+    omega, d = 0.0, []
+    for flow, p, cell in zip(flows, case.params(), case.cells, strict=True):
+        omega += naive.omega(penalty, reduction, flow)
+        zeros = {name: np.zeros(block.shape) for name, block in p.items()}
+        d.append(naive.pack({**zeros, "w_rec": naive.omega_immediate(penalty, reduction, flow, p, cell)}))
+    return omega, np.concatenate(d)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("penalty", FLOWS)
+@pytest.mark.parametrize("cells", PAIRS)
+def test_omega_is_the_sum_over_layers_and_its_immediate_derivative_is_the_references(cells, penalty, reduction):
+    case = make_stack(cells, "square", "dense", "ragged", T=6, seed=17)
+    flows, _ = case.flows()
+    omega, d_omega = immediate(case, flows, penalty, reduction)
+    flow = nf.Flow(penalty, 0.7, "immediate", reduction=reduction)
+    out = nf.gradient(case.net, case.theta, case.batch, flow=flow)
+    tolerance = case.within(100)  # (r - 1)^2 near r = 1
+    assert_close(out.omega, omega, tolerance, "omega")
+    assert_close(out.d_theta, packed(flows) + 0.7 * d_omega, tolerance, "d_theta")
+    assert out.counted == sum(int(naive.counted(flow.delta).sum()) for flow in flows)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", PAIRS)
+def test_the_detached_and_the_exact_derivative_go_through_all_layers(cells, kind, reduction):
+    """By differences of the reference: with every layer's delta frozen, and with all of it moving."""
+    case = make_stack(cells, "square", kind, "all", T=4, B=2, seed=19)
+    flows, _ = case.flows()
+    deltas = [flow.delta for flow in flows]
+
+    def detached(theta):
+        return naive.stacked_omega_detached(
+            case.params(theta), case.cells, case.batch.inputs, "squared", reduction, deltas
+        )  # fmt: skip
+
+    def exact(theta):
+        moved, _ = naive.stacked_backward(case.params(theta), case.cells, "square", case.plain)
+        return sum(naive.omega("squared", reduction, flow) for flow in moved)
+
+    rough = differenced(1e-4, 4, 8, 30, condition=10, curvature=10)
+    for name, omega in (("detached", detached), ("exact", exact)):
+        out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("squared", 0.7, name, reduction=reduction))
+        assert_close(out.omega, omega(case.theta), case.within(100), "omega")
+        wanted = naive.central_difference(omega, case.theta)
+        assert_close((out.d_theta - packed(flows)) / 0.7, wanted, rough, name)
+        nothing = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("squared", 0.0, name, reduction=reduction))
+        assert same_bits(nothing.d_theta, nf.gradient(case.net, case.theta, case.batch).d_theta)
+
+
+def torch_omega(torch, case, p, exact):
+    """Return loss and Omega "squared", the sum of all layers, of tensors `p` by layer, by PyTorch's derivatives."""
+    inputs, targets, weights = (torch.tensor(part) for part in case.plain)
+    below, layers = list(inputs), []
+    for q, cell, layer in zip(p, case.cells, case.net.layers, strict=True):
+        lines = naive.CELLS[cell].states
+        # Copies: what moves one line of a state is not what the other line is made of.
+        copies, made = (
+            [[torch.zeros(inputs.shape[1], layer.n_hidden).double().requires_grad_() for _ in range(lines)]],
+            [],
+        )
+        for x in below:
+            a_in = q["bias"] + torch.einsum("bn,ngh->bgh", x, q["w_in"])
+            a_rec = torch.einsum("bk,kgh->bgh", copies[-1][0], q["w_rec"])
+            a_rec = a_rec + q["bias_rec"] if naive.CELLS[cell].has_bias_rec else a_rec
+            made.append(autograd.STEPS[cell](torch, a_in.unbind(1), a_rec.unbind(1), copies[-1]))
+            copies.append([line.clone() for line in made[-1]])
+        below = [copy[0] for copy in copies[1:]]
+        layers.append((copies, made))
+    y = torch.stack(below) @ p[-1]["w_out"] + p[-1]["b_out"]
+    loss = (weights * ((y - targets) ** 2).sum(-1)).sum()
+    omega = 0
+    for copies, made in layers:
+        for before, after, copied in zip(copies, made, copies[1:], strict=False):
+            delta = torch.autograd.grad(loss, copied, create_graph=exact, retain_graph=True, materialize_grads=True)
+            v = torch.autograd.grad(after, before, delta, create_graph=True, materialize_grads=True)
+            q = sum((one**2).sum(-1) for one in v) / sum((one**2).sum(-1) for one in delta)
+            omega = omega + ((q - 1) ** 2).sum() / inputs.shape[1]
+    return loss, omega
+
+
+@pytest.mark.parametrize("derivative", ["detached", "exact"])
+@pytest.mark.parametrize("cells", PAIRS)
+def test_the_derivatives_of_omega_are_autograds(cells, derivative):
+    torch = pytest.importorskip("torch")
+    case = make_stack(cells, "square", "dense", "all", T=5, B=3, seed=20)
+    p = [{name: torch.tensor(part, requires_grad=True) for name, part in q.items()} for q in case.params()]
+    loss, omega = torch_omega(torch, case, p, derivative == "exact")
+    parts = [part for q in p for part in q.values()]
+    found = torch.autograd.grad(loss + 0.7 * omega, parts, materialize_grads=True)
+    out = nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("squared", 0.7, derivative))
+    assert_close(out.omega, omega.item(), case.within(100), "omega")
+    assert_close(out.d_theta, torch.cat([d.ravel() for d in found]).numpy(), case.within(1000), "d_theta")
+
+
+@pytest.mark.parametrize("cells", PAIRS)
+def test_a_penalty_of_the_states_is_the_sum_over_layers_with_the_exact_derivative(cells):
+    case = make_stack(cells, "square", "dense", "ragged", T=4, seed=18)
+    flow = nf.Flow("norm_stabilizer", 0.7)
+    out = nf.gradient(case.net, case.theta, case.batch, flow=flow)
+    each = [nf.gradient(case.net, case.theta, case.batch, flow=dataclasses.replace(flow, alpha=a)) for a in (0.0, 1.4)]
+    assert_close(each[0].d_theta, nf.gradient(case.net, case.theta, case.batch).d_theta, case.tolerance, "alpha 0")
+    # It is linear in alpha, and alone the slope of what it reports.
+    assert_close(each[1].d_theta - out.d_theta, out.d_theta - each[0].d_theta, case.within(1000), "linear")
+
+    def omega_at(theta):
+        return nf.gradient(case.net, theta, case.batch, flow=flow).omega
+
+    wanted = naive.central_difference(omega_at, case.theta)
+    rough = differenced(1e-4, 4, 8, 30, condition=100, curvature=100)
+    assert_close((out.d_theta - each[0].d_theta) / 0.7, wanted, rough, "the slope")

@@ -62,9 +62,9 @@ def add_loss(shard, delta, d_y, copy):
 
 
 @part
-def add_returned(shard, t):
+def add_returned(shard, delta, t):
     """Add what comes back from the layer above to the h-line of delta_t: what a loss does without one."""
-    delta, returned = rows_at(shard, "delta", t), at(shard, "returned", t - 1)
+    returned = at(shard, "returned", t - 1)
     for b in range(shard.rows):
         for j in range(shard.hidden):
             delta[b, j] += returned[b, j]
@@ -145,7 +145,7 @@ def build_sweep(dtype):
             begin(shard, stop)
         for t in range(stop, start, -1):
             if shard.below:
-                add_returned(shard, t)
+                add_returned(shard, rows_at(shard, "delta", t), t)
             elif active[t - 1]:
                 add_loss(shard, rows_at(shard, "delta", t), place(shard, "y", t - 1, 0), PARAMETERS)
             if shard.state_penalty:

@@ -26,13 +26,12 @@ def turn_inputs(shard):
 
 
 @part
-def step_inputs(shard, t, d_x):
-    """Write dL/dx_t, which is computed in `d_x` with its rows rounded up."""
+def step_inputs(shard, t, d_x, d_a):
+    """Write dL/dx_t, which is computed in `d_x` with its rows rounded up, of the gradient at a_in at an address."""
     if t >= shard.reach:
         clear(flat(shard, "d_x"))
     else:
-        pre, w_in = place(shard, "pre", t, 0), place(shard, "w_in_back", 0, 0)
-        times(shard, d_x, pre, shard.columns, w_in, shard.columns, shard.in_width, 0)
+        times(shard, d_x, d_a, shard.columns, place(shard, "w_in_back", 0, 0), shard.columns, shard.in_width, 0)
     found = at(shard, "d_inputs", t)
     for b in range(shard.rows):
         for i in range(shard.n_in):
@@ -49,7 +48,7 @@ def build_input_gradients(dtype):
         shard = shard_at(address)
         turn_inputs(shard)
         for t in range(shard.steps):
-            step_inputs(shard, t, whole(shard, "d_x"))
+            step_inputs(shard, t, whole(shard, "d_x"), place(shard, "pre", t, 0))
 
     return input_gradients
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbflow.cpu.hidden_clip import seen_of_a_step
-from nbflow.cpu.program import set_below, set_program, way_back
+from nbflow.cpu.program import set_below, set_program, set_second, way_back
 from nbflow.cpu.report import CLIPPED_INSIDE, COUNT, OMEGA
 from nbflow.cpu.workspace import PLAIN, Purpose, Workspace
 from nbflow.model._shape import Shape
@@ -45,11 +45,7 @@ class Layers:
         self.program = ""
         top = len(net.layers) - 1
         self.spaces = [
-            Workspace(
-                layer,
-                shape._replace(tokens=shape.tokens and k == 0),
-                purpose._replace(at_ends=k > 0 or purpose.at_ends, below=k < top),
-            )
+            Workspace(layer, shape._replace(tokens=shape.tokens and k == 0), _of_layer(purpose, k, top))
             for k, layer in enumerate(net.layers)
         ]
         for space, first in zip(self.spaces, net.firsts, strict=True):
@@ -67,6 +63,9 @@ class Layers:
 
     def set_program(self, program: str, *, penalty: Any, whole: bool, subnormals: bool) -> None:
         """Choose the kernels of every layer, and the order of all calls: up to the top, and back."""
+        if program == "flow":
+            self._set_second(penalty, whole, subnormals)
+            return
         *below, top = self.spaces
         back = "trace" if program == "trace" else "gradient" if program not in FORWARD else program
         for space in below:
@@ -74,6 +73,20 @@ class Layers:
         set_program(top, _of_top(program, top), penalty=penalty, whole=whole, subnormals=subnormals)
         self.entries = [space.entries[0] for space in below] + top.entries
         self.entries += [entry for space in reversed(below) for entry in space.entries[1:]]
+
+    def _set_second(self, penalty: Any, whole: bool, subnormals: bool) -> None:
+        """Choose the same for a second derivative of Omega: up, back, and once more with tangents, up and back.
+
+        What lies between two layers holds h and its gradient first, then the tangents of both: each layer has h on its
+        own tape by then.
+        """
+        for space in self.spaces:
+            set_second(space, penalty=penalty, whole=whole, subnormals=subnormals)
+        *below, top = self.spaces
+        self.entries = [space.entries[0] for space in (*below, top)]
+        self.entries += [space.entries[1] for space in reversed(below)]
+        self.entries += [space.entries[-2] for space in self.spaces]
+        self.entries += [space.entries[-1] for space in reversed(self.spaces)]
 
     def point_to(
         self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None, d_inputs: Any = None
@@ -159,6 +172,12 @@ class Layers:
     def gather_state(self, name: str, step: int = 0) -> tuple[Floats, ...]:
         """Return states of one step, (R, B, S, H) of each layer."""
         return tuple(space.gather_state(name, step) for space in self.spaces)
+
+
+def _of_layer(purpose: Purpose, k: int, top: int) -> Purpose:
+    """Return what layer k is for: it goes on to its inputs where a layer is below."""
+    moved = k > 0 and purpose.derivative == "exact"
+    return purpose._replace(at_ends=k > 0 or purpose.at_ends, below=k < top, inputs_move=moved)
 
 
 def _of_top(program: str, space: Workspace) -> str:

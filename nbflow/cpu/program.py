@@ -19,7 +19,14 @@ from nbflow.cpu.memory import watched
 from nbflow.cpu.product import build_product
 from nbflow.cpu.replica import build_combine, build_pack
 from nbflow.cpu.run import build_late, build_phases
-from nbflow.cpu.second import build_nothing, build_second, build_step_vjp_jvp, build_weigh
+from nbflow.cpu.second import (
+    build_nothing,
+    build_second,
+    build_second_back,
+    build_second_up,
+    build_step_vjp_jvp,
+    build_weigh,
+)
 from nbflow.cpu.state_penalty import build_state_penalty
 from nbflow.cpu.tangent import build_predictions_dot, build_step_jvp, build_tangent
 from nbflow.cpu.team import runner
@@ -114,6 +121,33 @@ def set_below(workspace: Workspace, program: str, *, penalty: Any, whole: bool, 
         shards["late"] = back(dtype).address
         shards["later"] = build_input_gradients(dtype).address if way_back(workspace) == "ends" else 0
         workspace.entries += [(nothing, build_late(dtype, subnormals).address, build_combine(dtype).address, *where)]
+    workspace.program = wanted
+
+
+def set_second(workspace: Workspace, *, penalty: Any, whole: bool, subnormals: bool) -> None:
+    """Write the same for a layer of a stack and a second derivative of Omega.
+
+    `entries` are of four calls: forward, back, tangents forward, tangents back. On top the first two are one.
+    """
+    wanted = "flow of a layer", penalty, whole, subnormals
+    if workspace.program == wanted:
+        return
+    dtype, shards, below = workspace.dtype, workspace.shards, workspace.purpose.below
+    to_inputs = way_back(workspace) == "ends"
+    inputs = (build_input_gradients,) if to_inputs else ()
+    first = (build_forward,) if below else (build_forward, build_losses, build_backward, *inputs)
+    where, nothing = _write_kernels(workspace, first, penalty, whole), build_nothing(dtype).address
+    phases, late = build_phases(dtype, subnormals).address, build_late(dtype, subnormals).address
+    weigh = build_weigh(dtype).address
+    workspace.entries = [(build_pack(dtype).address, phases, nothing if below else weigh, *where)]
+    if below:
+        shards["late"] = build_backward(dtype).address
+        shards["later"] = build_input_gradients(dtype).address if to_inputs else 0
+        workspace.entries += [(nothing, late, weigh, *where)]
+    workspace.entries += [
+        (nothing, build_second_up(dtype).address, nothing, *where),
+        (nothing, build_second_back(dtype, to_inputs).address, build_combine(dtype).address, *where),
+    ]
     workspace.program = wanted
 
 

@@ -15,13 +15,15 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.backward import add_loss, recur_back
+from nbflow.cpu.backward import add_loss, add_returned, recur_back
+from nbflow.cpu.ends import step_inputs
 from nbflow.cpu.gradient import segment_start
 from nbflow.cpu.lines import build_constants, build_lines
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.product import outer
-from nbflow.cpu.record import DETACHED, DIRECTION, PARAMETERS, TOTAL
+from nbflow.cpu.record import DETACHED, DIRECTION, EXACT, PARAMETERS, TOTAL
 from nbflow.cpu.replica import build_add_up
+from nbflow.cpu.subnormals import flush, restore
 from nbflow.cpu.tangent import find_slopes_dot, move
 from nbflow.cpu.views import at, flat_at, place, replicas, row, rows_at, shards, whole
 from nbflow.cpu.weights import every_sequence, weights
@@ -113,7 +115,9 @@ def sweep_dot(shard, address, start, stop):
     if stop == shard.reach:
         clear(flat_at(shard, "delta_dot", stop))
     for t in range(stop, start, -1):
-        if active[t - 1] and shard.derivative != DETACHED:
+        if shard.below:
+            add_returned(shard, rows_at(shard, "delta_dot", t), t)
+        elif active[t - 1] and shard.derivative != DETACHED:
             add_loss_dot(shard, t)
         call(shard.step_vjp_jvp, address, t - 1)
         if t > shard.silent_after:
@@ -136,12 +140,18 @@ def merge_outputs(shard, start, stop):
 
 @part
 def cross(shard, start, stop):
-    """d_rec += sum w e, and d_out += sum u dL/dy, of the steps start .. stop-1."""
+    """d_rec += sum w e, d_in += sum x_dot e, and d_out += sum u dL/dy, of the steps start .. stop-1."""
     outer(
         shard, place(shard, "d_rec", TOTAL, 0), place(shard, "entering", start, 0), shard.line,
         place(shard, "rec", start, 0), shard.columns, shard.hidden, (stop - start) * shard.rows, shard.columns, 1,
     )  # fmt: skip
-    if shard.derivative == DETACHED:
+    if shard.inputs_move:
+        inputs = shard.n_in + 1
+        outer(
+            shard, place(shard, "d_in", TOTAL, 0), place(shard, "x_dot", start, 0), inputs,
+            place(shard, "pre", start, 0), shard.columns, inputs, (stop - start) * shard.rows, shard.columns, 1,
+        )  # fmt: skip
+    if shard.derivative == DETACHED or shard.below:
         return
     active = whole(shard, "active")
     for t in range(start, stop):
@@ -159,7 +169,7 @@ def forward_dot(shard, address):
         clear(flat_at(shard, "states_dot", 0))
     for t in range(shard.reach):
         move(shard, address, t)
-    if shard.derivative != DETACHED:
+    if shard.derivative != DETACHED and not shard.below:
         find_slopes_dot(shard, address)
 
 
@@ -170,6 +180,23 @@ def loss_weights(shard):
     while True:
         begin = segment_start(shard, 0, stop)
         weights(shard, every_sequence(shard, begin, stop), TOTAL, 0 if stop == shard.reach else 1)
+        if begin == 0:
+            return
+        stop = begin
+
+
+@part
+def back_dot(shard, address):
+    """The tangents of all steps back, and weight gradients by segments."""
+    clear(at(shard, "partial", TOTAL))
+    stop = shard.reach
+    while True:
+        begin = segment_start(shard, 0, stop)
+        cross(shard, begin, stop)
+        sweep_dot(shard, address, begin, stop)
+        if shard.derivative != DETACHED and not shard.below:
+            merge_outputs(shard, begin, stop)
+        weights(shard, every_sequence(shard, begin, stop), TOTAL, 1)
         if begin == 0:
             return
         stop = begin
@@ -187,20 +214,79 @@ def build_second(dtype):
             loss_weights(shard)
             return
         forward_dot(shard, address)
-        clear(at(shard, "partial", TOTAL))
-        stop = shard.reach
-        while True:
-            begin = segment_start(shard, 0, stop)
-            cross(shard, begin, stop)
-            sweep_dot(shard, address, begin, stop)
-            if shard.derivative != DETACHED:
-                merge_outputs(shard, begin, stop)
-            weights(shard, every_sequence(shard, begin, stop), TOTAL, 1)
-            if begin == 0:
-                return
-            stop = begin
+        back_dot(shard, address)
 
     return second
+
+
+# ------------------------------------------------------------------------- the same in a stack, layer by layer
+
+
+@part
+def take_inputs_dot(shard):
+    """Take the tangents of the inputs from where the inputs were, which are on the tape."""
+    for t in range(shard.reach):
+        inputs, x_dot = at(shard, "inputs", t), at(shard, "x_dot", t)
+        for b in range(shard.rows):
+            for i in range(shard.n_in):
+                x_dot[b, i] = inputs[b, i]
+
+
+@part
+def hand_on_dot(shard):
+    """Hand the tangent of h on, in the place of h; 0 after the end."""
+    for t in range(shard.steps):
+        handed = at(shard, "handed", t)
+        for b in range(shard.rows):
+            for j in range(shard.hidden):
+                handed[b, j] = 0
+        if t < shard.reach:
+            u = rows_at(shard, "states_dot", t + 1)
+            for b in range(shard.rows):
+                for j in range(shard.hidden):
+                    handed[b, j] = u[b, j]
+
+
+@functools.cache
+def build_second_up(dtype):
+    """Build the kernel of a layer's tangents forward, once all layers are swept."""
+    shard_at = shards(dtype)
+
+    @kernel(dtype)
+    def second_up(address, _):
+        shard = shard_at(address)
+        if shard.alpha == 0:
+            return
+        before = flush()
+        if shard.inputs_move:
+            take_inputs_dot(shard)
+        forward_dot(shard, address)
+        if shard.below and shard.derivative == EXACT:
+            hand_on_dot(shard)
+        restore(before)
+
+    return second_up
+
+
+@functools.cache
+def build_second_back(dtype, to_inputs):
+    """Build the kernel of a layer's tangents back, and to its inputs: what the layer below adds to its own."""
+    shard_at = shards(dtype)
+
+    @kernel(dtype, to_inputs)
+    def second_back(address, _):
+        shard = shard_at(address)
+        before = flush()
+        if shard.alpha == 0:
+            loss_weights(shard)
+        else:
+            back_dot(shard, address)
+            if to_inputs:
+                for t in range(shard.steps):
+                    step_inputs(shard, t, whole(shard, "d_x"), place(shard, "pre_dot", t, 0))
+        restore(before)
+
+    return second_back
 
 
 @functools.cache

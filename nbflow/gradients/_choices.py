@@ -199,12 +199,6 @@ def _refuse_for_stacks(asked: Asked) -> None:
             f"flow has {_check.said(asked.flow.penalty)}, a function of one Network; expected a penalty of the gain or "
             f"of the states for a Stack. Leave it out."
         )
-    if asked.derivative not in ("", "immediate"):
-        raise NotImplementedError(
-            f"derivative is {_check.said(asked.derivative)}; expected 'immediate' for a Stack, as Omega of a layer "
-            f"depends on the layers below through its inputs, which is not computed yet. Write nbflow.Flow(..., "
-            f"derivative='immediate')."
-        )
     if asked.groups:
         raise NotImplementedError(
             "a clip by example is given; expected none for a Stack, as the norm of an example is that of all layers "
