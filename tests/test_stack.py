@@ -438,8 +438,8 @@ def test_a_text_that_is_held_out_is_measured_with_the_states_of_all_layers_carri
 # ------------------------------------------------------------------------- what a stack has not
 
 # What looks at one network, and so takes no stack; everything else that takes a network takes both.
-TAKES_STACKS = {"init", "unpack", "pack", "predict", "gradient", "clip", "trace", "train", "train_stages", "updater", "evaluate",
-                "calibrate_threshold", "workspace", "to_torch"}  # fmt: skip
+TAKES_STACKS = {"init", "unpack", "pack", "predict", "gradient", "clip", "trace", "train", "train_stages", "updater",
+                "evaluate", "calibrate_threshold", "workspace", "to_torch"}  # fmt: skip
 
 
 def functions_of_networks():
