@@ -71,7 +71,7 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": []}
+html_sidebars: dict[str, list[str]] = {"index": [], "five_minutes": [], "concepts": [], "overview": []}
 
 # A prompt is not copied, nor is what it answers.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
