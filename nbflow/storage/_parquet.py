@@ -16,7 +16,7 @@ from nbflow.storage._files import whole
 from nbflow.storage._lines import Row
 
 # Values that are in memory at a time, as Python's objects.
-AT_A_TIME = 2**20
+AT_A_TIME = 2**18
 # Whole numbers up to here are float64s too; up to the next one they have a column of their own.
 EXACT, LONGEST = 2**53, 2**63
 # How a list's kind is called; by its elements'.
