@@ -929,6 +929,8 @@ RATES: dict[str, Any] = {"least": 0.0, "finite": True}
 THRESHOLDS: dict[str, Any] = {"least": 0.0}
 BOUNDS: dict[str, Any] = {"least": 0.0, "above": True}
 PARTS: dict[str, Any] = {"least": 0.0, "most": 1.0}
+# What stands for the blocks that a mapping of thresholds does not name.
+OTHERS = "others"
 # What the norm of a rule may measure.
 OVER = ("all", "layer", "block", "unit", "entry")
 # What a file of `flows` declares.
@@ -1321,14 +1323,17 @@ class Clip:
     threshold : float, or float array of shape (R,)
         In units of the gradient; a gradient is clipped strictly above it. 0 makes every gradient 0, which is where a
         schedule may end. In a recipe also a function of the update that returns either, one of
-        `nbflow.names("thresholds")`, or a `Threshold`.
+        `nbflow.names("thresholds")`, or a `Threshold`. A rule of each block, unit or entry may have a dict instead: the
+        threshold of some blocks by name (a number, one per replica, in a recipe a function of the update), as
+        {"w_rec": 1.0, "others": 0.5}; a block with None is exempt, and so are those that are not named where there are
+        no "others". A random step then has in each block the length of its threshold, and leaves the exempt alone.
     nonfinite : str
         What becomes of a gradient with NaN or Inf: "random", "skip", "zero", "shrink", "raise" or "keep". In a training
         one that becomes 0 is no step: parameters, the optimizer's slots and its count stay as they were.
     """
 
     rule: str | AnyRule
-    threshold: float | Floats | str | Threshold | Callable[[int], Any]
+    threshold: float | Floats | str | Threshold | Callable[[int], Any] | dict[str, Any]
     nonfinite: str = "random"
 
     def __post_init__(self) -> None:
@@ -1337,5 +1342,31 @@ class Clip:
         _fields.check_kind("rule", self.rule, str | AnyRule, "a name or a Rule or a StatefulRule")
         if isinstance(self.rule, str):
             _names.check("clips", self.rule, "rule")
-        check_threshold("threshold", self.threshold, THRESHOLDS)
+        if isinstance(self.threshold, dict):
+            _check_by_block(self.threshold)
+        else:
+            check_threshold("threshold", self.threshold, THRESHOLDS)
         _check.choice("nonfinite", self.nonfinite, POLICIES)
+
+
+def _check_by_block(thresholds: dict[str, Any]) -> None:
+    """Refuse names that are of no block, and what is no threshold of one."""
+    for name, value in thresholds.items():
+        what = f"threshold[{_check.said(name)}]"
+        if name not in (*Params._fields, OTHERS):
+            raise ValueError(
+                f"threshold has {_check.said(name)}; expected some of: {', '.join(Params._fields)}, {OTHERS}. Name "
+                f"the blocks as nbflow.unpack does."
+            )
+        if isinstance(value, str | Threshold):
+            raise TypeError(
+                f"{what} is {_check.said(value)}; expected a number, a function of the update or None: one that "
+                f"follows norms follows the joint one. Give a number."
+            )
+        if value is not None:
+            _fields.check_numeric(what, value, THRESHOLDS, schedule=True)
+    if all(value is None for value in thresholds.values()):
+        raise ValueError(
+            f"threshold is {_check.said(thresholds)}; expected a number for one block at least, for nothing would be "
+            f"clipped. Leave the clip out."
+        )

@@ -85,6 +85,42 @@ def build_clip(rule_clip, over, dtype):
 
 
 @functools.cache
+def build_clip_one(rule_clip, relative, dtype):
+    """Build `clip_one(raw, applied, theta, first, count, stride, threshold)`: a rule over a group of a gradient.
+
+    It returns how many entries were clipped: all of the group, or none.
+    """
+    measure, apply = build_measure(dtype), build_apply(rule_clip, dtype)
+    least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
+
+    @part
+    def measure_group(row, first, count, stride):
+        return measure(row[first : first + (count - 1) * stride + 1 : stride])
+
+    @part
+    def clip_one(raw, applied, theta, first, count, stride, threshold):
+        root, scale = measure_group(raw, first, count, stride)
+        wide = np.float64(threshold)
+        if relative:
+            weight, weight_scale = measure_group(theta, first, count, stride)
+            wide *= max(np.float64(weight) / np.float64(weight_scale), np.float64(LEAST_WEIGHT_NORM))
+            threshold = dtype(wide)
+        # A product of two numbers may be none of the dtype.
+        held = not relative or least <= wide <= most or wide == np.inf
+        touched = 0
+        for p in range(first, first + count * stride, stride):
+            g = raw[p]
+            if held:
+                applied[p] = apply(g, root, scale, threshold)
+            else:
+                applied[p] = dtype(apply(np.float64(g), np.float64(root), np.float64(scale), wide))
+            touched += applied[p] != g
+        return count if touched > 0 else 0
+
+    return clip_one
+
+
+@functools.cache
 def build_group_clip(rule_clip, relative, dtype):
     """Build `clip(d, out, thresholds, report, theta, groups)` for a rule over groups of entries.
 
@@ -92,12 +128,7 @@ def build_group_clip(rule_clip, relative, dtype):
     group's weights. The entries in the report are all those of the groups that were clipped.
     """
     look_before, look_after = build_look(dtype)
-    measure, apply = build_measure(dtype), build_apply(rule_clip, dtype)
-    least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
-
-    @part
-    def measure_group(row, first, count, stride):
-        return measure(row[first : first + (count - 1) * stride + 1 : stride])
+    clip_one = build_clip_one(rule_clip, relative, dtype)
 
     @loop(rule_clip, relative, dtype)
     def clip(d, out, thresholds, report, theta, groups):
@@ -108,24 +139,7 @@ def build_group_clip(rule_clip, relative, dtype):
             entries = 0
             for k in range(groups.shape[0]):
                 first, count, stride = groups[k]
-                root, scale = measure_group(raw, first, count, stride)
-                threshold, wide = thresholds[r], np.float64(thresholds[r])
-                if relative:
-                    weight, weight_scale = measure_group(theta[r], first, count, stride)
-                    wide *= max(np.float64(weight) / np.float64(weight_scale), np.float64(LEAST_WEIGHT_NORM))
-                    threshold = dtype(wide)
-                # A product of two numbers may be none of the dtype.
-                held = not relative or least <= wide <= most or wide == np.inf
-                touched = 0
-                for p in range(first, first + count * stride, stride):
-                    g = raw[p]
-                    if held:
-                        applied[p] = apply(g, root, scale, threshold)
-                    else:
-                        applied[p] = dtype(apply(np.float64(g), np.float64(root), np.float64(scale), wide))
-                    touched += applied[p] != g
-                if touched > 0:
-                    entries += count
+                entries += clip_one(raw, applied, theta[r], first, count, stride, thresholds[r])
             look_after(raw, applied, entries, row)
 
     return clip

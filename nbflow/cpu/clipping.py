@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from nbflow._load import load
 from nbflow.cpu.clip import build_clip, build_group_clip
+from nbflow.cpu.clip_by_block import build_clip_by_block
 from nbflow.cpu.direction import build_normals
 from nbflow.cpu.report import (
     CLIPPED_NORM,
@@ -68,7 +68,7 @@ class Clipper:
 
     def _compile(self) -> None:
         assert isinstance(self.rule, Rule)
-        self._clip, self._groups = _compiled(self.net, self.rule)
+        self._clip, self._groups, self._block_of = _compiled(self.net, self.rule, isinstance(self.how.threshold, dict))
 
     def settle(self, stands: Any) -> None:
         """Note that a step was taken, but for replicas that stand (R,): nothing is remembered."""
@@ -78,6 +78,8 @@ class Clipper:
     ) -> None:
         """Clip gradients of the replicas `rows`."""
         held = threshold.astype(self.dtype)
+        if held.ndim == 2:
+            held = np.ascontiguousarray(held[:, self._block_of])
         if self._groups is None:
             self._clip(d, out, held, report)
         else:
@@ -98,19 +100,19 @@ class Clipper:
         """Apply the policy to every row that is not finite, and a random step to every one that asks for it."""
         if self.rule.random:
             for r in np.flatnonzero((self.report[:, FINITE] != 0) & (self.report[:, ENTRIES] > 0)):
-                self._step_at_random(rows[r], out[r], float(threshold[r]), seed, int(r), index)
+                self._step_at_random(rows[r], out[r], threshold[r], seed, int(r), index)
         for r in np.flatnonzero(self.report[:, FINITE] == 0):
             fraction = 1.0
             if self.how.nonfinite == "zero":
                 weights = None if theta is None else theta[r : r + 1]
-                fraction = self._zero(rows[r], out[r], float(threshold[r]), weights, seed, int(r), index)
+                fraction = self._zero(rows[r], out[r], threshold[r], weights, seed, int(r), index)
             else:
                 out[r] = self._replacement(rows[r], threshold[r], theta, seed, int(r), index)
             norm = float(np.linalg.norm(out[r].astype(np.float64)))
             self.stands[r] = not out[r].any()
             self.mended[int(r)] = norm, 0.0 if self.how.nonfinite == "keep" else fraction
 
-    def _step_at_random(self, row: Floats, out: Floats, threshold: float, seed: int, r: int, index: int) -> None:
+    def _step_at_random(self, row: Floats, out: Floats, threshold: Any, seed: int, r: int, index: int) -> None:
         """Put a random step in the place of a clipped gradient, and into the report."""
         report = self.report[r]
         scaled = float(report[SCALE]) * row.astype(np.float64)
@@ -118,27 +120,30 @@ class Clipper:
         out[...] = step
         report[[CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES]] = threshold, 1.0, scaled @ step, row.size
 
-    def _zero(self, row: Floats, out: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> float:
+    def _zero(self, row: Floats, out: Floats, threshold: Any, theta: Any, seed: int, r: int, index: int) -> float:
         """Set bad entries to 0 and clip the rest; return the part of entries that changed."""
         report = np.ones((1, len(COLUMNS)), self.dtype)
         bad = ~np.isfinite(row)
         cleaned = np.where(bad, self.dtype(0), row)[None]
-        self._run(cleaned, out[None], np.full(1, threshold), report, theta, slice(r, r + 1))
+        self._run(cleaned, out[None], np.asarray(threshold)[None], report, theta, slice(r, r + 1))
         if self.rule.random and report[0, ENTRIES] > 0:
             out[...] = self._random_step(threshold, seed, r, index)
         if self.rule.over == "all":
             return 1.0
         return float(min(1.0, (bad.sum() + report[0, ENTRIES]) / row.size))
 
-    def _random_step(self, length: float, seed: int, r: int, index: int) -> Floats:
-        return random_step(self.net.size, length, seed, self.ids[r], index, None if self.held is None else self.held[r])
+    def _random_step(self, length: Any, seed: int, r: int, index: int) -> Floats:
+        """Return a random step of a length, or in each block of a length of its own."""
+        arrays = layout.arrays(self.net) if np.ndim(length) else [(0, self.net.size, 1)]
+        held = None if self.held is None else self.held[r]
+        return random_step(arrays, np.atleast_1d(length), seed, self.ids[r], index, held)
 
-    def _replacement(self, row: Floats, threshold: float, theta: Any, seed: int, r: int, index: int) -> Any:
+    def _replacement(self, row: Floats, threshold: Any, theta: Any, seed: int, r: int, index: int) -> Any:
         policy = self.how.nonfinite
         if policy == "random":
-            if math.isinf(threshold):
+            if np.isinf(threshold).any():
                 where = where_not_finite(self.net, row, r, self.report.shape[0])
-                raise FloatingPointError(f"{where} {ENDLESS} {threshold}: give a finite one.")
+                raise FloatingPointError(f"{where} {ENDLESS} inf: give a finite one.")
             return self._random_step(threshold, seed, r, index)
         if policy == "shrink":
             step = np.zeros_like(row)
@@ -151,18 +156,29 @@ class Clipper:
 
 
 @functools.lru_cache(256)
-def _compiled(net: Model, rule: Rule) -> tuple[Any, Any]:
-    """Return the compiled loop of a rule, and the groups of parameters that it is given, if any."""
+def _compiled(net: Model, rule: Rule, by_block: bool) -> tuple[Any, Any, Any]:
+    """Return the compiled loop of a rule, the groups of parameters that it is given, if any, and the block of each."""
+    if by_block:
+        arrays = layout.arrays(net)
+        groups = arrays if rule.over == "entry" else layout.groups(net, rule.over)
+        block_of = np.searchsorted(arrays[:, 0], groups[:, 0], side="right") - 1
+        return build_clip_by_block(rule.clip, rule.over, rule.relative, net.scalar), groups, block_of
     if rule.over in ("all", "entry"):
-        return build_clip(rule.clip, rule.over, net.scalar), None
-    return build_group_clip(rule.clip, rule.relative, net.scalar), layout.groups(net, rule.over)
+        return build_clip(rule.clip, rule.over, net.scalar), None, None
+    return build_group_clip(rule.clip, rule.relative, net.scalar), layout.groups(net, rule.over), None
 
 
-def random_step(size: int, length: float, seed: int, replica: int, index: int, held: Any = None) -> Floats:
-    """Return a step of the given length in a uniformly random direction, as float64; of those that move, if `held`."""
-    direction = np.empty(size)
-    build_normals()(direction, seed, replica, index)
+def random_step(arrays: Any, lengths: Floats, seed: int, replica: int, index: int, held: Any = None) -> Floats:
+    """Return a step in a uniformly random direction, as float64; of those that move, if `held`.
+
+    In each of the arrays, (first, count, 1) in theta, it has a length of its own: 0 where that is NaN.
+    """
+    step = np.empty(sum(count for _, count, _ in arrays))
+    build_normals()(step, seed, replica, index)
     if held is not None:
-        direction[held] = 0.0
-    step: Floats = direction * (length / np.linalg.norm(direction))
+        step[held] = 0.0
+    for (first, count, _), length in zip(arrays, lengths.astype(np.float64), strict=True):
+        direction = step[first : first + count]
+        norm = np.linalg.norm(direction)
+        direction *= length / norm if norm > 0 and not np.isnan(length) else 0.0
     return step

@@ -20,6 +20,7 @@ def clip(
     net: Network, how: Clip, rows: Floats, threshold: Floats, theta: Floats | None, draw_seed: Callable[[], int]
 ) -> tuple[Floats, Floats, dict[int, Any]]:
     """Return gradients (R, P) clipped, the report, and what it says of the mended ones, by replica."""
+    refuse_by_block(how)
     rule: Rule = load("clips", how.rule)
     space = Workspace(net, Shape(rows.shape[0], 0, 0, tokens=False), Purpose(rule=rule, keeps_raw=True))
     space.write("D_THETA", rows)
@@ -47,4 +48,13 @@ def _refuse_endless_step(threshold: Floats) -> None:
         raise ValueError(
             f"threshold is {threshold.max()}; expected a finite one for policy 'random'. {ENDLESS} inf where a "
             f"gradient is not finite. Give a finite one, or nonfinite='keep'."
+        )
+
+
+def refuse_by_block(how: Clip) -> None:
+    """Refuse thresholds by block, which the grids do not know."""
+    if isinstance(how.threshold, dict):
+        raise NotImplementedError(
+            "threshold is by block; expected one number, as backend 'cuda' does not have it yet. Give one, or "
+            "backend='cpu'."
         )

@@ -13,6 +13,7 @@ from nbflow import counter
 from nbflow.cpu.report import COLUMNS, ENDLESS, FINITE, GRADIENT, LEFT_OUT, at_update, where_groups, where_not_finite
 from nbflow.cuda import program
 from nbflow.cuda.clip import MENDED_NORM
+from nbflow.cuda.clipping import refuse_by_block
 from nbflow.cuda.threshold import Memory
 from nbflow.cuda.workspace import Workspace, purpose_of
 from nbflow.data.sampler import Task
@@ -25,6 +26,7 @@ class Training:
     """What changes from update to update, and the verbs that change it (`nbflow.gradients._engine.Training`)."""
 
     def __init__(self, plan: Plan) -> None:
+        refuse_by_block(plan.clip)
         self.plan, self.policy = plan, plan.clip.nonfinite
         self.memory = None if plan.follower is None else Memory(plan.follower)
         self.space: Any = None

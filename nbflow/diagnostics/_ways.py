@@ -95,7 +95,7 @@ def way_of(data: Minibatches, plain: Floats, how: Any, rng: np.random.Generator)
 def check_way(how: Any, data: Minibatches) -> None:
     """Refuse what is no way of clipping, or does not fit the minibatches."""
     if isinstance(how, Clip):
-        check_clip(how, 1, data.net.dtype)
+        check_clip(how, 1, data.net)
         refuse_memory(how)
     elif isinstance(how, HiddenClip):
         check_hidden(how, 1, data.net.dtype)
@@ -112,7 +112,13 @@ def check_way(how: Any, data: Minibatches) -> None:
 
 def _name(how: Any) -> str:
     """Say in a word or two which way of clipping it is."""
-    threshold = f"{np.ravel(how.threshold)[0]:g}"
+    if isinstance(how.threshold, dict):
+        thresholds = (
+            f"{name} {'none' if value is None else f'{np.ravel(value)[0]:g}'}" for name, value in how.threshold.items()
+        )
+        threshold = f"({', '.join(thresholds)})"
+    else:
+        threshold = f"{np.ravel(how.threshold)[0]:g}"
     if isinstance(how, Clip):
         return f"{how.rule if isinstance(how.rule, str) else type(how.rule).__name__} {threshold}"
     if isinstance(how, HiddenClip):

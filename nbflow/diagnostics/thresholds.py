@@ -109,6 +109,10 @@ def matched_threshold(
     part, seed = _check.part("part", part), int(_check.generator("rng", rng).integers(2**32))
     data = Minibatches(net, theta, check_minibatches(net, theta, batches, least=1))
     check_way(how, data)
+    if isinstance(how.threshold, dict):
+        raise ValueError(
+            "threshold is by block; expected one number, for one is looked for. Give nbflow.Clip('block', 1.0), say."
+        )
     plain, _ = data.gradients()
 
     @functools.cache

@@ -10,6 +10,7 @@ import numpy as np
 from nbflow import _check
 from nbflow._load import is_declared, load, names
 from nbflow.cpu.report import read_report, read_rows
+from nbflow.gradients._by_block import check_rule_by_block, spread
 from nbflow.gradients._engine import engine_of
 from nbflow.model import _arguments
 from nbflow.model.stack import Model
@@ -69,7 +70,7 @@ def clip(
     """
     engine = engine_of(backend, net)
     rows, single = _arguments.parameters(net, d_theta, "d_theta", _arguments.model)
-    threshold = check_clip(how, rows.shape[0], net.dtype)
+    threshold = check_clip(how, rows.shape[0], net)
     rule = load("clips", how.rule)
     refuse_memory(how)
     if theta is None and (how.nonfinite == "shrink" or rule.relative):
@@ -140,23 +141,38 @@ def refuse_memory(how: Clip) -> None:
         )
 
 
-def check_clip(how: Any, replicas: int, dtype: str) -> Floats:
-    """Check a Clip; return its threshold (R,)."""
+def check_clip(how: Any, replicas: int, net: Model) -> Floats:
+    """Check a Clip; return its threshold (R,), or by block (R, blocks)."""
     if not isinstance(how, Clip):
         raise TypeError(f"clip is a {type(how).__name__}; expected a Clip. Write nbflow.Clip('norm', 1.0).")
     rule = load("clips", how.rule, "rule")
     if not is_declared(rule):
         from nbflow import _probe
 
-        (_probe.check_stateful_rule if isinstance(rule, StatefulRule) else _probe.check_rule)(rule, dtype)
+        (_probe.check_stateful_rule if isinstance(rule, StatefulRule) else _probe.check_rule)(rule, net.dtype)
     if isinstance(rule, StatefulRule) and rule.relative and how.nonfinite == "random":
         raise ValueError(
             f"nonfinite is 'random' with rule {_check.said(how.rule)}, whose threshold is no length; expected another "
             f"policy. Write nonfinite='skip', say."
         )
+    if isinstance(how.threshold, dict):
+        check_rule_by_block(how, rule)
+        return spread({name: _one_of_block(name, value, replicas, net.dtype) for name, value in how.threshold.items()},
+                      net, replicas)  # fmt: skip
     if isinstance(how.threshold, str | Threshold) or callable(how.threshold):
         raise TypeError(
             f"threshold is {_check.said(how.threshold)}; expected a number, or one per replica: a single clip knows no "
             f"update and no past norms. Give a float, or use it in the recipe of nbflow.train."
         )
-    return _check.per_replica("threshold", how.threshold, replicas, dtype=dtype, **THRESHOLDS)
+    return _check.per_replica("threshold", how.threshold, replicas, dtype=net.dtype, **THRESHOLDS)
+
+
+def _one_of_block(name: str, value: Any, replicas: int, dtype: str) -> Floats | None:
+    """Return the threshold of a block (R,), or None for one that is exempt."""
+    what = f"threshold[{_check.said(name)}]"
+    if callable(value):
+        raise TypeError(
+            f"{what} is {_check.said(value)}; expected a number, or one per replica: a single clip knows no update. "
+            f"Give a float, or use it in the recipe of nbflow.train."
+        )
+    return None if value is None else _check.per_replica(what, value, replicas, dtype=dtype, **THRESHOLDS)

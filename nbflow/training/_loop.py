@@ -23,6 +23,7 @@ from nbflow.records import RATES, THRESHOLDS, Clip, Floats, Flow, Optimizer, Sta
 from nbflow.storage import _checkpoint as checkpoint
 from nbflow.training import best
 from nbflow.training._batches import SourceBatches, TaskBatches
+from nbflow.training._block_thresholds import BlockThresholds
 from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe
 from nbflow.training._interrupt import Guard
@@ -133,18 +134,22 @@ class Loop:
         # Without a clip the same code measures the norm, and changes nothing.
         clip = Clip("norm", math.inf, nonfinite="keep") if self.recipe.clip is None else self.recipe.clip
         if not isinstance(clip, Clip):
-            check_clip(clip, self.replicas, self.net.dtype)
+            check_clip(clip, self.replicas, self.net)
         first = 1.0 if follows(clip.threshold) else at_zero(clip.threshold)
-        check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net.dtype)
+        if isinstance(first, dict):
+            first = {name: at_zero(value) for name, value in first.items()}
+        check_clip(dataclasses.replace(clip, threshold=first), self.replicas, self.net)
         self.clip, rule = clip, load("clips", clip.rule)
         self.clip_memory: ClipMemory | None = None
         if isinstance(rule, StatefulRule):
             _check.settings(rule.settings, {}, rule.limits, self.net.dtype)
             room = np.zeros((self.replicas, len(rule.slots), self.net.size), self.dtype)
             self.clip_memory = ClipMemory(room, np.zeros(self.replicas, np.int64))
-        self.threshold: Setting | Follower
+        self.threshold: Setting | Follower | BlockThresholds
         if follows(clip.threshold):
             self.threshold = Follower(clip.threshold, self.d_theta)
+        elif isinstance(clip.threshold, dict):
+            self.threshold = BlockThresholds(clip.threshold, self.net, self.replicas)
         else:
             self.threshold = Setting("threshold", clip.threshold, self.replicas, self.dtype, **THRESHOLDS)
 
@@ -239,7 +244,7 @@ class Loop:
         alpha = None if self.alpha is None else self.alpha.at(update)
         self.training.gradient(update, alpha, self.limits.at(update))
         lr = self.lr.at(update)
-        threshold = self.threshold.at(update) if isinstance(self.threshold, Setting) else None
+        threshold = None if isinstance(self.threshold, Follower) else self.threshold.at(update)
         with self.guard:
             refusal = self.training.step(update, lr, threshold)
             if refusal is None:
@@ -276,7 +281,8 @@ class Loop:
         self.solved_at, self.stays = (
             [facts[name]] if self.single else list(facts[name]) for name in ("first_passage", "stays_below")
         )
-        self.lr.last, self.threshold.last = (self._of_replicas(facts["last"][name]) for name in ("lr", "threshold"))
+        self.lr.last = self._of_replicas(facts["last"]["lr"])
+        self.threshold.last = self._of_replicas(facts["last"]["threshold"], self.threshold.last.shape)
         self.limits.last |= {
             name: self._of_replicas(facts["last"][name]) for name in self.limits.last if name in facts["last"]
         }
@@ -288,9 +294,9 @@ class Loop:
         limits = {name: values.tolist() for name, values in self.limits.last.items()}
         return {"length": self.length, "lr": self.lr.last.tolist(), "threshold": self.threshold.last.tolist(), **limits}
 
-    def _of_replicas(self, values: Any) -> Floats:
+    def _of_replicas(self, values: Any, shape: tuple[int, ...] = ()) -> Floats:
         found = np.array(values, self.dtype)
-        if found.shape != (self.replicas,):
+        if found.shape != (shape or (self.replicas,)):
             raise ValueError(
                 f"checkpoint: {values} are not one number for each of {self.replicas} replicas. Delete it."
             )
@@ -306,7 +312,10 @@ class Loop:
         row = {"update": run.updates, "seconds": self.elapsed(), "length": last["length"],
                "lr": self._plain(last["lr"])}  # fmt: skip
         if self.recipe.clip is not None:
-            row["threshold"] = self._plain(last["threshold"])
+            columns = {"threshold": last["threshold"]}
+            if isinstance(self.threshold, BlockThresholds):
+                columns = self.threshold.columns(last["threshold"])
+            row |= {name: self._plain(values) for name, values in columns.items()}
         row |= {name: self._plain(last[name]) for name in self.limits.last}
         with self.guard:
             row |= {name: self._plain(values) for name, values in self.window.means().items()}

@@ -41,14 +41,14 @@ class Run:
     history : dict of lists
         A row every `record_every` updates, means since the row before: "update", "seconds", "length", "lr", and, per
         network, "loss", "omega" (with a flow), "norm" of the finite gradients, and "nonfinite" (how many gradients were
-        not; each met the clip's policy, "keep" where there is no clip). With a clip also "threshold" (the last one),
-        "clipped_norm" and "cosine" (the finite gradients' norm after the clip, and the cosine between before and
-        after). A mean over no gradient at all is NaN. "clipped" is the part of updates in which the clip changed the
-        gradient or met one that was not finite. With a clip by examples or groups that skips those that are not finite,
-        "left_out" counts them. "clipped_examples", "clipped_groups" and "clipped_hidden" are the parts of the examples,
-        of the groups, and of the entries or vectors inside BPTT that `clip_example`, `clip_microbatch` and
-        `clip_hidden` clipped, "example_threshold", "group_threshold" and "hidden_threshold" what they were clipped at
-        in the last update. Plain numbers, or lists of R.
+        not; each met the clip's policy, "keep" where there is no clip). With a clip also "threshold" (the last one; by
+        block "threshold.w_rec" and so on), "clipped_norm" and "cosine" (the finite gradients' norm after the clip, and
+        the cosine between before and after). A mean over no gradient at all is NaN. "clipped" is the part of updates in
+        which the clip changed the gradient or met one that was not finite. With a clip by examples or groups that skips
+        those that are not finite, "left_out" counts them. "clipped_examples", "clipped_groups" and "clipped_hidden" are
+        the parts of the examples, of the groups, and of the entries or vectors inside BPTT that `clip_example`,
+        `clip_microbatch` and `clip_hidden` clipped, "example_threshold", "group_threshold" and "hidden_threshold" what
+        they were clipped at in the last update. Plain numbers, or lists of R.
     evaluations : dict of lists
         "update" and "score": the lower, the better. Of a synthetic task the part of sequences that are wrong, of a
         user's data the mean loss of all that is held out, both in `unit`. A score is a number, or a list of R.
