@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-RUN = [path for path in PAGES if "```python" in path.read_text(encoding="utf-8")]
+RUN = [path for path in [ROOT / "README.md", *PAGES] if "```python" in path.read_text(encoding="utf-8")]
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 
 
