@@ -36,6 +36,9 @@ class Stack:
     ------
     TypeError, ValueError
         If a layer is no Network, or does not fit on the one below.
+    NotImplementedError
+        If it is made with `bidirectional=True`: layers that run from the end on are no composition of what is there, as
+        each sequence has an end of its own, and a layer above has two below.
 
     Examples
     --------
@@ -50,8 +53,13 @@ class Stack:
 
     layers: tuple[Network, ...]
 
-    def __init__(self, layers: Sequence[Network]) -> None:
+    def __init__(self, layers: Sequence[Network], *, bidirectional: bool = False) -> None:
         """Check every layer."""
+        if _check.flag("bidirectional", bidirectional):
+            raise NotImplementedError(
+                "bidirectional is True; expected False, as layers that run from the end of each sequence on are not "
+                "there yet. Leave it out, or reverse sequences of one length, inputs[::-1], in a network of its own."
+            )
         object.__setattr__(self, "layers", _fitting(layers))
 
     def __getstate__(self) -> dict[str, Any]:
