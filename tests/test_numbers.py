@@ -139,6 +139,8 @@ CASES = {
     "clipping_bias.resamples": (100, lambda x: bias(resamples=x)),
     "clipping_bias.confidence": (0.75, lambda x: bias(confidence=x)),
     "clipping_bias.rng": (100, lambda x: bias(rng=x)),
+    "diagnose.k": (3, lambda x: nf.diagnose(NET, THETA, BATCH, k=x)),
+    "diagnose.sequences": (3, lambda x: nf.diagnose(NET, THETA, BATCH, sequences=x)),
     "evaluate.length": (120, lambda x: evaluated(length=x)),
     "evaluate.size": (100, lambda x: evaluated(size=x)),
     "evaluate.seed": (100, lambda x: evaluated(seed=x)),
@@ -151,6 +153,7 @@ CASES = {
     "init.replicas": (100, lambda x: nf.init(NET, "glorot", rng=0, replicas=x)),
     "init.replica_ids": (100, lambda x: nf.init(NET, "glorot", rng=0, replica_ids=[x])),
     "jacobian_singular_values.k": (3, lambda x: nf.jacobian_singular_values(NET, THETA, BATCH.inputs, x)),
+    "load_cell.rate": (0.25, lambda x: nf.load_cell("leaky_tanh", rate=x).settings),
     "load_threshold.settings": (100, lambda x: followed(nf.load_threshold("percentile", percent=x, window=x))),
     "lyapunov_exponents.k": (3, lambda x: nf.lyapunov_exponents(NET, THETA, LONG.inputs, x)),
     "lyapunov_exponents.every": (100, lambda x: nf.lyapunov_exponents(NET, THETA, LONG.inputs, 2, x)),
@@ -210,7 +213,7 @@ LONG = TASK.sample(seed=0, index=0, batch_size=2, length=300, dtype="float64")
 # What takes numbers of another kind: settings of a record of one's own, which are checked where it is made; sweeps, of
 # which `Experiment` is made; files.
 ELSEWHERE = {
-    "Cell.ranges", "Loss.start", "Loss.targets", "Optimizer.settings", "Optimizer.limits",
+    "Cell.ranges", "Cell.limits", "Loss.start", "Loss.targets", "Optimizer.settings", "Optimizer.limits",
     "Threshold.memory", "Threshold.settings", "Threshold.limits", "Task.fill", "warm_up.workers", "sweep.seeds",
     "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
     "read_text.max_bytes", "read_piano_rolls.max_bytes", "Swept.missing", "Staged.passed", "Task.trivial",
