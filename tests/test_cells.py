@@ -315,6 +315,45 @@ def test_rotations_are_the_diagonal_recurrence_of_complex_numbers():
     assert_close(nf.predict(net, theta, inputs)[-1], wanted, within("float64", 40, 10, 4))
 
 
+@unit
+def two_ticks(a_in, a_rec, s):
+    """Take half a step of the GRU that resets before the product; see docs/cells.md."""
+    m, h, z, tick = s
+    r, z_now = nf.scalars.sigmoid(a_in[0] + a_rec[0]), nf.scalars.sigmoid(a_in[1] + a_rec[1])
+    h_new = (ONE - z) * nf.scalars.tanh(a_in[2] + a_rec[2]) + z * h
+    first = ONE - tick
+    return (first * r * h + tick * h_new, first * h + tick * h_new, first * z_now + tick * z, first), ()
+
+
+def test_a_gru_that_resets_before_the_product_is_a_cell_of_ones_own_in_two_ticks():
+    """Its outputs are those of Cho et al. 2014 in NumPy, its gradient the complex steps of these."""
+    cell = nf.Cell(gates=("r", "z", "n"), states=("m", "h", "z", "tick"), step=two_ticks, carries=True)
+    net, rng = nf.Network(cell, 2, 4, 2, loss="square", dtype="float64"), np.random.default_rng(99)
+    theta, inputs, targets = rng.normal(size=net.size), rng.normal(size=(6, 3, 2)), rng.normal(size=(3, 2))
+
+    def outputs(theta):
+        w_in, w_rec, bias, w_out, b_out = np.split(theta, np.cumsum([24, 48, 12, 8]))
+        w_in, w_rec, bias, w_out = (
+            w_in.reshape(2, 3, 4),
+            w_rec.reshape(4, 3, 4),
+            bias.reshape(3, 4),
+            w_out.reshape(4, 2),
+        )
+        h = np.zeros((3, 4))
+        for x in inputs:
+            r, z = (naive.sigmoid(x @ w_in[:, g] + bias[g] + h @ w_rec[:, g]) for g in range(2))
+            h = (1 - z) * np.tanh(x @ w_in[:, 2] + bias[2] + (r * h) @ w_rec[:, 2]) + z * h
+        return h @ w_out + b_out
+
+    twice = np.repeat(inputs, 2, axis=0)
+    weights = np.zeros((12, 3))
+    weights[-1] = 1.0
+    batch = nf.Batch(twice, np.broadcast_to(targets, (12, 3, 2)).copy(), weights)
+    assert_close(nf.predict(net, theta, twice)[-1], outputs(theta), within("float64", 12, 20))
+    wanted = naive.complex_step(lambda at: ((outputs(at) - targets) ** 2).sum(), theta)
+    assert_close(nf.gradient(net, theta, batch).d_theta, wanted, within("float64", 12, 100, 4))
+
+
 # ------------------------------------------------------------------------------------------------------------- settings
 
 
