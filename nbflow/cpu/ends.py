@@ -8,10 +8,9 @@ from __future__ import annotations
 import functools
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.memory import clear
-from nbflow.cpu.product import times
+from nbflow.cpu.memory import call_product
 from nbflow.cpu.record import PARAMETERS
-from nbflow.cpu.views import at, flat, flat_at, place, shards, whole
+from nbflow.cpu.views import at, flat, flat_at, place, shards
 
 
 @part
@@ -26,16 +25,22 @@ def turn_inputs(shard):
 
 
 @part
-def step_inputs(shard, t, d_x, d_a):
-    """Write dL/dx_t, which is computed in `d_x` with its rows rounded up, of the gradient at a_in at an address."""
-    if t >= shard.reach:
-        clear(flat(shard, "d_x"))
-    else:
-        times(shard, d_x, d_a, shard.columns, place(shard, "w_in_back", 0, 0), shard.columns, shard.in_width, 0)
-    found = at(shard, "d_inputs", t)
-    for b in range(shard.rows):
-        for i in range(shard.n_in):
-            found[b, i] = d_x[b, i]
+def write_inputs(shard, first, count, d_a):
+    """Write dL/dx_t of `count` steps from `first` on, at most a stretch, of the gradients at a_in at an address.
+
+    They are computed together in `d_x`, with rows rounded up.
+    """
+    taken = min(max(shard.reach - first, 0), count)
+    if taken > 0:
+        depth, panel = shard.columns, shard.panel_width
+        d_x, w_in = place(shard, "d_x", 0, 0), place(shard, "w_in_back", 0, 0)
+        call_product(shard.product, d_x, shard.in_width, d_a, depth, 1, w_in, depth * panel, panel, taken * shard.rows,
+                     depth, shard.in_width, 0)  # fmt: skip
+    for k in range(count):
+        found, rows = at(shard, "d_inputs", first + k), at(shard, "d_x", k)
+        for b in range(shard.rows):
+            for i in range(shard.n_in):
+                found[b, i] = rows[b, i] if k < taken else 0
 
 
 @functools.cache
@@ -47,8 +52,9 @@ def build_input_gradients(dtype):
     def input_gradients(address, _):
         shard = shard_at(address)
         turn_inputs(shard)
-        for t in range(shard.steps):
-            step_inputs(shard, t, whole(shard, "d_x"), place(shard, "pre", t, 0))
+        for first in range(0, shard.steps, shard.stretch):
+            count = min(shard.stretch, shard.steps - first)
+            write_inputs(shard, first, count, place(shard, "pre", first, 0))
 
     return input_gradients
 

@@ -129,7 +129,7 @@ def vjp(
 
     `d_state` comes back to the last state, `d_states` to that of every step.
     """
-    space = buffers.of(Workspace, Purpose(at_ends=True, listened=d_states is not None), checked)
+    space = buffers.of(Workspace, Purpose(at_ends=True, at_inputs=True, listened=d_states is not None), checked)
     _set(space, way_back(space), asked, whole=True)
     space.set_end_cotangent(d_state)
     if d_states is not None:
@@ -192,7 +192,7 @@ def back(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, Floats, 
 
 def _room_at_inputs(space: Any, checked: Checked) -> Any:
     """Return room for the gradient at the inputs where it is computed, else None."""
-    return np.empty_like(checked.inputs) if space.purpose.at_ends and not space.shape.tokens else None
+    return np.empty_like(checked.inputs) if space.purpose.at_inputs and not space.shape.tokens else None
 
 
 def _set(space: Any, program: str, asked: Asked = PLAIN, *, whole: bool = False) -> Any:

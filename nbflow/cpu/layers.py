@@ -177,7 +177,9 @@ class Layers:
 def _of_layer(purpose: Purpose, k: int, top: int) -> Purpose:
     """Return what layer k is for: it goes on to its inputs where a layer is below."""
     moved = k > 0 and purpose.derivative == "exact"
-    return purpose._replace(at_ends=k > 0 or purpose.at_ends, below=k < top, inputs_move=moved)
+    return purpose._replace(
+        at_ends=k > 0 or purpose.at_ends, at_inputs=k > 0 or purpose.at_inputs, below=k < top, inputs_move=moved
+    )
 
 
 def _of_top(program: str, space: Workspace) -> str:

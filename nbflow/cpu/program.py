@@ -153,7 +153,7 @@ def set_second(workspace: Workspace, *, penalty: Any, whole: bool, subnormals: b
 
 def way_back(workspace: Workspace) -> str:
     """Return the program of a plain gradient, which may go on to the inputs."""
-    return "ends" if workspace.purpose.at_ends and not workspace.shape.tokens else "gradient"
+    return "ends" if workspace.purpose.at_inputs and not workspace.shape.tokens else "gradient"
 
 
 def _write_kernels(workspace: Workspace, builders: Any, penalty: Any, whole: bool) -> tuple[int, ...]:

@@ -100,6 +100,7 @@ SIZES = {
 }
 SHARD_SIZES = {
     "steps": "T",
+    "stretch": "steps whose gradients at the inputs are computed together",
     "held": "steps that the tape holds: T, or those between two checkpoints",
     "rows": "sequences of this shard",
     "lines": "S",
@@ -211,7 +212,7 @@ TAPE = {
     "group_norms": Array("rows", "norms of the groups' gradients, NaN of those that are not finite", "", np.float64),
     "x_dot": Array("held rows n_in+1", "the tangent of the inputs, and a column of zeros", "inputs_move"),
     "w_in_back": Array("columns in_panels", "panels of w_in, transposed", "at_inputs"),
-    "d_x": Array("rows in_width", "dL/dx_t of one step", "at_inputs"),
+    "d_x": Array("stretch rows in_width", "dL/dx_t of the steps of a stretch", "at_inputs"),
     "y_again": Array("rows out_width", "y of one step", "moving"),
     "delta_dot": Array("%2 rows lines width", "the tangent of delta_t", "second"),
     "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),

@@ -16,7 +16,7 @@ import numpy as np
 
 from nbflow._compile import kernel, part
 from nbflow.cpu.backward import add_loss, add_returned, recur_back
-from nbflow.cpu.ends import step_inputs
+from nbflow.cpu.ends import write_inputs
 from nbflow.cpu.gradient import segment_start
 from nbflow.cpu.lines import build_constants, build_lines
 from nbflow.cpu.memory import call, clear
@@ -283,7 +283,7 @@ def build_second_back(dtype, to_inputs):
             back_dot(shard, address)
             if to_inputs:
                 for t in range(shard.steps):
-                    step_inputs(shard, t, whole(shard, "d_x"), place(shard, "pre_dot", t, 0))
+                    write_inputs(shard, t, 1, place(shard, "pre_dot", t, 0))
         restore(before)
 
     return second_back

@@ -35,7 +35,8 @@ def purpose_of(asked: Asked) -> Purpose:
     if asked is PLAIN:
         return PLAIN_PURPOSE
     return Purpose(
-        derivative=asked.derivative, every=asked.every, group_rows=asked.group_rows, at_ends=bool(asked.wrt)
+        derivative=asked.derivative, every=asked.every, group_rows=asked.group_rows, at_ends=bool(asked.wrt),
+        at_inputs="inputs" in asked.wrt,
     )  # fmt: skip
 
 

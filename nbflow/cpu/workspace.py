@@ -39,6 +39,8 @@ ALIGNMENT = 64
 
 # Parameters of a piece of packing and of summing. (Packing so many takes 70 us there, starting an awake team 1.3 us.)
 PIECE = 65536
+# Numbers of the gradients at inputs that are computed together: a narrow product is a short one at every single step.
+STRETCH = 8192
 
 # The sizes that widths are rounded up from.
 UNPADDED = {"width": "hidden", "out_width": "n_out"}
@@ -52,7 +54,8 @@ class Purpose(NamedTuple):
     tangent: str = ""  #: "states" for Jacobian-vector products, "loss" for Hessian-vector products
     every: int = 0  #: steps between checkpoints, a multiple of `segment_steps`; 0 for none
     group_rows: int = 0  #: sequences that are clipped together; 0 for none
-    at_ends: bool = False  #: the gradients at the inputs and at the first state
+    at_ends: bool = False  #: the gradient at the first state
+    at_inputs: bool = False  #: and at the inputs
     inputs_move: bool = False  #: there is a tangent of the inputs
     listened: bool = False  #: the states of all steps count from outside
     below: bool = False  #: another layer stands above
@@ -137,6 +140,7 @@ class Workspace:
             "below": purpose.below, "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
             "slots": steps + 1 if keep_delta else 2, "v_lines": 1 if purpose.derivative == "immediate" else lines,
             "every": purpose.every, "held": min(purpose.every or steps, steps), "steps": steps,
+            "stretch": max(1, min(steps, STRETCH // (max(self.rows) * in_width))),
             "marks": steps // purpose.every + 1 if purpose.every else 0, "group_rows": purpose.group_rows,
             "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
@@ -153,7 +157,7 @@ class Workspace:
             "apart": not self.cell.additive, "bias_rec": self.cell.bias_rec, "flow": bool(purpose.derivative),
             "immediate": purpose.derivative == "immediate", "measured": sizes["measured"],
             "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
-            "colliding": sizes["colliding"], "at_inputs": purpose.at_ends and not self.shape.tokens,
+            "colliding": sizes["colliding"], "at_inputs": purpose.at_inputs and not self.shape.tokens,
             "inputs_move": purpose.inputs_move, "listened": purpose.listened,
             "below": purpose.below,
         }  # fmt: skip
