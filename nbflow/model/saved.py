@@ -229,7 +229,7 @@ def _unit_of(place: Any, argument: str, package: str, said: Any, given: Any) -> 
             )
         if given is not None and given != said and load_unit(package, said) is not load_unit(package, given, argument):
             raise ValueError(
-                f"{argument} is given, and path {place} has {said!r}; expected None, or the same. Leave it out."
+                f"{argument} is given, and path {place} has {said!r:.80}; expected None, or the same. Leave it out."
             )
         return said
     if "name" in said:

@@ -38,6 +38,6 @@ def column(name: str, source: Any, key: str) -> Any:
     if not isinstance(source, Mapping) or key not in source:
         there = ", ".join(map(str, source)) if isinstance(source, Mapping) and source else "nothing"
         raise ValueError(
-            f"{name} has {there:.300}; expected {key!r} among it. Draw what it has, or let it be recorded."
+            f"{name} has {there:.300}; expected {key!r:.80} among it. Draw what it has, or let it be recorded."
         )
     return source[key]

@@ -135,7 +135,7 @@ def sweep_heatmap(runs: Sequence[Any], x: str, y: str, value: str = "solved", *,
     """
     for name in (x, y):
         if not runs or any(name not in row for row in runs):
-            raise ValueError(f"runs have no column {name!r} in every line; expected one. Look at runs[0].keys().")
+            raise ValueError(f"runs have no column {name!r:.80} in every line; expected one. Look at runs[0].keys().")
     across, down = (_settings(row[name] for row in runs) for name in (x, y))
     found = np.full((len(down), len(across)), np.nan)
     for i, below in enumerate(down):
