@@ -46,7 +46,7 @@ def tidy(columns: Mapping[str, Sequence[Any]], replicas: int | None) -> dict[str
     for name, column in columns.items():
         if len(column) != rows:
             raise ValueError(
-                f"column {name!r:.80} has {len(column)} rows; expected {rows}, one for each update. Append one entry a row."
+                f"column {name!r:.80} has {len(column)} rows; expected {rows}, one for each update. Append one a row."
             )
     if replicas is None:
         return {name: list(column) for name, column in columns.items()}
