@@ -38,6 +38,23 @@ print([name for name in ("matplotlib", "rich", "tyro") if name in sys.modules])
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot.page("A title", "", (4.0, 3.0)).__enter__(),
+        lambda: plot.theme("dark").__enter__(),
+        lambda: plot.cliff(np.arange(3.0), np.arange(2.0), np.ones((2, 3))),
+        lambda: plot.delta_map(nf.Trace(0.0, *np.ones((2, 3, 2, 1, 4)), np.ones((3, 2)), np.ones((2, 2)))),
+        lambda: plot.clip_report(nf.Clipped(np.ones(3), 1.0, 1.0, 0.0, 1.0, True)),
+    ],
+    ids=["page", "theme", "cliff", "delta_map", "clip_report"],
+)
+def test_without_matplotlib_what_draws_says_what_to_install(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"matplotlib, which is not installed.*pip install 'nbflow\[plot\]'"):
+        draw()
+
+
 @pytest.mark.parametrize("words", ["one line", "one\ntwo", "one\ntwo\nthree", "a word too many " * 20])
 def test_a_head_has_room_for_its_lines_and_none_leaves_the_page(words: str) -> None:
     with plot.page("A title", words, (6.0, 3.0)) as figure:

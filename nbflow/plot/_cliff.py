@@ -9,6 +9,7 @@ import numpy as np
 
 from nbflow.plot._marks import axes_of
 from nbflow.plot._page import COLOURS
+from nbflow.plot._theme import needed
 from nbflow.records import Floats
 
 
@@ -48,6 +49,7 @@ def cliff(
     >>> ax.get_legend_handles_labels()[1]
     ['plain']
     """
+    needed()
     from matplotlib.colors import LogNorm
 
     x, y, loss = (np.asarray(part, float) for part in (x, y, loss))

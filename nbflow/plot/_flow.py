@@ -10,6 +10,7 @@ from nbflow import _check
 from nbflow.plot._given import one_network, record
 from nbflow.plot._marks import axes_of, grid, plain_log, reference
 from nbflow.plot._page import COLOURS
+from nbflow.plot._theme import needed
 from nbflow.records import Floats, LagProfile, Trace
 
 # A map shows so many powers of ten below its largest entry; what is smaller has the colour of the least.
@@ -150,6 +151,7 @@ def delta_map(seen: Trace, *, sequence: int | None = None, state: int = 0, ax: A
     >>> delta_map(seen, sequence=3, state=1).collections[0].get_array().shape
     (20, 31)
     """
+    needed()
     from matplotlib.colors import LogNorm
 
     record("seen", seen, Trace, "nbflow.trace")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.plot._theme import SIZE, faint, style
+from nbflow.plot._theme import SIZE, faint, needed, style
 from nbflow.storage._files import whole
 
 # Okabe and Ito 2008: told apart by colour-blind readers too, and in this order also by their lightness.
@@ -47,6 +47,7 @@ def page(title: str, words: str, size: tuple[float, float], *, dpi: int = 120, *
     >>> figure.get_size_inches().tolist()
     [4.0, 3.8...]
     """
+    needed()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,6 +45,19 @@ class Inks(NamedTuple):
     grid: str
 
 
+def needed() -> None:
+    """Refuse to draw where matplotlib is not installed.
+
+    Raises
+    ------
+    ImportError
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(
+            "plot needs matplotlib, which is not installed; expected it, for it draws. pip install 'nbflow[plot]'."
+        )
+
+
 @contextmanager
 def theme(name: str) -> Iterator[None]:
     """Let pages, and figures that matplotlib makes meanwhile, be "light" or "dark".
@@ -68,6 +82,7 @@ def theme(name: str) -> Iterator[None]:
     >>> inks(axes).page
     '#14181e'
     """
+    needed()
     from matplotlib import rc_context
 
     _check.choice("name", name, tuple(THEMES))
