@@ -48,6 +48,12 @@ def trained_by(**named):
     return nf.train(NET, THETA, TASK, how, **named)
 
 
+def updated(**named):
+    update = nf.updater(NET, THETA, TASK, nf.Recipe(lengths=10, batch_size=4), **named)
+    update()
+    return update.theta
+
+
 def gradient(**named):
     return nf.gradient(NET, THETA, BATCH, **named)
 
@@ -120,6 +126,11 @@ CASES = {
     "Trivial.guessing.values": (100, lambda x: Trivial.guessing(x, 2)),
     "Trivial.guessing.symbols": (100, lambda x: Trivial.guessing(2, x)),
     "Trivial.guessing.steps": (100, lambda x: Trivial.guessing(2, 5, x)),
+    "apply_update.lr": (0.25, lambda x: nf.apply_update("momentum", THETA, 0.1 * THETA, x)),
+    "apply_update.settings": (
+        0.5,
+        lambda x: nf.apply_update("momentum", THETA, 0.1 * THETA, 0.1, settings={"momentum": x}),
+    ),
     "average_of_clipped.sizes": (
         2,
         lambda x: nf.average_of_clipped(NET, THETA, BATCHES, sizes=[1, x], thresholds=[0.5]),
@@ -145,6 +156,7 @@ CASES = {
     "evaluate.size": (100, lambda x: evaluated(size=x)),
     "evaluate.seed": (100, lambda x: evaluated(seed=x)),
     "evaluate.index": (100, lambda x: evaluated(index=x, size=500)),
+    "from_torch.num_layers": (2, lambda x: nf.from_torch(STACKED, cell="tanh", num_layers=x, loss="square")[1]),
     "gains_by_lag.confidence": (0.75, lambda x: nf.gains_by_lag(NET, THETA, BATCH, confidence=x)),
     "gradient.clip_example": (0.25, lambda x: gradient(clip_example=x)),
     "gradient.clip_microbatch": (2, lambda x: gradient(clip_microbatch=(x, 0.25))),
@@ -154,6 +166,7 @@ CASES = {
     "init.replica_ids": (100, lambda x: nf.init(NET, "glorot", rng=0, replica_ids=[x])),
     "jacobian_singular_values.k": (3, lambda x: nf.jacobian_singular_values(NET, THETA, BATCH.inputs, x)),
     "load_cell.rate": (0.25, lambda x: nf.load_cell("leaky_tanh", rate=x).settings),
+    "load_rule.settings": (100, lambda x: trained(clip=nf.Clip(nf.load_rule("spam", interval=x), 5.0, "skip"))),
     "load_threshold.settings": (100, lambda x: followed(nf.load_threshold("percentile", percent=x, window=x))),
     "lyapunov_exponents.k": (3, lambda x: nf.lyapunov_exponents(NET, THETA, LONG.inputs, x)),
     "lyapunov_exponents.every": (100, lambda x: nf.lyapunov_exponents(NET, THETA, LONG.inputs, 2, x)),
@@ -173,6 +186,8 @@ CASES = {
     "train.seed": (100, lambda x: trained_by(seed=x)),
     "train.replica_ids": (100, lambda x: trained_by(replica_ids=[x])),
     "train.checkpoint_seconds": (100, lambda x: trained_by(checkpoint_seconds=x)),
+    "updater.seed": (100, lambda x: updated(seed=x)),
+    "updater.replica_ids": (100, lambda x: updated(replica_ids=[x])),
     "Text.split.fractions": (0.25, lambda x: sizes(TEXT.split((x, 0.75)))),
     "Text.task.held_out": (0.125, lambda x: repr(TEXT.task(x))),
     "text_batches.batch_size": (100, lambda x: list(nf.data.text_batches(TEXT.tokens, x, 2))),
@@ -209,13 +224,15 @@ CASES = {
     ),
     "holm.p": (0.125, lambda x: nf.statistics.holm([x, 0.01])),
 }
+STACK = nf.Stack([nf.Network("tanh", 2, 3, 1, "square"), nf.Network("tanh", 3, 3, 2, "square")])
+STACKED = nf.to_torch(STACK, nf.init(STACK, "glorot", rng=0))
 LONG = TASK.sample(seed=0, index=0, batch_size=2, length=300, dtype="float64")
 # What takes numbers of another kind: settings of a record of one's own, which are checked where it is made; sweeps, of
 # which `Experiment` is made; files.
 ELSEWHERE = {
     "Cell.ranges", "Cell.limits", "Loss.start", "Loss.targets", "Optimizer.settings", "Optimizer.limits",
-    "Threshold.memory", "Threshold.settings", "Threshold.limits", "Task.fill", "warm_up.workers", "sweep.seeds",
-    "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
+    "StatefulRule.settings", "StatefulRule.limits", "Threshold.memory", "Threshold.settings", "Threshold.limits",
+    "Task.fill", "warm_up.workers", "sweep.seeds", "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
     "read_text.max_bytes", "read_piano_rolls.max_bytes", "Swept.missing", "Staged.passed", "Task.trivial",
 }  # fmt: skip
 
