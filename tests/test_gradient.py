@@ -39,7 +39,7 @@ def assert_gradient(case, tolerance, *, carried=False, **choices):
         ("cells", naive.CELLS),
         ("losses", naive.LOSSES),
         ("flows", ("norm", "squared", "log", *naive.REGULARIZERS)),
-        ("clips", ("norm", "value", "block", "unit", "normalize", "random", "smoothed", *naive.STATEFUL)),
+        ("clips", ("norm", "layer", "value", "block", "unit", "normalize", "random", "smoothed", *naive.STATEFUL)),
         ("optimizers", naive.OPTIMIZERS),
         ("tasks", naive.TASKS),
     ],

@@ -110,7 +110,11 @@ def test_what_is_no_threshold_ends_the_training_and_names_the_update(way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("threshold", [schedule, "quantile", nf.load_threshold("constant", value=1.0)], ids=str)
+@pytest.mark.parametrize(
+    "threshold",
+    [schedule, "quantile", nf.load_threshold("constant", value=1.0)],
+    ids=["schedule", "quantile", "constant"],
+)
 def test_a_single_gradient_refuses_what_needs_a_run(way, threshold):
     clips, _ = WAYS[way]
     with pytest.raises(TypeError, match=r"clip_\w+ is .*a single gradient knows no update.*nbflow.train"):

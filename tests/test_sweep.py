@@ -182,8 +182,8 @@ OTHER = {
     "recipe.clip_hidden": nf.HiddenClip(1.0), "recipe.clip_example": 1.0, "recipe.clip_microbatch": (3, 1.0),
     "recipe.h_detach": nf.HDetach(0.5), "recipe.max_updates": 31, "recipe.record_every": 8,
     "recipe.evaluate_every": 11, "recipe.evaluate_size": 21, "recipe.solved_below": 0.02,
-    "recipe.stop_when_solved": True, "recipe.trainable": {"w_rec": False}, "recipe.project": np.copy,
-    "recipe.settings": {"momentum": 0.5},
+    "recipe.stop_when_solved": True, "recipe.carry": True, "recipe.trainable": {"w_rec": False},
+    "recipe.project": np.copy, "recipe.settings": {"momentum": 0.5},
 }  # fmt: skip
 
 

@@ -47,8 +47,11 @@ def test_nbflows_own_units_pass_what_those_of_others_are_held_to(dtype):
               "clips": _probe.check_rule, "optimizers": _probe.check_optimizer}  # fmt: skip
     for package, check in checks.items():
         for name in nf.names(package):
-            if not isinstance(load(package, name), Regularizer):
-                check(load(package, name), dtype)
+            unit = load(package, name)
+            if isinstance(unit, nf.StatefulRule):
+                _probe.check_stateful_rule(unit, dtype)
+            elif not isinstance(unit, Regularizer):
+                check(unit, dtype)
     for name in nf.names("thresholds"):
         _probe.check_threshold(load("thresholds", name))
 

@@ -201,13 +201,13 @@ def counted(replica, what):
 
 
 @part
-def part_inside(replica):
-    """Return which part of what a clip inside BPTT saw it clipped; 0 where there is none."""
+def count_inside(replica):
+    """Return how much a clip inside BPTT clipped, and of how much; 0 and 0 where there is none."""
     shards, clipped, seen = whole(replica, "shards"), 0, 0
     for k in range(shards.size):
         inside = whole(shards[k], "inside")
         clipped, seen = clipped + inside[0], seen + inside[1]
-    return clipped / max(seen, 1)
+    return clipped, seen
 
 
 @part
@@ -247,7 +247,8 @@ def build_combine(dtype):
             report = whole(replica, "report")
             report[LOSS], report[OMEGA], report[COUNT] = loss, omega * scale, count
             report[LEFT_OUT], report[CLIPPED_GROUPS] = counted(replica, LEFT_OUT), counted(replica, CLIPPED_GROUPS)
-            report[CLIPPED_INSIDE] = part_inside(replica)
+            clipped, seen = count_inside(replica)
+            report[CLIPPED_INSIDE] = dtype(clipped) / dtype(max(seen, 1))
         if replica.d_theta == 0:
             return
         share, d = Share(piece, replica.pieces), blocks_of(replica, replica.d_theta)

@@ -23,6 +23,7 @@ from nbflow.experiments._columns import columns_of, told_apart
 from nbflow.model.network import Network
 from nbflow.model.parameters import init
 from nbflow.records import Cell, Floats
+from nbflow.storage._former import LATER
 from nbflow.training._identity import OPAQUE, describe
 from nbflow.training.recipe import Recipe, check_recipe, completed
 
@@ -209,8 +210,14 @@ def key_of(experiment: Experiment, seed: int, code: str) -> str:
 
 
 def keys_of(experiment: Experiment, seeds: Iterable[int], code: str) -> list[str]:
-    """Return what the runs of an experiment are known by: hashes of `[described, seed, code]` as JSON."""
-    begun = hashlib.sha256(f"[{json.dumps(experiment.described, sort_keys=True)}, ".encode())
+    """Return what the runs of an experiment are known by: hashes of `[described, seed, code]` as JSON.
+
+    Fields that recipes have had from some version on are left out where they stand as if they were not there, so that
+    runs of older versions are found.
+    """
+    described = experiment.described
+    recipe = {name: value for name, value in described["recipe"].items() if name not in LATER or value != LATER[name]}
+    begun = hashlib.sha256(f"[{json.dumps({**described, 'recipe': recipe}, sort_keys=True)}, ".encode())
     found, end = [], f", {json.dumps(code)}]".encode()
     for seed in seeds:
         one = begun.copy()
