@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -13,13 +14,19 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 
+def _bars(found: re.Match[str]) -> str:
+    """Say which side a bar of a norm is on: else a browser takes it for an operator, and moves its exponent."""
+    form = "prefix" if found[1] else "postfix"
+    return f'<mo form="{form}" stretchy="false" lspace="0" rspace="0">{found[2]}</mo>'
+
+
 def _set(node: Any, *, block: bool) -> str:
     """Return an equation as MathML; what cannot be set is a warning, and so ends the build."""
     text = node.astext()
     if block and r"\\" in text and r"\begin" not in text:
         text = rf"\begin{{aligned}} {text} \end{{aligned}}"
     try:
-        return str(tex2mathml(text, as_block=block))
+        return re.sub(r'<mo( class="mathopen")?>([|‖])</mo>', _bars, str(tex2mathml(text, as_block=block)))
     except MathError as error:
         logger.warning("equation cannot be set: %s in %s", error, text, location=node)
         return str(nodes.literal(text, text))
