@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import re
 import zlib
 from types import ModuleType
 
@@ -42,7 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests of files that compute numbers, new ones too."""
+    """Mark the tests of files that compute numbers, new ones too; refuse a name that is another one in every process."""
+    if re.search(r" at 0x[0-9a-f]{6}", item.nodeid):
+        raise pytest.UsageError(f"{item.nodeid} has an address in its name; expected the same name always. Give ids=.")
     names = vars(getattr(item, "module", None) or object).values()
     if any(getattr(thing, "__module__", getattr(thing, "__name__", "")) in NUMBERS for thing in names):
         item.add_marker("numeric")

@@ -172,7 +172,9 @@ def test_a_projection_has_the_last_word_on_what_is_held():
 
 
 @pytest.mark.sim
-@pytest.mark.parametrize("project", [dale, {"w_rec": dale_unit}, functools.partial(bounded, most=0.1)], ids=str)
+@pytest.mark.parametrize(
+    "project", [dale, {"w_rec": dale_unit}, functools.partial(bounded, most=0.1)], ids=["function", "unit", "partial"]
+)
 def test_a_run_goes_on_to_the_same_bits_and_belongs_to_its_projection(project, tmp_path):
     path = tmp_path / "run.npz"
     trained(project, optimizer="adam", checkpoint=path, callbacks=[lambda run: run.updates == 2])
