@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import re
+import signal
 import zlib
 from types import ModuleType
 
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests of files that compute numbers, new ones too; refuse a name that is another one in every process."""
+    """Mark the tests of files that compute numbers, new ones too; refuse names that change from process to process."""
     if re.search(r" at 0x[0-9a-f]{6}", item.nodeid):
         raise pytest.UsageError(f"{item.nodeid} has an address in its name; expected the same name always. Give ids=.")
     names = vars(getattr(item, "module", None) or object).values()
