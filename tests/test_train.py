@@ -869,7 +869,8 @@ def test_random_steps_have_the_length_of_the_threshold_and_differ_between_update
     # theta is NaN, so the steps cannot be read off it; the direction is the one of seed, replica and update.
     from nbflow.cpu.clipping import random_step
 
-    steps = [random_step(NET64.size, length, 0, r, k) for r, length in enumerate((0.5, 2.0)) for k in (0, 1)]
+    whole, lengths = [(0, NET64.size, 1)], np.array([[0.5], [2.0]])
+    steps = [random_step(whole, lengths[r], 0, r, k) for r in (0, 1) for k in (0, 1)]
     assert [np.linalg.norm(step) for step in steps] == near([0.5, 0.5, 2.0, 2.0])
     units = [step / np.linalg.norm(step) for step in steps]
     for a in range(4):

@@ -18,7 +18,7 @@ batch = task.sample(seed=0, index=0, batch_size=20, lenght=50)  # lenght
 nf.gradient(net, theta, [1, 2])                                 # Batch
 nf.gradientt(net, theta, batch)                                 # gradientt
 nf.gradient(net, theta, batch).d_thta                           # d_thta
-nf.clip(net, theta, nf.Clip("norm", threshold="1"))             # threshold
+nf.clip(net, theta, nf.Clip("norm", threshold=None))            # threshold
 nf.train(net, theta, task, nf.Recipe(lr="high"))                # lr
 nf.statistics.passagess                                         # passagess
 nf.trace.saturated                                              # saturated
