@@ -39,8 +39,7 @@ from nbflow.cuda.norm import build_block_finite, build_block_measure, build_bloc
 @unit
 def none_left(job, numbers, r):
     """Return whether all groups of a replica were left out."""
-    # As integers: a float32 beside an int64 would be compared in float64.
-    return int(numbers[at(job, REPORT, r) + LEFT_OUT]) == job[BATCH] // job[GROUP_ROWS]
+    return numbers[at(job, REPORT, r) + LEFT_OUT] == job[BATCH] // job[GROUP_ROWS]
 
 
 @functools.cache
