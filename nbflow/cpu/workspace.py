@@ -30,7 +30,7 @@ from nbflow.cpu.record import (
 )
 from nbflow.cpu.report import GRADIENT
 from nbflow.cpu.shards import shard_rows
-from nbflow.cpu.weights import COLLIDING
+from nbflow.cpu.weights import colliding, left_rows
 from nbflow.model._shape import Shape
 from nbflow.model.network import Network
 from nbflow.records import Floats, Flow
@@ -127,6 +127,7 @@ class Workspace:
         gates, lines, vector, panel = len(cell.gates), len(cell.states), lanes(self.dtype), panel_vectors()
         width, out_width, in_width = (_padded(size, vector) for size in (net.n_hidden, net.n_out, net.n_in))
         panel *= vector
+        row_bytes = gates * width * np.dtype(self.dtype).itemsize
         keep_delta = purpose.keep_delta or (purpose.second and purpose.tangent != "states")
         # Where one shard does all the work, a second thread would only be woken to copy.
         pieces = max(1, net.size // PIECE) if self.shards.size > 1 else 1
@@ -144,7 +145,7 @@ class Workspace:
             "marks": steps // purpose.every + 1 if purpose.every else 0, "group_rows": purpose.group_rows,
             "group_scale": batch / max(purpose.group_rows, 1), "derivative": DERIVATIVES.get(purpose.derivative, 0),
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
-            "colliding": gates * width * np.dtype(self.dtype).itemsize % COLLIDING == 0,
+            "colliding": colliding(row_bytes), "left_rows": left_rows(net.n_hidden, row_bytes),
             "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces,
             "knobs": len(cell.settings), "1": 1, "2": 2, "5": 5, "6": 6,
         }  # fmt: skip
