@@ -14,7 +14,7 @@ from nbflow.cpu.product import CHUNK, outer, panel_vectors
 from nbflow.cpu.views import at, flat_at, place, row, row_of, rows_at, whole
 
 # Rows of the tape a multiple of 512 bytes apart fall into the same few places of a first-level cache, and rows
-# of more than a half of a page ask for a page each: of such rows a panel is copied first, where at least COPIED_FOR rows
+# of more than a half of a page ask for a page each: of such rows a panel is copied first, where COPIED_FOR or more rows
 # of a result are computed of it. From LEFT_FOR rows on the left factor is copied too, LEFT_ROWS of its columns at a
 # time, each to a row. (A weight gradient of H x H over 704 to 1024 rows, float32, one core of an EPYC, Zen 3, AVX,
 # GFLOP/s where it lies, with a panel, with both: H = 256 64 79 81, 512 68 75 83, 600 76 82 85, 768 62 77 87,

@@ -80,7 +80,12 @@ def runner(side: peers.Nbflow) -> Callable[..., Callable[[], None]]:
         program.set_program(space, name)
         space.set_state(None)
         space.point_to(checked.theta, checked.inputs, checked.targets, checked.weights, target)
-        return lambda: program.execute(space)
+
+        def run() -> None:
+            side.ready()  # the number of threads, which another side may have set
+            program.execute(space)
+
+        return run
 
     return running
 
