@@ -94,43 +94,65 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         from_torch as from_torch,
         to_torch as to_torch,
     )
-    from nbflow.records import (
-        AverageOfClipped as AverageOfClipped,
+    from nbflow.records.batch import (
         Batch as Batch,
+        Params as Params,
+    )
+    from nbflow.records.bias import (
+        AverageOfClipped as AverageOfClipped,
+        ClippingBias as ClippingBias,
+        Distances as Distances,
+        Kinds as Kinds,
+        RuleBias as RuleBias,
+    )
+    from nbflow.records.cell import Cell as Cell
+    from nbflow.records.checks import (
         Calibration as Calibration,
-        Cell as Cell,
+        GradientCheck as GradientCheck,
+    )
+    from nbflow.records.clip import (
         Clip as Clip,
         Clipped as Clipped,
-        ClippingBias as ClippingBias,
-        Cotangent as Cotangent,
-        Diagnosis as Diagnosis,
-        Distances as Distances,
         ExampleClip as ExampleClip,
-        Flow as Flow,
-        Gradient as Gradient,
-        GradientCheck as GradientCheck,
-        HDetach as HDetach,
         HiddenClip as HiddenClip,
-        Interval as Interval,
-        Kinds as Kinds,
-        LagProfile as LagProfile,
-        Loss as Loss,
         MicrobatchClip as MicrobatchClip,
-        Optimizer as Optimizer,
-        OptimizerSlots as OptimizerSlots,
-        Params as Params,
-        Penalty as Penalty,
+    )
+    from nbflow.records.diagnosis import (
+        Diagnosis as Diagnosis,
         RecurrentSpectrum as RecurrentSpectrum,
-        Regularizer as Regularizer,
-        Rule as Rule,
-        RuleBias as RuleBias,
         Saturation as Saturation,
+    )
+    from nbflow.records.estimates import (
+        Interval as Interval,
         SequenceMean as SequenceMean,
         Spectrum as Spectrum,
-        StatefulRule as StatefulRule,
-        StatePenalty as StatePenalty,
+    )
+    from nbflow.records.flow import (
+        Flow as Flow,
+        HDetach as HDetach,
+    )
+    from nbflow.records.gradient import (
+        Cotangent as Cotangent,
+        Gradient as Gradient,
         Tangent as Tangent,
-        Threshold as Threshold,
+    )
+    from nbflow.records.loss import Loss as Loss
+    from nbflow.records.optimizer import (
+        Optimizer as Optimizer,
+        OptimizerSlots as OptimizerSlots,
+    )
+    from nbflow.records.penalties import (
+        Penalty as Penalty,
+        Regularizer as Regularizer,
+        StatePenalty as StatePenalty,
+    )
+    from nbflow.records.rules import (
+        Rule as Rule,
+        StatefulRule as StatefulRule,
+    )
+    from nbflow.records.threshold import Threshold as Threshold
+    from nbflow.records.trace import (
+        LagProfile as LagProfile,
         Trace as Trace,
     )
     from nbflow.storage.store import Store as Store
@@ -157,11 +179,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "_compile": ("exact_unit", "unit"),
     "_load": ("names",),
-    "records": ("AverageOfClipped", "Batch", "Calibration", "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent",
-                "Diagnosis", "Distances", "ExampleClip", "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip",
-                "Interval", "Kinds", "LagProfile", "Loss", "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params",
-                "Penalty", "RecurrentSpectrum", "Regularizer", "Rule", "RuleBias", "Saturation", "SequenceMean",
-                "Spectrum", "StatefulRule", "StatePenalty", "Tangent", "Threshold", "Trace"),
+    "records.batch": ("Batch", "Params"),
+    "records.bias": ("AverageOfClipped", "ClippingBias", "Distances", "Kinds", "RuleBias"),
+    "records.cell": ("Cell",),
+    "records.checks": ("Calibration", "GradientCheck"),
+    "records.clip": ("Clip", "Clipped", "ExampleClip", "HiddenClip", "MicrobatchClip"),
+    "records.diagnosis": ("Diagnosis", "RecurrentSpectrum", "Saturation"),
+    "records.estimates": ("Interval", "SequenceMean", "Spectrum"),
+    "records.flow": ("Flow", "HDetach"),
+    "records.gradient": ("Cotangent", "Gradient", "Tangent"),
+    "records.loss": ("Loss",),
+    "records.optimizer": ("Optimizer", "OptimizerSlots"),
+    "records.penalties": ("Penalty", "Regularizer", "StatePenalty"),
+    "records.rules": ("Rule", "StatefulRule"),
+    "records.threshold": ("Threshold",),
+    "records.trace": ("LagProfile", "Trace"),
     "model.cell": ("load_cell",),
     "model.keras_weights": ("from_keras",),
     "model.network": ("Network",),

@@ -1,0 +1,112 @@
+"""What is found when one looks at a network: gates, w_rec, all in one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nbflow._legible import legible
+from nbflow.records._types import Floats
+from nbflow.records.estimates import SequenceMean, Spectrum
+from nbflow.records.trace import LagProfile
+
+
+@legible
+class Saturation(NamedTuple):
+    """What `nbflow.saturation` returns: at which part of the steps, 0 to 1, a gate is near an end of its range.
+
+    With replicas R stands in front of every shape. NaN where a gate was NaN, or nothing counts.
+
+    Attributes
+    ----------
+    gates : tuple of G str
+        As the cell names them.
+    low, high : float64 array of shape (G, H)
+        Near the lower end, and near the upper end, over all steps of all sequences.
+    by_step : float64 array of shape (T, G)
+        Near either, over sequences and units; NaN where no sequence goes so far.
+    part : SequenceMean of shape (G,)
+        Near either, over steps and units, as a mean over sequences.
+    """
+
+    gates: tuple[str, ...]
+    low: Floats
+    high: Floats
+    by_step: Floats
+    part: SequenceMean
+
+
+@legible
+class RecurrentSpectrum(NamedTuple):
+    """What `nbflow.recurrent_spectrum` returns. With replicas R stands in front; NaN where a weight is not finite.
+
+    Attributes
+    ----------
+    gates : tuple of G str
+        As the cell names them.
+    radius : float64 array of shape (G,)
+        The spectral radius: the largest modulus of an eigenvalue of w_rec[:, g].
+    norm : float64 array of shape (G,)
+        The spectral norm: its largest singular value.
+    """
+
+    gates: tuple[str, ...]
+    radius: Floats
+    norm: Floats
+
+
+@legible
+class Diagnosis(NamedTuple):
+    """What `nbflow.diagnose` returns for one network; `str` of it is the summary. Lag k is k steps before the end.
+
+    Attributes
+    ----------
+    words : str
+        The summary: what becomes of the gradient, why, and what to try.
+    verdict : str
+        What is left at the longest lag: less than 1/100 "vanishes", less than 1/2 "fades", up to 2 "stays", up to 100
+        "grows", more "explodes"; "is not finite" where the loss is not.
+    kept : float
+        What a step back leaves of the gradient's length: the geometric mean of the gains over lags, a ratio.
+    left : float64 array of shape (T+1,)
+        What is left of it at lag 0 .. T: the product of the mean gains, 1 at lag 0; NaN at lags that no sequence has.
+    half, hundredth : int or None
+        The first lag at which less than 1/2, and less than 1/100, is left.
+    loss : float
+        Of the batch.
+    norm : float
+        Of its gradient.
+    lags : LagProfile
+        Norms and gains by lag, of which `left` is made: see `nbflow.gains_by_lag`.
+    exponents : Spectrum
+        Lyapunov exponents, in nats a step, of the longest sequences, over `steps`.
+    singular_values : Spectrum
+        Of ds_t/ds_0, likewise.
+    steps : int
+        How many steps that is: those that all of these sequences have.
+    saturation : Saturation or None
+        See `nbflow.saturation`; None for a cell that declares no ranges.
+    spectrum : RecurrentSpectrum
+        Radius and norm of w_rec.
+    clipped : float or None
+        The part of a run's updates in which the clip changed the gradient; None without a run that clips.
+    """
+
+    words: str
+    verdict: str
+    kept: float
+    left: Floats
+    half: int | None
+    hundredth: int | None
+    loss: float
+    norm: float
+    lags: LagProfile
+    exponents: Spectrum
+    singular_values: Spectrum
+    steps: int
+    saturation: Saturation | None
+    spectrum: RecurrentSpectrum
+    clipped: float | None
+
+    def __str__(self) -> str:
+        """Return the summary."""
+        return self.words
