@@ -26,7 +26,8 @@ import pytest
 
 import nbflow as nf
 from nbflow.storage import _checkpoint as checkpoint
-from nbflow.storage.store import Store, parse
+from nbflow.storage._lines import parse
+from nbflow.storage.store import Store
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -45,7 +46,7 @@ MARKED = """
 import mmap, os, pathlib, sys
 from nbflow.storage import _checkpoint as checkpoint
 from nbflow.experiments import _group as group
-from nbflow.storage import store
+from nbflow.storage import _journal
 
 place = pathlib.Path(os.environ["NBFLOW_MARKS"], str(os.getpid()))
 place.write_bytes(b"-")
@@ -65,7 +66,7 @@ def marked(home, name, letter):
 # Workers import this file too.
 marked(group, "_train", "t")
 marked(checkpoint, "save", "c")
-marked(store.Store, "_append", "a")
+marked(_journal.Journal, "append", "a")
 
 if __name__ == "__main__":
     done = nf.sweep(grid, SEEDS, sys.argv[1], workers=2, group_size=3, checkpoint_seconds=0.01, progress=False)

@@ -28,7 +28,7 @@ def public(module):
         thing = getattr(found, name)
         home = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__module__", "") or ""
         here = home == found.__name__ or home.startswith(f"{found.__name__}._") or hasattr(found, "__all__")
-        kind = inspect.isclass(thing) if module == "records" else callable(thing)
+        kind = type(thing) is type if module == "records" else callable(thing)  # not `Floats`
         if here and kind and not hasattr(nf, name):
             yield f"{module}.{name}"
 

@@ -23,7 +23,9 @@ from disks import small_disk
 from tolerance import near
 
 from nbflow.storage import _files as files
-from nbflow.storage.store import Store, line, parse, read_copy
+from nbflow.storage._lines import line, parse
+from nbflow.storage.compact import read_copy
+from nbflow.storage.store import Store
 
 pytestmark = pytest.mark.sim
 
@@ -451,7 +453,7 @@ def refuse_writing(monkeypatch, code):
     def refuse(path, mode):
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr("nbflow.storage.store.open_to_write", refuse)
+    monkeypatch.setattr("nbflow.storage._journal.open_to_write", refuse)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -522,7 +524,7 @@ def test_a_file_without_line_ends_does_not_fill_the_memory(path, monkeypatch):
 
 
 def test_a_row_that_could_not_be_read_again_is_refused(path, monkeypatch):
-    monkeypatch.setattr("nbflow.storage.store.LONGEST", 1000)
+    monkeypatch.setattr("nbflow.storage._lines.LONGEST", 1000)
     with pytest.raises(ValueError, match=r"row 'big' has 1\d\d\d bytes; expected at most 1000\. Record fewer"):
         Store(path).add([{"key": "good"}, {"key": "big", "text": "x" * 1000}])
     assert read(path) == ROWS
@@ -572,7 +574,7 @@ def test_a_damaged_copy_is_one_plain_line(path, monkeypatch):
             read_copy(copy)
         assert "\n" not in str(caught.value)
     copy.write_bytes(whole)
-    monkeypatch.setattr("nbflow.storage.store.memory", lambda: 4000)
+    monkeypatch.setattr("nbflow.storage.compact.memory", lambda: 4000)
     with pytest.raises(ValueError, match="unpacks to more than 1000 bytes"):
         read_copy(copy)
 

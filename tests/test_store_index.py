@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from nbflow.storage import _index, store as module
+from nbflow.storage import _index, _journal, _lines, store as module
 from nbflow.storage._index import Index
+from nbflow.storage._lines import line, parse
 from nbflow.storage._rows import Rows
-from nbflow.storage.store import Store, line, parse
+from nbflow.storage.store import Store
 
 pytestmark = pytest.mark.sim
 
@@ -33,7 +34,7 @@ KEYS = [one["key"] for one in ROWS]
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """An index is worth it for a few KB here."""
-    monkeypatch.setattr(module, "WORTH_AN_INDEX", 4000)
+    monkeypatch.setattr(_journal, "WORTH_AN_INDEX", 4000)
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def path(tmp_path):
 def parsed(monkeypatch):
     """The lines that stores parse from now on, but for those of a sample."""
     seen = []
-    monkeypatch.setattr(module, "parse", lambda text: (seen.append(text), parse(text))[1])
+    for one in (module, _journal, _lines):
+        monkeypatch.setattr(one, "parse", lambda text: (seen.append(text), parse(text))[1])
     return seen
 
 
@@ -106,7 +108,7 @@ def test_a_million_lines_take_25_bytes_each():
 
 @pytest.mark.parametrize("at_once", [1, 7, 4096])
 def test_a_first_reading_parses_no_line_twice_and_a_later_one_the_new_ones_once(path, parsed, monkeypatch, at_once):
-    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    monkeypatch.setattr(_journal, "AT_ONCE", at_once)
     path.with_name("runs.jsonl.index").unlink()
     store, twice = Store(path), {**ROWS[3], "text": "again"}
     with path.open("ab") as file:
@@ -274,7 +276,7 @@ def test_a_store_that_cannot_be_healed_answers_for_what_is_whole(path, monkeypat
     def refuse(*arguments):
         raise OSError(30, "read-only")
 
-    monkeypatch.setattr(module, "open_to_write", refuse)
+    monkeypatch.setattr(_journal, "open_to_write", refuse)
     wanted = truth(path)
     store = Store(path)
     assert store.has(list(wanted))

@@ -32,7 +32,7 @@ from nbflow.experiments import _group as group, _pool as pool
 from nbflow.experiments._pool import local_pool
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.experiment import key_of, keys_of
-from nbflow.storage import _checkpoint as checkpoint, store
+from nbflow.storage import _checkpoint as checkpoint, _journal, _lines, store
 from nbflow.storage._former import LATER
 from nbflow.storage.store import Store
 
@@ -322,7 +322,8 @@ def test_planning_reads_no_run_and_takes_the_memory_of_no_history(path, threads,
     monkeypatch.setattr(SWEEP, "IN_MEMORY", 0)
     parsed = []
     usual = store.parse
-    monkeypatch.setattr(store, "parse", lambda text: (parsed.append(text), usual(text))[1])
+    for one in (store, _journal, _lines):
+        monkeypatch.setattr(one, "parse", lambda text: (parsed.append(text), usual(text))[1])
     tracemalloc.start()
     try:
         swept = sweep(path, BASE, 1000, executor=threads)

@@ -190,7 +190,7 @@ def test_a_probe_is_made_once(monkeypatch):
     def again(*arguments):
         raise AssertionError("tried again")
 
-    monkeypatch.setattr(_probe, "_try_step", again)
+    monkeypatch.setattr(_probe.cells, "_try_step", again)
     nf.Network(cell, 4, 5, 6)
 
 

@@ -1,11 +1,14 @@
-"""Lines of a store: read one by one, from a file or from where one begins in it."""
+"""Lines of a store: how a run is written as one, and read, one by one, from a file or from where one begins in it."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
+
+from nbflow.storage._files import dumped
 
 Row = dict[str, Any]
 
@@ -66,3 +69,59 @@ def parse(text: bytes) -> Row | None:
     except (ValueError, RecursionError):  # UnicodeDecodeError is one too
         return None
     return row if isinstance(row, dict) and isinstance(row.get("key"), str) else None
+
+
+def judged(file: BinaryIO, what: str, number: int = 1) -> Iterator[tuple[int, int, bytes, Row | None]]:
+    """Yield lines from where a file stands: number, first byte, text, and the run; None where there is none.
+
+    All but its end may be there of the last one.
+    """
+    at = file.tell()
+    for text in lines(file, what):
+        yield number, at, text, parse(ended(text))
+        number, at = number + 1, at + len(text)
+
+
+def lines_at(places: Iterable[int], file: BinaryIO, what: str) -> Iterator[bytes]:
+    """Yield the lines that begin at these bytes of a file, in its order."""
+    left, at = iter(places), 0
+    wanted = next(left, None)
+    for text in lines(file, what) if wanted is not None else ():
+        if at == wanted:
+            yield text
+            wanted = next(left, None)
+            if wanted is None:
+                return
+        at += len(text)
+
+
+def line(row: Row) -> bytes:
+    """Return a row as a line of strict JSON, its key first."""
+    what = f"row {row['key']!r:.80}"
+    try:
+        strict = _strict({"key": row["key"], **row})
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deep; expected plain data. Leave out what holds itself.") from None
+    text = dumped(what, strict, allow_nan=False, separators=(",", ":"))
+    # json has no way to write 1e999, which every reader takes for Inf.
+    whole = text.replace(_INFINITY, "1e999").replace(_MINUS_INFINITY, "-1e999").encode() + b"\n"
+    if len(whole) > LONGEST:
+        raise ValueError(f"{what} has {len(whole)} bytes; expected at most {LONGEST}. Record fewer rows of history.")
+    return whole
+
+
+START = b'{"key":'  # of every line
+
+# Texts that stand for Inf until the line is written: private characters, which json.dumps escapes.
+_PLUS, _MINUS = "\ue000inf\ue000", "\ue000-inf\ue000"
+_INFINITY, _MINUS_INFINITY = json.dumps(_PLUS), json.dumps(_MINUS)
+
+
+def _strict(thing: Any) -> Any:
+    if isinstance(thing, dict):
+        return {str(key): _strict(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [_strict(value) for value in thing]
+    if isinstance(thing, float) and not math.isfinite(thing):
+        return None if math.isnan(thing) else _PLUS if thing > 0 else _MINUS
+    return thing

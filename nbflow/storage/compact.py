@@ -5,10 +5,12 @@ from __future__ import annotations
 import lzma
 import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
-from nbflow.storage._files import whole
-from nbflow.storage.store import Store, line, read_copy
+from nbflow.storage._files import explained, memory, open_regular, whole
+from nbflow.storage._lines import Row, judged, line
+from nbflow.storage.store import Store
 
 
 def copy_of(store: Path) -> Path:
@@ -64,3 +66,35 @@ def unpacked(store: Path) -> Path:
     if not store.exists() and copy_of(store).exists():
         Store(store).add(read_copy(copy_of(store)))
     return store
+
+
+def read_copy(path: Path) -> list[Row]:
+    """Return the runs of a compressed copy of a store, PATH.jsonl.xz.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is no regular file.
+    ValueError
+        If it is damaged in any way: a copy is whole or of no use.
+    """
+    what, most = f"copy {path}", memory() // 4  # of which the runs will take several times as much
+    with explained(f"{what} could not be read"), open_regular(path, what) as file:
+        try:
+            with lzma.LZMAFile(file) as unpacked:
+                data = unpacked.read(most + 1)
+        except (lzma.LZMAError, EOFError) as error:
+            raise _damaged(what, str(error)) from None
+    if len(data) > most:
+        raise _damaged(what, f"it unpacks to more than {most} bytes")
+    found = []
+    for number, _, _, row in judged(BytesIO(data), what):
+        if row is None:
+            raise _damaged(what, f"no run stands in line {number}")
+        found.append(row)
+    return found
+
+
+def _damaged(what: str, why: str) -> ValueError:
+    said = why.rstrip(".")
+    return ValueError(f"{what} is damaged: {said}. Fetch it again, or delete it to begin without it.")
