@@ -143,8 +143,8 @@ def test_a_used_workspace_gives_the_bits_of_a_new_one(cell, B, R):
         "hidden": lambda case, space: nf.gradient(
             case.net, case.theta, case.batch, clip_hidden=nf.HiddenClip(1e-3), workspace=space
         ),
-        "checkpoints": lambda case, space: nf.gradient(
-            case.net, case.theta, case.batch, checkpoint_every=1, workspace=space
+        "recomputed": lambda case, space: nf.gradient(
+            case.net, case.theta, case.batch, recompute_every=1, workspace=space
         ),
         "trace": lambda case, space: nf.trace(case.net, case.theta, case.batch, workspace=space),
         "predict": lambda case, space: nf.predict(case.net, case.theta, case.batch.inputs, workspace=space),

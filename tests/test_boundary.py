@@ -639,10 +639,10 @@ def test_a_backend_that_is_not_there_is_one_clear_error(backend):
 
 @sim
 @pytest.mark.parametrize("derivative", ["detached", "exact"])
-def test_a_derivative_that_needs_the_whole_tape_is_refused_with_checkpoints(derivative):
+def test_a_derivative_that_needs_the_whole_tape_is_refused_with_recompute_every(derivative):
     case = make_case("tanh")
     flow = nf.Flow("norm", 1.0, derivative=derivative)
-    refuse(nf.gradient, case.net, case.theta, case.batch, flow=flow, checkpoint_every=64, name="checkpoint_every")
+    refuse(nf.gradient, case.net, case.theta, case.batch, flow=flow, recompute_every=64, name="recompute_every")
 
 
 @sim

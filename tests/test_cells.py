@@ -218,7 +218,7 @@ def test_exponents_and_singular_values_are_those_of_the_references_jacobians(way
 
 
 @each_way
-def test_replicas_checkpoints_and_groups_are_as_one_alone(way, monkeypatch):
+def test_replicas_recomputed_tapes_and_groups_are_as_one_alone(way, monkeypatch):
     cases = [case_of(way, monkeypatch, seed=94 + r, T=130, gain=0.2) for r in range(2)]
     net = cases[0].net
     batch = nf.Batch(*(np.stack(parts) for parts in zip(*(case.batch for case in cases), strict=True)))
@@ -227,7 +227,7 @@ def test_replicas_checkpoints_and_groups_are_as_one_alone(way, monkeypatch):
     for r, case in enumerate(cases):
         alone = nf.gradient(case.net, case.theta, case.batch)
         assert same_bits(both.d_theta[r], alone.d_theta)
-        again = nf.gradient(case.net, case.theta, case.batch, checkpoint_every=64)
+        again = nf.gradient(case.net, case.theta, case.batch, recompute_every=64)
         assert same_bits(again.d_theta, alone.d_theta)
         grouped = nf.gradient(case.net, case.theta, case.batch, clip_example=1e30)
         assert_close(grouped.d_theta, alone.d_theta, tolerance_of(case, 10))

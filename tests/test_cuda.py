@@ -659,7 +659,7 @@ def test_a_longer_run_is_the_cpus_and_has_the_same_bits_again(dtype):
 @pytest.mark.parametrize(
     "name, choices",
     [
-        ("checkpoint_every", {"checkpoint_every": 1}),
+        ("recompute_every", {"recompute_every": 1}),
         ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="exact")}),
         ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="detached")}),
     ],
@@ -668,7 +668,7 @@ def test_what_the_backend_lacks_is_refused_by_its_name(name, choices):
     case = make_case("lstm", **SMALL)
     with pytest.raises(NotImplementedError, match=rf"^{name} is .* backend='cpu'"):
         nf.gradient(case.net, case.theta, case.batch, backend="cuda", **choices)
-    if name != "checkpoint_every":
+    if name != "recompute_every":
         with pytest.raises(NotImplementedError, match=rf"^{name} is .* backend='cpu'"):
             nf.train(case.net, case.theta, lambda update: case.batch, nf.Recipe(**choices), backend="cuda")
 

@@ -55,14 +55,14 @@ def test_no_gpu_is_one_clear_error_at_the_call(call, numba_cuda, monkeypatch):
 def test_every_choice_is_known_to_be_there_or_refused():
     """A new one must be thought of: what the backend does not know it would leave out in silence."""
     there = {"flow", "state", "clip_hidden", "clip_example", "clip_microbatch", "h_detach", "lengths"}
-    refused = {"checkpoint_every", "wrt"}
+    refused = {"recompute_every", "wrt"}
     choices = {p.name for p in inspect.signature(nf.gradient).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert choices == there | refused | {"backend", "workspace"}
     of_a_loop = {"optimizer", "lr", "batch_size", "lengths", "clip", "max_updates", "record_every", "settings",
                  "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved", "carry",
                  "trainable", "project"}  # fmt: skip
     fields = {field.name for field in dataclasses.fields(nf.Recipe)}
-    assert fields == of_a_loop | (there - {"state", "lengths"}) | (refused - {"checkpoint_every", "wrt"})
+    assert fields == of_a_loop | (there - {"state", "lengths"}) | (refused - {"recompute_every", "wrt"})
 
 
 # ------------------------------------------------------------------------------------------------------ the code itself

@@ -127,7 +127,7 @@ def test_what_changes_the_way_back_changes_the_ends():
         ({"wrt": ENDS, "flow": nf.Flow("norm", alpha=1.0)}, "flow and wrt"),
         ({"wrt": ENDS, "flow": nf.Flow("orthogonality", alpha=1.0)}, "flow and wrt"),
         ({"wrt": ENDS, "clip_example": 1.0}, "wrt and a clip by example"),
-        ({"wrt": ENDS, "checkpoint_every": 64}, "wrt and checkpoint_every"),
+        ({"wrt": ENDS, "recompute_every": 64}, "wrt and recompute_every"),
     ],
 )
 def test_what_has_no_ends_is_refused_by_name(how, said):
@@ -384,8 +384,8 @@ def test_lengths_that_do_not_fit_are_refused_by_name():
     for wrong, said in ((lengths[:2], "shape"), (lengths / 2, "dtype float64"), (lengths + 1, "0 to T = 5")):
         with pytest.raises(ValueError, match=said):
             nf.gradient(case.net, case.theta, case.batch, lengths=wrong)
-    with pytest.raises(ValueError, match="checkpoint_every and a state, or lengths"):
-        nf.gradient(case.net, case.theta, case.batch, lengths=lengths, checkpoint_every=64)
+    with pytest.raises(ValueError, match="recompute_every and a state, or lengths"):
+        nf.gradient(case.net, case.theta, case.batch, lengths=lengths, recompute_every=64)
 
 
 @pytest.mark.gpu

@@ -104,11 +104,11 @@ def test_replicas_have_draws_and_probabilities_of_their_own():
 
 
 @pytest.mark.parametrize("cell", CARRYING)
-def test_checkpoints_change_no_bit_and_a_workspace_forgets(cell):
+def test_recomputing_changes_no_bit_and_a_workspace_forgets(cell):
     case = make_case(cell, "square", "tokens", "last", T=1300, B=1, N=2, H=5, M=2, seed=75)
     how, space = nf.HDetach(0.25), nf.workspace(case.net, case.batch)
     plain = detach(case, how, workspace=space)
-    assert same_bits(detach(case, how, checkpoint_every=64).d_theta, plain.d_theta)
+    assert same_bits(detach(case, how, recompute_every=64).d_theta, plain.d_theta)
     without = nf.gradient(case.net, case.theta, case.batch, workspace=space)
     assert same_bits(without.d_theta, nf.gradient(case.net, case.theta, case.batch).d_theta)
 

@@ -1,4 +1,4 @@
-"""Claims about clipping inside a gradient (by example, by group, inside BPTT), and about checkpoints."""
+"""Claims about clipping inside a gradient (by example, by group, inside BPTT), and about `recompute_every`."""
 
 from __future__ import annotations
 
@@ -161,22 +161,36 @@ def test_an_infinite_threshold_inside_bptt_gives_the_same_bits_as_none(cell, sit
 @pytest.mark.parametrize("T, B", [(1500, 1), (300, 9), (130, 20), (10, 3)])
 @pytest.mark.parametrize("flow", [None, nf.Flow("norm", 1.0), nf.Flow("log", 0.5, reduction="mean")])
 @pytest.mark.parametrize("cell", ["tanh", "gru"])
-def test_checkpoints_give_the_same_bits(dtype, T, B, flow, cell):
+def test_a_tape_that_is_computed_twice_gives_the_same_bits(dtype, T, B, flow, cell):
     case = make_case(cell, "softmax", "dense", "ragged", T=T, B=B, H=5, dtype=dtype, seed=8)
     plain = nf.gradient(case.net, case.theta, case.batch, flow=flow)
     for every in (1, 64, 200, 10_000):
-        out = nf.gradient(case.net, case.theta, case.batch, flow=flow, checkpoint_every=every)
+        out = nf.gradient(case.net, case.theta, case.batch, flow=flow, recompute_every=every)
         assert same_bits(out.d_theta, plain.d_theta)
         assert (out.loss, out.omega, out.counted) == (plain.loss, plain.omega, plain.counted)
 
 
-def test_checkpoints_take_less_memory():
+def test_the_older_name_means_the_same_and_both_are_refused():
+    case = make_case("tanh", "softmax", "dense", "ragged", T=130, B=3, H=4, dtype="float32", seed=8)
+    sizes = {}
+    for name in ("recompute_every", "checkpoint_every"):
+        space = nf.workspace(case.net, case.batch)
+        nf.gradient(case.net, case.theta, case.batch, workspace=space, **{name: 64})
+        sizes[name] = sum(cut._memory.nbytes for cut in space._cut.values())
+    assert sizes["checkpoint_every"] == sizes["recompute_every"]
+    with pytest.raises(ValueError, match="recompute_every and checkpoint_every, its older name, are both given"):
+        nf.gradient(case.net, case.theta, case.batch, recompute_every=64, checkpoint_every=64)
+    with pytest.raises(ValueError, match="recompute_every is 0"):
+        nf.gradient(case.net, case.theta, case.batch, checkpoint_every=0)
+
+
+def test_a_tape_that_is_computed_twice_takes_less_memory():
     # Units enough that states are most of it, and not the few numbers that every step keeps whatever is asked.
     case = make_case("tanh", "softmax", "tokens", "last", T=20_000, B=1, H=32, dtype="float32", seed=9)
     sizes = []
     for every in (None, 640):
         space = nf.workspace(case.net, case.batch)
-        nf.gradient(case.net, case.theta, case.batch, checkpoint_every=every, workspace=space)
+        nf.gradient(case.net, case.theta, case.batch, recompute_every=every, workspace=space)
         sizes.append(sum(cut._memory.nbytes for cut in space._cut.values()))
     assert sizes[1] < sizes[0] / 10, sizes
 
@@ -191,8 +205,8 @@ def test_checkpoints_take_less_memory():
         ({"clip_example": 1.0, "flow": nf.Flow("norm", 1.0)}, "flow and a clip by example"),
         ({"clip_hidden": nf.HiddenClip(1.0), "flow": nf.Flow("norm", 1.0)}, "flow and clip_hidden"),
         ({"clip_hidden": 1.0}, "clip_hidden is a float"),
-        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
-        ({"checkpoint_every": 64, "clip_example": 1.0}, "checkpoint_every and a clip"),
+        ({"recompute_every": 0}, "recompute_every is 0"),
+        ({"recompute_every": 64, "clip_example": 1.0}, "recompute_every and a clip"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(how, said):
@@ -221,7 +235,7 @@ def test_clips_inside_take_part_in_training_and_each_replica_has_its_threshold()
 
 @pytest.mark.sim
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_smallest_case_by_example_inside_bptt_and_with_checkpoints(cell):
+def test_the_smallest_case_by_example_inside_bptt_and_recomputed(cell):
     case = make_case(cell, "softmax", "tokens", "all", T=2, B=2, H=2, dtype="float64", seed=11)
     wanted, _ = clipped_mean(case, 1, 0.5)
     out = nf.gradient(case.net, case.theta, case.batch, clip_example=0.5)
@@ -229,5 +243,5 @@ def test_the_smallest_case_by_example_inside_bptt_and_with_checkpoints(cell):
     hidden = nf.gradient(case.net, case.theta, case.batch, clip_hidden=nf.HiddenClip(0.1))
     assert_close(hidden.d_theta, hidden_reference(case, 0.1, "preactivation", "value"), within("float64", 20, 500))
     plain = nf.gradient(case.net, case.theta, case.batch)
-    stored = nf.gradient(case.net, case.theta, case.batch, checkpoint_every=1)
+    stored = nf.gradient(case.net, case.theta, case.batch, recompute_every=1)
     assert_close(stored.d_theta, plain.d_theta, within("float64", 20, 500))

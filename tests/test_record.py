@@ -97,7 +97,7 @@ def test_no_kernel_of_several_shards_and_replicas_looks_beyond_an_array(cell, ki
     net, theta, batch, state, _ = make_replicas(cell, R=2, **choices)
     direction = np.ones_like(theta)
     nf.gradient(net, theta, batch, state=state)
-    for how in ({"clip_example": 1.0}, {"clip_microbatch": (3, 1.0)}, {"checkpoint_every": 1}):
+    for how in ({"clip_example": 1.0}, {"clip_microbatch": (3, 1.0)}, {"recompute_every": 1}):
         nf.gradient(net, theta, batch, **how)
     for site in ("preactivation", "state"):
         nf.gradient(net, theta, batch, clip_hidden=nf.HiddenClip(0.1, site=site))

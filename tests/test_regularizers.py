@@ -338,12 +338,12 @@ def test_a_clip_inside_sees_the_state_penalty():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_checkpoints_change_no_bit(cell):
+def test_recomputing_changes_no_bit(cell):
     case = make_case(cell, "square", "tokens", "ragged", T=1300, B=1, N=2, H=5, M=2, seed=64)
     for name in ("norm_stabilizer", "orthogonality"):
         flow = nf.Flow(name, 3.0)
         plain = nf.gradient(case.net, case.theta, case.batch, flow=flow)
-        out = nf.gradient(case.net, case.theta, case.batch, flow=flow, checkpoint_every=64)
+        out = nf.gradient(case.net, case.theta, case.batch, flow=flow, recompute_every=64)
         assert same_bits(tuple(out), tuple(plain))
 
 

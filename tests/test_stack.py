@@ -469,7 +469,7 @@ INPUTS_ONLY = {"jvp", "vjp", "step_jacobians", "jacobian_singular_values", "lyap
         ({"flow": nf.Flow("orthogonality", 0.1)}, "orthogonality"),
         ({"clip_example": 1.0}, "clip by example"),
         ({"clip_microbatch": (1, 1.0)}, "clip by example"),
-        ({"checkpoint_every": 64}, "checkpoint_every is 64"),
+        ({"recompute_every": 64}, "recompute_every is 64"),
         ({"backend": "cuda"}, "net is a Stack; .*'cuda'"),
     ],
 )

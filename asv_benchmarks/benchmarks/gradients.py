@@ -102,16 +102,16 @@ class LongSequence(Timed):
     """T = 100,000, as it is and with checkpoints: the time, and the memory of the whole process."""
 
     params = [[0, 320, 3200]]
-    param_names = ["checkpoint_every"]
+    param_names = ["recompute_every"]
     repeat = 2
 
     def setup_cache(self):
         """Compile in another process: a compiler needs more memory than the gradient does."""
         for every in self.params[0]:
-            Problem("1000,1,6,50", asked={"checkpoint_every": every or None})
+            Problem("1000,1,6,50", asked={"recompute_every": every or None})
 
     def setup(self, every):
-        self.gradient = Problem("100000,1,6,50", asked={"checkpoint_every": every or None})
+        self.gradient = Problem("100000,1,6,50", asked={"recompute_every": every or None})
 
     def time_gradient(self, every):
         self.gradient()

@@ -1,7 +1,7 @@
 """The way back of a plain gradient: sweep and weight gradients, segment by segment.
 
 A segment's tape is still in the second-level cache when its outer products are summed. The cuts depend on the number of
-sequences of the shard alone, so a gradient with checkpoints, which sweeps over the same segments, has the same bits.
+sequences of the shard alone, so a gradient that computes its tape twice, segment by segment, has the same bits.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from typing import Any
 
 from nbflow._compile import JIT, Kernel
 from nbflow.cpu.backward import build_backward, build_step_vjp
-from nbflow.cpu.checkpoint import build_checkpointed
 from nbflow.cpu.ends import build_input_gradients, build_listening
 from nbflow.cpu.flow import build_penalty
 from nbflow.cpu.forward import build_forward, build_step
@@ -17,6 +16,7 @@ from nbflow.cpu.groups import build_groups
 from nbflow.cpu.loss import build_loss_jvp_rows, build_loss_rows, build_losses, build_predictions
 from nbflow.cpu.memory import watched
 from nbflow.cpu.product import build_product
+from nbflow.cpu.recompute import build_recomputing
 from nbflow.cpu.replica import build_combine, build_pack
 from nbflow.cpu.run import build_late, build_phases
 from nbflow.cpu.second import (
@@ -36,7 +36,7 @@ from nbflow.records import Penalty, StatePenalty
 # The phases of each program.
 PROGRAMS = {
     "gradient": (build_forward, build_losses, build_gradient),
-    "checkpointed": (build_checkpointed,),
+    "recomputing": (build_recomputing,),
     "groups": (build_forward, build_losses, build_backward, build_groups),
     "ends": (build_forward, build_losses, build_gradient, build_input_gradients),
     "trace": (build_forward, build_losses, build_backward),

@@ -3,7 +3,7 @@
 A kernel takes the address of a record: a `Shard` is a few sequences of one replica, a `Replica` one network with its
 batch. A record holds integers (sizes, flags, addresses of kernels), numbers in the dtype of the network, and addresses
 of arrays. From what stands here come the records (`shard_dtype`, `replica_dtype`), all memory and what is gathered from
-it (`nbflow.cpu.workspace`), the views of the kernels, their checks and the slides of checkpoints (`nbflow.cpu.views`).
+it (`nbflow.cpu.workspace`), the views of the kernels, their checks and the slides of the tape (`nbflow.cpu.views`).
 
 Arrays are C-ordered. A shape names integers of the same record, the outermost axis first:
 
@@ -68,7 +68,7 @@ CONDITIONS = {
     "flow": "Omega is asked for",
     "immediate": "and its immediate derivative",
     "measured": "norms of delta_t and v_t are asked for",
-    "checkpoints": "the tape holds a stretch between two checkpoints",
+    "recomputing": "the tape holds the steps between two states that are kept",
     "second": "there is a tangent",
     "moving": "the tangents of states are handed on from step to step",
     "colliding": "rows of a weight gradient are copied before they are multiplied",
@@ -101,7 +101,7 @@ SIZES = {
 SHARD_SIZES = {
     "steps": "T",
     "stretch": "steps whose gradients at the inputs are computed together",
-    "held": "steps that the tape holds: T, or those between two checkpoints",
+    "held": "steps that the tape holds: T, or those between two states that are kept",
     "rows": "sequences of this shard",
     "lines": "S",
     "kept": "K, numbers that the cell keeps for its way back",
@@ -110,14 +110,14 @@ SHARD_SIZES = {
     "line": "lines * width",
     "slots": "how many delta_t are kept: 2, or T+1 for all",
     "v_lines": "lines that are kept of v_t: that of h for an immediate derivative of Omega, else all",
-    "marks": "checkpoints",
+    "marks": "states that are kept, to compute the tape between them anew",
     "chunk": "rows of a panel of the matrix product",
     "panel_width": "columns of one",
     "colliding": "1 where rows of `pre` are copied before they are multiplied",
     "left_rows": "columns of the left factor that are copied at a time; 0 where it is read as it lies",
     "partial_size": "numbers of one copy of the gradients",
     "segment": "steps of a segment of the way back",
-    "every": "steps between checkpoints; 0 for none",
+    "every": "steps between two of them; 0 where the whole tape is there",
     "group_rows": "sequences that are clipped together; 0 for none",
     "reach": "steps that the shard takes: the largest `length`; found by the forward pass, as the next two",
     "shortest": "the smallest `length`",
@@ -209,7 +209,7 @@ TAPE = {
     "end_cotangent": Array("rows lines width", "delta_T from outside, of the last state"),
     "cotangents": Array("held rows lines width", "what counts of s_{t+1}, from outside", "listened"),
     "carry": Array("rows 2", "of the step after: slope of its state penalty, ||h||"),
-    "checkpoints": Array("marks rows lines width", "the states there", "checkpoints"),
+    "kept_states": Array("marks rows lines width", "states from which the tape is computed anew", "recomputing"),
     "group_norms": Array("rows", "norms of the groups' gradients, NaN of those that are not finite", "", np.float64),
     "x_dot": Array("held rows n_in+1", "the tangent of the inputs, and a column of zeros", "inputs_move"),
     "w_in_back": Array("columns in_panels", "panels of w_in, transposed", "at_inputs"),

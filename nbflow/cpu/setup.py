@@ -52,7 +52,7 @@ def set_gradient(space: Any, asked: Asked) -> None:
 def set_limits(space: Workspace, asked: Asked) -> None:
     """Set the thresholds of what is clipped inside a gradient, and the program, which depends on how small they are."""
     purpose = space.purpose
-    plain = "checkpointed" if purpose.every else "groups" if purpose.group_rows else way_back(space)
+    plain = "recomputing" if purpose.every else "groups" if purpose.group_rows else way_back(space)
     program, subnormals = "flow" if purpose.second else plain, _clips_to_subnormals(space.dtype, asked)
     choose(space, program, penalty=asked.penalty, whole=asked.state is not None, subnormals=subnormals)
     space.set_hidden_clip(*asked.inside)

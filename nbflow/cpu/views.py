@@ -178,7 +178,7 @@ def replicas(dtype):
     return _build_record_at(replica_dtype(dtype))
 
 
-# What moves from one checkpoint to the next: the tape of some steps.
+# What moves where a part of the tape is computed anew: the arrays that hold some steps.
 SLIDING = [name for name, array in ARRAYS.items() if array.axes[0].size == "held"]
 
 

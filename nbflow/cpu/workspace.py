@@ -52,7 +52,7 @@ class Purpose(NamedTuple):
     keep_delta: bool = False  #: every delta_t, not the last two
     derivative: str = ""  #: of Omega, "" without a flow
     tangent: str = ""  #: "states" for Jacobian-vector products, "loss" for Hessian-vector products
-    every: int = 0  #: steps between checkpoints, a multiple of `segment_steps`; 0 for none
+    every: int = 0  #: steps between two states that are kept, a multiple of `segment_steps`; 0 for none
     group_rows: int = 0  #: sequences that are clipped together; 0 for none
     at_ends: bool = False  #: the gradient at the first state
     at_inputs: bool = False  #: and at the inputs
@@ -157,7 +157,7 @@ class Workspace:
             "dense": not self.shape.tokens, "tokens": self.shape.tokens, "values": not classes, "classes": classes,
             "apart": not self.cell.additive, "bias_rec": self.cell.bias_rec, "flow": bool(purpose.derivative),
             "immediate": purpose.derivative == "immediate", "measured": sizes["measured"],
-            "checkpoints": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
+            "recomputing": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
             "colliding": sizes["colliding"], "at_inputs": purpose.at_inputs and not self.shape.tokens,
             "inputs_move": purpose.inputs_move, "listened": purpose.listened,
             "below": purpose.below,
@@ -347,7 +347,7 @@ class Workspace:
         """Set the state before the first step, (R, B, S, H) or None for zeros."""
         if state is None and self._starts_at_zero:
             return
-        # The tape of a stretch between two checkpoints begins with another state than the first.
+        # A tape that is computed anew begins with another state than the first.
         self._starts_at_zero = state is None and not self.purpose.every
         self._set_rows("states", state)
 

@@ -25,7 +25,7 @@ def lacks(asked: Asked, project: Any = None) -> dict[str, Any]:
     """Return what is asked for and not there, by name."""
     found: dict[str, Any] = {}
     if asked.every:
-        found["checkpoint_every"] = asked.every
+        found["recompute_every"] = asked.every
     if asked.flow is not None and isinstance(asked.penalty, Regularizer):
         found["penalty"] = asked.flow.penalty
     if asked.derivative not in ("", "immediate"):

@@ -131,13 +131,13 @@ def _of_microbatch(how: Any) -> tuple[Any, Any, Any]:
     raise TypeError(f"clip_microbatch is {_check.said(how)}; expected (size, threshold). Write (4, 1.0), say.")
 
 
-def check_checkpoints(net: Model, batch_size: int, every: Any) -> int:
-    """Return the steps between checkpoints, 0 for none."""
+def check_recomputed(net: Model, batch_size: int, every: Any) -> int:
+    """Return the steps between two states that are kept, 0 where the whole tape is."""
     if every is None:
         return 0
     if isinstance(net, Stack):
         raise NotImplementedError(
-            f"checkpoint_every is {_check.said(every)}; expected None for a Stack, whose layers hand h of all steps "
+            f"recompute_every is {_check.said(every)}; expected None for a Stack, whose layers hand h of all steps "
             f"on. Leave it out, or hand the state on from window to window."
         )
     from nbflow.cpu.gradient import segment_steps
@@ -146,7 +146,7 @@ def check_checkpoints(net: Model, batch_size: int, every: Any) -> int:
     # The largest of the shards' segments is a multiple of the others, which are all powers of two times 64 or alike.
     segments = {segment_steps(rows) for rows in shard_rows(net, batch_size)}
     multiple = math.lcm(*segments)
-    return -(-_check.count("checkpoint_every", every) // multiple) * multiple
+    return -(-_check.count("recompute_every", every) // multiple) * multiple
 
 
 def check_wrt(wrt: Any, tokens: bool) -> tuple[str, ...]:
@@ -165,11 +165,11 @@ def check_wrt(wrt: Any, tokens: bool) -> tuple[str, ...]:
 
 def check_asked(
     net: Model, shape: tuple[int, int], *, flow: Any = None, state: Any = None, clip_hidden: Any = None,
-    clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, checkpoint_every: Any = None,
+    clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, recompute_every: Any = None,
     wrt: Any = (), tokens: bool = False,
 ) -> Asked:  # fmt: skip
     """Check what a gradient of a batch of shape (R, B) is asked for, each choice and all of them together."""
-    plain = flow is state is clip_hidden is clip_example is clip_microbatch is h_detach is checkpoint_every is None
+    plain = flow is state is clip_hidden is clip_example is clip_microbatch is h_detach is recompute_every is None
     if plain and type(wrt) is tuple and not wrt:
         return PLAIN
     replicas, batch_size = shape
@@ -182,7 +182,7 @@ def check_asked(
         state=state,
         inside=check_hidden(clip_hidden, replicas, net.dtype),
         groups=check_groups(shape, net.dtype, clip_example, clip_microbatch),
-        every=check_checkpoints(net, batch_size, checkpoint_every),
+        every=check_recomputed(net, batch_size, recompute_every),
         detach=check_detach(h_detach, net, replicas),
         wrt=check_wrt(wrt, tokens),
     )
@@ -215,7 +215,7 @@ def _refuse_with_ends(asked: Asked) -> None:
             "flow and wrt are both given; expected one, or a penalty of the states. The part of Omega at the inputs "
             "and the first state is not computed: leave the flow out for that of the loss."
         )
-    for name, given in (("a clip by example", asked.groups), ("checkpoint_every", asked.every)):
+    for name, given in (("a clip by example", asked.groups), ("recompute_every", asked.every)):
         if given:
             raise ValueError(
                 f"wrt and {name} are both given; expected one. The gradient at the inputs and the first state is that "
@@ -244,12 +244,12 @@ def _refuse_combinations(asked: Asked) -> None:
         )
     if every and derivative not in ("", "immediate"):
         raise ValueError(
-            f"checkpoint_every and derivative {_check.said(derivative)} are both given; expected one. The other sweeps "
+            f"recompute_every and derivative {_check.said(derivative)} are both given; expected one. The other sweeps "
             f"of Omega need the whole tape: take 'immediate', or shorter sequences."
         )
     if every and groups:
-        raise ValueError("checkpoint_every and a clip by example are both given; expected one. Leave one out.")
+        raise ValueError("recompute_every and a clip by example are both given; expected one. Leave one out.")
     if every and asked.state is not None:
         raise ValueError(
-            "checkpoint_every and a state, or lengths, are both given; expected one. Cut the batch along T instead."
+            "recompute_every and a state, or lengths, are both given; expected one. Cut the batch along T instead."
         )

@@ -40,10 +40,11 @@ def gradient(
     clip_example: float | Floats | ExampleClip | None = None,
     clip_microbatch: tuple[int, float | Floats] | MicrobatchClip | None = None,
     h_detach: HDetach | None = None,
-    checkpoint_every: int | None = None,
+    recompute_every: int | None = None,
     wrt: str | Sequence[str] = (),
     backend: str = "cpu",
     workspace: Buffers | None = None,
+    checkpoint_every: int | None = None,
 ) -> Gradient:
     """Compute the loss of a batch and its gradient by back-propagation through time.
 
@@ -77,9 +78,9 @@ def gradient(
         divide B.
     h_detach : HDetach, optional
         Let no gradient back through h at some steps; what comes back is no gradient of anything.
-    checkpoint_every : int, optional
+    recompute_every : int, optional
         Keep the state only at about every so many steps and compute those between twice: memory grows as
-        T / checkpoint_every + checkpoint_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
+        T / recompute_every + recompute_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
         multiple of 64 or, for fewer than 10 sequences in a shard, up to 640.
     wrt : "inputs", "state", or a sequence of them, optional
         Where the gradient is wanted beside the parameters: `d_inputs` at the inputs of every step, for saliency, or an
@@ -88,6 +89,8 @@ def gradient(
         "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
         Memory from `nbflow.workspace`, for calls in a loop; one for each thread.
+    checkpoint_every : int, optional
+        The older name of `recompute_every`.
 
     Returns
     -------
@@ -116,6 +119,12 @@ def gradient(
     >>> abs(out.loss - 1.386) < 0.05  # log 4: it knows nothing yet
     True
     """
+    if checkpoint_every is not None:
+        if recompute_every is not None:
+            raise ValueError(
+                "recompute_every and checkpoint_every, its older name, are both given; expected one. Give the first."
+            )
+        recompute_every = checkpoint_every
     engine = engine_of(backend, net)
     checked = _arguments.computation(net, theta, batch, takes=_arguments.model)
     replicas, _, batch_size = checked.weights.shape
@@ -125,7 +134,7 @@ def gradient(
         first = _arguments.zero_state(net, replicas, batch_size)
     asked = check_asked(
         net, (replicas, batch_size), flow=flow, state=first, clip_hidden=clip_hidden, clip_example=clip_example,
-        clip_microbatch=clip_microbatch, h_detach=h_detach, checkpoint_every=checkpoint_every, wrt=wrt,
+        clip_microbatch=clip_microbatch, h_detach=h_detach, recompute_every=recompute_every, wrt=wrt,
         tokens=checked.inputs.dtype.kind == "i",
     )  # fmt: skip
     asked = asked if ends is None else asked._replace(ends=ends)

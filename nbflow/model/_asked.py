@@ -56,7 +56,7 @@ class Asked(NamedTuple):
     state: Floats | None = None  #: (R, B, S, H), the first state; then all T steps are taken, and the last is returned
     inside: Inside = Inside()
     groups: Groups | None = None
-    every: int = 0  #: steps between two checkpoints of the tape; 0 for none
+    every: int = 0  #: steps between two states that are kept, the tape between being computed twice; 0 for none
     detach: Detach = Detach()
     ends: Any = None  #: (R, B), after how many steps of each sequence the returned state is; all T for None
     wrt: tuple[str, ...] = ()  #: where the gradient is asked for beside the parameters: of `ENDS`

@@ -281,7 +281,7 @@ def batch(T):
     weights = np.zeros((T, B), "float32")
     weights[-1] = 1
     return nf.Batch(np.ones((T, B, N), "float32"), np.zeros((T, B), "int32"), weights)
-asked = {"checkpoint_every": every} if every else {}
+asked = {"recompute_every": every} if every else {}
 nf.gradient(net, theta, batch(10), **asked)
 long = batch(T)
 def peak():
@@ -297,10 +297,10 @@ def memory() -> str:
     T, B, _, H = LONG
     rows = []
     for every in (0, EVERY):
-        words.say(f"memory, checkpoint_every={every}")
+        words.say(f"memory, recompute_every={every}")
         command = [sys.executable, "-c", LONG_ONE, *map(str, LONG), str(every)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        rows.append(["plain" if not every else f"checkpoint_every={every}", f"{int(done.stdout) / 1024:.0f}"])
+        rows.append(["plain" if not every else f"recompute_every={every}", f"{int(done.stdout) / 1024:.0f}"])
     states = T * B * H * 4 / 2**20
     rows.append(["the states alone, T B H numbers", f"{states:.0f}"])
     return words.table([f"gradient at {peers.named(LONG)}", "peak memory beside the batch, MiB"], rows)

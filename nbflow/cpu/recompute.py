@@ -1,8 +1,8 @@
-"""A gradient whose memory grows as the square root of T: states are kept at checkpoints, segments computed twice.
+"""A gradient whose memory grows as the square root of T: a few states are kept, and the steps between computed twice.
 
-Chen et al. 2016; Gruslys et al. 2016. The tape holds one stretch between two checkpoints and slides: the addresses of
-its arrays are moved so that step t is found where every phase looks for it (`nbflow.cpu.views.slide`). A stretch is
-made of whole segments of `nbflow.cpu.gradient`, so the bits of a gradient are those of one without checkpoints.
+Chen et al. 2016; Gruslys et al. 2016. The tape holds the steps between two states that are kept, and slides: the
+addresses of its arrays are moved so that step t is found where every phase looks for it (`nbflow.cpu.views.slide`).
+Those steps are whole segments of `nbflow.cpu.gradient`, so the bits of a gradient are those of one that keeps all.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from nbflow.cpu.views import flat_at, shards, slide, whole
 
 @part
 def keep(shard, t):
-    """Copy s_t to its checkpoint."""
-    state, kept = flat_at(shard, "states", t), flat_at(shard, "checkpoints", t // shard.every)
+    """Copy s_t to where it is kept."""
+    state, kept = flat_at(shard, "states", t), flat_at(shard, "kept_states", t // shard.every)
     for i in range(kept.size):
         kept[i] = state[i]
 
 
 @part
 def restore(shard, t):
-    """Copy s_t from its checkpoint."""
-    state, kept = flat_at(shard, "states", t), flat_at(shard, "checkpoints", t // shard.every)
+    """Copy s_t from where it is kept."""
+    state, kept = flat_at(shard, "states", t), flat_at(shard, "kept_states", t // shard.every)
     for i in range(kept.size):
         state[i] = kept[i]
 
@@ -51,12 +51,12 @@ def run_forward(shard, address):
 
 
 @functools.cache
-def build_checkpointed(dtype):
-    """Build the phase that is a whole gradient: forward to every checkpoint, then back over the segments between."""
+def build_recomputing(dtype):
+    """Build the phase that is a whole gradient: forward, keeping a few states, then back over the steps between."""
     go_back, shard_at = build_return(dtype), shards(dtype)
 
     @kernel(dtype)
-    def checkpointed(address, _):
+    def recomputing(address, _):
         shard = shard_at(address)
         find_lengths(shard)
         sums = whole(shard, "sums")
@@ -74,4 +74,4 @@ def build_checkpointed(dtype):
             add_losses(shard, address, start, stop)
         sums[0] = loss
 
-    return checkpointed
+    return recomputing
