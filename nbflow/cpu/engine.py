@@ -81,9 +81,9 @@ def trace(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, ...]:
     return space.report[:, 0], *map(space.gather, ("states", "delta", "delta_norm", "v_norm"))
 
 
-def score(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> tuple[Floats, Floats | None]:
+def losses(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> tuple[Floats, Floats | None]:
     """Return the losses (R,), and the last state of a computation that is `whole`."""
-    space = _set(buffers.of(kind_of(buffers.net), PLAIN_PURPOSE, checked), "score", asked, whole=whole)
+    space = _set(buffers.of(kind_of(buffers.net), PLAIN_PURPOSE, checked), "losses", asked, whole=whole)
     run(space, checked)
     return space.report[:, 0], space.gather_state("end") if whole else None
 
@@ -163,7 +163,7 @@ class Tape:
 
     def __init__(self, buffers: Any, checked: Checked, asked: Asked) -> None:
         self._checked = checked  # alive as long as the workspace points to it
-        self._space = _set(buffers.of(Workspace, TANGENT, checked), "score", asked, whole=True)
+        self._space = _set(buffers.of(Workspace, TANGENT, checked), "losses", asked, whole=True)
         self._space.set_direction(None)
         run(self._space, checked)
 

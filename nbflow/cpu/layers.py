@@ -22,7 +22,7 @@ from nbflow.model.stack import Stack
 from nbflow.records import Floats, Flow
 
 # Programs of a layer below that stop where the forward pass ends.
-FORWARD = ("predict", "score")
+FORWARD = ("predict", "losses")
 
 
 class Layers:

@@ -42,12 +42,12 @@ PROGRAMS = {
     "trace": (build_forward, build_losses, build_backward),
     "trace ends": (build_forward, build_losses, build_backward, build_input_gradients),
     "predict": (build_forward, build_predictions),
-    "score": (build_forward, build_losses),
+    "losses": (build_forward, build_losses),
     "flow": (build_forward, build_losses, build_backward),  # then, once Omega is counted, `build_second`
     "hvp": (build_forward, build_losses, build_backward, build_second),
     "jvp": (build_forward, build_tangent, build_predictions_dot),
     "carry": (build_forward, build_tangent),
-    "push": (build_tangent,),  # on a tape that "score" has left
+    "push": (build_tangent,),  # on a tape that "losses" has left
     "pull": (build_backward,),
 }
 

@@ -82,7 +82,7 @@ def trace(buffers: Any, checked: Checked, asked: Asked) -> tuple[Floats, ...]:
     )  # fmt: skip
 
 
-def score(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> tuple[Floats, Floats | None]:
+def losses(buffers: Any, checked: Checked, asked: Asked, *, whole: bool) -> tuple[Floats, Floats | None]:
     """Return the losses (R,), and the last state of a computation that is `whole`."""
     space = _sent(buffers, BACK, checked, asked)
     program.forward(space, whole=whole, carried=asked.state is not None)

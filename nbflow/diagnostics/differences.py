@@ -198,19 +198,19 @@ class _StateOmega(_Forward):
 
         super().__init__(net, batch)
         self.penalty = build_complex_state_penalty(penalty)
-        self.heard = last_step(batch.weights)
+        self.last = last_step(batch.weights)
 
     def __call__(self, theta: Any) -> Any:
         params = _complex_params(self.net, theta)
-        n, batch_size = theta.shape[0], self.heard.size
+        n, batch_size = theta.shape[0], self.last.size
         s = np.zeros((n, batch_size, len(self.net.cell_object.states), self.net.n_hidden), complex)
         total, before, values = np.zeros(n, complex), self._norms(s), np.empty((n, batch_size), complex)
-        for t in range(self.heard.max()):
+        for t in range(self.last.max()):
             s = self._advance(params, t, s)
             norms = self._norms(s)
             self.penalty(norms.ravel(), before.ravel(), values.ravel())
-            live = self.heard > t
-            total += (values[:, live] / self.heard[live]).sum(axis=1) / batch_size
+            live = self.last > t
+            total += (values[:, live] / self.last[live]).sum(axis=1) / batch_size
             before = norms
         return total
 
@@ -244,7 +244,7 @@ class _FrozenOmega:
         self._keep(batch, flow, unpack(net, theta).w_rec, *(part[0] for part in found))
 
     def _keep(self, batch: Batch, flow: Flow, w_rec: Floats, delta: Floats, e: Floats, v_h: Floats) -> None:
-        """Keep delta, e and the rest of v at the counted (t, b), one row each."""
+        """Keep delta, e and what of v is not through w_rec at the counted (t, b), one row each."""
         reach, hidden = last_step(batch.weights).max(), e.shape[-1]
         v = delta[:-1].copy()  # right but for the h-line, which has the loss of its own step
         v[:, :, 0] = v_h
@@ -252,14 +252,14 @@ class _FrozenOmega:
         counted = square >= flow.bound
         self.square = square[counted]
         self.e = e[:reach][counted].reshape(-1, e.shape[-2] * hidden)
-        self.rest = v[:reach][counted].astype(complex)
-        self.rest[:, 0] -= self.e @ w_rec.reshape(hidden, -1).T
+        self.beside_w_rec = v[:reach][counted].astype(complex)
+        self.beside_w_rec[:, 0] -= self.e @ w_rec.reshape(hidden, -1).T
         self.scale = 1.0 / max(counted.sum(), 1) if flow.reduction == "mean" else 1.0 / batch.weights.shape[1]
 
     def __call__(self, w_rec: Any) -> Any:
         total = np.zeros(w_rec.shape[0], complex)
         for k, matrix in enumerate(w_rec.reshape(w_rec.shape[0], self.net.n_hidden, -1)):
-            v = self.rest.copy()
+            v = self.beside_w_rec.copy()
             v[:, 0] += self.e @ matrix.T
             q = (v**2).sum(axis=(1, 2)) / self.square
             values = np.empty(q.size, complex)

@@ -52,8 +52,8 @@ class Member(NamedTuple):
 
 
 @legible
-class Job(NamedTuple):
-    """A group, and where its files are.
+class Group(NamedTuple):
+    """Runs that are trained side by side, and where their files are.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ def clear(path: pathlib.Path) -> None:
             lock_of(path).unlink(missing_ok=True)
 
 
-def run_group(job: Job) -> Outcome:
+def run_group(job: Group) -> Outcome:
     """Train a group, or go on with it; called in a worker.
 
     Raises
@@ -213,7 +213,7 @@ class Watch:
         return self.stopped
 
 
-def _train_anew_if_damaged(job: Job, watch: Watch) -> Run:
+def _train_anew_if_damaged(job: Group, watch: Watch) -> Run:
     """Train; where not one of its checkpoints is whole, which is not the fault of a setting, from the beginning."""
     try:
         return _train(job, watch)
@@ -223,7 +223,7 @@ def _train_anew_if_damaged(job: Job, watch: Watch) -> Run:
         return _train(job, watch)
 
 
-def _train(job: Job, watch: Watch) -> Run:
+def _train(job: Group, watch: Watch) -> Run:
     experiments = [member.experiment for member in job.members]
     seeds = [member.seed for member in job.members]
     net, task = experiments[0].net, experiments[0].task
@@ -234,7 +234,7 @@ def _train(job: Job, watch: Watch) -> Run:
     )  # fmt: skip
 
 
-def rows_of(job: Job, run: Run) -> list[Row]:
+def rows_of(job: Group, run: Run) -> list[Row]:
     """Return the lines of the store."""
     found = []
     for r, member in enumerate(job.members):

@@ -16,7 +16,7 @@ from typing import Any
 from nbflow import _check, _frame
 from nbflow._legible import legible
 from nbflow._progress import Show, shown
-from nbflow.experiments._group import Job, Member, Outcome, clear, cut, done_of, lock_of, owned, run_group
+from nbflow.experiments._group import Group, Member, Outcome, clear, cut, done_of, lock_of, owned, run_group
 from nbflow.experiments._pool import GLANCE, call_all, forks, hides_main, last_words, local_pool, pass_words_on
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.experiment import Experiment, check_experiments, check_seeds, keys_of
@@ -244,7 +244,7 @@ def _refuse_main(experiments: Sequence[Experiment]) -> None:
                 )
 
 
-Pool = Callable[[list[Job]], contextlib.AbstractContextManager[Executor]]
+Pool = Callable[[list[Group]], contextlib.AbstractContextManager[Executor]]
 
 
 def _given(executor: Executor) -> Pool:
@@ -253,7 +253,7 @@ def _given(executor: Executor) -> Pool:
 
 def _local(workers: int) -> Pool:
     @contextlib.contextmanager
-    def pool(jobs: list[Job]) -> Iterator[Executor]:
+    def pool(jobs: list[Group]) -> Iterator[Executor]:
         executor = local_pool(min(workers, len(jobs)))
         try:
             if min(workers, len(jobs)) > 1:  # or each of them would compile the same
@@ -285,8 +285,8 @@ class Driver:
         self.seen = {self._job(group).path for group in groups} | self.left.keys()
         self.error: Exception | None = None
 
-    def _job(self, members: tuple[Member, ...]) -> Job:
-        return Job(members, self.folder.absolute(), self.store.path.absolute(), lock_of(self.name).absolute(),
+    def _job(self, members: tuple[Member, ...]) -> Group:
+        return Group(members, self.folder.absolute(), self.store.path.absolute(), lock_of(self.name).absolute(),
                    self.code, self.seconds)  # fmt: skip
 
     def drive(self, pool: Pool, show: Show) -> bool:
@@ -347,7 +347,7 @@ class Driver:
         jobs, stop = list(self.left.values()), lock_of(self.name).unlink
         call_all(executor, run_group, jobs, self._take, lambda _: show("", *self._state()), stop)
 
-    def _take(self, job: Job, future: Future[Outcome]) -> None:
+    def _take(self, job: Group, future: Future[Outcome]) -> None:
         """Keep what a group has done."""
         try:
             outcome = future.result()
@@ -379,7 +379,7 @@ class Driver:
             clear(job.path)
             del self.left[job.path]
 
-    def _running(self) -> Iterator[Job]:
+    def _running(self) -> Iterator[Group]:
         """Yield the groups that have said how far they are: not many more than there are workers."""
         places: list[Path] = []
         with contextlib.suppress(OSError):  # another sweep deletes the folder when it was the last
@@ -413,6 +413,6 @@ def _is_free(path: Path) -> bool:
         return True
 
 
-def _part(job: Job) -> float:
+def _part(job: Group) -> float:
     """Return how far a group is, from 0 to 1."""
     return min(done_of(job.path) / job.members[0].experiment.recipe.max_updates, 1.0)

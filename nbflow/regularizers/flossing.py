@@ -43,18 +43,18 @@ class Orbit(NamedTuple):
 
 def value_and_gradient(net, theta, batch, k, target):
     params = unpack(net, theta)
-    heard = last_step(batch.weights)
-    steps = np.maximum(heard, 1)[:, None]
-    orbit = _forward(net, params, batch.inputs, heard, k)
+    last = last_step(batch.weights)
+    steps = np.maximum(last, 1)[:, None]
+    orbit = _forward(net, params, batch.inputs, last, k)
     stretch = np.abs(np.diagonal(orbit.r, axis1=2, axis2=3))
     exponents = np.log(stretch).sum(axis=0) / steps
-    k, batch_size = exponents.shape[1], heard.size
-    off = np.where(heard[:, None] > 0, exponents - target, 0.0)
+    k, batch_size = exponents.shape[1], last.size
+    off = np.where(last[:, None] > 0, exponents - target, 0.0)
     omega = float((off**2).sum() / (k * batch_size))
     if not np.isfinite(omega):
         return omega, np.full(theta.shape, np.nan)
     slope = 2 * off / (k * batch_size * steps)  # at the sum over t of log R
-    return omega, _backward(net, params, batch.inputs, heard, orbit, slope)
+    return omega, _backward(net, params, batch.inputs, last, orbit, slope)
 
 
 def _moved(params, q):
@@ -63,18 +63,18 @@ def _moved(params, q):
     return np.tensordot(s_dot[:, :, 0], params.w_rec, 1), s_dot
 
 
-def _forward(net, params, inputs, heard, k):
+def _forward(net, params, inputs, last, k):
     from nbflow.cpu.pointwise import build_push
 
     push = build_push(net.compiled_cell)
-    steps, (batch, lines, hidden) = len(inputs), (heard.size, len(net.cell_object.states), net.n_hidden)
+    steps, (batch, lines, hidden) = len(inputs), (last.size, len(net.cell_object.states), net.n_hidden)
     k = min(k, lines * hidden)
     start = np.linalg.qr(np.random.default_rng(0).normal(size=(lines * hidden, k)))[0]
     s, q = np.zeros((steps + 1, batch, lines, hidden)), np.zeros((steps + 1, batch, lines, hidden, k))
     r = np.tile(np.eye(k), (steps, batch, 1, 1))
     q[0] = start.reshape(lines, hidden, k)
-    for t in range(heard.max(initial=0)):
-        live = heard > t
+    for t in range(last.max(initial=0)):
+        live = last > t
         before = s[t, live]
         s_next, s_next_dot = np.empty_like(before), np.empty((len(before), k, lines, hidden))
         a_in, a_rec = preactivations(params, inputs[t, live], before[:, 0])
@@ -95,7 +95,7 @@ def _qr_back(q, r, d_q, slope):
     return np.swapaxes(np.linalg.solve(r, np.swapaxes(d_q + q * along[:, None], 1, 2)), 1, 2)
 
 
-def _backward(net, params, inputs, heard, orbit, slope):
+def _backward(net, params, inputs, last, orbit, slope):
     """Return the gradient of a function of all log |R_ii|, `slope` (B, k) being its derivatives, in theta's layout.
 
     With m the gradient at M = J_t Q_{t-1}, column by column, the gradient of m^T J_t q with respect to all that J_t
@@ -108,8 +108,8 @@ def _backward(net, params, inputs, heard, orbit, slope):
     d_theta = np.zeros(net.size)
     d = unpack(net, d_theta)
     d_s, d_q = np.zeros((batch, lines, hidden)), np.zeros((batch, lines * hidden, k))
-    for t in range(heard.max(initial=0) - 1, -1, -1):
-        live = heard > t
+    for t in range(last.max(initial=0) - 1, -1, -1):
+        live = last > t
         x, s, q = inputs[t, live], orbit.s[t, live], orbit.q[t + 1, live].reshape(-1, lines * hidden, k)
         m = _qr_back(q, orbit.r[t, live], d_q[live], slope[live]).reshape(-1, lines, hidden, k)
         at = (*preactivations(params, x, s[:, 0]), s)

@@ -104,7 +104,7 @@ class HeldOut:
         for batch in self.batches:
             buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
             asked = Asked(state=self._beginning(r, batch) if state is None else state)
-            losses, state = self.engine.score(buffers, checked, asked, whole=self.task.carries)
+            losses, state = self.engine.losses(buffers, checked, asked, whole=self.task.carries)
             nats += float(losses[0])
         return nats
 
