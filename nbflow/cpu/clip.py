@@ -86,23 +86,23 @@ def build_clip(rule_clip, over, dtype):
 
 @functools.cache
 def build_clip_one(rule_clip, relative, dtype):
-    """Build `clip_one(raw, applied, theta, first, count, stride, threshold)`: a rule over a group of a gradient.
+    """Build `clip_one(raw, applied, theta, first, count, stride, threshold)`: a rule over a span of a gradient.
 
-    It returns how many entries were clipped: all of the group, or none.
+    It returns how many entries were clipped: all of the span, or none.
     """
     measure, apply = build_measure(dtype), build_apply(rule_clip, dtype)
     least, most = np.float64(np.finfo(dtype).tiny), np.float64(np.finfo(dtype).max)
 
     @part
-    def measure_group(row, first, count, stride):
+    def measure_span(row, first, count, stride):
         return measure(row[first : first + (count - 1) * stride + 1 : stride])
 
     @part
     def clip_one(raw, applied, theta, first, count, stride, threshold):
-        root, scale = measure_group(raw, first, count, stride)
+        root, scale = measure_span(raw, first, count, stride)
         wide = np.float64(threshold)
         if relative:
-            weight, weight_scale = measure_group(theta, first, count, stride)
+            weight, weight_scale = measure_span(theta, first, count, stride)
             wide *= max(np.float64(weight) / np.float64(weight_scale), np.float64(LEAST_WEIGHT_NORM))
             threshold = dtype(wide)
         # A product of two numbers may be none of the dtype.
@@ -121,24 +121,24 @@ def build_clip_one(rule_clip, relative, dtype):
 
 
 @functools.cache
-def build_group_clip(rule_clip, relative, dtype):
-    """Build `clip(d, out, thresholds, report, theta, groups)` for a rule over groups of entries.
+def build_span_clip(rule_clip, relative, dtype):
+    """Build `clip(d, out, thresholds, report, theta, spans)` for a rule that measures spans of entries.
 
-    As above; a group is (first, count, stride) in theta. A `relative` threshold is multiplied by the norm of the
-    group's weights. The entries in the report are all those of the groups that were clipped.
+    As above; a span is (first, count, stride) in theta. A `relative` threshold is multiplied by the norm of the
+    span's weights. The entries in the report are all those of the spans that were clipped.
     """
     look_before, look_after = build_look(dtype)
     clip_one = build_clip_one(rule_clip, relative, dtype)
 
     @loop(rule_clip, relative, dtype)
-    def clip(d, out, thresholds, report, theta, groups):
+    def clip(d, out, thresholds, report, theta, spans):
         for r in range(d.shape[0]):
             raw, applied, row = d[r], out[r], report[r]
             if not look_before(raw, row):
                 continue
             entries = 0
-            for k in range(groups.shape[0]):
-                first, count, stride = groups[k]
+            for k in range(spans.shape[0]):
+                first, count, stride = spans[k]
                 entries += clip_one(raw, applied, theta[r], first, count, stride, thresholds[r])
             look_after(raw, applied, entries, row)
 

@@ -10,24 +10,24 @@ from nbflow.cpu.clip import build_apply, build_clip_one, build_look
 
 @functools.cache
 def build_clip_by_block(rule_clip, over, relative, dtype):
-    """Build `clip(d, out, limits, report, theta, groups)` for a rule over groups of entries, or over each alone.
+    """Build `clip(d, out, limits, report, theta, spans)` for a rule over spans of entries, or over each alone.
 
-    As `nbflow.cpu.clip.build_group_clip`, but for limits (R, groups): NaN for a group that is left as it is. For a rule
-    over entries a group is a block, whose entries are counted one by one.
+    As `nbflow.cpu.clip.build_span_clip`, but for limits (R, spans): NaN for a span that is left as it is. For a rule
+    over entries a span is a block, whose entries are counted one by one.
     """
     look_before, look_after = build_look(dtype)
     clip_one, apply, one = build_clip_one(rule_clip, relative, dtype), build_apply(rule_clip, dtype), dtype(1)
     measured = over != "entry"
 
     @loop("by block", rule_clip, measured, relative, dtype)
-    def clip(d, out, limits, report, theta, groups):
+    def clip(d, out, limits, report, theta, spans):
         for r in range(d.shape[0]):
             raw, applied, row = d[r], out[r], report[r]
             if not look_before(raw, row):
                 continue
             entries = 0
-            for k in range(groups.shape[0]):
-                first, count, stride = groups[k]
+            for k in range(spans.shape[0]):
+                first, count, stride = spans[k]
                 limit = limits[r, k]
                 if limit != limit:
                     for p in range(first, first + count * stride, stride):

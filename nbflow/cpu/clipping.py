@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbflow._load import load
-from nbflow.cpu.clip import build_clip, build_group_clip
+from nbflow.cpu.clip import build_clip, build_span_clip
 from nbflow.cpu.clip_by_block import build_clip_by_block
 from nbflow.cpu.direction import build_normals
 from nbflow.cpu.report import (
@@ -68,7 +68,7 @@ class Clipper:
 
     def _compile(self) -> None:
         assert isinstance(self.rule, Rule)
-        self._clip, self._groups, self._block_of = _compiled(self.net, self.rule, isinstance(self.how.threshold, dict))
+        self._clip, self._spans, self._block_of = _compiled(self.net, self.rule, isinstance(self.how.threshold, dict))
 
     def settle(self, stands: Any) -> None:
         """Note that a step was taken, but for replicas that stand (R,): nothing is remembered."""
@@ -80,10 +80,10 @@ class Clipper:
         held = threshold.astype(self.dtype)
         if held.ndim == 2:
             held = np.ascontiguousarray(held[:, self._block_of])
-        if self._groups is None:
+        if self._spans is None:
             self._clip(d, out, held, report)
         else:
-            self._clip(d, out, held, report, d if theta is None else theta, self._groups)
+            self._clip(d, out, held, report, d if theta is None else theta, self._spans)
 
     def apply(self, rows: Floats, out: Floats, threshold: Floats, theta: Floats | None) -> None:
         """Clip every finite row into `out`; the report says which are."""
@@ -157,15 +157,15 @@ class Clipper:
 
 @functools.lru_cache(256)
 def _compiled(net: Model, rule: Rule, by_block: bool) -> tuple[Any, Any, Any]:
-    """Return the compiled loop of a rule, the groups of parameters that it is given, if any, and the block of each."""
+    """Return the compiled loop of a rule, the spans of parameters that it is given, if any, and the block of each."""
     if by_block:
         arrays = layout.arrays(net)
-        groups = arrays if rule.over == "entry" else layout.groups(net, rule.over)
-        block_of = np.searchsorted(arrays[:, 0], groups[:, 0], side="right") - 1
-        return build_clip_by_block(rule.clip, rule.over, rule.relative, net.scalar), groups, block_of
+        spans = arrays if rule.over == "entry" else layout.spans(net, rule.over)
+        block_of = np.searchsorted(arrays[:, 0], spans[:, 0], side="right") - 1
+        return build_clip_by_block(rule.clip, rule.over, rule.relative, net.scalar), spans, block_of
     if rule.over in ("all", "entry"):
         return build_clip(rule.clip, rule.over, net.scalar), None, None
-    return build_group_clip(rule.clip, rule.relative, net.scalar), layout.groups(net, rule.over), None
+    return build_span_clip(rule.clip, rule.relative, net.scalar), layout.spans(net, rule.over), None
 
 
 def random_step(arrays: Any, lengths: Floats, seed: int, replica: int, index: int, held: Any = None) -> Floats:

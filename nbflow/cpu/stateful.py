@@ -31,10 +31,10 @@ def itself(g, slots):
 
 @functools.cache
 def build_stateful_clip(rule_clip, measured, over, slot_count, setting_count, dtype):
-    """Build `clip(d, out, thresholds, report, groups, slots, fresh, settings, counts)`.
+    """Build `clip(d, out, thresholds, report, spans, slots, fresh, settings, counts)`.
 
-    d and out (R, P), thresholds (R,), report (R, columns of `nbflow.cpu.report`); groups (groups, 3) as in
-    `build_group_clip`, one for a rule that is not over groups; slots and fresh (R, K, P), before and after; settings
+    d and out (R, P), thresholds (R,), report (R, columns of `nbflow.cpu.report`); spans (spans, 3) as in
+    `build_span_clip`, one for a rule of all or of entries; slots and fresh (R, K, P), before and after; settings
     (1, number of settings, 1) in float64; counts (R,) int64, of what was learnt so far. A rule sees float64, which
     holds every norm of float32; one beyond it counts as the largest number, and so does what a slot cannot hold. A row
     of d that is not finite is left to the policy.
@@ -57,7 +57,7 @@ def build_stateful_clip(rule_clip, measured, over, slot_count, setting_count, dt
             fresh[r, k, p] = min(max(fresh[r, k, p], -most), most)
 
     @exact_loop(rule_clip, measured, over, slot_count, setting_count, dtype)
-    def clip(d, out, thresholds, report, groups, slots, fresh, settings, counts):
+    def clip(d, out, thresholds, report, spans, slots, fresh, settings, counts):
         constants = load_settings(settings, 0, 0)
         for r in range(d.shape[0]):
             raw, applied, row = d[r], out[r], report[r]
@@ -67,8 +67,8 @@ def build_stateful_clip(rule_clip, measured, over, slot_count, setting_count, dt
             for p in range(raw.size):
                 applied[p] = dtype(measured(np.float64(raw[p]), load_slots(slots, r, p)))
             joint = norm_of(applied)
-            for k in range(groups.shape[0]):
-                first, count, stride = groups[k]
+            for k in range(spans.shape[0]):
+                first, count, stride = spans[k]
                 stop, touched = first + (count - 1) * stride + 1, 0
                 norm = norm_of(applied[first:stop:stride]) if grouped else joint
                 for p in range(first, stop, stride):
@@ -97,7 +97,7 @@ class StatefulClipper(Clipper):
         rule = self.rule
         self.constants = np.array(list(rule.settings.values()), np.float64).reshape(1, -1, 1)
         alone = rule.over in ("all", "entry")
-        self._groups = np.array([[0, self.net.size, 1]]) if alone else layout.groups(self.net, rule.over)
+        self._spans = np.array([[0, self.net.size, 1]]) if alone else layout.spans(self.net, rule.over)
         self._clip = build_stateful_clip(
             rule.clip, rule.measured, rule.over, len(rule.slots), len(rule.settings), self.dtype
         )
@@ -106,7 +106,7 @@ class StatefulClipper(Clipper):
         self, d: Floats, out: Floats, threshold: Floats, report: Floats, theta: Floats | None, rows: slice = slice(None)
     ) -> None:
         slots, counts = self.memory.slots[rows], self.memory.counts[rows]
-        self._clip(d, out, threshold.astype(self.dtype), report, self._groups, slots, self.fresh[rows], self.constants,
+        self._clip(d, out, threshold.astype(self.dtype), report, self._spans, slots, self.fresh[rows], self.constants,
                    counts)  # fmt: skip
 
     def settle(self, stands: Any) -> None:

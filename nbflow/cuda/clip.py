@@ -20,12 +20,12 @@ from nbflow.cuda.job import (
     CLIPPED,
     D_THETA,
     GATES,
-    GROUPS,
     HIDDEN,
     IDS,
     N_IN,
     PARAMETERS,
     RAW,
+    SPANS,
     THETA,
     THRESHOLD,
     at,
@@ -43,7 +43,7 @@ CHUNK = 16 if MOST_THREADS < 32 else 4096
 
 @functools.cache
 def build_look(dtype):
-    """Build the grids `look_before(job, numbers, policy)` and `look_after(job, numbers, groups, policy)`.
+    """Build the grids `look_before(job, numbers, policy)` and `look_after(job, numbers, spans, policy)`.
 
     A block a replica. With policy "zero" the first sets bad entries to 0, and the rest is clipped like any gradient.
     """
@@ -85,7 +85,7 @@ def build_look(dtype):
             numbers[report + MENDED_FRACTION] = bad
 
     @grid
-    def look_after(job, numbers, groups, policy):
+    def look_after(job, numbers, spans, policy):
         """Fill the rest of the report of what was clipped."""
         room = cuda.shared.array(MOST_THREADS, real)
         r, size = cuda.blockIdx.x, job[PARAMETERS]
@@ -97,7 +97,7 @@ def build_look(dtype):
             if finite:
                 product = inner(numbers, raw, numbers[report + SCALE], d, scale, size, 1, room)
             entries = zero
-            for k in range(cuda.threadIdx.x, groups, cuda.blockDim.x):
+            for k in range(cuda.threadIdx.x, spans, cuda.blockDim.x):
                 entries += numbers[at(job, CLIPPED, r) + k]
             entries = block_sum(entries, room)
             if cuda.threadIdx.x == 0:
@@ -111,14 +111,14 @@ def build_look(dtype):
 
 @functools.cache
 def build_bounds(over):
-    """Build `bounds(job, integers, k)`: first, count and stride of a group, or of a chunk of what has no groups."""
+    """Build `bounds(job, integers, k)`: first, count and stride of a span, or of a chunk of what has no spans."""
     grouped = over not in ("all", "entry")
 
     @device_part
     def bounds(job, integers, k):
         if grouped:
-            group = job[GROUPS] + 3 * k
-            return integers[group], integers[group + 1], integers[group + 2]
+            span = job[SPANS] + 3 * k
+            return integers[span], integers[span + 1], integers[span + 2]
         return k * CHUNK, min(CHUNK, job[PARAMETERS] - k * CHUNK), 1
 
     return bounds
@@ -128,8 +128,8 @@ def build_bounds(over):
 def build_rule(rule_clip, over, relative, dtype):
     """Build the grid `rule(job, numbers, integers, blocks, policy)`, which clips D_THETA and fills CLIPPED.
 
-    A block a replica and group, or chunk. A row that is not finite is left alone. For "all" and "entry" the gradient is
-    cut into chunks; for "block" and "unit" each group is measured, and counted whole if one of its entries changed.
+    A block a replica and span, or chunk. A row that is not finite is left alone. For "all" and "entry" the gradient is
+    cut into chunks; for "block" and "unit" each span is measured, and counted whole if one of its entries changed.
     """
     apply, measure, block_sum = build_apply(rule_clip, dtype), build_block_measure(dtype), build_block_sum()
     real, zero, one = real_of(dtype), dtype(0), dtype(1)

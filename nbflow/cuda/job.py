@@ -37,7 +37,7 @@ SETTINGS              -                   the optimizer's; of all replicas toget
 CELL_SETTINGS         (K', H)             the cell's; of all replicas together
 HELD                  (P,)                1 where a parameter stays as it is; there only where some do
 CLIP_REPORT           (columns,)          `nbflow.cuda.clip`
-CLIPPED               (groups,)           entries that the clip changed, by group or by chunk
+CLIPPED               (spans,)            entries that the clip changed, by span or by chunk
 INSIDE                (blocks,)           what the clip inside back-propagation clipped, by block of sequences
 RULE_SLOTS            (K', P)             what a rule of clipping remembers
 RULE_FRESH            (K', P)             and what it would, once the step is taken
@@ -48,7 +48,7 @@ HISTORY               (rows, columns)     reports of the last updates, and their
 TOKENS, CLASSES       int32 (T, B)        inputs and targets that are integers
 FIRST, HEARD, LAST    int32 (B,)          first step with weight, the number of steps up to the last one with weight,
                                           and how many are taken
-GROUPS                int32 (groups, 3)   first, count and stride of the groups of a clip; of all replicas together
+SPANS                 int32 (spans, 3)    first, count and stride of what a rule of clipping measures; of all replicas
 WRONG                 int32 (B,)          whether the answer to a sequence is wrong
 DETACHED              int32 (T,)          1 where h is detached, 0 elsewhere
 IDS                   int32 (1,)          the number under which a replica draws
@@ -72,7 +72,7 @@ FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "S
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
           "SETTINGS", "CELL_SETTINGS", "HELD", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY", "DETACH",
           "H_NORM", "PULL", "RULE_SLOTS", "RULE_FRESH", "RULE_SETTINGS", "MEASURED", "MEASURED_NORM")  # fmt: skip
-INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "GROUPS", "WRONG", "IDS", "STEPS_TAKEN",
+INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "SPANS", "WRONG", "IDS", "STEPS_TAKEN",
             "DETACHED", "LEARNT")  # fmt: skip
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
 PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
@@ -80,7 +80,7 @@ PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
  HIDDEN_THRESHOLD, SLOTS, SETTINGS, CELL_SETTINGS, HELD, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, DETACH, H_NORM, PULL,
  RULE_SLOTS, RULE_FRESH, RULE_SETTINGS, MEASURED, MEASURED_NORM,
- TOKENS, CLASSES, FIRST, HEARD, LAST, GROUPS, WRONG, IDS, STEPS_TAKEN, DETACHED, LEARNT) = PLACES.values()  # fmt: skip
+ TOKENS, CLASSES, FIRST, HEARD, LAST, SPANS, WRONG, IDS, STEPS_TAKEN, DETACHED, LEARNT) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 
 

@@ -90,7 +90,7 @@ class Workspace:
         self.hidden_clip = 0, False
         self.detach_draws = 0, 0  # seed and index
         self.blocks = blocks_for(net) if shape.steps else NO_BLOCKS
-        self.groups = _groups(net, purpose.rule)
+        self.spans = _spans(net, purpose.rule)
         self.table = np.zeros(job.LENGTH, np.int64)
         self._set_sizes()
         self.product_blocks = [count_blocks(self.table, which) for which in range(FLOW + 1)]
@@ -103,8 +103,8 @@ class Workspace:
         self.set_ids(np.arange(shape.replicas))
         if shape.steps and net.cell_settings.size:
             self.write("CELL_SETTINGS", net.cell_settings.astype(self.dtype))
-        if len(self.groups):
-            self.write("GROUPS", self.groups.astype(np.int32))
+        if len(self.spans):
+            self.write("SPANS", self.spans.astype(np.int32))
 
     def holds(self, shape: Shape) -> bool:
         """Tell whether a batch of this shape has room here."""
@@ -200,7 +200,7 @@ class Workspace:
         if purpose.rule is not None:
             floats |= {"D_THETA": net.size, "THRESHOLD": 1, "CLIP_REPORT": WIDTH, "CLIPPED": self.clip_blocks}
             floats |= {"RAW": net.size if purpose.keeps_raw else 0}
-            integers |= {"GROUPS": self.groups.size}
+            integers |= {"SPANS": self.spans.size}
         if isinstance(purpose.rule, StatefulRule):
             integers |= {"LEARNT": 1}
             floats |= dict.fromkeys(("RULE_SLOTS", "RULE_FRESH"), len(purpose.rule.slots) * net.size)
@@ -218,7 +218,7 @@ class Workspace:
         start = 0
         for name, count in counts.items():
             place = job.PLACES[name]
-            shared = name in ("SETTINGS", "CELL_SETTINGS", "RULE_SETTINGS", "GROUPS")
+            shared = name in ("SETTINGS", "CELL_SETTINGS", "RULE_SETTINGS", "SPANS")
             self.table[place], self.table[place + 1] = start, 0 if shared else count
             start += count if shared else count * self.shape.replicas
         if "RAW" in counts and not counts["RAW"]:
@@ -227,8 +227,8 @@ class Workspace:
 
     @property
     def clip_blocks(self) -> int:
-        """The number of groups or chunks that a gradient is clipped in."""
-        return len(self.groups) or -(-self.net.size // CHUNK)
+        """The number of spans or chunks that a gradient is clipped in."""
+        return len(self.spans) or -(-self.net.size // CHUNK)
 
     def _span(self, name: str) -> tuple[Any, int, int]:
         """Return the array on the card, where in it `name` begins, and a replica's share, 0 if there is none."""
@@ -270,8 +270,8 @@ class Workspace:
             self.job.copy_to_device(self.table)
 
 
-def _groups(net: Network, rule: AnyRule | None) -> Any:
-    """Return the groups that a rule measures, (groups, 3); none for a rule over all or over entries."""
+def _spans(net: Network, rule: AnyRule | None) -> Any:
+    """Return the spans that a rule measures, (spans, 3); none for a rule over all or over entries."""
     if rule is None or rule.over in ("all", "entry"):
         return np.zeros((0, 3), np.int64)
-    return layout.groups(net, rule.over)
+    return layout.spans(net, rule.over)

@@ -40,7 +40,7 @@ def _moved(block: slice, by: int) -> slice:
     return slice(block.start + by, block.stop + by)
 
 
-def groups(net: Model, over: str) -> IntegerArray:
+def spans(net: Model, over: str) -> IntegerArray:
     """Return what a rule over each "layer", "block" or "unit" measures, as (first, count, stride)."""
     return {"layer": layers, "block": arrays, "unit": units}[over](net)
 
