@@ -105,7 +105,9 @@ class Workspace:
         self.cell = (second_order if purpose.second else first_order)(net.compiled_cell)
         self.entries: list[tuple[int, ...]] = []
         self.program: tuple[Any, ...] = ()
-        self._hidden_site, self._detaching, self._starts_at_zero = 0, False, False
+        self._hidden_site, self._detaching, self._starts_at_zero, self._ends_at_zero = 0, False, False, True
+        self._tapes: dict[tuple[str, int], Any] = {}
+        self._places: tuple[int, ...] = ()
         self.rows = shard_rows(net, shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         self.shards = np.zeros(shape.replicas * len(self.rows), shard_dtype(self.dtype))
@@ -183,6 +185,7 @@ class Workspace:
         """Use the first `steps` steps of the buffers: shorter batches need no workspace of their own."""
         self.steps = self.shards["steps"] = self._sizes["steps"] = steps
         self.shards["held"] = self._sizes["held"] = min(self.purpose.every or steps, steps)
+        self._tapes.clear()
         self._set_offsets()
 
     # ------------------------------------------------------------------------- memory
@@ -259,6 +262,7 @@ class Workspace:
         self._offsets = np.multiply.outer(sequence, [
             net.n_in * size, 4, net.n_out * size, 4, size, net.n_in * size, net.n_hidden * size, net.n_hidden * size,
         ])  # fmt: skip
+        self._places = ()
 
     def point_to(
         self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None, d_inputs: Any = None,
@@ -268,7 +272,9 @@ class Workspace:
         of_inputs, of_targets = inputs.ctypes.data, 0 if targets is None else targets.ctypes.data
         ends = (0 if array is None else array.ctypes.data for array in (d_inputs, handed, returned))
         places = of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data, *ends
-        np.add(self._offsets, places, out=self._borrowed)
+        if places != self._places:  # in a loop they are often the same
+            np.add(self._offsets, places, out=self._borrowed)
+            self._places = places
         of_gradient = 0 if d_theta is None else d_theta.ctypes.data
         np.add(self._row_offsets, (theta.ctypes.data, of_gradient), out=self._parameters)
         if d_theta is None:
@@ -360,11 +366,14 @@ class Workspace:
         self.shards["ends_given"] = d_state is not None
         if d_state is not None:
             self._set_rows("end_cotangent", d_state)
+            self._ends_at_zero = False
 
     def ask_first_state(self) -> None:
         """Let the way back reach the first state, as it does where something comes back to the last: here nothing."""
         self.shards["ends_given"] = True
-        self._set_rows("end_cotangent", None)
+        if not self._ends_at_zero:
+            self._set_rows("end_cotangent", None)
+            self._ends_at_zero = True
 
     def set_cotangents(self, d_states: Floats) -> None:
         """Set how much the states of all steps count, (R, T, B, S, H)."""
@@ -390,6 +399,14 @@ class Workspace:
 
     def tape(self, name: str, k: int) -> Any:
         """Return an array of shard k in its declared shape, padding and all: a view, good until the next run."""
+        if self.purpose.every:  # between checkpoints a tape moves
+            return self._view(name, k)
+        found = self._tapes.get((name, k))
+        if found is None:
+            found = self._tapes[name, k] = self._view(name, k)
+        return found
+
+    def _view(self, name: str, k: int) -> Any:
         sizes = self._sizes | {"rows": self.rows[k % len(self.rows)]}
         shape = [sizes[axis.size] + axis.more for axis in ARRAYS[name].axes]
         start = int(self.shards[name][k]) - self._memory.ctypes.data
