@@ -106,7 +106,7 @@ class Workspace:
         self.entries: list[tuple[int, ...]] = []
         self.program: tuple[Any, ...] = ()
         self._hidden_site, self._detaching, self._starts_at_zero, self._ends_at_zero = 0, False, False, True
-        self._tapes: dict[tuple[str, int], Any] = {}
+        self._tapes: dict[tuple[Any, ...], Any] = {}
         self._places: tuple[int, ...] = ()
         self.rows = shard_rows(net, shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
@@ -433,10 +433,21 @@ class Workspace:
     def gather_state(self, name: str, step: int = 0) -> Floats:
         """Return one step of a tape of states, or states of one step, as (R, B, S, H)."""
         whole = np.empty((self.shape.replicas, self.shape.batch, len(self.cell.states), self.net.n_hidden), self.dtype)
-        for k, r, first, rows in self._each_shard():
-            tape = self.tape(name, k)
-            whole[r, first : first + rows] = tape.reshape(-1, *tape.shape[-3:])[step, :, :, : self.net.n_hidden]
+        for r, first, rows, state in self._states_of(name, step):
+            whole[r, first : first + rows] = state
         return whole
+
+    def _states_of(self, name: str, step: int) -> list[tuple[int, int, int, Any]]:
+        """Return replica, first sequence, number of sequences and state (B, S, H) of every shard."""
+        found = self._tapes.get((name, step, "states"))
+        if found is None:
+            found = []
+            for k, r, first, rows in self._each_shard():
+                tape = self.tape(name, k)
+                found.append((r, first, rows, tape.reshape(-1, *tape.shape[-3:])[step, :, :, : self.net.n_hidden]))
+            if not self.purpose.every:
+                self._tapes[name, step, "states"] = found
+        return found
 
     def gather_ends(self, ends: Any) -> Floats:
         """Return the states after so many steps of each sequence (R, B), as (R, B, S, H)."""
