@@ -57,7 +57,7 @@ test-install: $(VENV)/.ready ## Build archive and wheel, install them elsewhere,
 	$(PY) tests/install.py $(PYTEST_ARGS)
 
 test-sim: $(VENV)/.test ## Run the smallest tests on both backends without compiler or GPU: interpreter and CUDA simulator.
-	NUMBA_DISABLE_JIT=1 NUMBA_ENABLE_CUDASIM=1 $(PY) -m pytest tests -m sim $(PYTEST_ARGS)
+	NUMBA_DISABLE_JIT=1 NUMBA_ENABLE_CUDASIM=1 $(PY) -m pytest tests -m sim -n $(WORKERS) $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.test-$(GPU) ## Run the tests that need a CUDA GPU.
 	@$(PY) -c 'from numba import cuda; raise SystemExit(not cuda.is_available())' || \
