@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     from nbflow.diagnostics.clipping_bias import clipping_bias as clipping_bias
     from nbflow.diagnostics.diagnose import diagnose as diagnose
     from nbflow.diagnostics.differences import check_gradient as check_gradient
+    from nbflow.diagnostics.fixed_points import fixed_points as fixed_points
     from nbflow.diagnostics.jacobians import step_jacobians as step_jacobians
     from nbflow.diagnostics.lags import gains_by_lag as gains_by_lag
     from nbflow.diagnostics.lyapunov import lyapunov_exponents as lyapunov_exponents
@@ -119,6 +120,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     )
     from nbflow.records.diagnosis import (
         Diagnosis as Diagnosis,
+        FixedPoints as FixedPoints,
         RecurrentSpectrum as RecurrentSpectrum,
         Saturation as Saturation,
     )
@@ -184,7 +186,7 @@ _HOMES = {
     "records.cell": ("Cell",),
     "records.checks": ("Calibration", "GradientCheck"),
     "records.clip": ("Clip", "Clipped", "ExampleClip", "HiddenClip", "MicrobatchClip"),
-    "records.diagnosis": ("Diagnosis", "RecurrentSpectrum", "Saturation"),
+    "records.diagnosis": ("Diagnosis", "FixedPoints", "RecurrentSpectrum", "Saturation"),
     "records.estimates": ("Interval", "SequenceMean", "Spectrum"),
     "records.flow": ("Flow", "HDetach"),
     "records.gradient": ("Cotangent", "Gradient", "Tangent"),
@@ -223,6 +225,7 @@ _HOMES = {
     "training.calibration": ("calibrate_threshold",),
     "diagnostics.average_of_clipped": ("average_of_clipped",),
     "diagnostics.clipping_bias": ("clipping_bias",),
+    "diagnostics.fixed_points": ("fixed_points",),
     "diagnostics.jacobians": ("step_jacobians",),
     "diagnostics.lags": ("gains_by_lag",),
     "diagnostics.lyapunov": ("lyapunov_exponents",),

@@ -317,11 +317,16 @@ def work(options: Options, console: Console, done: list[Study]) -> None:
     begun(console)
     machinery = Machinery(options, console)
     for plan in plans(options, console):
-        study = Study(plan, thresholds=machinery.looks(plan))
-        tune(machinery, study)
-        study.cost = machinery.costs(plan, study.tuned)
-        compare(machinery, study)
-        done.append(study)
+        done.append(studied(machinery, plan))
+
+
+def studied(machinery: Machinery, plan: Plan) -> Study:
+    """Do every stage of a task."""
+    study = Study(plan, thresholds=machinery.looks(plan))
+    tune(machinery, study)
+    study.cost = machinery.costs(plan, study.tuned)
+    compare(machinery, study)
+    return study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -95,8 +95,12 @@ TASKS = (*PLANS, MUSIC)
 def music(path: Path) -> Plan:
     """Return the plan for a file of piano rolls: tuned on its validation pieces, tested on its test pieces."""
     rolls = read_piano_rolls(path)
-    return Plan(MUSIC, f"piano rolls ({path.stem})", rolls.task("valid"), rolls.task("test"), 50, "smart_tanh", 1_500,
-                is_music=True)  # fmt: skip
+    return music_of(path.stem, rolls.task("valid"), rolls.task("test"))
+
+
+def music_of(title: str, valid: Any, test: Any) -> Plan:
+    """Return the plan for piano rolls of this name."""
+    return Plan(MUSIC, f"piano rolls ({title})", valid, test, 50, "smart_tanh", 1_500, is_music=True)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,25 @@ def test_who_knows_nothing_is_wrong_at_temporal_order_three_times_out_of_four():
         assert stats.binomtest(wrong, 20_000, 0.75).pvalue > FALSE_ALARM
 
 
+@pytest.mark.parametrize("length", [10, 11, 25])
+def test_symbols_that_stand_anywhere_stand_at_every_pair_of_steps_equally_often(length):
+    batch = large("temporal_order_anywhere", length)
+    L, columns = length, np.arange(20_000)
+    symbol = batch.inputs < 2
+    assert (symbol.sum(axis=0) == 2).all()
+    assert ((batch.inputs >= 0) & (batch.inputs < 6)).all()
+    first, second = symbol.argmax(axis=0), L - 1 - symbol[::-1].argmax(axis=0)
+    pairs = np.bincount(L * first + second, minlength=L * L).reshape(L, L)
+    assert not np.tril(pairs).any()
+    assert stats.chisquare(pairs[np.triu_indices(L, 1)]).pvalue > FALSE_ALARM
+    v0, v1 = batch.inputs[first, columns], batch.inputs[second, columns]
+    assert np.array_equal(batch.targets[-1], v0 + 2 * v1)
+    assert stats.chisquare(np.bincount(batch.targets[-1], minlength=4)).pvalue > FALSE_ALARM
+    assert stats.chisquare(np.bincount(batch.inputs[~symbol] - 2, minlength=4)).pvalue > FALSE_ALARM
+    assert not batch.targets[:-1].any()
+    assert np.array_equal(np.nonzero(batch.weights.any(axis=1))[0], [L - 1])
+
+
 @pytest.mark.parametrize("length", [10, 11, 19, 25, 100])
 def test_temporal_order_of_three_has_its_symbols_where_they_belong(length):
     batch = large("temporal_order_3bit", length, 4000)

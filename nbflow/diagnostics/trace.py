@@ -7,6 +7,7 @@ import functools
 from nbflow.diagnostics._gradient_flow import trace as trace_gradient
 from nbflow.diagnostics.average_of_clipped import average_of_clipped
 from nbflow.diagnostics.clipping_bias import clipping_bias
+from nbflow.diagnostics.fixed_points import fixed_points
 from nbflow.diagnostics.jacobians import step_jacobians
 from nbflow.diagnostics.lags import gains_by_lag
 from nbflow.diagnostics.lyapunov import lyapunov_exponents
@@ -24,6 +25,7 @@ class _Tracing:
 
     average_of_clipped = staticmethod(average_of_clipped)
     clipping_bias = staticmethod(clipping_bias)
+    fixed_points = staticmethod(fixed_points)
     gains_by_lag = staticmethod(gains_by_lag)
     jacobian_singular_values = staticmethod(jacobian_singular_values)
     lyapunov_exponents = staticmethod(lyapunov_exponents)

@@ -13,7 +13,7 @@ from nbflow.plot._given import one_network, record
 from nbflow.plot._marks import axes_of, grid, intervals, reference
 from nbflow.plot._page import COLOURS
 from nbflow.plot._theme import inks
-from nbflow.records import Floats, Interval, Spectrum
+from nbflow.records import FixedPoints, Floats, Interval, Spectrum
 
 # What a spectrum is of: words on its axis, the scale, and the value that means "neither grows nor shrinks".
 KINDS = {
@@ -64,8 +64,10 @@ def spectrum(seen: Spectrum, of: str, *, colour: str = COLOURS[0], label: str | 
     return ax
 
 
-def eigenvalues(net: Network, theta: Floats, *, gate: str | None = None, ax: Any = None) -> Any:
-    """Draw the eigenvalues of w_rec in the complex plane, beside the unit circle.
+def eigenvalues(
+    net: Network, theta: Floats, *, gate: str | None = None, points: FixedPoints | None = None, ax: Any = None
+) -> Any:
+    """Draw the eigenvalues of w_rec, or of the step at fixed points, in the complex plane, beside the unit circle.
 
     Parameters
     ----------
@@ -73,6 +75,9 @@ def eigenvalues(net: Network, theta: Floats, *, gate: str | None = None, ax: Any
     theta : array of shape (P,)
     gate : str, optional
         One of the cell's; all of them by default, each with a colour and a mark.
+    points : FixedPoints, optional
+        From `nbflow.fixed_points`, of the same network: then their eigenvalues are drawn instead, those of points that
+        attract in one colour and mark, of all others in another.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -84,18 +89,17 @@ def eigenvalues(net: Network, theta: Floats, *, gate: str | None = None, ax: Any
     --------
     >>> import numpy as np, nbflow as nf
     >>> net = nf.Network(cell="tanh", n_in=6, n_hidden=20, n_out=4, dtype="float64")
-    >>> ax = eigenvalues(net, nf.init(net, "orthogonal", rng=0))
+    >>> theta = nf.init(net, "orthogonal", rng=0)
+    >>> ax = eigenvalues(net, theta)
     >>> np.abs(ax.lines[0].get_xydata() @ [1, 1j]).round(6).tolist()
     [1.0, 1.0, ...]
+    >>> eigenvalues(net, theta, points=nf.fixed_points(net, theta, 0)).get_xlabel()
+    'real part'
     """
     w_rec = one_network("theta's w_rec", unpack(net, theta).w_rec, 3)
-    gates = net.cell_object.gates
-    wanted = gates if gate is None else (_check.choice("gate", gate, gates),)
+    clouds = _of_gates(net, w_rec, gate) if points is None else _of_points(net, points, gate)
     ax = axes_of(ax)
-    for name in wanted:
-        place = gates.index(name)
-        matrix = w_rec[:, place]
-        found = np.linalg.eigvals(matrix) if np.isfinite(matrix).all() else np.empty(0, complex)
+    for place, (name, found) in clouds.items():
         colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
         ax.plot(found.real, found.imag, mark, color=colour, markersize=4, alpha=0.8, label=name)
     turn = np.linspace(0, 2 * np.pi, 361)
@@ -103,3 +107,30 @@ def eigenvalues(net: Network, theta: Floats, *, gate: str | None = None, ax: Any
     ax.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
     grid(ax)
     return ax
+
+
+def _of_gates(net: Network, w_rec: Floats, gate: str | None) -> dict[int, tuple[str, Any]]:
+    """Return name and eigenvalues of each gate, by its place."""
+    gates, found = net.cell_object.gates, {}
+    for name in gates if gate is None else (_check.choice("gate", gate, gates),):
+        matrix = w_rec[:, gates.index(name)]
+        found[gates.index(name)] = (
+            name,
+            np.linalg.eigvals(matrix) if np.isfinite(matrix).all() else np.empty(0, complex),
+        )
+    return found
+
+
+def _of_points(net: Network, points: FixedPoints, gate: str | None) -> dict[int, tuple[str, Any]]:
+    """Return name and eigenvalues of the fixed points that attract, and of those that do not."""
+    record("points", points, FixedPoints, "nbflow.fixed_points")
+    if gate is not None:
+        raise ValueError(f"gate is {_check.said(gate)} beside points; expected None, as a step has all gates in it. "
+                         f"Leave one out.")  # fmt: skip
+    size = len(net.cell_object.states) * net.n_hidden
+    if np.ndim(points.eigenvalues) != 2 or np.shape(points.eigenvalues)[1] != size:
+        raise ValueError(f"points has eigenvalues of shape {np.shape(points.eigenvalues)}; expected (F, {size}). Pass "
+                         f"those of this network.")  # fmt: skip
+    inside = points.attracting
+    kinds = {"attracts": points.eigenvalues[inside], "does not attract": points.eigenvalues[~inside]}
+    return {place: (name, values.ravel()) for place, (name, values) in enumerate(kinds.items()) if values.size}

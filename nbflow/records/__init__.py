@@ -22,7 +22,7 @@ from nbflow.records.clip import (
     HiddenClip,
     MicrobatchClip,
 )
-from nbflow.records.diagnosis import Diagnosis, RecurrentSpectrum, Saturation
+from nbflow.records.diagnosis import Diagnosis, FixedPoints, RecurrentSpectrum, Saturation
 from nbflow.records.estimates import Interval, SequenceMean, Spectrum
 from nbflow.records.flow import DERIVATIVES, REDUCTIONS, Flow, HDetach
 from nbflow.records.gradient import Cotangent, Gradient, Tangent
@@ -36,7 +36,7 @@ from nbflow.records.trace import LagProfile, Trace
 __all__ = [
     "BOUNDS", "DERIVATIVES", "GROUP_POLICIES", "OTHERS", "OVER", "PARTS", "POLICIES", "RATES", "REDUCTIONS",
     "SITES", "THRESHOLDS", "UNLESS_EMPTY", "AnyPenalty", "AnyRule", "AverageOfClipped", "Batch", "Calibration",
-    "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent", "Diagnosis", "Distances", "ExampleClip", "Floats",
+    "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent", "Diagnosis", "Distances", "ExampleClip", "FixedPoints", "Floats",
     "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval", "Kinds", "LagProfile", "Loss",
     "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty", "RecurrentSpectrum", "Regularizer",
     "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StatePenalty", "StatefulRule", "Tangent",

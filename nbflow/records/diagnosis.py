@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from nbflow._legible import legible
 from nbflow.records._types import Floats
@@ -110,3 +112,33 @@ class Diagnosis(NamedTuple):
     def __str__(self) -> str:
         """Return the summary."""
         return self.words
+
+
+@legible
+class FixedPoints(NamedTuple):
+    """States that a step under a constant input leaves where they are; F of them.
+
+    Attributes
+    ----------
+    states : float64 array of shape (F, S, H)
+        The one that most starts led to first.
+    eigenvalues : complex128 array of shape (F, S*H)
+        Of ds_t/ds_{t-1} at each, the largest in modulus first.
+    moved : float64 array of shape (F,)
+        By how much the number of the state that moves most moves in a step.
+    reached : int64 array of shape (F,)
+        How many starts led there.
+    lost : int
+        Starts that led nowhere.
+    """
+
+    states: Floats
+    eigenvalues: Any
+    moved: Floats
+    reached: Any
+    lost: int
+
+    @property
+    def attracting(self) -> Any:
+        """Whether each draws its neighbourhood in, (F,): all its eigenvalues lie inside the unit circle."""
+        return (np.abs(self.eigenvalues) < 1).all(axis=1)

@@ -57,6 +57,7 @@ from naive.tasks import (
     permutation,
     temporal_order,
     temporal_order_3bit,
+    temporal_order_anywhere,
 )
 from naive.thresholds import THRESHOLDS, constant, inverse_time, linear, percentile, quantile, zscore
 from naive.trace import by_lag, gate_values, last_step, lyapunov, saturation, spectrum

@@ -33,6 +33,23 @@ def temporal_order(seed: int, purpose: int, replica: int, index: int, batch_size
     return tokens, targets, weights
 
 
+def temporal_order_anywhere(seed: int, purpose: int, replica: int, index: int, batch_size: int, length: int) -> Batch:
+    """Return a batch of temporal order whose symbols stand at two of all steps."""
+    L, B = length, batch_size
+    _check_length(L)
+    tokens, targets, weights = np.zeros((L, B), np.int64), np.zeros((L, B), np.int64), np.zeros((L, B))
+    for b in range(B):
+        for t in range(L):
+            tokens[t, b] = 2 + below(draw(seed, purpose, replica, index, b, 1 + t // 4)[t % 4], 4)
+        w0, w1, w2, w3 = draw(seed, purpose, replica, index, b, 0)
+        steps = list(range(L))
+        places = sorted([steps.pop(below(w0, L)), steps[below(w1, L - 1)]])
+        tokens[places, b] = w2 >> 31, w3 >> 31
+        targets[L - 1, b] = (w2 >> 31) + 2 * (w3 >> 31)
+        weights[L - 1, b] = 1 / B
+    return tokens, targets, weights
+
+
 def addition(seed: int, purpose: int, replica: int, index: int, batch_size: int, length: int) -> Batch:
     """Return a batch of the addition task (Hochreiter & Schmidhuber 1997, in the form of Pascanu's code)."""
     L, B = length, batch_size
@@ -147,6 +164,7 @@ def delayed_recall(seed: int, purpose: int, replica: int, index: int, batch_size
 TASKS: dict[str, Callable[[int, int, int, int, int, int], Batch]] = {
     "temporal_order": temporal_order,
     "temporal_order_3bit": temporal_order_3bit,
+    "temporal_order_anywhere": temporal_order_anywhere,
     "addition": addition,
     "multiplication": multiplication,
     "permutation": permutation,

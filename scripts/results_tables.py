@@ -1,0 +1,406 @@
+"""The tables and pictures of docs/results.md, each from its store; scripts/results.py puts them where they belong."""
+
+from __future__ import annotations
+
+import functools
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import compare_clipping
+import compare_clipping_design as design
+import compare_clipping_pictures
+import compare_clipping_verdicts as verdicts
+import generalization
+import language
+import lengths_report
+import overflow_report
+import success_rate
+from rich.console import Console
+
+import nbflow as nf
+from nbflow import statistics
+from nbflow.data.sampler import DataTask, Trivial
+from nbflow.experiments.methods import TITLES
+from nbflow.storage.store import Row, Store, read_copy
+
+# The code that made the runs of the comparisons, as their lines have it.
+CODES = {"compare_clipping": "0.1.0+1074f1c81317", "rare": "0.1.0+284171cefc40"}
+MARKS = {verdicts.EQUIVALENT: "**=**", verdicts.DIFFERENT: "**≠**", verdicts.UNCLEAR: "**?**"}
+METHODS = ("sgd", "clip", "clip+omega", "omega")
+
+
+class Stores:
+    """The compact copies in results/, each read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, name: str) -> bool:
+        return (self.folder / f"{name}.jsonl.xz").exists()
+
+    @functools.cache  # noqa: B019 - as long as a report is made
+    def rows(self, name: str) -> list[Row]:
+        """Return the lines of a store, in the names of today."""
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder) / "rows.jsonl")
+            store.add(read_copy(self.folder / f"{name}.jsonl.xz"))
+            return list(store.read().values())
+
+    def of(self, name: str, kind: str) -> list[Row]:
+        """Return the lines of a kind, in an order that does not depend on when they were made."""
+        found = [row for row in self.rows(name) if row["kind"] == kind]
+        places = ("optimizer", "lr", "place", "method", "seed", "policy", "length")
+        return sorted(found, key=lambda row: [str(row.get(place, "")) for place in places[:4]]
+                      + [row.get("seed", 0)] + [str(row.get(place, "")) for place in places[5:]])  # fmt: skip
+
+    def data(self, name: str) -> Row:
+        """Return what is known of a data set."""
+        return next(row for row in self.rows("data") if row["key"] == name)
+
+    @functools.cache  # noqa: B019 - as long as a report is made
+    def studies(self, name: str, variants: tuple[str, ...]) -> list[Any]:
+        """Return what scripts/compare_clipping.py finds in a store."""
+        with tempfile.TemporaryDirectory() as folder:
+            for part in (name, f"{name}.prepared"):
+                copy = self.folder / f"{part}.jsonl.xz"
+                (Path(folder) / copy.name).write_bytes(copy.read_bytes())
+            options = compare_clipping.Options(variants=variants, code=CODES[name], out=Path(folder), name=name)
+            machinery = compare_clipping.Machinery(options, Console(quiet=True))
+            plans = [*design.PLANS.values(), music(self.data("jsb-chorales-quarter.json"))]
+            return [compare_clipping.studied(machinery, plan) for plan in plans]
+
+
+class Kept(DataTask):
+    """In place of a data set that need not be there: what it is known by, and what knowing frequencies reaches."""
+
+    def __init__(self, facts: Row) -> None:
+        self.facts = facts
+        self.n_in = self.n_out = facts["channels"]
+        self.loss, self.tokens = facts["loss"], False
+        self.unit = facts["unit"]
+
+    def identity(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.facts["identity"]
+        return found
+
+    def trivial(self, length: int = 0) -> Trivial:
+        return Trivial(*self.facts["trivial"])
+
+
+def music(facts: Row) -> design.Plan:
+    """Return the plan of the chorales from what is known of them."""
+    parts = {part: Kept({**facts, **facts["parts"][part]}) for part in ("valid", "test")}
+    return design.music_of(facts["title"], parts["valid"], parts["test"])
+
+
+# Markdown.
+
+
+def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def percent(interval: nf.Interval, digits: int = 0) -> str:
+    low, high = (f"{100 * end:.{digits}f}" for end in interval[1:])
+    return f"{low}-{high} %"
+
+
+def points(interval: Any) -> str:
+    """Return a difference of two rates in points, with its interval."""
+    return f"{100 * interval[0]:+.0f} points ({100 * interval[1]:+.0f} to {100 * interval[2]:+.0f})"
+
+
+def probability(p: float) -> str:
+    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+# The comparison of ways to clip.
+
+
+def compared(studies: Sequence[Any]) -> str:
+    """Return every way on every task, beside clipping by norm."""
+    heads = ["", *(study.plan.title for study in studies)]
+    rows = []
+    for name in studies[0].tuned:
+        title = design.VARIANTS[name].title.replace("preact.", "preactivation")
+        rows.append([title, *(beside(study, name) for study in studies)])
+    return grid(heads, rows)
+
+
+def beside(study: Any, name: str) -> str:
+    """Return a way on a task: runs solved, and what it costs relative to clipping by norm."""
+    one, seen = study.outcomes[name], study.compared[name]
+    if name == design.REFERENCE:
+        if study.plan.is_music:
+            return f"{seen.typical.value:.3f} nats"
+        return f"{one.solved}/{one.runs}, median {seen.median:,.0f} updates"
+    solved, digits = ("", 4) if study.plan.is_music else (f"{one.solved}/{one.runs} ", 2)
+    ratio = "{:.{d}f} ({:.{d}f}-{:.{d}f})".format(*seen.ratio, d=digits)
+    return f"{MARKS[seen.verdict]} {solved}{ratio}"
+
+
+def costs(studies: Sequence[Any]) -> str:
+    """Return what an update of each way costs on the slower temporal order."""
+    study = next(study for study in studies if study.plan.name == "temporal_order_40")
+    heads = [design.VARIANTS[name].title.replace("preact.", "preactivation") for name in study.cost]
+    return grid(heads, [[f"{cost:.2f}" for cost in study.cost.values()]])
+
+
+def ends(studies: Sequence[Any]) -> str:
+    """Return how many chosen settings stand at an end of what was tried."""
+    rows = []
+    for study in studies:
+        tuned = {name: setting for name, setting in study.tuned.items() if design.VARIANTS[name].measure
+                 and not design.VARIANTS[name].scales}  # fmt: skip
+        tried = {name: study.thresholds[design.VARIANTS[name].measure] for name in tuned}
+        at_v = sum(v in (tried[name][0], tried[name][-1]) for name, (_, v) in tuned.items())
+        at_lr = sum(design.at_an_end(design.VARIANTS[name], lr) for name, (lr, _) in tuned.items())
+        rows.append([study.plan.title, f"{at_v} of {len(tuned)}", f"{at_lr} of {len(tuned)}"])
+    return grid(["", "thresholds at an end", "learning rates at an end"], rows)
+
+
+def rare(studies: Sequence[Any]) -> str:
+    """Return random steps at thresholds that few gradients exceed, and no clip at all."""
+    heads = ["", *(study.plan.title for study in studies)]
+    chosen = []
+    for study in studies:
+        words = ("95 % quantile", "99 % quantile", "the greatest", "ten times the greatest")
+        chosen.append(words[study.thresholds["norm_rare"].index(study.tuned["random_rare"][1])])
+    rows = [
+        [design.VARIANTS[name].title, *(beside(study, name) for study in studies)] for name in ("random_rare", "none")
+    ]
+    return grid(heads, [["threshold chosen", *chosen], *rows])
+
+
+def verdicts_of(studies: Sequence[Any], names: Sequence[str]) -> str:
+    """Return on how many tasks each way is equivalent to clipping by norm, different, or can't be told."""
+    rows = []
+    for name in names:
+        counts = [sum(study.compared[name].verdict == word for study in studies) for word in MARKS]
+        title = design.VARIANTS[name].title.replace("preact.", "preactivation")
+        rows.append([title, *(f"{count} of {len(studies)}" for count in counts)])
+    return grid(["beside norm", *MARKS], rows)
+
+
+# Success against length.
+
+
+def solved(rows: Sequence[Row], lengths: Sequence[int]) -> str:
+    """Return how many runs of each method solved each length."""
+    cells = {cell[1:3]: cell for cell in success_rate.count(rows)}
+    found = []
+    for method in METHODS:
+        row = [cells[method, length] for length in lengths]
+        found.append([TITLES[method], *(rate(cell.solved, cell.runs) for cell in row)])
+    runs = cells[METHODS[0], lengths[0]].runs
+    return grid([f"solved, of {runs}", *(f"L = {length}" for length in lengths)], found)
+
+
+def rate(count: int, runs: int, digits: int = 0) -> str:
+    return f"{count} ({percent(statistics.success_rate(count, runs), digits)})"
+
+
+def span_differences(rows: Sequence[Row]) -> str:
+    """Return what is claimed of the span as differences, with exact tests adjusted for being five."""
+    found = span_tests(rows)
+    return grid(["", "difference", "p (Fisher)", "p (Holm, of five)"],
+                [[words, points(interval), probability(p), probability(adjusted)]
+                 for words, interval, p, adjusted in found])  # fmt: skip
+
+
+def span_tests(rows: Sequence[Row]) -> list[tuple[str, nf.Interval, float, float]]:
+    """Return the five differences of the span: words, Newcombe's interval, Fisher's p, and that by Holm."""
+    from scipy.stats import fisher_exact
+
+    cells = {cell[1:3]: cell for cell in success_rate.count(rows)}
+    pairs = [("clip+omega", "clip", 50), ("clip+omega", "clip", 100), ("clip", "sgd", 50), ("clip+omega", "omega", 100),
+             ("clip+omega", "omega", 50)]  # fmt: skip
+    found = []
+    for one, other, length in pairs:
+        a, b = cells[one, length], cells[other, length]
+        interval = statistics.rate_difference((a.solved, b.solved), (a.runs, b.runs))
+        p = float(fisher_exact([[a.solved, a.runs - a.solved], [b.solved, b.runs - b.solved]]).pvalue)
+        found.append((f"{TITLES[one]} less {TITLES[other]}, L = {length}", interval, p))
+    adjusted = statistics.holm([p for *_, p in found])
+    return [(*one, float(p)) for one, p in zip(found, adjusted, strict=True)]
+
+
+def kinds(rows: Sequence[Row], lengths: Sequence[int]) -> str:
+    """Return solved runs of figure 7, a line for each kind of first weights."""
+    cells = {cell[:3]: cell.solved for cell in success_rate.count(rows)}
+    inits = dict.fromkeys(
+        key[0] for key in sorted(cells, key=lambda key: ("sigmoid", "basic_tanh", "smart_tanh").index(key[0]))
+    )
+    found = [[init, *(", ".join(str(cells[init, method, length]) for method in METHODS) for length in lengths)]
+             for init in inits]  # fmt: skip
+    return grid(["SGD, clipping, clipping and Omega, Omega", *(f"L = {length}" for length in lengths)], found)
+
+
+# Length.
+
+
+def generalized(trained: Sequence[Row], measured: Sequence[Row], lengths: Sequence[int]) -> str:
+    """Return how often each network of scripts/generalization.py is wrong at each length."""
+    wrong = {(row["seed"], row["length"]): (row["wrong"], row["size"]) for row in measured}
+    heads = [f"seed {row['seed']}, {generalization.state(row)}" for row in trained]
+    rows = []
+    for length in lengths:
+        rows.append([f"{length:,}", *(f"{n:,} ({percent(statistics.success_rate(n, size), 2)})"
+                                      for n, size in (wrong[row["seed"], length] for row in trained))])  # fmt: skip
+    return grid(["wrong of 10,000 at length", *heads], rows)
+
+
+def rich_to_markdown(table: Any) -> str:
+    """Return a table of rich as one of Markdown."""
+    heads = [str(column.header).replace("\n", ", ") for column in table.columns]
+    cells = [list(column.cells) for column in table.columns]
+    return grid(heads, zip(*([str(cell) for cell in column] for column in cells), strict=True))
+
+
+# Language.
+
+
+class LanguageParts:
+    """In place of a text that need not be there."""
+
+    def __init__(self, facts: Row) -> None:
+        self.facts = facts
+
+    def task(self, part: str) -> Any:
+        score = self.facts["by_frequency"][part]
+
+        class Task:
+            def trivial(self) -> Trivial:
+                return Trivial(score, score * math.log(2))
+
+        return Task()
+
+
+def language_found(rows: Sequence[Row]) -> Any:
+    """Return what scripts/language.py finds in its store."""
+    final = sorted((row for row in rows if row["seed"] < language.TUNING), key=lambda row: row["seed"])
+    tuned = [row for row in rows if row["seed"] >= language.TUNING]
+    return language.Found(final, tuned, language.choose(tuned))
+
+
+def characters(found: Any, facts: Row) -> str:
+    """Return bits per character of every method on every part."""
+    options = language.Options(text=Path(facts["key"]))
+    rows = []
+    for method, title in language.TITLES.items():
+        means = [language.words(language.mean_of(options, found.bits(method, part))) for part in language.PARTS]
+        rows.append([title, f"{found.chosen[method]:g}", *(mean.replace("±", "± ") for mean in means)])
+    rows.append(
+        ["each character by its frequency", "", *(f"{facts['by_frequency'][part]:.3f}" for part in language.PARTS)]
+    )
+    return grid(["", "learning rate", *language.PARTS], rows)
+
+
+def language_differences(found: Any, facts: Row) -> str:
+    """Return how far apart methods are on the test part."""
+    options = language.Options(text=Path(facts["key"]))
+    names = {"clip+omega less clip": "tanh with Omega less tanh without", "clip less lstm": "tanh less LSTM",
+             "clip+omega less lstm": "tanh with Omega less LSTM"}  # fmt: skip
+    rows = []
+    for name, one in language.differences(options, found).items():
+        alike = "alike" if one["alike"] else "more" if one["low"] > 0 else "fewer" if one["high"] < 0 else "can't tell"
+        rows.append([names[name], f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})", alike])
+    return grid(["bits on test", "difference (Welch, 95 %)", f"within {options.margin:g}: alike"], rows)
+
+
+# All of them.
+
+
+def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
+    """Return how each table is made, by the name of its marks; of a store that is there."""
+    every = tuple(design.DEFAULT)
+    some = ("norm", "none", "random_rare")
+    found: dict[str, dict[str, Callable[[], str]]] = {
+        "compare_clipping": {
+            "compared": lambda: compared(stores.studies("compare_clipping", every)),
+            "costs": lambda: costs(stores.studies("compare_clipping", every)),
+            "ends": lambda: ends(stores.studies("compare_clipping", every)),
+            "verdicts_by_way": lambda: verdicts_of(stores.studies("compare_clipping", every), every[1:]),
+        },
+        "rare": {"rare": lambda: rare(stores.studies("rare", some))},
+        "span": {
+            "span": lambda: solved(stores.rows("span"), (20, 50, 100)),
+            "span_differences": lambda: span_differences(stores.rows("span")),
+        },
+        "figure_7": {"figure_7": lambda: kinds(stores.rows("figure_7"), (10, 20, 30, 40))},
+        "generalization": {
+            "generalization": lambda: generalized(
+                stores.of("generalization", "training"), stores.of("generalization", "measurement"),
+                (50, 100, 200, 350, 500, 1000, 5000),
+            ),
+        },
+        "language": {
+            "language": lambda: characters(language_found(stores.rows("language")), stores.data("tinyshakespeare.txt")),
+            "language_differences": lambda: language_differences(
+                language_found(stores.rows("language")), stores.data("tinyshakespeare.txt")
+            ),
+        },
+        "overflow": {
+            "overflow": lambda: rich_to_markdown(overflow_report.of_networks(stores.of("overflow", "outcome"))),
+            "overflow_tests": lambda: rich_to_markdown(overflow_report.of_tests(stores.of("overflow", "outcome"))),
+        },
+        "lengths": {
+            "lengths": lambda: rich_to_markdown(lengths_report.of_arms(*_lengths(stores))),
+            "lengths_by_length": lambda: rich_to_markdown(lengths_report.by_length(*_lengths(stores))),
+            "lengths_by_part": lambda: rich_to_markdown(lengths_report.by_part(*_lengths(stores))),
+        },
+    }  # fmt: skip
+    return {name: make for store, makes in found.items() if store in stores for name, make in makes.items()}
+
+
+def _lengths(stores: Stores) -> tuple[list[Row], list[Row]]:
+    measured = [*stores.of("lengths", "measurement"), *stores.of("lengths", "stretched")]
+    return stores.of("lengths", "training"), measured
+
+
+def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
+    """Return how each picture is made, by its name in docs/images; of a store that is there."""
+    every, some = tuple(design.DEFAULT), ("norm", "none", "random_rare")
+    pictures = compare_clipping_pictures
+
+    def tall() -> Any:
+        studies = stores.studies("compare_clipping", every)
+        return pictures.task(next(study for study in studies if study.plan.name == "temporal_order_40"))
+
+    found: dict[str, dict[str, Callable[[], Any]]] = {
+        "compare_clipping": {
+            "compare_clipping": lambda: pictures.summary(stores.studies("compare_clipping", every)),
+            "compare_clipping_temporal_order_40": tall,
+        },
+        "rare": {"random_rare": lambda: pictures.summary(stores.studies("rare", some))},
+        "span": {"span": lambda: _success(stores, "span", inits=("smart_tanh",), lengths=(20, 50, 100), seeds=10,
+                                          budget=10)},
+        "figure_7": {"figure_7": lambda: _success(stores, "figure_7")},
+        "generalization": {"generalization": lambda: _generalization(stores)},
+        "language": {"language": lambda: _language(stores)},
+        "overflow": {"overflow": lambda: overflow_report.picture(stores.of("overflow", "training"),
+                                                                 stores.of("overflow", "outcome"))},
+        "lengths": {"lengths": lambda: lengths_report.picture(*_lengths(stores))},
+    }  # fmt: skip
+    return {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
+
+
+def _success(stores: Stores, name: str, **options: Any) -> Any:
+    asked = success_rate.Options(name=name, **options)
+    return success_rate.picture(asked, success_rate.count(stores.rows(name)))
+
+
+def _generalization(stores: Stores) -> Any:
+    points = generalization.points_of(stores.of("generalization", "measurement"))
+    return generalization.picture(generalization.Options(), stores.of("generalization", "training"), points)
+
+
+def _language(stores: Stores) -> Any:
+    facts = stores.data("tinyshakespeare.txt")
+    options = language.Options(text=Path(facts["key"]))
+    return language.picture(options, LanguageParts(facts), language_found(stores.rows("language")))
