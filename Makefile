@@ -31,7 +31,7 @@ export MPLCONFIGDIR ?= $(abspath $(VENV))/matplotlib
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo docs test test-matrix test-install test-sim test-gpu lint type bench bench-peers device
+.PHONY: help demo results docs test test-matrix test-install test-sim test-gpu lint type bench bench-peers device
 
 help: ## Print the verbs.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,9 @@ test-gpu: $(VENV)/.test-$(GPU) ## Run the tests that need a CUDA GPU.
 	@$(PY) -c 'from numba import cuda; raise SystemExit(not cuda.is_available())' || \
 		{ echo 'make test-gpu: numba finds no CUDA GPU here. `$(PY) -m numba -s` says why; GPU=gpu-cu12 or GPU=gpu-cu13 installs a CUDA toolkit.' >&2; exit 1; }
 	$(PY) -m pytest tests -m gpu $(PYTEST_ARGS)
+
+results: $(VENV)/.demo ## Make the tables and pictures of docs/results.md again, from results/, and train nothing.
+	$(PY) scripts/results.py
 
 docs: $(DOCS)/.docs ## Build the site in docs/_build/html; it opens from the file system.
 	GALLERY=$(GALLERY) $(DOCS)/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

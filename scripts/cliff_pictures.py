@@ -95,10 +95,9 @@ def _draw_losses(axes: Any, options: Options, plain: Descent, clipped: Descent) 
     axes.set_yscale("log")
     title = "The loss along both paths" + (" (triangles: below the axis)" if low < bottom else "")
     axes.set(xlabel="updates", ylabel="loss (square error)", title=title)
-    # Room for the legend above all lines.
-    axes.set_ylim(bottom, 60 * high)
+    axes.set_ylim(bottom, 8 * high)
     plot.grid(axes, "y")
-    axes.legend(loc="upper left", ncols=2, frameon=False)
+    plot.legend_beside(axes, columns=2)
     k = plain.jump
     w, b = plain.points[k + 1]
     words = f"update {k + 1} throws the plain one from the cliff face\nto w = {w:.2f}, b = {b:.2f}"

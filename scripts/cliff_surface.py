@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ CHUNK = 1024
 @dataclass(frozen=True)
 class Options:
     """Which network, where descent begins, how it goes, and what is drawn."""
+
+    SIGNED: ClassVar = ("x_0", "target", "start", "w", "b")
 
     steps: int = 50
     """T, steps of the network."""

@@ -56,7 +56,7 @@ def who_loses(seen: Any, large: float) -> Any:
         grid = found.subplots(2, 3)
         _draw_kept(grid[0, 0], seen, "norm", "Clipping the minibatch by norm")
         _draw_kept(grid[0, 1], seen, "each example", "Clipping each example by norm")
-        grid[0, 0].legend(loc="lower left", fontsize=9, markerscale=2.5, framealpha=0.9, edgecolor="white")
+        plot.legend_beside(grid[0, 0], fontsize=9, markerscale=2.5)
         _draw_shares(grid[0, 2], seen)
         _draw_averages(grid[1], seen.averages)
     return found
@@ -74,7 +74,7 @@ def _draw_kept(axes: Any, seen: Any, name: str, title: str) -> None:
             axes.plot(norms[there], kept[there], ".", color=colour, markersize=3, alpha=0.6, rasterized=True,
                       label=f"{WORDS[kind]}: {mean:.2f} on average".replace("\n", " "))  # fmt: skip
             plot.reference(axes, y=mean, colour=colour, behind=False)
-    axes.set_ylim(-0.32, 1.12)  # room for the legend
+    axes.set_ylim(-0.05, 1.12)
     axes.set_yticks(np.linspace(0, 1, 6))
     plot.grid(axes)
 
@@ -94,7 +94,7 @@ def _draw_shares(axes: Any, seen: Any) -> None:
     axes.set_xticks(range(len(kinds)), [WORDS[kind] for kind in kinds])
     axes.axhline(0, color=plot.FAINT, linewidth=0.8)
     axes.set(title="Contribution to the true direction", ylabel="% of the true gradient")
-    axes.legend(fontsize=9, framealpha=0.9, edgecolor="white")
+    plot.legend_beside(axes, columns=len(ways), fontsize=9)
 
 
 def _draw_averages(line: Any, found: Any) -> None:
@@ -109,4 +109,4 @@ def _draw_averages(line: Any, found: Any) -> None:
         axes.set(xscale="log", xlabel="threshold / norm of the true gradient", ylabel=label)
         plot.reference(axes, x=1)
         plot.grid(axes)
-    line[0].legend(title="examples in\na minibatch", fontsize=9, title_fontsize=9, framealpha=0.9, edgecolor="white")
+    plot.legend_beside(line[0], columns=len(found.sizes), title="examples in a minibatch", fontsize=9, title_fontsize=9)

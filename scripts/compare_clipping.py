@@ -55,7 +55,7 @@ from nbflow.experiments.code_version import code_version
 from nbflow.experiments.console import begin, begun, check_numbers, document, executor_of, headed, keep, tell
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import alone
-from nbflow.storage.compact import unpacked
+from nbflow.storage.compact import clipped_of, unpacked
 
 if TYPE_CHECKING:
     TaskName: TypeAlias = str
@@ -115,6 +115,7 @@ class Study:
     tuned: dict[str, tuple[float, float]] = field(default_factory=dict)
     tuning_runs: dict[str, int] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    clipped: dict[str, float] = field(default_factory=dict)
     outcomes: dict[str, verdicts.Outcome] = field(default_factory=dict)
     compared: dict[str, verdicts.Comparison] = field(default_factory=dict)
 
@@ -207,6 +208,9 @@ def compare(machinery: Machinery, study: Study) -> None:
     runs = machinery.sweep(f"{plan.title}: comparison", every, range(machinery.options.seeds))
     for name, rows in zip(study.tuned, runs, strict=True):
         study.outcomes[name] = verdicts.outcome(plan, rows, study.updates)
+        parts = [part for part in map(clipped_of, rows) if part is not None]  # older copies do not say it
+        if parts:
+            study.clipped[name] = sum(parts) / len(parts)
     study.compared = verdicts.compare(plan, study.outcomes)
 
 
@@ -229,7 +233,9 @@ def check(options: Options) -> None:
         raise ValueError("tasks is empty; expected one at least. Leave it out.")
     if not 2 <= options.seeds <= design.MOST_SEEDS:
         raise ValueError(f"seeds is {options.seeds}; expected 2 to {design.MOST_SEEDS:,}. Give 40.")
-    check_numbers(options, positive="budget")
+    if options.workers is not None and options.workers < 1:
+        raise ValueError(f"workers is {options.workers}; expected at least 1. Leave it out.")
+    check_numbers(options, positive="budget", least_1="hidden evaluate_size")
 
 
 def table(study: Study) -> Table:
@@ -239,7 +245,7 @@ def table(study: Study) -> Table:
     title = f"{plan.title[0].upper()}{plan.title[1:]}, {limit}"
     better, cost = ("better", "nats per frame") if plan.is_music else ("solved", "updates, median")
     found = headed(title, "variant", "lr", "threshold", better, cost, "times norm (90 %)", "p (Holm)", "cost",
-                   "beside norm", wrap=False)  # fmt: skip
+                   "clip acted", "beside norm", wrap=False)  # fmt: skip
     for name, (lr, threshold) in study.tuned.items():
         one, seen = study.outcomes[name], study.compared[name]
         digits = 3 if plan.is_music else 2
@@ -250,6 +256,7 @@ def table(study: Study) -> Table:
             f"{one.solved} of {one.runs} ({100 * seen.rate.low:.0f}-{100 * seen.rate.high:.0f} %)", typical,
             "1" if name == REFERENCE else said(seen.ratio, digits),
             "" if name == REFERENCE else f"{seen.adjusted:.2g}", f"{study.cost[name]:.2f}",
+            f"{100 * study.clipped[name]:.0f} %" if name in study.clipped else "-",
             seen.verdict + " +" * (seen.verdict == verdicts.EQUIVALENT and seen.adjusted < verdicts.ALPHA),
         )  # fmt: skip
     return found
@@ -286,6 +293,7 @@ def numbers(options: Options, studies: Sequence[Study]) -> dict[str, Any]:
             rows[name] = {"lr": lr, "threshold": threshold, "tuning_runs": study.tuning_runs[name],
                           "lr_at_an_end": design.at_an_end(VARIANTS[name], lr), "runs": one.runs,
                           "solved": one.solved, "failed": one.failed, "update_relative_to_none": study.cost[name],
+                          "clipped": study.clipped.get(name),
                           **numbers, "cost": list(one.cost.values()), "first_passages": list(one.passages)}  # fmt: skip
         tasks[study.plan.name] = {"title": study.plan.title, "updates": study.updates, "trivial": study.plan.trivial,
                                   "thresholds": study.thresholds, "variants": rows}  # fmt: skip

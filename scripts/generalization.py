@@ -39,11 +39,22 @@ from rich.table import Table
 import nbflow as nf
 from nbflow import plot, statistics
 from nbflow.experiments.code_version import code_version
-from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, headed, keep, say
+from nbflow.experiments.console import (
+    Found as Something,
+    begin,
+    check_numbers,
+    compiling,
+    document,
+    headed,
+    keep,
+    say,
+    tell,
+)
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import Job, Watch, done, job, run_all
 from nbflow.experiments.methods import omega
 from nbflow.records import Floats
+from nbflow.storage.compact import acted
 from nbflow.storage.store import Row, Store
 
 # Updates of a seed at budget 1, in all stages together, and between two measurements of its error.
@@ -155,7 +166,7 @@ def learn(job: Job, watch: Watch) -> Row | None:
         "kind": "training", "seed": seed, **experiment(options, last, options.updates - staged.runs[last].before).flat,
         "stages": list(options.stages), "updates": staged.updates, "passed": staged.passed,
         "solved": staged.passed == len(stages), "best_error": staged.best.score, "evaluations": evaluations,
-        "theta": text_of(staged.best.theta),
+        "clipped": [acted(run.history) for run in staged.runs], "theta": text_of(staged.best.theta),
     }  # fmt: skip
 
 
@@ -313,6 +324,10 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print the table, write the JSON and draw the picture; the networks themselves are in the store."""
     trained, points = found.trained, found.points
     console.print(table(options, trained, points))
+    for row in trained:
+        if row.get("clipped"):  # older lines do not say it
+            parts = ", ".join("?" if part is None else f"{100 * part:.1f}" for part in row["clipped"])
+            tell(console, f"seed {row['seed']}: the clip acted on {parts} % of the updates of each stage")
     if not any(row["solved"] for row in trained):
         said = (f"No network was below {100 * options.solved_below:g} % within {options.updates:,} updates: these are "
                 f"the errors of the best ones that were met. Give a larger --budget.")  # fmt: skip
@@ -334,12 +349,13 @@ def check(options: Options) -> None:
         raise ValueError(
             f"stages is {options.stages}; expected rising lengths, from {options.shortest} up. Give 50 100 200."
         )
-    if options.seeds < 1 or not options.lengths:
-        raise ValueError(f"seeds is {options.seeds}, lengths {options.lengths}; expected at least one of each.")
+    check_numbers(options, positive="budget lr threshold solved_below", part="confidence", least_0="alpha",
+                  least_1="seeds size hidden batch_size")  # fmt: skip
+    if not options.lengths:
+        raise ValueError("lengths is empty; expected at least one. Leave it out.")
     task = nf.load_task(options.task)
     if min(*options.lengths, options.shortest) < task.shortest:
         raise ValueError(f"lengths is {options.lengths}; expected at least {task.shortest}, the shortest of the task.")
-    check_numbers(options, positive="budget")
     for stage in range(len(stages)):
         of_stage = experiment(options, stage, 1)
         nf.train(of_stage.net, of_stage.theta(0), options.task, dataclasses.replace(of_stage.recipe, evaluate_every=0))

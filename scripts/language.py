@@ -44,6 +44,7 @@ from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import Job, Watch, done, job, run_all
 from nbflow.experiments.methods import cures, omega
 from nbflow.records import Interval
+from nbflow.storage.compact import clipped_of
 from nbflow.storage.store import Row, Store
 
 TITLES = {"clip": "tanh + clipping", "clip+omega": "tanh + clipping + Omega", "lstm": "LSTM + clipping"}
@@ -277,6 +278,13 @@ def words(mean: Interval) -> str:
     return f"{mean.value:.3f}{width}"
 
 
+def clipped(found: Found) -> dict[str, float]:
+    """Return in which part of the updates the clip of each method acted, a mean over the runs whose lines say it."""
+    parts = {method: [clipped_of(row) for row in found.of(method)] for method in TITLES}
+    known = {method: [part for part in mine if part is not None] for method, mine in parts.items()}
+    return {method: sum(mine) / len(mine) for method, mine in known.items() if mine}
+
+
 def differences(options: Options, found: Found) -> dict[str, dict[str, Any]]:
     """Return how far apart two methods are on the test part, where each has two seeds."""
     shown = {}
@@ -364,7 +372,7 @@ def numbers(options: Options, parts: Parts, found: Found) -> dict[str, Any]:
     }  # fmt: skip
     return document(
         options, updates=options.updates, characters={part: len(getattr(parts, part).tokens) for part in PARTS},
-        by_frequency=trivial(parts), methods=methods, differences=differences(options, found),
+        by_frequency=trivial(parts), methods=methods, clipped=clipped(found), differences=differences(options, found),
         tuning=[{name: row[name] for name in ("method", "lr", "seed", "bits")} for row in found.tuned],
     )  # fmt: skip
 
@@ -373,6 +381,8 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print the table and the differences, write the JSON and draw the picture."""
     parts = read(options)
     console.print(table(options, parts, found))
+    for method, part in clipped(found).items():
+        tell(console, f"{TITLES[method]}: the clip acted on {100 * part:.1f} % of the updates")
     for name, difference in differences(options, found).items():
         tell(console, sentence(options, name, difference))
     drawn = {"": picture(options, parts, found)}
@@ -381,9 +391,8 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
 
 def check(options: Options) -> Parts:
     """Read the text, and refuse what makes no sense before a worker finds it."""
-    check_numbers(options, positive="budget", least_1="seeds tuning_seeds hidden")
-    if not options.lrs:
-        raise ValueError("lrs is empty; expected at least one learning rate. Leave it out.")
+    check_numbers(options, positive="budget threshold margin lrs", part="confidence", least_0="alpha",
+                  least_1="seeds tuning_seeds hidden length batch_size")  # fmt: skip
     parts = read(options)
     for method in TITLES:
         one = experiment(options, parts, method, options.lrs[0])

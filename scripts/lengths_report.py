@@ -96,6 +96,19 @@ def by_part(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
     return found
 
 
+def verdict(trained: Sequence[Row], measured: Sequence[Row]) -> str:
+    """Return in a few words whether networks that make no error anywhere come of each place."""
+    counts = {}
+    for place in PLACES:
+        seen = [one for method in SHADES for one in clean(measured, place, method, "paper").values()]
+        if seen:
+            counts[place] = (
+                f"{sum(seen)} of {len(seen)} trained {'anywhere' if place == 'anywhere' else 'at its positions'}"
+            )
+    some = any(not words.startswith("0 ") for words in counts.values())
+    return f"{'holds for some' if some else 'not seen'}: {', '.join(counts.values())}"
+
+
 # The picture.
 
 

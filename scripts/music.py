@@ -41,6 +41,7 @@ from rich.table import Table
 import nbflow as nf
 from nbflow.data import read_piano_rolls
 from nbflow.experiments.console import begin, check_numbers, document, headed, keep, progress, tell, uninterrupted
+from nbflow.storage.compact import acted
 
 SPLITS = ("train", "valid", "test")
 
@@ -80,7 +81,7 @@ def work(options: Options, console: Console, found: Result) -> None:
 
 def table(options: Options, result: Result) -> Table:
     """Return this result and the published ones."""
-    known = published(options.data)
+    known = published(result.frames, options.data.stem)
     found = headed(f"{known.title}: nats per frame, lower is better", "network", "valid", "test")
     found.add_row(f"this run: {options.hidden} {options.cell} units, best epoch {result.best_epoch}",
                   f"{result.best_valid:.3f}", f"{result.test:.3f}", style="bold", end_section=True)  # fmt: skip
@@ -93,10 +94,12 @@ def table(options: Options, result: Result) -> Table:
 
 def verdict(options: Options, result: Result) -> str:
     """Say what was reached, and how long it took."""
-    goal = published(options.data).goal
+    goal = published(result.frames, options.data.stem).goal
+    part = acted({**result.history, "update": result.history.get("update", [])})
+    clipped = f" The clip acted on {part * result.updates:,.0f} of them." if part is not None else ""
     words = (
         f"Test loss {result.test:.3f} nats per frame at the best validation epoch, {result.best_epoch} of "
-        f"{result.epochs}, in {result.seconds:.0f} s ({result.updates:,} updates, {result.rate:.0f} a second)."
+        f"{result.epochs}, in {result.seconds:.0f} s ({result.updates:,} updates, {result.rate:.0f} a second).{clipped}"
     )
     if goal is None:
         return words
@@ -109,7 +112,7 @@ def numbers(options: Options, result: Result) -> dict[str, Any]:
     found = {
         "unit": "nats per frame", "best_epoch": result.best_epoch, "valid": result.best_valid, "test": result.test,
         "by_frequency": result.by_frequency, "epochs": result.epochs, "updates": result.updates,
-        "seconds": result.seconds, "ended": result.ended,
+        "seconds": result.seconds, "ended": result.ended, "clipped": acted(result.history),
     }  # fmt: skip
     data = {"sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(), **sizes}
     return document(options, data=data, result=found, history=result.history)

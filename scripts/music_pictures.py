@@ -25,7 +25,7 @@ def about(options: Options) -> str:
 
 def picture(options: Options, result: Result) -> Any:
     """Draw losses, gradient norm and learning rate over epochs."""
-    rows, known = result.history, published(options.data)
+    rows, known = result.history, published(result.frames, options.data.stem)
     with plot.page(f"{known.title}: predicting the next frame", about(options), (8.5, 7.2), dpi=130) as found:
         losses, norm, lr = found.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
         _draw_losses(losses, known, result)
@@ -65,8 +65,10 @@ def _draw_losses(axes: Any, known: Published, result: Result) -> None:
     if known.span:
         label = "{:.1f} to {:.1f}: test loss of plain RNNs in several papers".format(*known.span)
         axes.axhspan(*known.span, color=plot.FAINT, alpha=0.15, linewidth=0, label=label, zorder=0)
-    low = min(*rows["loss"], *rows["valid"], result.test)
+    for (network, test), style in zip(known.lines(), ("-", "--", ":"), strict=False):
+        axes.axhline(test, color=plot.FAINT, linewidth=1.2, linestyle=style, label=f"{test:.2f}: {network}, published")
+    low = min(*rows["loss"], *rows["valid"], result.test, *(test for _, test in known.lines()))
     # The first epochs, from 61 nats down, would flatten all that follows.
     axes.set_ylim(low - 0.15, max(result.test + 0.3, low + 2.5))
     axes.set_ylabel("loss (nats per frame)")
-    axes.legend(loc="upper right", framealpha=0.9, edgecolor="white")
+    plot.legend_beside(axes, columns=2, above=True, fontsize=9)

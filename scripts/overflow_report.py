@@ -68,6 +68,22 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
+def verdict(outcomes: Sequence[Row]) -> str:
+    """Return what the design in docs/methods.md makes of it, setting by setting."""
+    words = []
+    for setting in settings(outcomes):
+        seen = back(outcomes, setting, "random")
+        skip = back(outcomes, setting, "skip")
+        (row,) = [row for row in compared(outcomes) if row["policy"] == "skip" and row["optimizer"] == setting[0]
+                  and row["rate"] == setting[1]]  # fmt: skip
+        n, mine, other = len(seen), sum(seen.values()), sum(skip.values())
+        holds = mine > other and row["adjusted"] < 0.05 and 2 * mine > n
+        fails = 2 * mine <= n or other >= mine - 0.1 * n
+        said = "holds" if holds else "doesn't hold" if fails else "can't tell"
+        words.append(f"{said} ({setting[0]}, {RATES[setting[1]]})")
+    return "; ".join(words)
+
+
 def rate(count: int, runs: int) -> str:
     found = statistics.success_rate(count, runs)
     return f"{count} of {runs} ({100 * found.low:.0f}-{100 * found.high:.0f} %)"

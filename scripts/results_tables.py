@@ -313,6 +313,102 @@ def language_differences(found: Any, facts: Row) -> str:
     return grid(["bits on test", "difference (Welch, 95 %)", f"within {options.margin:g}: alike"], rows)
 
 
+# The verdicts.
+
+
+def claims(stores: Stores) -> str:
+    """Return every claim with its verdict, the effect behind it with an interval, and how many runs that is from."""
+    every = stores.studies("compare_clipping", tuple(design.DEFAULT))
+    span = span_tests(stores.rows("span"))
+    bits = language.differences(language.Options(text=Path("text")), language_found(stores.rows("language")))
+    lstm = bits["clip+omega less lstm"]
+    rows = [
+        ["1", "clipping element by element and by norm work alike", tally(every, ["value"]),
+         "cost relative to norm (90 %): " + "; ".join(ratio(study, "value") for study in every), runs_of(every)],
+        ["2", "a joint scale keeps the direction and bounds the step", "holds", "below", "1 network, 1,200 steps"],
+        ["3", "a random step above the threshold works almost as well", "doesn't hold", random_steps(every),
+         runs_of(every)],
+        overflow_claim(stores),
+        ["5", "the average of clipped minibatch gradients is not the clipped average; large gradients and their "
+              "company lose weight", "holds", "below", "2 networks"],
+        ["6", "clipping element by element is still descent", "holds", "below", "1 network, 1,200 steps"],
+        ["7", "clipping the back-propagated vector behaves like the others", tally(every, HIDDEN),
+         f"{sum(study.compared[name].verdict == verdicts.EQUIVALENT for study in every for name in HIDDEN)} of "
+         f"{len(every) * len(HIDDEN)} equivalent", runs_of(every)],
+        ["8a", "Omega with clipping widens the span", "holds at 50 steps, in this budget",
+         "; ".join(f"{words.split(', ')[1]}: {points(interval)}, p {probability(adjusted)} (Holm)"
+                   for words, interval, _, adjusted in span[:2]), "10 a cell"],
+        ["8b", "Omega fails without clipping", "holds at 100 steps, not at 20",
+         f"L = 100: {points(span[3][1])}, p {probability(span[3][3])} (Holm)", "10 a cell"],
+        ["8c", "what is learnt on 50 to 200 steps is known at 5,000", *length_claim(stores)],
+        ["8d", "Omega with clipping does not match LSTM on language", "doesn't hold at 23,000 parameters",
+         f"{lstm['value']:+.3f} bits ({lstm['low']:+.3f} to {lstm['high']:+.3f})", "3 a method"],
+    ]  # fmt: skip
+    return grid(["", "claim", "verdict", "effect (95 %)", "runs"], rows)
+
+
+HIDDEN = tuple(name for name in design.DEFAULT if name.startswith("hidden"))
+
+
+def tally(studies: Sequence[Any], names: Sequence[str]) -> str:
+    """Return on how many tasks ways are equivalent, different, or can't be told."""
+    counts = {word: sum(study.compared[name].verdict == word for study in studies for name in names) for word in MARKS}
+    return ", ".join(f"{word} on {count} of {len(studies) * len(names)}" for word, count in counts.items() if count)
+
+
+def ratio(study: Any, name: str) -> str:
+    digits = 3 if study.plan.is_music else 2
+    return "{} {:.{d}f} ({:.{d}f}-{:.{d}f})".format(
+        study.plan.title.split(" (")[0], *study.compared[name].ratio, d=digits
+    )
+
+
+def runs_of(studies: Sequence[Any]) -> str:
+    """Return how many fresh runs each way had on each task."""
+    return f"{max(one.runs for study in studies for one in study.outcomes.values())} a cell"
+
+
+def random_steps(studies: Sequence[Any]) -> str:
+    """Return how much less random steps solve than clipping by norm, over all tasks that are solved or not."""
+    seen = [study for study in studies if not study.plan.is_music]
+    solved = [sum(study.outcomes[name].solved for study in seen) for name in ("random", "norm")]
+    runs = [sum(study.outcomes[name].runs for study in seen) for name in ("random", "norm")]
+    difference = statistics.rate_difference((solved[0], solved[1]), (runs[0], runs[1]))
+    return f"solved {solved[0]} of {runs[0]}, norm {solved[1]} of {runs[1]}: {points(difference)}"
+
+
+def overflow_claim(stores: Stores) -> list[str]:
+    """Return the line of claim 4: from real trainings where there are any, else as it was."""
+    claim = ["4", "a random step of length v moves away from where the gradient is Inf or NaN"]
+    if "overflow" not in stores:
+        return [*claim, "holds at the brink, where no step does as well; not deep in overflow", "below", "32 a cell"]
+    outcomes = stores.of("overflow", "outcome")
+    tests = [row for row in overflow_report.compared(outcomes) if row["policy"] == "skip"]
+    effects = []
+    for row in tests:
+        seen = overflow_report.back(outcomes, (row["optimizer"], row["rate"]), "random")
+        place = f"{row['optimizer']}, {overflow_report.RATES[row['rate']]}"
+        effects.append(f"{place}: back {rate(sum(seen.values()), len(seen))} of {len(seen)}, "
+                       f"{points(list(row['difference'].values()))} beside no step, "
+                       f"p {probability(row['adjusted'])} (Holm)")  # fmt: skip
+    return [*claim, overflow_report.verdict(outcomes), "; ".join(effects), f"{len(seen)} networks an optimizer"]
+
+
+def length_claim(stores: Stores) -> list[str]:
+    """Return verdict, effect and runs of what is learnt short and asked for long."""
+    if "lengths" not in stores:
+        return ["not seen", "below", "3 networks"]
+    trained, measured = _lengths(stores)
+    seeds, words = 0, []
+    for place, method in lengths_report.arms(trained):
+        seen = lengths_report.clean(measured, place, method, "paper")
+        seeds = max(seeds, len(seen))
+        words.append(
+            f"{place}, {TITLES[method]}: {rate(sum(seen.values()), len(seen))} of {len(seen)} without an error"
+        )
+    return [lengths_report.verdict(trained, measured), "; ".join(words), f"{seeds} an arm"]
+
+
 # All of them.
 
 
@@ -322,6 +418,7 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
     some = ("norm", "none", "random_rare")
     found: dict[str, dict[str, Callable[[], str]]] = {
         "compare_clipping": {
+            "claims": lambda: claims(stores),
             "compared": lambda: compared(stores.studies("compare_clipping", every)),
             "costs": lambda: costs(stores.studies("compare_clipping", every)),
             "ends": lambda: ends(stores.studies("compare_clipping", every)),

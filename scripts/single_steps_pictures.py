@@ -85,4 +85,4 @@ def _escapes(axes: Any, options: Any, escapes: Sequence[Any]) -> None:
     axes.set_xlabel("distance beyond the brink of overflow\n(lengths v of a random step)")
     axes.set_ylabel(f"finite again within {options.updates} updates (%)")
     plot.grid(axes, "y")
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0, 1.2))
+    plot.legend_beside(axes, above=True, fontsize=9)

@@ -42,7 +42,7 @@ from nbflow.experiments.console import (
 )
 from nbflow.experiments.experiment import key_of
 from nbflow.experiments.methods import TITLES, cures, omega
-from nbflow.storage.compact import unpacked
+from nbflow.storage.compact import clipped_of, unpacked
 
 Method = Literal["sgd", "clip", "clip+omega", "omega"]
 MARKS = ("o", "s", "^", "D")
@@ -146,6 +146,16 @@ def count(rows: Sequence[dict[str, Any]]) -> list[Cell]:
     ]  # fmt: skip
 
 
+def clipped(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, int], float]:
+    """Return in which part of its updates the clip of each combination acted, a mean over runs whose lines say it."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        part = clipped_of(row)
+        if part is not None:
+            found.setdefault((row["init"], method_of(row), row["recipe.lengths"]), []).append(part)
+    return {place: sum(parts) / len(parts) for place, parts in found.items()}
+
+
 def table(options: Options, cells: Sequence[Cell]) -> Table:
     """Return the table of successes and intervals, in percent."""
     title = (f"Solved within {options.updates:,} updates, of all runs, and {100 * options.confidence:g} % intervals "
@@ -222,10 +232,17 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print the table, write the JSON and draw the picture; the runs themselves are in the store."""
     cells = count(found.runs)
     console.print(table(options, cells))
+    acted = clipped(found.runs)
+    for (init, method, length), part in acted.items():
+        tell(console, f"{init}, {TITLES[method]}, L = {length}: the clip acted on {100 * part:.1f} % of the updates")
     for row in [row for row in found.runs if row["failure"] is not None][:3]:
         tell(console, f"failed: {row['init']}, {method_of(row)}: {row['failure']}")
     rows = [
-        cell._asdict() | {"rate": statistics.success_rate(*cell[3:5], confidence=options.confidence)._asdict()}
+        cell._asdict()
+        | {
+            "rate": statistics.success_rate(*cell[3:5], confidence=options.confidence)._asdict(),
+            "clipped": acted.get(cell[:3]),
+        }
         for cell in cells
     ]
     numbers = document(options, updates=options.updates, missing=found.missing, cells=rows)
@@ -239,7 +256,8 @@ def check(options: Options) -> None:
     for name in options.inits:
         if name not in nf.names("inits"):
             raise ValueError(f"inits has '{name}'; expected some of {', '.join(nf.names('inits'))}. Choose of these.")
-    check_numbers(options, positive="budget threshold lr solved_below", part="confidence", least_0="alpha")
+    check_numbers(options, positive="budget threshold lr solved_below", part="confidence", least_0="alpha",
+                  least_1="seeds hidden batch_size evaluate_size")  # fmt: skip
 
 
 def check_lengths(options: Options) -> None:

@@ -177,7 +177,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
     [
         (["--stages", "50", "20"], "stages is (50, 20); expected rising lengths"),
         (["--seeds", "0"], "seeds is 0"),
-        (["--hidden", "0"], "n_hidden is 0; expected"),
+        (["--hidden", "0"], "error: hidden is 0; expected"),
         (["--lengths", "5"], "expected at least 10"),
         (["--task", "addition2"], "addition2"),
         (["--budget", "0"], "budget is 0"),

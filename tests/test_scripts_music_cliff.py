@@ -133,7 +133,7 @@ def test_a_wrong_file_is_one_clear_error(
     [
         (["--length", "0"], "length is 0; expected"),
         (["--max-minutes", "nan"], "max_minutes is nan; expected"),
-        (["--hidden", "-1"], "n_hidden is -1; expected"),
+        (["--hidden", "-1"], "error: hidden is -1; expected"),
         (["--threshold", "-1"], "threshold is -1; expected"),
         (["--alpha", "nan"], "alpha is NaN; expected"),
     ],

@@ -69,7 +69,7 @@ def test_a_network_far_beyond_the_brink_is_not_said_to_be_out(script: Any) -> No
         (["--moments", "0"], "moments is 0; expected numbers above 0"),
         (["--moments"], "moments is empty"),
         (["--depths"], "depths is empty"),
-        (["--depths", "-1", "0.5"], "depths is -1.0 0.5"),
+        (["--depths", "-1", "0.5"], "depths is -1"),
         (["--depths", "nan"], "depths is nan"),
         (["--minibatches", "0"], "minibatches is 0; expected at least 1"),
         (["--replicas", "0"], "replicas is 0"),

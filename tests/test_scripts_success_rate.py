@@ -87,7 +87,7 @@ def test_rates_are_counted_by_first_weights_method_and_length(script: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(["--hidden", "0"], "n_hidden is 0"), (["--batch-size", "0"], "batch_size is 0")]
+    ("arguments", "words"), [(["--hidden", "0"], "error: hidden is 0"), (["--batch-size", "0"], "batch_size is 0")]
 )
 def test_a_setting_that_makes_no_sense_is_one_clear_line_or_a_recorded_failure(
     script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str

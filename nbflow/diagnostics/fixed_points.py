@@ -74,7 +74,8 @@ def fixed_points(
     >>> found.states.round(6).tolist(), found.eigenvalues.real.round(6).tolist(), found.attracting.tolist()
     ([[[2.0]]], [[0.5]], [True])
     """
-    _arguments.network(net)
+    if not _arguments.parameters(net, theta)[1]:
+        raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},). Take one replica: theta[0].")
     given = _constant(net, inputs)
     net, theta, shaped, _ = in_double(net, theta, given, None)
     _check.finite("theta", theta, "Take parameters of before it diverged.")

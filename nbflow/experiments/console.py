@@ -11,14 +11,16 @@ to go on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,6 +82,7 @@ def begin(
     files: Sequence[Path] | None = ()
     try:
         check_place(options)
+        check_signs(options)
         work(options, console, found)
     except WRONG as error:
         return refused(console, error)
@@ -132,6 +135,28 @@ def check_place(options: Any) -> None:
         raise NotADirectoryError(said)
 
 
+# What is a count in every script that has it, and what must be above 0.
+COUNTS = ("hidden", "batch_size", "replicas", "seeds", "size", "evaluate_size", "networks", "workers")
+ABOVE_0 = ("lr", "threshold", "budget")
+
+
+def check_signs(options: Any) -> None:
+    """Refuse numbers below 0, which no option means but those that `SIGNED` names, and NaN; and counts of 0.
+
+    What else makes no sense is refused by each script, with `check_numbers`.
+    """
+    signed = getattr(options, "SIGNED", ())
+    for one in fields(options) if is_dataclass(options) else ():
+        value = getattr(options, one.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float) or one.name in signed:
+                continue
+            least = 1 if one.name in COUNTS else 0
+            if not number >= least or (one.name in ABOVE_0 and not number > 0):
+                words = "a number above 0" if one.name in ABOVE_0 else f"at least {least}"
+                raise ValueError(f"{one.name} is {number:g}; expected {words}. Give another, or leave it out.")
+
+
 def check_numbers(options: Any, *, positive: str = "", part: str = "", **least: str) -> None:
     """Refuse numbers that make no sense, or are not finite.
 
@@ -153,9 +178,12 @@ def check_numbers(options: Any, *, positive: str = "", part: str = "", **least: 
     for words, (names, low, high) in wanted.items():
         for name in names.split():
             value = getattr(options, name)
-            value = min(value) if isinstance(value, tuple) else value
-            if not low < value < high:
-                raise ValueError(f"{name} is {value:g}; expected {words}. Give another, or leave it out.")
+            values = value if isinstance(value, tuple) else (value,)
+            if not values:
+                raise ValueError(f"{name} is empty; expected at least one. Leave it out.")
+            for one in values:
+                if not low < one < high:
+                    raise ValueError(f"{name} is {one:g}; expected {words}. Give another, or leave it out.")
 
 
 def refused(console: Console, error: Exception) -> int:
@@ -256,8 +284,10 @@ def keep(
     """Write what was found, whole or not at all; say where each file is, and return the paths.
 
     Numbers go to STEM.json, whose folder is made where it is missing; pictures by what is put behind the stem, "_who"
-    for STEM_who.png; bytes by suffix, `npz=...`.
+    for STEM_who.png; bytes by suffix, `npz=...`. Where a file of another setting has that name, the options that differ
+    from it stand in the name of this one.
     """
+    stem = of_its_own(stem, plain(numbers).get("options", {}))
     text = json.dumps(plain(numbers), allow_nan=False)
     files: dict[str, Any] = {".json": text.encode(), **{f".{suffix}": data for suffix, data in others.items()}}
     files |= {f"{name}.png": picture for name, picture in pictures.items()}
@@ -270,3 +300,44 @@ def keep(
             save(contents, path)
         tell(console, f"{KINDS[path.suffix]}: {path}")
     return written
+
+
+# Options that change nothing of what is found.
+NO_SETTINGS = {"out", "name", "executor", "workers", "report_only", "code"}
+
+
+def of_its_own(stem: Path, options: Mapping[str, Any]) -> Path:
+    """Return a stem under which there is no file of another setting; what differs from it is put behind the name.
+
+    Examples
+    --------
+    >>> of_its_own(Path("nowhere/span"), {"seeds": 10}).name
+    'span'
+    """
+    while (there := stem.with_name(f"{stem.name}.json")).exists():
+        before = _options_of(there)
+        differ = {name: value for name, value in options.items()
+                  if name not in NO_SETTINGS and before.get(name, value) != value}  # fmt: skip
+        if not differ:
+            break
+        stem = stem.with_name(f"{stem.name}.{_brief(differ)}")
+    return stem
+
+
+def _options_of(path: Path) -> dict[str, Any]:
+    """Return the options that a script has written; nothing for a file that is of no script, which is kept too."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["options"]
+    except (ValueError, TypeError, KeyError):
+        return dict.fromkeys(("seed", "seeds"))  # differs from whatever has one
+    return found if isinstance(found, dict) else {}
+
+
+def _brief(options: Mapping[str, Any]) -> str:
+    """Return options as a part of a file's name, a hash of them where they are long."""
+    parts = []
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        parts.append("_".join([name, *(re.sub(r"[^\w.+-]", "-", str(one)) for one in values)]))
+    text = "-".join(parts)
+    return text if len(text) <= 80 else f"{text[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

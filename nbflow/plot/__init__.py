@@ -21,6 +21,7 @@ from nbflow.plot._marks import (
     grid as grid,
     intervals as intervals,
     legend_below as legend_below,
+    legend_beside as legend_beside,
     median as median,
     percent as percent,
     reference as reference,

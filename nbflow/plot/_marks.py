@@ -136,3 +136,10 @@ def legend_below(ax: Any, *, columns: int = 0, labels: Sequence[str] = ()) -> No
     ax.figure.legend(
         handles, labels or own, loc="outside lower center", ncols=columns or max(len(own), 1), frameon=False
     )
+
+
+def legend_beside(ax: Any, *, columns: int = 1, above: bool = False, **more: Any) -> None:
+    """Say under its own axes, or above them, what their lines are, where nothing is drawn that it could hide."""
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)} if above else {
+        "loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}  # fmt: skip
+    ax.legend(ncols=columns, frameon=False, **place, **more)

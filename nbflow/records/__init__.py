@@ -36,7 +36,8 @@ from nbflow.records.trace import LagProfile, Trace
 __all__ = [
     "BOUNDS", "DERIVATIVES", "GROUP_POLICIES", "OTHERS", "OVER", "PARTS", "POLICIES", "RATES", "REDUCTIONS",
     "SITES", "THRESHOLDS", "UNLESS_EMPTY", "AnyPenalty", "AnyRule", "AverageOfClipped", "Batch", "Calibration",
-    "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent", "Diagnosis", "Distances", "ExampleClip", "FixedPoints", "Floats",
+    "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent", "Diagnosis", "Distances", "ExampleClip", "FixedPoints",
+    "Floats",
     "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval", "Kinds", "LagProfile", "Loss",
     "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty", "RecurrentSpectrum", "Regularizer",
     "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StatePenalty", "StatefulRule", "Tangent",

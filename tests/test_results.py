@@ -1,0 +1,119 @@
+"""Claims about docs/results.md: its tables are what the stores in results/ say, and its networks do what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scripted import SCRIPTS, assert_help, fixture_of, load
+from tolerance import printed
+
+import nbflow as nf
+
+ROOT = SCRIPTS.parent
+PAGE = ROOT / "docs/results.md"
+STORES = sorted(path.name.removesuffix(".jsonl.xz") for path in (ROOT / "results").glob("*.jsonl.xz"))
+# Of 10,000 sequences so many may be told otherwise by another processor, which rounds otherwise.
+FEW = 10_000 * printed(3)
+
+script = fixture_of("results")
+
+
+@pytest.fixture(scope="module")
+def stores() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        return load(patch, "results_tables").Stores(ROOT / "results")
+
+
+def test_every_table_between_marks_is_what_the_stores_say(script: Any, stores: Any) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    made = script.tables.made_of(stores)
+    assert set(script.named(text)) == set(made)
+    now, before = (dict(script.MARKED.findall(one)) for one in (script.written(text, made), text))
+    assert [name for name in now if now[name] != before[name]] == [], "run make results"
+
+
+def test_a_number_that_was_changed_by_hand_is_found(script: Any, stores: Any) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    made = {name: lambda: "| 1 |" for name in script.named(text)}
+    assert script.written(text, made) != text
+
+
+def test_marks_of_no_table_are_refused(script: Any) -> None:
+    with pytest.raises(ValueError, match=r"marks of nonsense; expected some of span"):
+        script.written("<!-- nonsense -->\n\n<!-- /nonsense -->", {"span": str})
+
+
+def test_every_picture_of_a_store_stands_in_the_page_and_is_drawn(script: Any, stores: Any, tmp_path: Path) -> None:
+    drawn = script.tables.drawn_of(stores)
+    text = PAGE.read_text(encoding="utf-8")
+    assert {name for name in drawn if f"](images/{name}.png)" not in text} == set()
+    for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths"):
+        if name in drawn:
+            assert script.save(drawn[name](), tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_every_store_is_named_where_stores_are_explained() -> None:
+    text = (ROOT / "results/README.md").read_text(encoding="utf-8")
+    assert [name for name in STORES if not re.search(rf"\b{name.partition('.')[0]}\b", text)] == []
+
+
+def test_the_networks_of_generalization_reload_and_make_their_documented_errors(stores: Any, monkeypatch: Any) -> None:
+    generalization = load(monkeypatch, "generalization")
+    wanted = {(row["seed"], row["length"]): row["wrong"] for row in stores.of("generalization", "measurement")}
+    for row in stores.of("generalization", "training"):
+        what = (generalization.Options(), row["seed"], row["theta"], 50)
+        job = generalization.Job("", "", 1, Path(), Path(), what)
+        found = generalization.measure(job, lambda run: False)
+        assert abs(found["wrong"] - wanted[row["seed"], 50]) <= FEW
+
+
+def networks(stores: Any, monkeypatch: Any) -> list[tuple[Any, Any]]:
+    """Return the trained networks of scripts/lengths.py with their measurements at the paper's positions."""
+    if "lengths" not in stores:
+        pytest.skip("there is no such store yet")
+    measured = [row for row in stores.of("lengths", "measurement") if row["measured"] == "paper"]
+    return [(row, {one["length"]: one["wrong"] for one in measured
+                   if all(one[name] == row[name] for name in ("place", "method", "seed"))})
+            for row in stores.of("lengths", "training")]  # fmt: skip
+
+
+def test_a_network_without_an_error_at_any_length_reloads_and_makes_none(stores: Any, monkeypatch: Any) -> None:
+    lengths = load(monkeypatch, "lengths")
+    clean = [row for row, wrong in networks(stores, monkeypatch) if len(wrong) == 11 and not any(wrong.values())]
+    assert clean, "one at least stands in the store"
+    theta = lengths.theta_of(clean[0]["theta"])
+    for length in (50, 200, 1000):
+        wrong = lengths.wrong_at(clean[0]["n_hidden"], theta, "temporal_order", length, 2_000, clean[0]["seed"])
+        assert wrong <= FEW / 5
+
+
+def test_networks_of_every_arm_reload_and_make_their_documented_errors(stores: Any, monkeypatch: Any) -> None:
+    lengths = load(monkeypatch, "lengths")
+    for row, wrong in networks(stores, monkeypatch):
+        if row["seed"] == 0:
+            theta = lengths.theta_of(row["theta"])
+            found = lengths.wrong_at(row["n_hidden"], theta, "temporal_order", 100, 10_000, 0)
+            assert abs(found - wrong[100]) <= FEW
+
+
+def test_networks_in_overflow_reload_and_overflow(stores: Any, monkeypatch: Any) -> None:
+    if "overflow" not in stores:
+        pytest.skip("there is no such store yet")
+    overflow = load(monkeypatch, "overflow")
+    net, task = overflow.Options().net, nf.load_task(overflow.TASK)
+    rows = [row for row in stores.of("overflow", "training") if row["ended"] is not None]
+    finite = 0
+    for row in rows[::20]:
+        theta = overflow.theta_of(row["theta"])
+        batch = task.sample(seed=row["seed"], index=row["ended"], batch_size=20, length=100)
+        finite += bool(np.isfinite(nf.gradient(net, theta, batch).d_theta).all())
+    # One at the very brink may be finite where sums are taken in another order.
+    assert finite <= len(rows[::20]) // 4
+
+
+def test_help_teaches() -> None:
+    assert_help("results.py", "docs/results.md", "--check")
