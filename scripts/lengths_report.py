@@ -39,7 +39,8 @@ def clean(measured: Sequence[Row], place: str, method: str, where: str) -> dict[
 
 def tables(trained: Sequence[Row], measured: Sequence[Row]) -> list[Table]:
     """Return the table of arms, and those of wrong answers by length and by the part that was stretched."""
-    return [of_arms(trained, measured), by_length(trained, measured), by_part(trained, measured)]
+    return [of_arms(trained, measured), by_length(trained, measured), by_part(trained, measured),
+            by_points(trained, measured)]  # fmt: skip
 
 
 def of_arms(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
@@ -93,6 +94,21 @@ def by_part(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
         counts = [[dict(map(tuple, row["wrong"])) for row in of(rows, *arm, part=part)] for arm in arms(trained)]
         for to in sorted({to for arm in counts for one in arm for to in one}):
             found.add_row(part, f"{to:,}", *(spread([one[to] for one in arm]) for arm in counts))
+    return found
+
+
+def by_points(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
+    """Return how many fixed points attract under the mean distractor, before training and after."""
+    title = "Fixed points that attract under the mean distractor: median (least-most) over seeds"
+    heads = ("before", "after", "largest |eigenvalue| after", "networks that settle nowhere")
+    found = headed(title, "trained", "method", *heads)
+    for place, method in arms(trained):
+        rows = of(measured, place, method, kind="points")
+        largest = [max(row["after"]["largest"]) for row in rows if row["after"]["largest"]]
+        top = f"{np.median(largest):.2f} ({min(largest):.2f}-{max(largest):.2f})" if largest else "-"
+        found.add_row(place, TITLES[method], *(spread([row[when]["attracting"] for row in rows])
+                                               for when in ("before", "after")), top,
+                      f"{sum(not row['after']['attracting'] for row in rows)} of {len(rows)}")  # fmt: skip
     return found
 
 

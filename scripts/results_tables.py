@@ -13,6 +13,7 @@ import compare_clipping
 import compare_clipping_design as design
 import compare_clipping_pictures
 import compare_clipping_verdicts as verdicts
+import descent
 import generalization
 import language
 import lengths_report
@@ -325,13 +326,13 @@ def claims(stores: Stores) -> str:
     rows = [
         ["1", "clipping element by element and by norm work alike", tally(every, ["value"]),
          "cost relative to norm (90 %): " + "; ".join(ratio(study, "value") for study in every), runs_of(every)],
-        ["2", "a joint scale keeps the direction and bounds the step", "holds", "below", "1 network, 1,200 steps"],
+        ["2", "a joint scale keeps the direction and bounds the step", *direction_claim(stores)],
         ["3", "a random step above the threshold works almost as well", "doesn't hold", random_steps(every),
          runs_of(every)],
         overflow_claim(stores),
         ["5", "the average of clipped minibatch gradients is not the clipped average; large gradients and their "
               "company lose weight", "holds", "below", "2 networks"],
-        ["6", "clipping element by element is still descent", "holds", "below", "1 network, 1,200 steps"],
+        ["6", "clipping element by element is still descent", *descent_claim(stores)],
         ["7", "clipping the back-propagated vector behaves like the others", tally(every, HIDDEN),
          f"{sum(study.compared[name].verdict == verdicts.EQUIVALENT for study in every for name in HIDDEN)} of "
          f"{len(every) * len(HIDDEN)} equivalent", runs_of(every)],
@@ -375,6 +376,38 @@ def random_steps(studies: Sequence[Any]) -> str:
     runs = [sum(study.outcomes[name].runs for study in seen) for name in ("random", "norm")]
     difference = statistics.rate_difference((solved[0], solved[1]), (runs[0], runs[1]))
     return f"solved {solved[0]} of {runs[0]}, norm {solved[1]} of {runs[1]}: {points(difference)}"
+
+
+def direction_claim(stores: Stores) -> list[str]:
+    """Return verdict, effect and runs of what clipping by norm does to direction and length."""
+    if "descent" not in stores:
+        return ["holds", "below", "1 network, 1,200 steps"]
+    rows = stores.of("descent", "network")
+    every = [one for row in rows for one in descent.seen_of(row, "norm")]
+    least, longest = min(one["cosine"][0] for one in every), max(one["longest"] for one in every)
+    eps = 2.0**-23  # of float32, in which cosine and length are sums of thousands of numbers
+    holds = 1 - least < 16 * eps and longest - 1 < 16 * eps
+    effect = f"least cosine 1 - {1 - least:.0e}, greatest length (1 + {max(longest - 1, 0):.0e}) v"
+    return ["holds" if holds else "doesn't hold", effect, steps_of(rows)]
+
+
+def steps_of(rows: Sequence[Row]) -> str:
+    """Return of how many networks and steps a finding is."""
+    steps = sum(one["steps"] for row in rows for one in descent.seen_of(row, "norm"))
+    return f"{len(rows)} networks, {steps:,} steps"
+
+
+def descent_claim(stores: Stores) -> list[str]:
+    """Return verdict, effect and runs of whether clipping element by element lowers the loss."""
+    if "descent" not in stores:
+        return ["holds", "below", "1 network, 1,200 steps"]
+    rows = stores.of("descent", "network")
+    own = descent.part_of(rows, "value", "descends", "steps")
+    true = descent.part_of(rows, "value", "true_descends", "true_steps")
+    words = [f"{'holds' if part.low > least else 'not shown'} for {of}"
+             for part, least, of in ((own, 0.99, "the minibatch's loss"), (true, 0.5, "the true loss"))]  # fmt: skip
+    effect = f"lowered: that of the minibatch {descent.words(own)}, the true one {descent.words(true)}"
+    return [", ".join(words), effect, steps_of(rows)]
 
 
 def overflow_claim(stores: Stores) -> list[str]:
@@ -442,6 +475,7 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
                 language_found(stores.rows("language")), stores.data("tinyshakespeare.txt")
             ),
         },
+        "descent": {"descent": lambda: rich_to_markdown(descent.table(stores.of("descent", "network")))},
         "overflow": {
             "overflow": lambda: rich_to_markdown(overflow_report.of_networks(stores.of("overflow", "outcome"))),
             "overflow_tests": lambda: rich_to_markdown(overflow_report.of_tests(stores.of("overflow", "outcome"))),
@@ -449,6 +483,7 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
         "lengths": {
             "lengths": lambda: rich_to_markdown(lengths_report.of_arms(*_lengths(stores))),
             "lengths_by_length": lambda: rich_to_markdown(lengths_report.by_length(*_lengths(stores))),
+            "lengths_points": lambda: rich_to_markdown(lengths_report.by_points(*_lengths(stores))),
             "lengths_by_part": lambda: rich_to_markdown(lengths_report.by_part(*_lengths(stores))),
         },
     }  # fmt: skip
@@ -456,7 +491,8 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
 
 
 def _lengths(stores: Stores) -> tuple[list[Row], list[Row]]:
-    measured = [*stores.of("lengths", "measurement"), *stores.of("lengths", "stretched")]
+    measured = [*stores.of("lengths", "measurement"), *stores.of("lengths", "stretched"),
+                *stores.of("lengths", "points")]  # fmt: skip
     return stores.of("lengths", "training"), measured
 
 
@@ -480,6 +516,7 @@ def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
         "figure_7": {"figure_7": lambda: _success(stores, "figure_7")},
         "generalization": {"generalization": lambda: _generalization(stores)},
         "language": {"language": lambda: _language(stores)},
+        "descent": {"descent": lambda: descent.picture(stores.of("descent", "network"))},
         "overflow": {"overflow": lambda: overflow_report.picture(stores.of("overflow", "training"),
                                                                  stores.of("overflow", "outcome"))},
         "lengths": {"lengths": lambda: lengths_report.picture(*_lengths(stores))},

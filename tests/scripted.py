@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nbflow.experiments import console
+from nbflow.plot import save
+
 for needed in ("matplotlib", "rich", "tyro"):
     pytest.importorskip(needed)
 
@@ -22,10 +25,29 @@ SHORT = {"train": (7, 5, 4, 4, 3), "valid": (6,), "test": (3,)}
 
 
 def load(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
-    """Import a script, which finds its neighbours as long as the test runs."""
+    """Import a script, which finds its neighbours as long as the test runs, and hides no data behind a legend."""
     for folder in (BENCH, SCRIPTS):
         monkeypatch.syspath_prepend(str(folder))
+    if console.save is save:
+        monkeypatch.setattr(console, "save", save_with_legends_beside)
     return importlib.import_module(name)
+
+
+def save_with_legends_beside(figure: Any, path: Path) -> Path:
+    """Save a picture, once no legend is found to lie over axes."""
+    assert legends_over_data(figure) == []
+    return save(figure, path)
+
+
+def legends_over_data(figure: Any) -> list[str]:
+    """Return the words of the legends that lie over any axes of a page, by more than a line's width."""
+    figure.draw_without_rendering()
+    legends = [*figure.legends, *(one.get_legend() for one in figure.axes if one.get_legend() is not None)]
+    fields = [one.get_window_extent().padded(-3) for one in figure.axes if one.axison]
+    return [
+        " ".join(text.get_text() for text in legend.get_texts()) for legend in legends
+        if any(legend.get_window_extent().overlaps(field) for field in fields)
+    ]  # fmt: skip
 
 
 def fixture_of(name: str) -> Any:

@@ -25,6 +25,8 @@ def short(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "PARTS", {"wait": 3, "gap": 4, "tail": 5})
     monkeypatch.setattr(script, "STRETCHED", (6, 20))
     monkeypatch.setattr(script, "STRETCHED_SIZE", 50)
+    monkeypatch.setattr(script, "STARTS", 5)
+    monkeypatch.setattr(script, "SETTLED", 50)
 
 
 def run(script: Any, *arguments: str) -> int:
@@ -51,6 +53,14 @@ def test_a_run_writes_store_tables_picture_and_goes_on_where_it_was(
     kinds = [row["kind"] for row in rows]
     assert (kinds.count("training"), kinds.count("measurement"), kinds.count("stretched")) == (4, 2 * 2 + 2 * 4, 12)
     assert all(row["processor"] and row["code"] for row in rows)
+    points = [row for row in rows if row["kind"] == "points"]
+    assert len(points) == 4
+    for row in points:
+        for when in ("before", "after"):
+            seen = row[when]
+            assert sum(seen["reached"]) <= 5 - seen["lost"]
+            assert len(seen["largest"]) == seen["attracting"]
+            assert all(value < 1 for value in seen["largest"])
     for row in rows:
         if row["kind"] == "training":
             assert all(0 <= part <= 1 for part in row["clipped_part"])

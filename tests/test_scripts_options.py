@@ -13,7 +13,7 @@ from scripted import SCRIPTS, assert_refused, load, write_tunes
 
 from nbflow.experiments import console
 
-NAMES = ("clip_bias", "cliff", "compare_clipping", "flow", "generalization", "language", "lengths", "music",
+NAMES = ("clip_bias", "cliff", "compare_clipping", "descent", "flow", "generalization", "language", "lengths", "music",
          "nonfinite", "overflow", "single_steps", "success_rate", "temporal_order")  # fmt: skip
 # Of these a name in the folder of scripts has the options.
 HOMES = {"cliff": "cliff_surface", "music": "music_training"}
