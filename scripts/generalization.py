@@ -274,6 +274,9 @@ def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -
         if chance is not None:
             axes.plot(options.lengths, [100 * chance(length).score for length in options.lengths], color=plot.INK,
                       linewidth=0.9, linestyle=(0, (4, 3)), label="guessing")  # fmt: skip
+        if options.task == "temporal_order":
+            axes.plot(options.lengths, [0.0] * len(options.lengths), "x", color=plot.INK, markersize=5, clip_on=False,
+                      label="published: one model, no error (Pascanu et al. 2013)")  # fmt: skip
         axes.axvspan(options.shortest, max(options.stages), color=plot.COLOURS[2], alpha=0.13, linewidth=0)
         axes.text(options.shortest, 1.01, "trained here", transform=axes.get_xaxis_transform(), fontsize=9,
                   va="bottom", color=plot.FAINT)  # fmt: skip

@@ -159,6 +159,8 @@ def _lengths(axes: Any, place: str, rows: Sequence[Row]) -> None:
             one = sorted((row["length"], 100 * row["wrong"] / row["size"]) for row in mine if row["seed"] == seed)
             axes.plot(*zip(*one, strict=True), MARKS[method] + "-", color=colour, linewidth=1, markersize=3, alpha=0.6,
                       clip_on=False)  # fmt: skip
+    lengths = sorted({row["length"] for row in rows})
+    axes.plot(lengths, [0.0] * len(lengths), "x", color=plot.INK, markersize=5, clip_on=False)
     _scales(axes, least=0.01)
     axes.set_title(f"trained with {PLACES[place]}", fontsize=11, fontweight="bold")
     axes.set_xlabel("length of a sequence (steps)")
@@ -199,4 +201,6 @@ def _legend(page: Any) -> None:
 
     handles = [Line2D([], [], color=colour, marker=MARKS[method], label=TITLES[method])
                for method, colour in SHADES.items()]  # fmt: skip
-    page.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    published = "published: one model, no error (Pascanu et al. 2013)"
+    handles.append(Line2D([], [], color=plot.INK, linestyle="", marker="x", label=published))
+    page.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)

@@ -42,8 +42,8 @@ from nbflow.storage.compact import unpacked
 from nbflow.storage.store import Row, Store
 
 TASK, POLICIES = "temporal_order", ("random", "skip", "zero", "shrink", "keep", "raise")
-# Learning rates at which trainings come to an end, and a usual one, by optimizer.
-RATES = {"sgd": tuple(0.5 * 2.0**k for k in range(10)), "adam": tuple(0.05 * 2.0**k for k in range(10))}
+# Learning rates that are tried, and a usual one, by optimizer.
+RATES = {"sgd": tuple(0.01 * 2.0**k for k in range(10)), "adam": tuple(0.001 * 2.0**k for k in range(10))}
 USUAL = {"sgd": 0.01, "adam": 0.001}
 # Seeds of a rate: so many are tried first, and at most.
 FIRST_SEEDS, MOST_SEEDS = 10, 40
@@ -60,14 +60,16 @@ class Options:
     """By which optimizers."""
     networks: int = 100
     """Trainings that came to an end, by optimizer."""
-    most_updates: int = 20_000
+    most_updates: int = 2_000
     """Updates of a training; one whose gradients are finite for as long gives no network."""
     updates: int = 200
     """Updates of each policy."""
     length: int = 100
     """L, the steps of a sequence."""
+    cell: Literal["relu", "tanh"] = "relu"
+    """The cell: relu begins as the identity, tanh as smart_tanh."""
     hidden: int = 50
-    """H, hidden tanh units."""
+    """H, hidden units."""
     batch_size: int = 20
     """B, sequences in a minibatch."""
     threshold: float = 1.0
@@ -84,7 +86,11 @@ class Options:
     @property
     def net(self) -> nf.Network:
         task = nf.load_task(TASK)
-        return nf.Network("tanh", task.n_in, self.hidden, task.n_out, task.loss)
+        return nf.Network(self.cell, task.n_in, self.hidden, task.n_out, task.loss)
+
+    def first(self, seed: int) -> Any:
+        """Return the first weights of a seed."""
+        return nf.init(self.net, "identity" if self.cell == "relu" else "smart_tanh", rng=seed)
 
     def recipe(self, optimizer: str, lr: float, policy: str, threshold: float, updates: int) -> nf.Recipe:
         """Return how a network is trained; every update has a row of the history."""
@@ -108,7 +114,7 @@ def train(options: Options, optimizer: str, lr: float, seed: int, path: Path | N
     net = options.net
     recipe = dataclasses.replace(options.recipe(optimizer, lr, "raise", math.inf, options.most_updates),
                                  record_every=1000)  # fmt: skip
-    theta = nf.init(net, "smart_tanh", rng=seed)
+    theta = options.first(seed)
     try:
         nf.train(net, theta, TASK, recipe, seed=seed, checkpoint=path)
     except FloatingPointError as error:
@@ -120,7 +126,15 @@ def train(options: Options, optimizer: str, lr: float, seed: int, path: Path | N
 def ended(options: Options, optimizer: str, lr: float, seed: int) -> Row:
     """Return the line of a training."""
     run = train(options, optimizer, lr, seed)
-    facts = {"kind": "training", "optimizer": optimizer, "lr": lr, "seed": seed, **made_by()}
+    facts = {
+        "kind": "training",
+        "cell": options.cell,
+        "length": options.length,
+        "optimizer": optimizer,
+        "lr": lr,
+        "seed": seed,
+        **made_by(),
+    }
     if run is None:
         return {**facts, "ended": None, "theta": None}
     largest = float(np.abs(run.theta).max())
@@ -134,7 +148,7 @@ def made_by() -> dict[str, str]:
 
 def key_of(options: Options, *what: Any) -> str:
     """Return what a line is known by: all that it depends on, and not the code, which stands in it."""
-    named = [options.most_updates, options.length, options.hidden, options.batch_size]
+    named = [options.cell, options.most_updates, options.length, options.hidden, options.batch_size]
     return hashed([*named, *what])
 
 
@@ -146,7 +160,7 @@ def tried(options: Options, row: Row, policy: str, lr: float, path: Path) -> Row
     begun_at = row["ended"]
     net = options.net
     recipe = options.recipe(row["optimizer"], lr, policy, options.threshold, begun_at + options.updates)
-    theta = nf.init(net, "smart_tanh", rng=row["seed"])
+    theta = options.first(row["seed"])
     try:
         run = nf.train(net, theta, TASK, recipe, seed=row["seed"], start_from=path)
     except FloatingPointError as error:

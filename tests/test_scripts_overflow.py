@@ -44,7 +44,7 @@ def test_every_policy_goes_on_from_every_training_that_came_to_an_end(
     assert len(outcomes) == 4 * 2 * len(script.POLICIES)
     for row in ended:  # the parameters before the end are finite, and the next gradient is not
         theta = script.theta_of(row["theta"])
-        net = nf.Network("tanh", 6, 6, 4)
+        net = nf.Network("relu", 6, 6, 4)
         batch = nf.load_task("temporal_order").sample(seed=row["seed"], index=row["ended"], batch_size=3, length=30)
         assert not np.isfinite(nf.gradient(net, theta, batch).d_theta).all()
     for row in outcomes:
