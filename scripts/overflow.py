@@ -43,7 +43,7 @@ from nbflow.storage.store import Row, Store
 
 TASK, POLICIES = "temporal_order", ("random", "skip", "zero", "shrink", "keep", "raise")
 # Learning rates that are tried, and a usual one, by optimizer.
-RATES = {"sgd": tuple(0.01 * 2.0**k for k in range(10)), "adam": tuple(0.001 * 2.0**k for k in range(10))}
+RATES = {"sgd": tuple(0.5 * 2.0**k for k in range(10)), "adam": tuple(0.02 * 2.0**k for k in range(10))}
 USUAL = {"sgd": 0.01, "adam": 0.001}
 # Seeds of a rate: so many are tried first, and at most.
 FIRST_SEEDS, MOST_SEEDS = 10, 40
@@ -64,7 +64,7 @@ class Options:
     """Updates of a training; one whose gradients are finite for as long gives no network."""
     updates: int = 200
     """Updates of each policy."""
-    length: int = 100
+    length: int = 50
     """L, the steps of a sequence."""
     cell: Literal["relu", "tanh"] = "relu"
     """The cell: relu begins as the identity, tanh as smart_tanh."""

@@ -109,7 +109,7 @@ def test_networks_in_overflow_reload_and_overflow(stores: Any, monkeypatch: Any)
     finite = 0
     for row in rows[::20]:
         theta = overflow.theta_of(row["theta"])
-        batch = task.sample(seed=row["seed"], index=row["ended"], batch_size=20, length=100)
+        batch = task.sample(seed=row["seed"], index=row["ended"], batch_size=20, length=row["length"])
         finite += bool(np.isfinite(nf.gradient(net, theta, batch).d_theta).all())
     # One at the very brink may be finite where sums are taken in another order.
     assert finite <= len(rows[::20]) // 4
