@@ -97,8 +97,8 @@ def tables(trained: Sequence[Row], outcomes: Sequence[Row]) -> list[Table]:
 def of_networks(outcomes: Sequence[Row]) -> Table:
     """Return how many networks each policy brought back."""
     heads = [f"{optimizer}, {RATES[which]}" for optimizer, which in settings(outcomes)]
-    found = headed("Networks with finite gradients in the last 20 of 200 updates, and of these with a loss below twice "
-                   "guessing", "policy", *heads)  # fmt: skip
+    found = headed("Networks with finite gradients in the last updates, and of these with a loss below twice guessing",
+                   "policy", *heads)  # fmt: skip
     for policy in POLICIES:
         cells = []
         for setting in settings(outcomes):
@@ -127,8 +127,8 @@ def picture(trained: Sequence[Row], outcomes: Sequence[Row]) -> Any:
     """Draw how many networks are back, policy by setting, and when trainings ended."""
     count = len({(row["optimizer"], row["lr"], row["seed"]) for row in outcomes})
     said = (
-        f"{count} networks whose training without a clip ended at a gradient that is not finite, and what 200 updates "
-        f"of each policy made of them. Bars: Wilson intervals, 95 %.\nFilled: gradients finite in the last 20 updates. "
+        f"{count} networks whose training without a clip ended at a gradient that is not finite, and what some "
+        f"updates of each policy made of them. Bars: Wilson intervals, 95 %.\nFilled: gradients finite in the last 10 updates. "
         f"Hollow: besides, a loss below twice that of guessing."
     )
     with plot.page("Out of overflow: where trainings have ended", said, (12.0, 4.6), dpi=130, wspace=0.08) as found:

@@ -65,6 +65,7 @@ def test_the_networks_of_generalization_reload_and_make_their_documented_errors(
     generalization = load(monkeypatch, "generalization")
     wanted = {(row["seed"], row["length"]): row["wrong"] for row in stores.of("generalization", "measurement")}
     for row in stores.of("generalization", "training"):
+        assert row["theta"]
         what = (generalization.Options(), row["seed"], row["theta"], 50)
         job = generalization.Job("", "", 1, Path(), Path(), what)
         found = generalization.measure(job, lambda run: False)
