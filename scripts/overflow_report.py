@@ -128,7 +128,7 @@ def picture(trained: Sequence[Row], outcomes: Sequence[Row]) -> Any:
     count = len({(row["optimizer"], row["lr"], row["seed"]) for row in outcomes})
     said = (
         f"{count} networks whose training without a clip ended at a gradient that is not finite, and what some "
-        f"updates of each policy made of them. Bars: Wilson intervals, 95 %.\nFilled: gradients finite in the last 10 updates. "
+        f"updates of each policy made of them. Bars: Wilson intervals, 95 %.\nFilled: finite in the last 10 updates. "
         f"Hollow: besides, a loss below twice that of guessing."
     )
     with plot.page("Out of overflow: where trainings have ended", said, (12.0, 4.6), dpi=130, wspace=0.08) as found:

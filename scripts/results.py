@@ -20,11 +20,10 @@ import results_tables as tables
 import tyro
 from rich.console import Console
 
-from nbflow.experiments.console import begin, tell
+from nbflow.experiments.console import begin, begun, tell
 from nbflow.plot import save
 
 ROOT = Path(__file__).parents[1]
-PAGE = Path("docs/results.md")
 BLOCK = "<!-- {0} -->\n{1}\n<!-- /{0} -->"
 MARKED = re.compile(r"<!-- ([a-z0-9_]+) -->\n(.*?)\n<!-- /\1 -->", re.DOTALL)
 
@@ -33,8 +32,12 @@ MARKED = re.compile(r"<!-- ([a-z0-9_]+) -->\n(.*?)\n<!-- /\1 -->", re.DOTALL)
 class Options:
     """What is made, and where it is."""
 
-    root: Path = ROOT
-    """The checkout: results/ is read there, docs/ is written."""
+    stores: Path = ROOT / "results"
+    """The folder of the compact copies."""
+    out: Path = ROOT / "docs"
+    """The folder of the page, with images/ in it."""
+    name: str = "results"
+    """How the page is called."""
     pictures: bool = True
     """Whether pictures are made too."""
     check: bool = False
@@ -55,7 +58,7 @@ def written(text: str, made: dict[str, Callable[[], str]]) -> str:
     """Return a page with what is between marks made anew."""
     unknown = set(named(text)) - set(made)
     if unknown:
-        raise ValueError(f"{PAGE} has marks of {', '.join(sorted(unknown))}; expected some of {', '.join(made)}.")
+        raise ValueError(f"the page has marks of {', '.join(sorted(unknown))}; expected some of {', '.join(made)}.")
 
     def again(found: re.Match[str]) -> str:
         return BLOCK.format(found[1], f"\n{made[found[1]]()}\n")
@@ -70,20 +73,21 @@ def named(text: str) -> list[str]:
 
 def work(options: Options, console: Console, found: Found) -> None:
     """Make the tables, and the pictures."""
-    page = options.root / PAGE
-    stores = tables.Stores(options.root / "results")
+    begun(console)
+    page = options.out / f"{options.name}.md"
+    stores = tables.Stores(options.stores)
     before = page.read_text(encoding="utf-8")
     after = written(before, tables.made_of(stores))
     if options.check:
         if after != before:
-            raise ValueError(f"{PAGE} is not what the stores say; expected the tables of `make results`. Run it.")
+            raise ValueError(f"{page} is not what the stores say; expected the tables of `make results`. Run it.")
         found.files.append(page)
         return
     page.write_text(after, encoding="utf-8")
     found.files.append(page)
     tell(console, f"tables: {page}")
     for name, draw in tables.drawn_of(stores).items() if options.pictures else ():
-        path = save(draw(), options.root / "docs/images" / f"{name}.png")
+        path = save(draw(), options.out / "images" / f"{name}.png")
         tell(console, f"picture: {path}")
         found.files.append(path)
 

@@ -61,17 +61,6 @@ def test_every_store_is_named_where_stores_are_explained() -> None:
     assert [name for name in STORES if not re.search(rf"\b{name.partition('.')[0]}\b", text)] == []
 
 
-def test_the_networks_of_generalization_reload_and_make_their_documented_errors(stores: Any, monkeypatch: Any) -> None:
-    generalization = load(monkeypatch, "generalization")
-    wanted = {(row["seed"], row["length"]): row["wrong"] for row in stores.of("generalization", "measurement")}
-    for row in stores.of("generalization", "training"):
-        assert row["theta"]
-        what = (generalization.Options(), row["seed"], row["theta"], 50)
-        job = generalization.Job("", "", 1, Path(), Path(), what)
-        found = generalization.measure(job, lambda run: False)
-        assert abs(found["wrong"] - wanted[row["seed"], 50]) <= FEW
-
-
 def networks(stores: Any, monkeypatch: Any) -> list[tuple[Any, Any]]:
     """Return the trained networks of scripts/lengths.py with their measurements at the paper's positions."""
     if "lengths" not in stores:
