@@ -43,10 +43,10 @@ from nbflow.storage.store import Row, Store
 
 TASK, POLICIES = "temporal_order", ("random", "skip", "zero", "shrink", "keep", "raise")
 # Learning rates that are tried, and a usual one, by optimizer.
-RATES = {"sgd": (2.0, 2.5, 3.0, 4.0, 5.0, 6.0), "adam": (0.2, 0.3, 0.5, 0.7, 1.0, 1.5)}
+RATES = {"sgd": (0.05, 0.1, 0.2, 0.3, 1.0, 3.0), "adam": (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)}
 USUAL = {"sgd": 0.01, "adam": 0.001}
 # Seeds of a rate: so many are tried first, and at most.
-FIRST_SEEDS, MOST_SEEDS = 10, 150
+FIRST_SEEDS, MOST_SEEDS = 10, 100
 # Of the updates after the end, those that are looked at in the end.
 LAST = 10
 Optimizer = Literal["sgd", "adam"]
@@ -64,9 +64,9 @@ class Options:
     """Updates of a training; one whose gradients are finite for as long gives no network."""
     updates: int = 50
     """Updates of each policy."""
-    length: int = 1000
+    length: int = 400
     """L, the steps of a sequence."""
-    cell: Literal["relu", "tanh"] = "tanh"
+    cell: Literal["relu", "tanh"] = "relu"
     """The cell: relu begins as the identity, tanh as smart_tanh."""
     hidden: int = 50
     """H, hidden units."""
