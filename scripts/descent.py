@@ -72,9 +72,9 @@ class Options:
     """Minibatches whose gradients are clipped at each moment."""
     part: float = 0.5
     """How far every rule shortens the gradients: mean norm after clipping over mean norm before."""
-    of_true: int = 50
+    of_true: int = 20
     """Of these minibatches, the first ones, whose steps are also held against the true loss."""
-    true_size: int = 4000
+    true_size: int = 1000
     """Fresh sequences that stand for all in the true loss."""
     out: Path = Path("results")
     """The folder for store, picture and JSON."""
