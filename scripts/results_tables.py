@@ -25,7 +25,8 @@ import nbflow as nf
 from nbflow import statistics
 from nbflow.data.sampler import DataTask, Trivial
 from nbflow.experiments.methods import TITLES
-from nbflow.storage.store import Row, Store, read_copy
+from nbflow.storage.compact import read_copy
+from nbflow.storage.store import Row, Store
 
 # The code that made the runs of the comparisons, as their lines have it.
 CODES = {"compare_clipping": "0.1.0+1074f1c81317", "rare": "0.1.0+284171cefc40"}

@@ -224,7 +224,7 @@ def test_every_function_that_draws_one_thing_is_tried_here() -> None:
         name for name in vars(plot)
         if inspect.isfunction(getattr(plot, name)) and "ax" in inspect.signature(getattr(plot, name)).parameters
     }  # fmt: skip
-    helpers = {"grid", "reference", "inks", "legend_below", "intervals", "replicas"}
+    helpers = {"grid", "reference", "inks", "legend_below", "legend_beside", "intervals", "replicas"}
     assert takes - helpers - {"diagnosis"} == set(DRAWN)
 
 

@@ -9,8 +9,8 @@ from sphinx.application import Sphinx
 
 # Pages that a table of contents names. Every other one of docs/ is a how-to: nobody has to list it.
 PLACED = {
-    "index", "five_minutes", "concepts", "overview", "how_to", "more", "clipping", "flow", "results", "methods", "stores",
-    "benchmarks", "contributors", "changelog", "architecture", "glossary", "bibliography",
+    "index", "five_minutes", "concepts", "overview", "how_to", "more", "clipping", "flow", "results", "stores",
+    "benchmarks", "contributors", "changelog", "architecture", "glossary", "bibliography", "methods",
 }  # fmt: skip
 # Files above docs/ that have a page here.
 ELSEWHERE = {
