@@ -104,7 +104,7 @@ def look_at(options: Options, net: nf.Network, theta: Any, network: int) -> dict
     """Clip the gradients of fresh minibatches by every rule, try each step, and sum up."""
     task, lr = nf.load_task(TASK), np.float32(options.lr)
     rules = [name for name in nf.names("clips") if isinstance(nf.load_rule(name), nf.Rule)]
-    how = {"seed": network, "length": options.length, "stream": "evaluation", "dtype": net.dtype}
+    how: dict[str, Any] = {"seed": network, "length": options.length, "stream": "evaluation", "dtype": net.dtype}
     batches = [task.sample(index=k, batch_size=options.batch_size, **how) for k in range(options.minibatches)]
     many = task.sample(index=TRUE_INDEX, batch_size=options.true_size, **how)
     space, large = nf.workspace(net, batches[0]), nf.workspace(net, many)
@@ -117,17 +117,17 @@ def look_at(options: Options, net: nf.Network, theta: Any, network: int) -> dict
 
     plain = np.array([lower(k, one.d_theta) for k, one in enumerate(gradients)])
     for rule in rules:
-        clip = nf.Clip(rule, nf.matched_threshold(net, theta, batches[:100], nf.Clip(rule, 1.0), part=options.part,
-                                                  rng=network))  # fmt: skip
+        threshold = nf.matched_threshold(net, theta, batches[:100], nf.Clip(rule, 1.0), part=options.part, rng=network)
+        clip = nf.Clip(rule, threshold)
         clipped = [nf.clip(net, one.d_theta, clip, theta=theta, rng=rng) for one in gradients]
         gained = np.array([lower(k, one.d_theta) for k, one in enumerate(clipped)])
         true = [before - float(nf.gradient(net, theta - lr * one.d_theta, many, workspace=large).loss)
                 for one in clipped[: options.of_true]]  # fmt: skip
         cosine = np.array([one.cosine for one in clipped])
         found[rule] = {
-            "threshold": clip.threshold, "steps": len(clipped), "cosine": np.quantile(cosine, QUANTILES).tolist(),
+            "threshold": threshold, "steps": len(clipped), "cosine": np.quantile(cosine, QUANTILES).tolist(),
             "mean_cosine": float(cosine.mean()),
-            "longest": float(max(one.clipped_norm for one in clipped)) / float(clip.threshold),
+            "longest": float(max(one.clipped_norm for one in clipped)) / threshold,
             "descends": int((gained > 0).sum()), "decrease": float(np.median(gained / plain)),
             "true_steps": len(true), "true_descends": int((np.array(true) > 0).sum()),
         }  # fmt: skip
@@ -137,7 +137,7 @@ def look_at(options: Options, net: nf.Network, theta: Any, network: int) -> dict
 def looked(options: Options, network: int, show: Show) -> Row:
     """Train a network, and return its line."""
     net, kept = single_steps.train(options.single(network), show)
-    moments = []
+    moments: list[dict[str, Any]] = []
     for updates in options.moments:
         show(f"network {network}", len(moments), len(options.moments))
         moments.append({"updates": updates, "rules": look_at(options, net, kept[updates], network)})

@@ -38,7 +38,7 @@ class Published:
 
 # Known by what is in it, whatever its file is called: pieces to train on, of validation, and to test on (the split of
 # Boulanger-Lewandowski, Bengio, Vincent 2012).
-PUBLISHED = {
+PUBLISHED: dict[tuple[int, ...], Published] = {
     (229, 76, 77): Published("JSB chorales", goal=8.8, span=(8.7, 9.1)),
     (694, 173, 170): Published("Nottingham", goal=4.0, span=(3.4, 4.5), pascanu=(3.80, 3.48, 3.36)),
     (87, 12, 25): Published("Piano-midi.de", pascanu=(7.56, 7.53, 7.46)),
@@ -55,4 +55,4 @@ def published(frames: Mapping[str, Sequence[int]], name: str) -> Published:
     'Piano-midi.de'
     """
     pieces = tuple(len(part) for part in frames.values())
-    return PUBLISHED.get(pieces, Published(name))  # type: ignore[call-overload, no-any-return]  # a tuple of any length
+    return PUBLISHED.get(pieces, Published(name))

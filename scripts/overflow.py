@@ -215,7 +215,8 @@ def work(options: Options, console: Console, found: Found) -> None:
 
 def trainings(options: Options, optimizer: str, show: Show) -> list[Row]:
     """Return the first trainings that came to an end, in the order in which they are tried."""
-    store, mine = options.store, []
+    store = options.store
+    mine: list[Row] = []
     there = store.read()
     for lr, seed in places(optimizer):
         if len(mine) == options.networks:

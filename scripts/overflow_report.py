@@ -46,16 +46,18 @@ def compared(outcomes: Sequence[Row]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for setting in settings(outcomes):
         one = back(outcomes, setting, "random")
-        rows = []
+        rows: list[dict[str, Any]] = []
+        p: list[float] = []
         for policy in POLICIES[1:]:
             other = back(outcomes, setting, policy)
             gained = sum(one[key] and not other[key] for key in one)
             lost = sum(other[key] and not one[key] for key in one)
             n = len(one)
             difference = statistics.rate_difference((sum(one.values()), sum(other.values())), (n, n))
+            p.append(mcnemar(gained, lost))
             rows.append({"optimizer": setting[0], "rate": setting[1], "policy": policy, "gained": gained, "lost": lost,
-                         "difference": difference._asdict(), "p": mcnemar(gained, lost)})  # fmt: skip
-        for row, adjusted in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
+                         "difference": difference._asdict(), "p": p[-1]})  # fmt: skip
+        for row, adjusted in zip(rows, statistics.holm(p), strict=True):
             row["adjusted"] = float(adjusted)
         found += rows
     return found

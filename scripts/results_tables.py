@@ -538,4 +538,5 @@ def _generalization(stores: Stores) -> Any:
 def _language(stores: Stores) -> Any:
     facts = stores.data("tinyshakespeare.txt")
     options = language.Options(text=Path(facts["key"]))
-    return language.picture(options, LanguageParts(facts), language_found(stores.rows("language")))
+    parts: Any = LanguageParts(facts)
+    return language.picture(options, parts, language_found(stores.rows("language")))

@@ -32,7 +32,7 @@ def acted(history: Mapping[str, Sequence[Any]]) -> float | None:
         return None
     lengths = [after - before for before, after in zip([0, *updates], updates, strict=False)]
     known = [(part, length) for part, length in zip(parts, lengths, strict=True) if part is not None and part == part]
-    return sum(part * length for part, length in known) / max(sum(length for _, length in known), 1)
+    return float(sum(part * length for part, length in known) / max(sum(length for _, length in known), 1))
 
 
 def clipped_of(row: Mapping[str, Any]) -> float | None:
