@@ -6,7 +6,6 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
@@ -26,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
+    "dark",
     "mathml",
     "pages",
     "units",
@@ -36,8 +36,6 @@ exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "gallery/
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 nitpicky = False
 default_role = "py:obj"
-# The settings of the gallery hold a function.
-suppress_warnings = ["config.cache"]
 
 # Equations are MathML, which browsers set themselves: no script, no font, no network.
 html_math_renderer = "mathml"
@@ -80,25 +78,11 @@ copybutton_prompt_is_regexp = True
 # Some examples run in any build, and all with GALLERY=all; the others are shown without their pictures.
 SMALL = ("plot_vanishing", "plot_one_clip", "plot_cliff", "plot_eigenvalues")
 
-
-def _pictures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
-    """Take every figure that a block of an example has left under the name `figure`."""
-    from sphinx_gallery.scrapers import figure_rst
-
-    figure = block_vars["example_globals"].pop("figure", None)
-    if figure is None:
-        return ""
-    path = next(block_vars["image_path_iterator"])
-    figure.savefig(path, dpi=110)
-    words = block_vars["example_globals"].pop("alternative_text", "")
-    return figure_rst([path], gallery_conf["src_dir"], words)
-
-
 sphinx_gallery_conf = {
     "examples_dirs": [str(HERE.parent / "examples" / "gallery")],
     "gallery_dirs": ["gallery"],
     "filename_pattern": r"plot_" if os.environ.get("GALLERY") == "all" else "|".join(SMALL),
-    "image_scrapers": (_pictures,),
+    "image_scrapers": ("dark",),
     "reset_modules": (),
     "doc_module": ("nbflow",),
     "backreferences_dir": "api/examples",

@@ -41,7 +41,7 @@ def task(study: Any) -> Any:
         for k, name in enumerate(names):
             one, seen = study.outcomes[name], study.compared[name]
             mark, colour = LOOKS[seen.verdict]
-            _interval(left, k, [100 * x for x in seen.rate], mark, colour)
+            _interval(left, k, plot.percent(seen.rate), mark, colour)
             values = np.array(list(one.cost.values()))
             spread = k + np.linspace(-0.26, 0.26, len(values))
             solved = np.ones(len(values), bool) if plan.is_music else np.array([at is not None for at in one.passages])
@@ -57,7 +57,7 @@ def task(study: Any) -> Any:
         else:
             right.set_xscale("log")
             right.set_xlabel("updates until solved")
-            _plain_log(right)
+            plot.plain_log(right.xaxis)
     return found
 
 
@@ -90,7 +90,7 @@ def summary(studies: Sequence[Any]) -> Any:
             reach = max(*(abs(math.log(end)) for end in ends), 1.6 * math.log(margin)) * 1.1
             axes.set_xscale("log")
             axes.set_xlim(math.exp(-reach), math.exp(reach))
-            _plain_log(axes)
+            plot.plain_log(axes.xaxis)
             axes.set_title(study.plan.title.replace(", ", "\n").replace(" (", "\n("), fontsize=10.5, fontweight="bold")
             axes.set_xlabel("loss / loss of norm" if study.plan.is_music else "updates / updates of norm")
     return found
@@ -117,14 +117,3 @@ def _interval(axes: Any, k: int, ends: Sequence[float], mark: str, colour: str, 
     plot.intervals([k], [nf.Interval(*ends)], colour=colour, marker=mark, across=True, ax=axes, zorder=4, capsize=0,
                    elinewidth=1.8, markerfacecolor="white" if hollow else colour,
                    markersize=9 if mark == "*" else 6.5)  # fmt: skip
-
-
-def _plain_log(axes: Any) -> None:
-    """Write plain numbers, and enough of them, below a logarithmic axis."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-
-    low, high = axes.get_xlim()
-    short = high < 4 * low
-    axes.xaxis.set_major_locator(MaxNLocator(4) if short else LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")

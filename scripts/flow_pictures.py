@@ -37,7 +37,7 @@ def _panels(
         axes.set_title(words, loc="left", fontsize=10.5, fontweight="bold")
         for moment, shade in zip(options.moments, shades, strict=True):
             draw(axes, found[k].looks[moment], (shade, f"{moment * options.updates // 100:,}"))
-        plot.grid(axes)
+        axes.set(xlabel="", ylabel="")  # said once, at the edges
         if k + COLUMNS >= len(found):
             axes.set_xlabel(x)
             axes.tick_params(labelbottom=True)
@@ -58,12 +58,9 @@ def lags(options: Any, found: Sequence[Any]) -> Any:
     )
 
     def draw(axes: Any, look: Any, style: Any) -> None:
-        mean = over_seeds(look.by_lag, logarithmic=True).mean
-        axes.plot(mean, color=style[0], linewidth=2.2, label=style[1])
-        if style[1] == f"{options.moments[-1] * options.updates // 100:,}":
-            axes.plot(look.by_lag.T, color=style[0], linewidth=0.7, alpha=0.5)
-        plot.reference(axes, y=1)
-        axes.set_yscale("log")
+        at_end = style[1] == f"{options.moments[-1] * options.updates // 100:,}"
+        sizes = look.by_lag if at_end else over_seeds(look.by_lag, logarithmic=True).mean
+        plot.gradient_by_lag(sizes, relative=True, colour=style[0], label=style[1], ax=axes)
 
     rows = -(-len(found) // COLUMNS)
     with plot.page(title, words, (12.5, 0.8 + 2.3 * rows), dpi=100) as picture:
@@ -81,9 +78,8 @@ def gains(options: Any, found: Sequence[Any]) -> Any:
     )
 
     def draw(axes: Any, look: Any, style: Any) -> None:
-        axes.stairs(100 * look.gains.mean(axis=0), EDGES, color=style[0], linewidth=1.8, label=style[1])
-        plot.reference(axes, x=1)
-        axes.set_xscale("log")
+        plot.gain_histogram(np.sqrt(EDGES[1:] * EDGES[:-1]), weights=look.gains.mean(axis=0), bins=EDGES,
+                            colour=style[0], label=style[1], ax=axes)  # fmt: skip
 
     rows = -(-len(found) // COLUMNS)
     title = "What one step back does to the gradient"

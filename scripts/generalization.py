@@ -289,7 +289,6 @@ def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -
         axes.set_yticks(decades, [f"{tick:g}" for tick in decades])
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(-0.2 * least, 130)
-        plot.grid(axes, "y")
         axes.set_xlabel("length of a sequence (steps)")
         axes.set_ylabel(f"wrong, of {options.size:,} (%)")
         plot.legend_below(axes, columns=2)
@@ -299,9 +298,10 @@ def picture(options: Options, trained: Sequence[Row], points: Sequence[Point]) -
 def draw(axes: Any, options: Options, points: Sequence[Point], k: int, title: str) -> None:
     """Draw a network, a little beside the others, so that intervals do not hide each other."""
     x = [point.length * 1.025 ** (k - 1) for point in points]
-    rates = [statistics.success_rate(point.wrong, point.size, confidence=options.confidence) for point in points]
+    wrong, sizes = [point.wrong for point in points], [point.size for point in points]
     colour, mark = plot.COLOURS[k % len(plot.COLOURS)], "os^Dv<"[k % 6]
-    plot.intervals(x, list(map(plot.percent, rates)), colour=colour, marker=mark, label=title, clip_on=False, ax=axes)
+    plot.success(x, wrong, sizes, confidence=options.confidence, colour=colour, marker=mark, label=title,
+                 clip_on=False, ax=axes)  # fmt: skip
 
 
 def about(options: Options) -> str:

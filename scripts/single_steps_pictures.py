@@ -74,15 +74,13 @@ def _escapes(axes: Any, options: Any, escapes: Sequence[Any]) -> None:
     for k, way in enumerate(ways):
         seen = [one for one in escapes if one.way == way]
         x = [one.depth * 1.06 ** (k - 1) for one in seen]
-        rates = [statistics.success_rate(sum(u is not None for u in one.until), len(one.until)) for one in seen]
-        plot.intervals(x, list(map(plot.percent, rates)), colour=plot.COLOURS[k], marker="os^"[k], linewidth=1.2,
-                       elinewidth=2, capsize=0, label=way, ax=axes)  # fmt: skip
+        finite = [sum(u is not None for u in one.until) for one in seen]
+        plot.success(x, finite, [len(one.until) for one in seen], colour=plot.COLOURS[k], marker="os^"[k],
+                     linewidth=1.2, elinewidth=2, capsize=0, label=way, ax=axes)  # fmt: skip
     depths = sorted({one.depth for one in escapes})
     axes.set_xscale("log")
     axes.set_xticks(depths, [f"{depth:g}" for depth in depths])
     axes.minorticks_off()
-    axes.set_ylim(-4, 104)
     axes.set_xlabel("distance beyond the brink of overflow\n(lengths v of a random step)")
     axes.set_ylabel(f"finite again within {options.updates} updates (%)")
-    plot.grid(axes, "y")
     plot.legend_beside(axes, above=True, fontsize=9)

@@ -39,6 +39,17 @@ def test_an_example_asks_a_question_and_answers_it_in_20_to_70_lines_with_one_pi
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_what_draws_a_picture_stands_alone_since_the_site_draws_it_twice_light_and_dark(path):
+    (block,) = [part for part in path.read_text(encoding="utf-8").split("\n# %%") if "plot.page(" in part]
+    assert re.findall(r"nf\.(?:train|sweep|clipping_bias|calibrate_threshold|matched_threshold)\(", block) == []
+    assert re.search(
+        r"^with plot\.page\(", block, re.MULTILINE
+    )  # the words of the picture are after it, not in another
+    assert re.search(r"^alternative_text = ", block, re.MULTILINE)
+    assert not re.search(r"plot\.(?:INK|FAINT)|colou?r=\"(?:black|white)", block)  # colours of a light page
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_uses_what_is_public_alone(path):
     imported = {
         (node.module, alias.name) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

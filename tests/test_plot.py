@@ -246,6 +246,61 @@ def test_a_histogram_of_gains_counts_every_finite_one_once(seen: dict[str, Any])
     assert fewer.edges[[0, -1]].tolist() == [near(1.0), near(2.0)]
 
 
+def test_networks_by_lag_are_thin_lines_and_their_geometric_mean_a_thick_one(seen: dict[str, Any]) -> None:
+    (profile,) = seen["gradient_by_lag"]
+    rows = np.array([[1.0, 0.5, 0.125], [4.0, 8.0, 2.0]])
+    thin_1, thin_2, thick = plot.gradient_by_lag(rows, label="two").lines
+    assert thick.get_ydata() == near(np.sqrt(rows[0] * rows[1]))
+    assert thick.get_linewidth() > thin_1.get_linewidth()
+    assert thick.get_label() == "two"
+    assert np.array_equal([thin_1.get_ydata(), thin_2.get_ydata()], rows)
+    relative = plot.gradient_by_lag(rows, relative=True).lines
+    assert np.array_equal(relative[1].get_ydata(), [1.0, 2.0, 0.5])
+    assert relative[2].get_ydata()[0] == near(1.0)
+    # What nbflow.gains_by_lag returns of several networks is drawn in the same way; an array of one is a line alone.
+    several = profile._replace(delta_norm=nf.SequenceMean(rows, rows, rows, rows))
+    assert np.array_equal(plot.gradient_by_lag(several).lines[2].get_ydata(), thick.get_ydata())
+    one = plot.gradient_by_lag(rows[0])
+    assert (len(one.lines), len(one.collections)) == (1, 0)
+
+
+def test_gains_that_were_counted_before_give_the_stairs_of_the_gains_themselves() -> None:
+    gains, edges = np.array([0.5, 0.6, 0.6, 1.5, 3.0]), np.array([0.25, 0.55, 1.0, 2.0])
+    found = plot.gain_histogram(gains, bins=edges).patches[0].get_data()
+    assert found.values == near(np.array([20.0, 40.0, 20.0]))  # what lies beyond the edges is a part of all steps
+    assert found.edges == near(edges)
+    counted = plot.gain_histogram([0.5, 0.6, 1.5, 3.0], weights=[1, 2, 1, 1], bins=edges).patches[0].get_data()
+    assert np.array_equal(counted.values, found.values)
+    for bins in ([1.0], [2.0, 1.0], [0.0, 1.0], [[1.0, 2.0]]):
+        with pytest.raises(ValueError, match=r"bins is .*; expected a number of bins, or their edges, above 0"):
+            plot.gain_histogram(gains, bins=bins)
+    for weights in ([1, 2], [1, 1, 1, 1, -1], [1, 1, 1, 1, np.nan]):
+        with pytest.raises(ValueError, match=r"weights is .*; expected 5 numbers of at least 0, one for each gain"):
+            plot.gain_histogram(gains, weights=weights)
+
+
+@pytest.mark.parametrize("span", [1.3, 3.0, 10.0, 100.0, 1e4, 1e8])
+def test_a_logarithmic_axis_has_a_few_plain_numbers_whatever_it_spans(span: float) -> None:
+    with plot.page("", "", (6.0, 4.0)) as figure:
+        axes = figure.subplots()
+        axes.plot([1, 2], [7.0, 7.0 * span])
+        axes.set_yscale("log")
+        plot.plain_log(axes.yaxis)
+        figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    shown = [tick for tick in axes.yaxis.get_ticklabels() if low <= tick.get_position()[1] <= high]
+    assert 2 <= len(shown) <= 10
+    assert all(float(tick.get_text().replace(",", "")) == near(tick.get_position()[1]) for tick in shown)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_shades_go_ever_farther_from_the_page_light_or_dark(theme: str) -> None:
+    with plot.theme(theme), plot.page("", "", (3.0, 3.0)) as figure:
+        far = [contrast(colour, figure.get_facecolor()) for colour in plot.shades(5)]
+    assert far == sorted(far)
+    assert far[-1] >= 3
+
+
 def test_a_map_of_delta_leaves_out_what_is_zero_and_shows_every_unit_of_a_sequence(seen: dict[str, Any]) -> None:
     (trace,) = seen["delta_map"]
     delta = trace.delta.copy()
@@ -336,7 +391,8 @@ def test_a_heat_map_has_the_median_or_the_part_solved_of_each_pair_and_gaps_wher
 @pytest.mark.parametrize(
     ("name", "arguments", "error", "said"),
     [
-        ("gradient_by_lag", ([1.0],), TypeError, "seen is .*; expected an nbflow.LagProfile. Draw what nbflow.gains"),
+        ("gradient_by_lag", ("lags",), TypeError, "seen is 'lags'; expected an nbflow.LagProfile, or sizes by lag"),
+        ("gradient_by_lag", (1.0,), ValueError, r"seen has shape \(\); expected \(T\+1,\), or \(R, T\+1\)"),
         ("gain_histogram", ("gains",), TypeError, "seen is 'gains'; expected gains. Draw what nbflow.trace"),
         ("gain_histogram", ([0.0, np.nan],), ValueError, "expected one. Look at its delta_norm"),
         ("delta_map", (None,), TypeError, "seen is None; expected an nbflow.Trace"),

@@ -8,10 +8,9 @@ from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 # Pages that a table of contents names. Every other one of docs/ is a how-to: nobody has to list it.
-PLACED = {
-    "index", "five_minutes", "concepts", "overview", "how_to", "more", "clipping", "flow", "results", "stores",
-    "benchmarks", "contributors", "changelog", "architecture", "glossary", "bibliography", "methods",
-}  # fmt: skip
+FIRST = {"index", "five_minutes", "concepts", "overview", "how_to", "more"}
+MORE = {"clipping", "flow", "results", "stores", "benchmarks", "contributors", "changelog", "architecture", "glossary"}
+PLACED = FIRST | MORE | {"bibliography", "methods"}
 # Files above docs/ that have a page here.
 ELSEWHERE = {
     "../CONTRIBUTING.md": "contributors.md",

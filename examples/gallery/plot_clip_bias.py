@@ -25,6 +25,8 @@ for rule in ("norm", "value", "block", "unit"):
     ways[rule] = nf.Clip(rule, threshold)
 found = nf.clipping_bias(net, theta, batches, ways, resamples=300, rng=0)
 
+# %%
+
 with plot.page("What each clip does on average", "95 % intervals over minibatches", (10, 2.8)) as figure:
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("cosine", "relative_norm"), strict=True):
         plot.clipping_bias(found, metric, ax=axes)

@@ -24,9 +24,11 @@ print(task)
 net = nf.Network("gru", task.n_in, 24, task.n_out, loss=task.loss)
 recipe = nf.Recipe(
     optimizer="adam", lr=0.01, clip=nf.Clip("norm", 1.0), max_updates=1500, record_every=25, evaluate_every=25
-)  # fmt: skip
+)
 run = nf.train(net, nf.init(net, "glorot", rng=0), task, recipe, callbacks=[nf.EarlyStopping(patience=8)])
 print(run.updates, run.best.update, nf.evaluate(net, run.best.theta, task.test))
+
+# %%
 
 with plot.page("Ended when it got no better", f"The best score after {run.best.update} updates", (9, 3.4)) as figure:
     left, right = figure.subplots(1, 2)

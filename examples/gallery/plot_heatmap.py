@@ -25,6 +25,8 @@ swept = nf.grid(base, {"init": ["basic_tanh", "smart_tanh", "orthogonal"], "reci
 with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
     runs = nf.sweep(swept, 3, Path(folder) / "runs.jsonl", executor=pool, progress=False).runs
 
+# %%
+
 words = "Temporal order, 15 steps, 1,200 updates: the part of fresh sequences that is wrong"
 with plot.page("A map of settings", words, (7, 3.4)) as figure:
     plot.sweep_heatmap(runs, "recipe.lr", "init", "score", ax=figure.subplots())

@@ -25,11 +25,11 @@ def look(run):
 # %%
 # A callback sees the parameters at every row of the history.
 
-recipe = nf.Recipe(
-    lr=0.01, lengths=50, clip=nf.Clip("norm", 1.0), flow=nf.Flow("squared", alpha=2.0, reduction="mean"),
-    max_updates=900, record_every=300, evaluate_every=0,
-)  # fmt: skip
+flow, clip = nf.Flow("squared", alpha=2.0, reduction="mean"), nf.Clip("norm", 1.0)
+recipe = nf.Recipe(lr=0.01, lengths=50, clip=clip, flow=flow, max_updates=900, record_every=300, evaluate_every=0)
 nf.train(net, theta, task, recipe, callbacks=[look])
+
+# %%
 
 with plot.page("Ten exponents, four moments", "Means over 8 sequences and their intervals", (7, 4)) as figure:
     axes = figure.subplots()

@@ -17,16 +17,18 @@ batch = task.sample(seed=1, index=0, batch_size=50, length=50)
 # %%
 # The penalty ``squared`` with the reduction ``mean`` and alpha 2 is what the authors' code computes.
 
-flows = {"without Omega": None, "with Omega": nf.Flow("squared", alpha=2.0, reduction="mean")}
+seen = {}
+for name, flow in {"without Omega": None, "with Omega": nf.Flow("squared", alpha=2.0, reduction="mean")}.items():
+    recipe = nf.Recipe(lr=0.01, lengths=50, clip=nf.Clip("norm", 1.0), flow=flow, max_updates=1500, evaluate_every=0)
+    seen[name] = nf.gains_by_lag(net, nf.train(net, theta, task, recipe).theta, batch)
+
+# %%
+
 with plot.page("Gains after 1,500 updates", "50 steps of 50 fresh sequences", (10, 3.6)) as figure:
     left, right = figure.subplots(1, 2)
-    for (name, flow), colour in zip(flows.items(), plot.COLOURS, strict=False):
-        recipe = nf.Recipe(
-            lr=0.01, lengths=50, clip=nf.Clip("norm", 1.0), flow=flow, max_updates=1500, evaluate_every=0
-        )
-        seen = nf.gains_by_lag(net, nf.train(net, theta, task, recipe).theta, batch)
-        plot.gain_histogram(seen, colour=colour, label=name, ax=left)
-        plot.gradient_by_lag(seen, relative=True, colour=colour, label=name, ax=right)
+    for (name, gains), colour in zip(seen.items(), plot.COLOURS, strict=False):
+        plot.gain_histogram(gains, colour=colour, label=name, ax=left)
+        plot.gradient_by_lag(gains, relative=True, colour=colour, label=name, ax=right)
     left.legend(frameon=False)
 
 alternative_text = (

@@ -15,10 +15,8 @@ task = nf.load_task("temporal_order")
 net = nf.Network(cell="tanh", n_in=task.n_in, n_hidden=20, n_out=task.n_out, loss=task.loss)
 R = 24
 rates = np.geomspace(0.001, 0.5, R)
-recipe = nf.Recipe(
-    lr=rates, lengths=12, clip=nf.Clip("norm", 1.0), max_updates=1500, record_every=100, evaluate_every=500,
-    evaluate_size=500,
-)  # fmt: skip
+when = {"max_updates": 1500, "record_every": 100, "evaluate_every": 500}
+recipe = nf.Recipe(lr=rates, lengths=12, clip=nf.Clip("norm", 1.0), evaluate_size=500, **when)
 run = nf.train(net, nf.init(net, "basic_tanh", rng=0, replicas=R), task, recipe)
 
 # %%

@@ -27,15 +27,18 @@ print(task)
 
 net = nf.Network("tanh", task.n_in, 40, task.n_out, loss=task.loss)
 theta = nf.init(net, "smart_tanh", rng=0)
-clips = {"norm": 0.5, "value": 0.02, "block": 0.3, "normalize": 0.5, "random": 0.5}
+runs = {}
+for rule, threshold in {"norm": 0.5, "value": 0.02, "block": 0.3, "normalize": 0.5, "random": 0.5}.items():
+    clip = nf.Clip(rule, threshold)
+    recipe = nf.Recipe(lr=0.5, lengths=30, clip=clip, max_updates=400, record_every=50, evaluate_every=50)
+    runs[f"{rule} {threshold:g}"] = nf.train(net, theta, task, recipe)
+
+# %%
+
 with plot.page("Five clips on text", "400 updates each from the same weights", (7, 4)) as figure:
     axes = figure.subplots()
-    for (rule, threshold), colour in zip(clips.items(), plot.COLOURS, strict=False):
-        recipe = nf.Recipe(
-            lr=0.5, lengths=30, clip=nf.Clip(rule, threshold), max_updates=400, record_every=50, evaluate_every=50
-        )
-        run = nf.train(net, theta, task, recipe)
-        plot.learning_curve(run, "score", colour=colour, label=f"{rule} {threshold:g}", ax=axes)
+    for (name, run), colour in zip(runs.items(), plot.COLOURS, strict=False):
+        plot.learning_curve(run, "score", colour=colour, label=name, ax=axes)
     axes.legend(frameon=False)
 
 alternative_text = "Bits per character over updates: four clips fall together, the random one stays above"

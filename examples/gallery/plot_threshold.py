@@ -7,6 +7,8 @@ Half the mean norm to ten times the mean norm is what Pascanu, Mikolov and Bengi
 AutoClip's percentile does.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 import nbflow as nf
@@ -21,8 +23,9 @@ seen = nf.calibrate_threshold(net, theta, task, plain, updates=300)
 # %%
 
 follows = nf.Clip("norm", nf.load_threshold("percentile", percent=50.0))
-run = nf.train(net, theta, task, nf.Recipe(lr=0.01, lengths=30, clip=follows, max_updates=300, record_every=10,
-                                           evaluate_every=0))  # fmt: skip
+run = nf.train(net, theta, task, replace(plain, clip=follows))
+
+# %%
 
 with plot.page("Norms, and a threshold that follows them", "Dashed: half the mean, and the mean", (10, 3.4)) as figure:
     left, right = figure.subplots(1, 2)

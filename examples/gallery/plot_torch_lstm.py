@@ -17,9 +17,13 @@ from nbflow import plot
 task = nf.load_task("temporal_order")
 H, rng = 32, np.random.default_rng(0)
 shapes = {
-    "weight_ih_l0": (4 * H, task.n_in), "weight_hh_l0": (4 * H, H), "bias_ih_l0": (4 * H,), "bias_hh_l0": (4 * H,),
-    "weight": (task.n_out, H), "bias": (task.n_out,),
-}  # fmt: skip
+    "weight_ih_l0": (4 * H, task.n_in),
+    "weight_hh_l0": (4 * H, H),
+    "bias_ih_l0": (4 * H,),
+    "bias_hh_l0": (4 * H,),
+    "weight": (task.n_out, H),
+    "bias": (task.n_out,),
+}
 weights = {name: (rng.uniform(-1, 1, shape) / np.sqrt(H)).astype(np.float32) for name, shape in shapes.items()}
 
 # %%

@@ -24,6 +24,7 @@ from nbflow.plot._marks import (
     legend_beside as legend_beside,
     median as median,
     percent as percent,
+    plain_log as plain_log,
     reference as reference,
     replicas as replicas,
 )

@@ -18,17 +18,17 @@ DECADES = 12
 
 
 def gradient_by_lag(
-    seen: LagProfile, *, relative: bool = False, colour: str = COLOURS[0], label: str | None = None, ax: Any = None
+    seen: Any, *, relative: bool = False, colour: str = COLOURS[0], label: str | None = None, ax: Any = None
 ) -> Any:
     """Draw the size of the gradient against the steps that it has come back, with its interval over sequences.
 
-    A line that falls is a gradient that vanishes, one that rises a gradient that explodes. Several networks are drawn
-    on the same axes, one after another.
+    A line that falls is a gradient that vanishes, one that rises a gradient that explodes.
 
     Parameters
     ----------
-    seen : LagProfile
-        Of one network, from `nbflow.gains_by_lag`.
+    seen : LagProfile, or array of shape (T+1,) or (R, T+1)
+        From `nbflow.gains_by_lag`, or sizes by lag alone. Of R networks each is a thin line, and their geometric mean a
+        thick one.
     relative : bool
         Whether to divide by the size at lag 0, so that networks whose losses differ can be compared.
     colour : str
@@ -39,7 +39,7 @@ def gradient_by_lag(
     Returns
     -------
     matplotlib.axes.Axes
-        With the line of geometric means, and a band between the ends of their intervals.
+        With the line of geometric means, and for one network a band between the ends of their intervals.
 
     Examples
     --------
@@ -51,14 +51,17 @@ def gradient_by_lag(
     >>> ax.get_yscale(), len(ax.lines[0].get_xdata())
     ('log', 31)
     """
-    norm = record("seen", seen, LagProfile, "nbflow.gains_by_lag").delta_norm
-    mean, low, high = (one_network("seen.delta_norm", part, 1) for part in norm[:3])
+    rows, ends = _sizes(seen)
     relative = _check.flag("relative", relative)
-    first = mean[0] if relative else 1.0
-    ax, lags = axes_of(ax), np.arange(len(mean))
+    ax, lags = axes_of(ax), np.arange(rows.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
-        ax.plot(lags, mean / first, color=colour, linewidth=2, label=label)
-        ax.fill_between(lags, low / first, high / first, color=colour, alpha=0.2, linewidth=0)
+        rows, ends = (part / rows[:, :1] if relative else part for part in (rows, ends))
+        mean = rows[0] if len(rows) == 1 else np.exp(np.log(rows).mean(axis=0))
+    if len(rows) > 1:
+        ax.plot(lags, rows.T, color=colour, linewidth=0.7, alpha=0.5)
+    ax.plot(lags, mean, color=colour, linewidth=2, label=label)
+    if len(ends):
+        ax.fill_between(lags, *ends, color=colour, alpha=0.2, linewidth=0)
     if relative:
         reference(ax, y=1)
     ax.set_yscale("log")
@@ -68,8 +71,35 @@ def gradient_by_lag(
     return ax
 
 
+def _sizes(seen: Any) -> tuple[Floats, Floats]:
+    """Return sizes by lag, a row for each network, and of one network the ends of their intervals (2, T+1)."""
+    none = np.empty((0, 1))
+    if isinstance(seen, LagProfile):
+        mean, low, high, _ = seen.delta_norm
+        return np.atleast_2d(mean), none if np.ndim(mean) > 1 else np.stack([low, high])
+    try:
+        rows = np.asarray(seen, np.float64)
+    except Exception:
+        raise TypeError(
+            f"seen is {_check.said(seen)}; expected an nbflow.LagProfile, or sizes by lag. Draw what "
+            f"nbflow.gains_by_lag returns."
+        ) from None
+    if rows.ndim not in (1, 2) or not rows.size:
+        raise ValueError(
+            f"seen has shape {rows.shape}; expected (T+1,), or (R, T+1) of R networks. Draw what nbflow.gains_by_lag "
+            f"returns."
+        )
+    return np.atleast_2d(rows), none
+
+
 def gain_histogram(
-    seen: Any, *, bins: int = 60, colour: str = COLOURS[0], label: str | None = None, ax: Any = None
+    seen: Any,
+    *,
+    bins: Any = 60,
+    weights: Any = None,
+    colour: str = COLOURS[0],
+    label: str | None = None,
+    ax: Any = None,
 ) -> Any:
     """Draw how often a step back multiplies the gradient by how much.
 
@@ -77,8 +107,10 @@ def gain_histogram(
     ----------
     seen : Trace, LagProfile or array
         Whose gains are counted: of all steps, sequences and replicas. NaN, 0 and what is not finite are left out.
-    bins : int
-        Between the least and the largest gain, of equal width in the logarithm.
+    bins : int, or array of shape (n+1,)
+        How many between the least and the largest gain, of equal width in the logarithm; or their edges, ascending.
+    weights : array with as many numbers as `seen`, optional
+        How often each gain counts, for gains that were counted before.
     colour : str
     label : str, optional
     ax : matplotlib.axes.Axes, optional
@@ -94,10 +126,11 @@ def gain_histogram(
     >>> ax.patches[0].get_data().values.round(1).tolist()
     [66.7, 33.3]
     """
-    found = _gains(seen)
-    counts, edges = np.histogram(np.log(found), _check.count("bins", bins))
+    found, weights = _gains(seen, weights)
+    edges = _edges(bins, found)
+    counts, _ = np.histogram(np.log(found), edges, weights=weights)
     ax = axes_of(ax)
-    ax.stairs(100 * counts / max(len(found), 1), np.exp(edges), color=colour, linewidth=1.8, label=label)
+    ax.stairs(100 * counts / weights.sum(), np.exp(edges), color=colour, linewidth=1.8, label=label)
     reference(ax, x=1)
     ax.set_xscale("log")
     plain_log(ax.xaxis)
@@ -107,7 +140,20 @@ def gain_histogram(
     return ax
 
 
-def _gains(seen: Any) -> Floats:
+def _edges(bins: Any, found: Floats) -> Floats:
+    """Return the logarithms of the edges between which gains are counted."""
+    if np.ndim(bins) == 0:
+        return np.histogram_bin_edges(np.log(found), _check.count("bins", bins))
+    edges = np.asarray(bins, np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not (edges[0] > 0 and (np.diff(edges) > 0).all()):
+        raise ValueError(
+            f"bins is {_check.said(bins)}; expected a number of bins, or their edges, above 0 and ascending. Give 60."
+        )
+    return np.log(edges)
+
+
+def _gains(seen: Any, weights: Any) -> tuple[Floats, Floats]:
+    """Return the gains that can be counted, and how often each of them counts."""
     values = seen.gain if isinstance(seen, Trace) else seen.gains if isinstance(seen, LagProfile) else seen
     try:
         found = np.asarray(values, np.float64).ravel()
@@ -115,10 +161,16 @@ def _gains(seen: Any) -> Floats:
         raise TypeError(
             f"seen is {_check.said(seen)}; expected gains. Draw what nbflow.trace or nbflow.gains_by_lag returns."
         ) from None
-    found = found[np.isfinite(found) & (found > 0)]
-    if not found.size:
+    often = np.ones(len(found)) if weights is None else np.asarray(weights, np.float64).ravel()
+    if len(often) != len(found) or not (np.isfinite(often) & (often >= 0)).all():
+        raise ValueError(
+            f"weights is {_check.said(weights)}; expected {len(found)} numbers of at least 0, one for each gain. "
+            f"Leave it out."
+        )
+    counted = np.isfinite(found) & (found > 0) & (often > 0)
+    if not counted.any():
         raise ValueError("seen has no gain that is finite and above 0; expected one. Look at its delta_norm.")
-    return found
+    return found[counted], often[counted]
 
 
 def delta_map(seen: Trace, *, sequence: int | None = None, state: int = 0, ax: Any = None) -> Any:

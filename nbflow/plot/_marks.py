@@ -29,12 +29,19 @@ def grid(ax: Any, axis: str = "both") -> None:
 
 
 def plain_log(axis: Any) -> None:
-    """Write plain numbers beside a logarithmic axis, and enough of them on a short one, once all is drawn."""
-    from matplotlib.ticker import LogLocator, NullLocator
+    """Write plain numbers beside a logarithmic axis, and enough of them on a short one, once all is drawn.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+        As `ax.xaxis`.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1,)))
-    axis.set_major_formatter("{x:g}")
+    subs = (1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1, 2, 5) if high < 300 * low else (1,)
+    axis.set_major_locator(MaxNLocator(4) if high < 4 * low else LogLocator(subs=subs))
+    axis.set_major_formatter("{x:,g}")
     axis.set_minor_locator(NullLocator())
 
 

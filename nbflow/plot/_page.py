@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbflow.plot._theme import SIZE, faint, needed, style
+from nbflow.plot._theme import SIZE, dark, faint, needed, style
 from nbflow.storage._files import whole
 
 # Okabe and Ito 2008: told apart by colour-blind readers too, and in this order also by their lightness.
@@ -87,10 +87,13 @@ def _length(words: str) -> float:
 
 
 def shades(count: int) -> Any:
-    """Return colours (count, 4) that darken: told apart by colour-blind readers and in grey."""
+    """Return colours (count, 4) ever farther from the page: told apart by colour-blind readers and in grey.
+
+    On light pages they darken, on those of `theme("dark")` they grow lighter.
+    """
     from matplotlib import colormaps
 
-    return colormaps["viridis_r"](np.linspace(0.08, 1.0, count))
+    return colormaps["viridis" if dark() else "viridis_r"](np.linspace(0.25 if dark() else 0.08, 1.0, count))
 
 
 def save(figure: Any, path: str | os.PathLike[str]) -> Path:

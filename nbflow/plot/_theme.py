@@ -116,6 +116,11 @@ def style() -> Any:
     }
 
 
+def dark() -> bool:
+    """Whether pages are dark now."""
+    return _now.get() == "dark"
+
+
 def faint() -> str:
     """Return the colour of words that matter less on a page of the theme."""
     return THEMES[_now.get()][2]
