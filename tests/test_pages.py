@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts
 MADE = {(DOCS / "gallery/index.rst").resolve(): ROOT / "examples/gallery/GALLERY_HEADER.rst"}
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # A block that begins with its name is a program of that name; all others of a page are one program.
 PROGRAM = re.compile(r"# (\w+\.py)\n")
 # Languages of blocks that are no Python: commands, whose words are looked at below, what they print, and others' files.
@@ -34,13 +36,14 @@ def blocks(path: Path) -> list[re.Match[str]]:
     return list(BLOCK.finditer(path.read_text(encoding="utf-8")))
 
 
-RUN = [path for path in [ROOT / "README.md", *PAGES] if blocks(path)]
+RUN = [path for path in [ROOT / "README.md", ROOT / "results/README.md", *PAGES] if blocks(path)]
 PROGRAMS = [path for path in PAGES if any(PROGRAM.match(block[1]) for block in blocks(path))]
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "results", "results", ignore=lambda folder, names: {n for n in names if "span" not in n})
     names = {"__name__": "page"}
     for found in blocks(page):
         if not PROGRAM.match(found[1]):
@@ -84,13 +87,12 @@ ALL = [*sorted(ROOT.glob("*.md")), ROOT / "results/README.md", *PAGES]
 @pytest.mark.parametrize("page", ALL, ids=name)
 def test_no_block_of_a_page_is_one_that_nothing_looks_at(page):
     text = page.read_text(encoding="utf-8")
-    fences = re.findall(r"^\s*(?:```+|~~~+)(.*)$", text, re.MULTILINE)
-    assert len(fences) % 2 == 0
-    languages = {fence.strip() for fence in fences[::2]}
+    assert len(re.findall(r"```|~~~", text)) == 2 * len(FENCED.findall(text))
+    languages = {language for language, _ in FENCED.findall(text)}
     assert {each for each in languages - OTHER if not each.startswith("{")} <= {"python"}
     assert "python" not in languages or page in RUN or page == ROOT / "CONTRIBUTING.md"  # tests/test_contributing.py
     assert text.count("```python") == len(blocks(page))
-    plain = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    plain = "\n".join(body for language, body in FENCED.findall(text) if not language)
     assert not re.search(r"^(?:>>>|import |from \w+ import|.*\bnf\.\w+\()", plain, re.MULTILINE)
 
 
@@ -105,13 +107,13 @@ def test_the_commands_of_a_page_are_of_files_verbs_and_extras_that_there_are(pag
     text = page.read_text(encoding="utf-8")
     verbs = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     extras = re.findall(r"^([\w-]+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    shown = [PROGRAM.match(block[1])[1] for block in blocks(page) if PROGRAM.match(block[1])]
-    for line in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        for words in (shlex.split(each, comments=True) for each in line.splitlines()):
-            if words[:1] == ["make"]:
-                assert next(word for word in words[1:] if "=" not in word) in verbs
-            for file in (word for word in words if word.endswith(".py")):
-                assert file in shown or (ROOT / file).exists()
+    shown = [found[1] for found in (PROGRAM.match(block[1]) for block in blocks(page)) if found]
+    lines = [line for language, body in FENCED.findall(text) if language == "sh" for line in body.splitlines()]
+    for words in (shlex.split(line, comments=True) for line in lines):
+        if words[:1] == ["make"]:
+            assert next(word for word in words[1:] if "=" not in word) in verbs
+        for file in (word for word in words if word.endswith(".py")):
+            assert file in shown or (ROOT / file).exists()
     for extra in re.findall(r"pip install [^\n`]*\[([\w,-]+)\]", text):
         assert set(extra.split(",")) <= set(extras)
 
