@@ -55,7 +55,8 @@ def gradient_by_lag(
     relative = _check.flag("relative", relative)
     ax, lags = axes_of(ax), np.arange(rows.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
-        rows, ends = (part / rows[:, :1] if relative else part for part in (rows, ends))
+        if relative:
+            rows, ends = rows / rows[:, :1], ends / rows[0, 0]
         mean = rows[0] if len(rows) == 1 else np.exp(np.log(rows).mean(axis=0))
     if len(rows) > 1:
         ax.plot(lags, rows.T, color=colour, linewidth=0.7, alpha=0.5)
