@@ -31,16 +31,10 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         tasks as tasks,
         thresholds as thresholds,
     )
-    from nbflow._compile import (
-        exact_unit as exact_unit,
-        unit as unit,
-    )
+    from nbflow._compile import exact_unit as exact_unit, unit as unit
     from nbflow._load import names as names
     from nbflow.data.arrays import arrays as arrays
-    from nbflow.data.sampler import (
-        Task as Task,
-        load_task as load_task,
-    )
+    from nbflow.data.sampler import Task as Task, load_task as load_task
     from nbflow.diagnostics.average_of_clipped import average_of_clipped as average_of_clipped
     from nbflow.diagnostics.clipping_bias import clipping_bias as clipping_bias
     from nbflow.diagnostics.diagnose import diagnose as diagnose
@@ -52,53 +46,24 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     from nbflow.diagnostics.saturation import saturation as saturation
     from nbflow.diagnostics.singular_values import jacobian_singular_values as jacobian_singular_values
     from nbflow.diagnostics.spectrum import recurrent_spectrum as recurrent_spectrum
-    from nbflow.diagnostics.thresholds import (
-        matched_threshold as matched_threshold,
-        norm_quantiles as norm_quantiles,
-    )
+    from nbflow.diagnostics.thresholds import matched_threshold as matched_threshold, norm_quantiles as norm_quantiles
     from nbflow.diagnostics.trace import trace as trace
-    from nbflow.experiments.experiment import (
-        Experiment as Experiment,
-        grid as grid,
-    )
-    from nbflow.experiments.sweep import (
-        Swept as Swept,
-        sweep as sweep,
-    )
+    from nbflow.experiments.experiment import Experiment as Experiment, grid as grid
+    from nbflow.experiments.sweep import Swept as Swept, sweep as sweep
     from nbflow.experiments.warm_up import warm_up as warm_up
     from nbflow.gradients.clipping import clip as clip, load_rule as load_rule
-    from nbflow.gradients.gradient import (
-        gradient as gradient,
-        predict as predict,
-    )
+    from nbflow.gradients.gradient import gradient as gradient, predict as predict
     from nbflow.gradients.objective import objective as objective
-    from nbflow.gradients.vector_products import (
-        hvp as hvp,
-        jvp as jvp,
-        vjp as vjp,
-    )
+    from nbflow.gradients.vector_products import hvp as hvp, jvp as jvp, vjp as vjp
     from nbflow.gradients.workspace import workspace as workspace
     from nbflow.model.cell import load_cell as load_cell
     from nbflow.model.keras_weights import from_keras as from_keras
     from nbflow.model.network import Network as Network
-    from nbflow.model.parameters import (
-        init as init,
-        pack as pack,
-        unpack as unpack,
-    )
-    from nbflow.model.saved import (
-        load as load,
-        save as save,
-    )
+    from nbflow.model.parameters import init as init, pack as pack, unpack as unpack
+    from nbflow.model.saved import load as load, save as save
     from nbflow.model.stack import Stack as Stack
-    from nbflow.model.torch_weights import (
-        from_torch as from_torch,
-        to_torch as to_torch,
-    )
-    from nbflow.records.batch import (
-        Batch as Batch,
-        Params as Params,
-    )
+    from nbflow.model.torch_weights import from_torch as from_torch, to_torch as to_torch
+    from nbflow.records.batch import Batch as Batch, Params as Params
     from nbflow.records.bias import (
         AverageOfClipped as AverageOfClipped,
         ClippingBias as ClippingBias,
@@ -107,10 +72,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         RuleBias as RuleBias,
     )
     from nbflow.records.cell import Cell as Cell
-    from nbflow.records.checks import (
-        Calibration as Calibration,
-        GradientCheck as GradientCheck,
-    )
+    from nbflow.records.checks import Calibration as Calibration, GradientCheck as GradientCheck
     from nbflow.records.clip import (
         Clip as Clip,
         Clipped as Clipped,
@@ -124,39 +86,15 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         RecurrentSpectrum as RecurrentSpectrum,
         Saturation as Saturation,
     )
-    from nbflow.records.estimates import (
-        Interval as Interval,
-        SequenceMean as SequenceMean,
-        Spectrum as Spectrum,
-    )
-    from nbflow.records.flow import (
-        Flow as Flow,
-        HDetach as HDetach,
-    )
-    from nbflow.records.gradient import (
-        Cotangent as Cotangent,
-        Gradient as Gradient,
-        Tangent as Tangent,
-    )
+    from nbflow.records.estimates import Interval as Interval, SequenceMean as SequenceMean, Spectrum as Spectrum
+    from nbflow.records.flow import Flow as Flow, HDetach as HDetach
+    from nbflow.records.gradient import Cotangent as Cotangent, Gradient as Gradient, Tangent as Tangent
     from nbflow.records.loss import Loss as Loss
-    from nbflow.records.optimizer import (
-        Optimizer as Optimizer,
-        OptimizerSlots as OptimizerSlots,
-    )
-    from nbflow.records.penalties import (
-        Penalty as Penalty,
-        Regularizer as Regularizer,
-        StatePenalty as StatePenalty,
-    )
-    from nbflow.records.rules import (
-        Rule as Rule,
-        StatefulRule as StatefulRule,
-    )
+    from nbflow.records.optimizer import Optimizer as Optimizer, OptimizerSlots as OptimizerSlots
+    from nbflow.records.penalties import Penalty as Penalty, Regularizer as Regularizer, StatePenalty as StatePenalty
+    from nbflow.records.rules import Rule as Rule, StatefulRule as StatefulRule
     from nbflow.records.threshold import Threshold as Threshold
-    from nbflow.records.trace import (
-        LagProfile as LagProfile,
-        Trace as Trace,
-    )
+    from nbflow.records.trace import LagProfile as LagProfile, Trace as Trace
     from nbflow.storage.store import Store as Store
     from nbflow.training.apply import apply_update as apply_update
     from nbflow.training.best import Best as Best
@@ -167,10 +105,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     from nbflow.training.recipe import Recipe as Recipe
     from nbflow.training.resume import load_run as load_run
     from nbflow.training.run import Run as Run
-    from nbflow.training.stages import (
-        Staged as Staged,
-        train_stages as train_stages,
-    )
+    from nbflow.training.stages import Staged as Staged, train_stages as train_stages
     from nbflow.training.threshold import load_threshold as load_threshold
     from nbflow.training.train import train as train
     from nbflow.training.updater import updater as updater

@@ -166,6 +166,7 @@ CASES = {
     "gradient.clip_example": (0.25, lambda x: gradient(clip_example=x)),
     "gradient.clip_microbatch": (2, lambda x: gradient(clip_microbatch=(x, 0.25))),
     "gradient.recompute_every": (100, lambda x: gradient(recompute_every=x)),
+    "gradient.checkpoint_every": (100, lambda x: gradient(checkpoint_every=x)),
     "init.rng": (100, lambda x: (nf.init(NET, "glorot", rng=x), nf.init(NET, "glorot", rng=x, replica_ids=[1]))),
     "init.replicas": (100, lambda x: nf.init(NET, "glorot", rng=0, replicas=x)),
     "init.replica_ids": (100, lambda x: nf.init(NET, "glorot", rng=0, replica_ids=[x])),

@@ -445,7 +445,7 @@ def test_what_is_the_machines_fault_is_raised_and_not_recorded(path, threads, mo
 
 
 def test_a_store_that_cannot_be_written_is_a_clear_error_and_loses_nothing(path, threads, monkeypatch):
-    usual, calls = store.Store._append, []
+    usual, calls = _journal.Journal.append, []
 
     def fail(self, data):
         calls.append(1)
@@ -453,7 +453,7 @@ def test_a_store_that_cannot_be_written_is_a_clear_error_and_loses_nothing(path,
             raise OSError(errno.ENOSPC, "No space left on device")
         usual(self, data)
 
-    monkeypatch.setattr(store.Store, "_append", fail)
+    monkeypatch.setattr(_journal.Journal, "append", fail)
     with pytest.raises(OSError, match=r"runs.jsonl could not be written: No space left.*still there"):
         sweep(path, executor=threads)
     monkeypatch.undo()

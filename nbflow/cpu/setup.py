@@ -14,8 +14,6 @@ from nbflow.model._asked import PLAIN, Asked
 from nbflow.model.stack import Model, Stack
 from nbflow.records import Floats
 
-Space = Workspace | Layers
-
 
 def kind_of(net: Model) -> type[Any]:
     """Return the kind of workspace of a network."""
