@@ -5,6 +5,9 @@ where a cell is run twice. So a function is known by what it does. Only what sta
 known by that name, for `_disk_cache.fingerprint` stands for all of nbflow. What cannot be looked into is `Unknown`:
 a function that reaches it is compiled in every process.
 
+Code is taken as it lies, bytecode and all constants: this is asked for every kernel before the first gradient. What
+outlives a process, and may be read by another Python, knows functions otherwise (`nbflow.training._identity`).
+
 numba reads globals and closures when it compiles for a new type, and what it has compiled before stays. So a function
 of a user's must find, each time it is asked for, what it found when it was first seen.
 """

@@ -181,3 +181,13 @@ def test_a_bare_number_is_found(line):
 )
 def test_what_is_derived_or_is_a_claim_is_let_through(line):
     assert bare(line) == []
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_page_of_the_house_names_is_there(page):
+    folders = ("nbflow", "scripts", "tests", "docs", "asv_benchmarks", "examples")
+    there = {path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / page).read_text()))
+    assert len(named) > 10
+    missing = {name for name in named if "NAME" not in name and not any(path.endswith(f"/{name}") for path in there)}
+    assert not missing

@@ -90,7 +90,7 @@ def slope_of(function: Callable[[float], Any]) -> Slope:
 
 
 def compare(record: Any, field: str, of: str, got: Any, wanted: Slope, remedy: str) -> None:
-    """Refuse a derivative that is none."""
+    """Refuse a derivative that is not that of differences."""
     got = np.asarray(got, np.float64)
     with np.errstate(all="ignore"):
         off = ~(np.abs(got - wanted.value) <= 10 * RIGHT * np.maximum(np.abs(got), np.abs(wanted.value)) + 1e-5)

@@ -1,4 +1,4 @@
-"""What a cell of a user's is held to."""
+"""A user's cell: whether its units return what they should, and its flags and derivatives are true."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _try_ranges(cell: Cell, trials: list[Trial]) -> None:
 
 
 def _try_derivatives(cell: Cell, trial: Trial) -> None:
-    """Refuse derivatives of `step` that are none."""
+    """Refuse derivatives of `step` that are not those of differences."""
     g, s, carried = len(cell.gates), len(cell.states), len(cell.states) if cell.carries else 0
     remedy = "See nbflow.check_gradient, or say surrogate=True if it is meant to be another function."
     new, saved = _step(cell, *trial.at(0.0))

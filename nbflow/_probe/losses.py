@@ -1,4 +1,4 @@
-"""What a loss of a user's is held to."""
+"""A user's loss: whether its units return what they should, and slopes are those of differences."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _infer_loss(loss: Loss, dtype: str) -> None:
 
 
 def _try_loss(loss: Loss, rng: Any, k: int) -> Any:
-    """Return the loss of three outputs; refuse slopes that are none."""
+    """Return the loss of three outputs; refuse slopes that are not those of differences."""
     outputs = 3
     y, moved = rng.normal(size=outputs), rng.normal(size=outputs)
     t = np.eye(outputs)[k % outputs] if loss.classes else rng.normal(size=outputs)

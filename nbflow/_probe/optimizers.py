@@ -1,4 +1,4 @@
-"""What an optimizer of a user's is held to."""
+"""A user's optimizer: whether its units return what they should."""
 
 from __future__ import annotations
 

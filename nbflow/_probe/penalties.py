@@ -1,4 +1,4 @@
-"""What a penalty of a user's is held to."""
+"""A user's penalty: whether its units return what they should, and slopes are those of differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule of clipping of a user's is held to."""
+"""A user's rule of clipping: whether its units return what they should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a threshold of a user's is held to."""
+"""A user's threshold: whether its units return what they should."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def recur(shard, t):
 
 @part
 def clear_ended(shard, t):
-    """Set s_{t+1} of sequences that have ended to 0, so that an overflow after the end harms nobody."""
+    """Set s_{t+1} of sequences that have ended to 0, so that an overflow after the end reaches no gradient."""
     length = whole(shard, "length")
     for b in range(shard.rows):
         if length[b] <= t:

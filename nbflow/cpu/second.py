@@ -2,10 +2,10 @@
 
     delta_dot_t = J_t+1^T delta_dot_{t+1} + (the tangent of J_t+1^T) delta_{t+1} + (the tangent of dL/ds_t at step t)
 
-`step_vjp_jvp` computes the first two terms, but for what goes through w_rec: that is a product. A direction of the
-parameters adds products with w_rec_dot and w_out_dot. A weight gradient sum h e becomes sum h e_dot + w e
-(`nbflow.cpu.tangent` tells u, w and what is pushed). For Omega both are added to the gradient of the loss, weighted by
-alpha from the start, so that h (e + e_dot) is one product; for a Hessian-vector product they stand alone.
+`step_vjp_jvp` computes the first two terms, without what goes through w_rec, which is a matrix product. A direction
+of the parameters adds products with w_rec_dot and w_out_dot. A weight gradient sum h e becomes sum h e_dot + w e
+(`nbflow.cpu.tangent` says what the tangents w and u are). For Omega both are added to the gradient of the loss,
+weighted by alpha from the start, so that h (e + e_dot) is one product; for a Hessian-vector product they stand alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The tangent of a forward pass: how states and outputs move when something is pushed.
+"""The tangent of a forward pass: how states and outputs move when parameters, inputs or states do.
 
     a_dot_t = w_t w_rec (+ h_t w_rec_dot + x_t w_in_dot + bias_dot),      u_{t+1} = step_jvp(a_dot_t, w_t) + push_{t+1}
 
 u_t is the tangent of s_t as the output layer sees it, w_t as the next step sees it. They differ where
-a state is pushed for one of the two alone. Pushed are:
+a push, a movement of s_t from outside, counts for one of the two alone. What moves:
 
 - the parameters along a direction, the first state along u_0: w = u, no other push (`nbflow.jvp`, `nbflow.hvp`);
 - the states, by the slopes of Omega. Since delta_t = dL/ds_t and v_t is the same without the loss of its own step,

@@ -38,7 +38,7 @@ class Training:
         self.length = 0
 
     def _build_update(self) -> Callable[..., None]:
-        """Return the step of the optimizer; one that leaves out what is held is another loop, for nobody else pays."""
+        """Return the step of the optimizer: another loop where parameters are held, so that others take no longer."""
         plan = self.plan
         sizes = plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings)
         if plan.held is None:

@@ -121,7 +121,7 @@ def check_held_out(task: Any, net: Model, batches: list[Any]) -> None:
 
 
 def check_fields(task: Any) -> None:
-    """Refuse a task of which a field is none."""
+    """Refuse a task of which a field is missing, or of another kind than it has to be."""
     kind = type(task).__name__
     for field in ("n_in", "n_out", "shortest"):
         if not hasattr(task, field):

@@ -134,7 +134,7 @@ def done_of(path: pathlib.Path) -> int:
 
 
 def lock_of(path: pathlib.Path) -> pathlib.Path:
-    """Return the file whose lock whoever trains a group holds."""
+    """Return the lock file of a group: who trains it holds its lock."""
     return path.with_suffix(".lock")
 
 

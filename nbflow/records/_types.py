@@ -1,4 +1,4 @@
-"""Types that records share."""
+"""Types of fields that many records have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recurrent cell."""
+"""A recurrent cell: how one step of a network makes the next state."""
 
 from __future__ import annotations
 

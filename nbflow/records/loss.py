@@ -1,4 +1,4 @@
-"""A loss."""
+"""A loss: what a network is trained to make small."""
 
 from __future__ import annotations
 

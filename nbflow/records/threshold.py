@@ -1,4 +1,4 @@
-"""A threshold that follows the training."""
+"""A threshold of a clip that changes in training: with the update, or with the norms of the gradients."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def streams_of(task: Any, batch_size: int) -> Streams:
 
 
 def _checked(found: Any, kind: str) -> Streams:
-    """Return streams that are some, of whoever's task."""
+    """Return the streams that a task gave; refuse what is no `Streams` of at least one sequence."""
     steps = getattr(found, "steps", None)
     if not isinstance(found, Streams) or not isinstance(steps, np.ndarray) or steps.dtype.kind not in "iu":
         raise TypeError(
@@ -140,7 +140,7 @@ class StreamBatches:
         return self.states if isinstance(self.states, tuple) else (self.states,)
 
     def check(self) -> None:
-        """Refuse a place that was copied here and is none."""
+        """Refuse places, as read from a checkpoint, that are outside the streams."""
         count = len(self.streams.steps)
         known = (self.stream >= 0).all() and (self.stream < count).all() and (self.taken >= 0).all()
         if not known or (self.place < 0).any() or (self.place >= self.streams.steps[self.stream]).any():

@@ -1,7 +1,9 @@
 """What a recipe, a network or a function is, in plain data that another process finds again.
 
 `describe` says it by names and numbers: of a function its module and name, of a partial or a callable object what it
-holds beside. `codes_of` tells one function from another of the same name, as far as Python knows.
+holds beside. `codes_of` tells one function from another of the same name, as far as Python knows: by instructions,
+with a constant where it is used, so that a docstring does not count. Checkpoints keep these words, so they stay as they
+are. (Kernels, which only this process must tell apart, are known in less time: `nbflow._identity`.)
 """
 
 from __future__ import annotations

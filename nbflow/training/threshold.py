@@ -107,7 +107,7 @@ class _AtWork:
         return max(_check.count("Threshold.memory", size, 0) for size in each)
 
     def _asked(self, update: int, ask: Callable[[], bool]) -> None:
-        """Ask for the thresholds of an update, and refuse what is none."""
+        """Ask for the thresholds of an update, and refuse those that are NaN or negative."""
         self._before[0][...], self._before[1][...] = self.memory, self.last
         if not self._inside(update, ask):
             raise ValueError(

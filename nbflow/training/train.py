@@ -64,7 +64,7 @@ def train(
     checkpoint : path, optional
         A file in which the run is kept: parameters, slots of the optimizer, memory of the threshold, history and
         evaluations. If it is there, training goes on from it, to the same bits as if it had never been interrupted (by
-        the same backend; by the other, to rounding). One of another net, task, seed, theta or recipe is refused;
+        the same backend; by the other, to rounding). A run of another net, task, seed, theta or recipe is refused;
         `max_updates` may be larger than it was, and `record_every`, `evaluate_every` and `evaluate_size` others.
         Functions are known by module and name, by what a partial or an object holds, and those of your own by what they
         say: bytecode, constants, defaults, the numbers and functions that they use. Lists, arrays and other objects
