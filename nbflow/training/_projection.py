@@ -66,7 +66,7 @@ def _places(unit: Any) -> int:
 class Projection:
     """A projection at work in a training run, of parameters (R, P) that are written in their place.
 
-    Where it fails, the update is taken back: `keep` copies all before the step, and `apply` says whether it went well.
+    Where it fails, the update is taken back: `keep` copies all before a step; `apply` puts that back and returns why.
     """
 
     def __init__(self, recipe: Any, net: Model, theta: Floats, slots: Floats, counts: Any) -> None:
