@@ -130,7 +130,7 @@ def test_a_public_function_is_that_of_its_module_whatever_is_imported_before():
 
 def test_the_other_ways_to_look_hang_on_trace():
     others = [name for name in dir(nf.trace) if not name.startswith("_")]
-    assert len(others) == 10
+    assert len(others) == 11
     assert all(getattr(nf.trace, name) is getattr(nf, name) for name in others)
     assert pickle.loads(pickle.dumps(nf.trace)) is nf.trace
     assert nf.trace.__doc__ == inspect.unwrap(nf.trace).__doc__
