@@ -408,7 +408,7 @@ def descent_claim(stores: Stores) -> list[str]:
     words = [f"{'holds' if part.low > least else 'not shown'} for {of}"
              for part, least, of in ((own, 0.99, "the minibatch's loss"), (true, 0.5, "the true loss"))]  # fmt: skip
     effect = f"lowered: that of the minibatch {descent.words(own)}, the true one {descent.words(true)}"
-    return [", ".join(words), effect, steps_of(rows)]
+    return [f"as a direction holds; steps of lr 0.01: {', '.join(words)}", effect, steps_of(rows)]
 
 
 def overflow_claim(stores: Stores) -> list[str]:
