@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +26,9 @@ def setting_of(row: Row) -> tuple[str, str]:
 
 
 def settings(outcomes: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return optimizers and rates, in the order of the store."""
-    return list(dict.fromkeys(map(setting_of, outcomes)))
+    """Return optimizers and rates, those of plain SGD first."""
+    there = set(map(setting_of, outcomes))
+    return [one for one in itertools.product(("sgd", "adam"), RATES) if one in there]
 
 
 def back(outcomes: Sequence[Row], setting: tuple[str, str], policy: str) -> dict[tuple[float, int], bool]:
