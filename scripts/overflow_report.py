@@ -74,7 +74,7 @@ def mcnemar(gained: int, lost: int) -> float:
 
 def verdict(outcomes: Sequence[Row]) -> str:
     """Return what the design in docs/methods.md makes of it, setting by setting."""
-    words = []
+    words: dict[str, list[str]] = {}
     for setting in settings(outcomes):
         seen = back(outcomes, setting, "random")
         skip = back(outcomes, setting, "skip")
@@ -84,8 +84,10 @@ def verdict(outcomes: Sequence[Row]) -> str:
         holds = mine > other and row["adjusted"] < 0.05 and 2 * mine > n
         fails = 2 * mine <= n or other >= mine - 0.1 * n
         said = "holds" if holds else "doesn't hold" if fails else "can't tell"
-        words.append(f"{said} ({setting[0]}, {RATES[setting[1]]})")
-    return "; ".join(words)
+        words.setdefault(said, []).append(f"{setting[0]}, {RATES[setting[1]]}")
+    if len(words) == 1:
+        return f"{next(iter(words))} in {len(settings(outcomes))} of {len(settings(outcomes))} settings"
+    return "; ".join(f"{said} ({'; '.join(where)})" for said, where in words.items())
 
 
 def rate(count: int, runs: int) -> str:

@@ -417,15 +417,15 @@ def overflow_claim(stores: Stores) -> list[str]:
     if "overflow" not in stores:
         return [*claim, "holds at the brink, where no step does as well; not deep in overflow", "below", "32 a cell"]
     outcomes = stores.of("overflow", "outcome")
-    tests = [row for row in overflow_report.compared(outcomes) if row["policy"] == "skip"]
     effects = []
-    for row in tests:
-        seen = overflow_report.back(outcomes, (row["optimizer"], row["rate"]), "random")
-        place = f"{row['optimizer']}, {overflow_report.RATES[row['rate']]}"
-        effects.append(f"{place}: back {rate(sum(seen.values()), len(seen))} of {len(seen)}, "
-                       f"{points(list(row['difference'].values()))} beside no step, "
-                       f"p {probability(row['adjusted'])} (Holm)")  # fmt: skip
-    return [*claim, overflow_report.verdict(outcomes), "; ".join(effects), f"{len(seen)} networks an optimizer"]
+    for optimizer, which in overflow_report.settings(outcomes):
+        seen = {policy: overflow_report.back(outcomes, (optimizer, which), policy).values()
+                for policy in ("random", "skip", "shrink")}  # fmt: skip
+        counts = [rate(sum(one), len(one)) for one in seen.values()]
+        effects.append(f"{optimizer} {overflow_report.RATES[which]} {', '.join(counts)}")
+    networks = len(overflow_report.back(outcomes, ("sgd", "own"), "random"))
+    effect = f"back of {networks}, by random steps, no step, shrink: {'; '.join(effects)}"
+    return [*claim, overflow_report.verdict(outcomes), effect, f"{networks} networks an optimizer"]
 
 
 def length_claim(stores: Stores) -> list[str]:

@@ -73,7 +73,9 @@ def undescribed(record):
         if (
             not kind
             or (holds_arrays and not re.search("array|tuple", kind))
-            or not all(re.fullmatch(r"(net\.dtype|integer|bool|complex128|(int|float)(32|64)?|of) ", dtype) for dtype in dtypes)
+            or not all(
+                re.fullmatch(r"(net\.dtype|integer|bool|complex128|(int|float)(32|64)?|of) ", dtype) for dtype in dtypes
+            )
         ):
             found.append(name)
     return found
