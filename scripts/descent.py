@@ -4,7 +4,7 @@ The first question of scripts/single_steps.py, which looks at one network, asked
 (tanh, clipped by norm at 1, Omega in the loss), and at several moments of its training the gradients of many
 minibatches are clipped by every rule, at thresholds that halve their mean norm. Looked at are the cosine of each with
 its own gradient, its length, and whether a step along it makes smaller the loss of the same minibatch, and, of some,
-the loss over thousands of fresh sequences, which stand for all. Steps of one network are no independent trials of a
+the loss over many other fresh sequences, which stand for all. Steps of one network are no independent trials of a
 rule: intervals are over networks.
 
 Every network is kept in the store as soon as it is done, with its parameters at the last moment. Ctrl-C and the same
@@ -229,7 +229,7 @@ def picture(rows: Sequence[Row]) -> Any:
         for axes in (left, right):
             plot.grid(axes, "x")
         right.plot([], [], "o", color=plot.COLOURS[0], label="of their minibatch")
-        right.plot([], [], "o", color=plot.COLOURS[1], label="over thousands of fresh sequences")
+        right.plot([], [], "o", color=plot.COLOURS[1], label="over other fresh sequences")
         plot.legend_below(right)
     return found
 
