@@ -50,8 +50,9 @@ EVALUATE_EVERY, RECORD_EVERY = 500, 500
 PARTS = {"wait": 30, "gap": 80, "tail": 90}
 STRETCHED = (60, 120, 250, 500, 1000, 2000, 5000)
 STRETCHED_SIZE = 1_000
-# Where fixed points are looked for from: so many states, after so many steps of the mean distractor.
-STARTS, SETTLED = 100, 2_000
+# Where fixed points are looked for from: states of so many sequences after these steps, with no symbol seen, one or
+# both, and then so many steps of the mean distractor.
+STARTS, AFTER, SETTLED = 40, (15, 30, 45, 60), 2_000
 # Sequences of a measurement are of other seeds than those that decided when training ends.
 MEASURE_SEED = 2**32
 # Steps of all sequences in a pass of a measurement: some tens of MB.
@@ -173,7 +174,7 @@ def measurements(options: Options, trained: Row) -> list[Job]:
         for length in sorted(set(options.lengths), reverse=True):
             key = hashed([trained["key"], place, length, options.size])
             found.append(job(options.store, key, "measuring", 1, (options, trained, place, length)))
-    key = hashed([trained["key"], "points", STARTS, SETTLED])
+    key = hashed([trained["key"], "points", STARTS, AFTER, SETTLED])
     found.append(job(options.store, key, "fixed points", 1, (options, trained, "points", None)))
     for part in PARTS:
         key = hashed([trained["key"], part, PARTS, STRETCHED, STRETCHED_SIZE])
@@ -192,8 +193,8 @@ def measure(job: Job, watch: Watch) -> Row | None:
                 "wrong": wrong}  # fmt: skip
     if where == "points":
         first = options.experiments(trained["place"], trained["method"])[0].theta(trained["seed"])
-        return {"kind": "points", **head, **made_by(), "starts": STARTS, "before": attractors(options.hidden, first),
-                "after": attractors(options.hidden, theta)}  # fmt: skip
+        return {"kind": "points", **head, **made_by(), "starts": STARTS * len(AFTER),
+                "before": attractors(options.hidden, first), "after": attractors(options.hidden, theta)}  # fmt: skip
     counts = {to: wrong_stretched(options.hidden, theta, {**PARTS, where: to}, STRETCHED_SIZE, trained["seed"])
               for to in (PARTS[where], *STRETCHED)}  # fmt: skip
     return {"kind": "stretched", **head, **made_by(), "part": where, "from": PARTS, "size": STRETCHED_SIZE,
@@ -235,8 +236,8 @@ def wrong_stretched(hidden: int, theta: Any, parts: dict[str, int], size: int, s
 def attractors(hidden: int, theta: Any) -> dict[str, Any]:
     """Return the fixed points to which states go under the mean distractor: how many attract, and eigenvalues."""
     net, task = network(hidden), nf.load_task(PLACES["anywhere"])
-    tokens = task.sample(seed=MEASURE_SEED, index=0, batch_size=STARTS, length=60, stream="evaluation").inputs
-    _, states = nf.predict(net, theta, tokens, return_state=True)
+    tokens = task.sample(seed=MEASURE_SEED, index=0, batch_size=STARTS, length=max(AFTER), stream="evaluation").inputs
+    states = np.concatenate([nf.predict(net, theta, tokens[:steps], return_state=True)[1] for steps in AFTER])
     mean = np.array([0, 0, 0.25, 0.25, 0.25, 0.25])
     found = nf.fixed_points(net, theta, mean, starts=states, steps=SETTLED)
     inside = found.attracting
