@@ -46,14 +46,17 @@ from nbflow.cuda.state_penalty import pulled
 
 
 @unit
-def from_loss(job, numbers, r, place, j):
-    """Return the gradient of the loss of a step at unit j of h: dL/dy @ w_out^T, 0 where there is no weight."""
+def from_loss(job, numbers, r, place, j, d_y):
+    """Return what the loss of a step adds at unit j of h: dL/dy @ w_out^T, 0 where there is no weight.
+
+    `d_y` is Y, which holds dL/dy, or Y_DOT for the tangent of all that.
+    """
     weight = numbers[at(job, WEIGHTS, r) + place]
     total = weight - weight
     if weight != 0:
         n_out = job[N_OUT]
         w_out = at(job, THETA, r) + job[PARAMETERS] - (job[HIDDEN] + 1) * n_out + j * n_out
-        y = at(job, Y, r) + place * n_out
+        y = at(job, d_y, r) + place * n_out
         for m in range(n_out):
             total += fetch(numbers, y + m) * fetch(numbers, w_out + m)
     return total
@@ -94,7 +97,7 @@ def build_backward(cell, dtype, rows, resident, site=0, by_norm=False, detaching
             for line in range(lines):
                 numbers[here + line * hidden] = zero
         if t <= heard:
-            numbers[here] += from_loss(job, numbers, r, (t - 1) * batch + b, j)
+            numbers[here] += from_loss(job, numbers, r, (t - 1) * batch + b, j, Y)
             if at_states:
                 h = numbers[at(job, STATES, r) + (t * batch + b) * lines * hidden + j]
                 numbers[here] += pulled(job, numbers, r, (t - 1) * batch + b, h)

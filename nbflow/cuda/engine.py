@@ -28,8 +28,6 @@ def lacks(asked: Asked, project: Any = None) -> dict[str, Any]:
         found["recompute_every"] = asked.every
     if asked.flow is not None and isinstance(asked.penalty, Regularizer):
         found["penalty"] = asked.flow.penalty
-    if asked.derivative not in ("", "immediate"):
-        found["derivative"] = asked.derivative
     if asked.wrt:
         found["wrt"] = asked.wrt
     if project is not None:

@@ -17,6 +17,7 @@ from nbflow.cuda.job import (
     COUNTED,
     DELTA,
     DELTA_NORM,
+    FLOW_SLOPE,
     HEARD,
     HIDDEN,
     LINES,
@@ -56,10 +57,11 @@ def build_norms(dtype):
 
 
 @functools.cache
-def build_penalties(penalty, dtype):
+def build_penalties(penalty, dtype, immediate=True):
     """Build the grid, a block for each (r, t, b) with t = 1..T: the penalty, and v times the factor of its product.
 
-    `bound` is the least ||delta||^2 that counts.
+    For another derivative than the immediate one the factor alone, as FLOW_SLOPE. `bound` is the least ||delta||^2
+    that counts.
     """
     value, slope, zero, one = penalty.value, penalty.slope, dtype(0), dtype(1)
 
@@ -83,7 +85,10 @@ def build_penalties(penalty, dtype):
         if counts(delta, bound):
             q = squared_gain(numbers[at(job, V_NORM, r) + place], delta)
             cost, counted, factor = value(q), one, TWO * slope(q) / delta
-        scale_line(numbers, at(job, V, r) + place * lines * hidden, hidden, delta, factor)
+        if immediate:
+            scale_line(numbers, at(job, V, r) + place * lines * hidden, hidden, delta, factor)
+        elif cuda.threadIdx.x == 0:
+            numbers[at(job, FLOW_SLOPE, r) + place] = factor
         if cuda.threadIdx.x == 0:
             numbers[at(job, PENALTIES, r) + place] = cost
             numbers[at(job, COUNTED, r) + place] = counted

@@ -17,15 +17,24 @@ STATES                (T+1, B, S, H)      s_t
 SAVED                 (T, B, K, H)        what the cell keeps for its way back
 PRE, REC              (T, B, G, H)        gradients at a_in and a_rec; one array where the cell is additive
 DELTA                 (T+1, B, S, H)      delta_t; (1, B, S, H) where only the present one is kept
-V                     (T, B, S, H)        v_t, where it is kept; the grid of Omega scales its h-line
+V                     (T, B, S, H)        v_t, where it is kept; the grid of Omega scales its h-line, or that of
+                                          tangents puts w_t in its place
 Y                     (T, B, M)           outputs, overwritten by dL/dy, at steps with weight
 LOSSES                (T, B)              weight times loss
 DELTA_NORM, V_NORM    (T+1, B), (T, B)
 PENALTIES, COUNTED    (T, B)              penalty(q), and 1 where it counts; or the penalty of a state, over its steps
 H_NORM, PULL          (T+1, B), (T, B)    ||h_t||, and alpha times the slope of such penalties there
+FLOW_SLOPE            (T, B)              2 penalty'(q) / ||delta||, 0 where not counted, for Omega's other derivatives
+STATES_DOT            (T+1, B, S, H)      u_t, tangents of the states
+REC_DOT               (T, B, G, H)        tangents of a_rec, then the gradients at a_rec and their tangents together
+PRE_DOT               (T, B, G, H)        likewise at a_in; none where the cell is additive
+DELTA_DOT             (B, S, H)           the tangent of the present delta_t
+Y_DOT                 (T, B, M)           the tangent of dL/dy, 0 at steps without weight
+Y_BOTH                (T, B, M)           dL/dy and its tangent together
 W_BACK                (G, H, H)           w_rec transposed, where it does not fit into shared memory
 PARTIAL               (parts, P)          weight gradients of each part of the steps, or of each group of sequences
-PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's
+PARTIAL_FLOW          (parts, H, G, H)    likewise Omega's of v or w alone, at w_rec
+PARTIAL_OUT           (parts, H, M)       and of u, at w_out
 GROUP_NORMS           (parts, 3)          root and scale of the norm of each group's gradient, and 1 where it is finite
 GROUP_THRESHOLD       (1,)                the limit of these norms
 REPORT                (columns,)          as `nbflow.cpu.report.GRADIENT` names them
@@ -63,15 +72,16 @@ from nbflow._compile import unit
 
 SIZES = ("REPLICAS", "BATCH", "N_IN", "GATES", "HIDDEN", "LINES", "N_OUT", "PARAMETERS", "BIAS_REC",
          "IS_TOKENS", "IS_ADDITIVE", "IS_CARRIED", "IS_WHOLE", "KEEPS_DELTA", "PART_STEPS", "GROUP_ROWS",
-         "GROUP_SKIPS")  # fmt: skip
+         "GROUP_SKIPS", "DERIVATIVE")  # fmt: skip
 (REPLICAS, BATCH, N_IN, GATES, HIDDEN, LINES, N_OUT, PARAMETERS, BIAS_REC, IS_TOKENS, IS_ADDITIVE, IS_CARRIED,
- IS_WHOLE, KEEPS_DELTA, PART_STEPS, GROUP_ROWS, GROUP_SKIPS) = range(len(SIZES))  # fmt: skip
+ IS_WHOLE, KEEPS_DELTA, PART_STEPS, GROUP_ROWS, GROUP_SKIPS, DERIVATIVE) = range(len(SIZES))  # fmt: skip
 
 FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "STATES", "SAVED", "PRE", "REC", "DELTA",
           "V", "Y", "LOSSES", "DELTA_NORM", "V_NORM", "PENALTIES", "COUNTED", "W_BACK", "PARTIAL", "PARTIAL_FLOW",
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
           "SETTINGS", "CELL_SETTINGS", "HELD", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY", "DETACH",
-          "H_NORM", "PULL", "RULE_SLOTS", "RULE_FRESH", "RULE_SETTINGS", "MEASURED", "MEASURED_NORM")  # fmt: skip
+          "H_NORM", "PULL", "RULE_SLOTS", "RULE_FRESH", "RULE_SETTINGS", "MEASURED", "MEASURED_NORM",
+          "FLOW_SLOPE", "STATES_DOT", "REC_DOT", "PRE_DOT", "DELTA_DOT", "Y_DOT", "Y_BOTH", "PARTIAL_OUT")  # fmt: skip
 INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "SPANS", "WRONG", "IDS", "STEPS_TAKEN",
             "DETACHED", "LEARNT")  # fmt: skip
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
@@ -79,7 +89,8 @@ PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
 (THETA, D_THETA, RAW, INPUTS, TARGETS, WEIGHTS, START, STATES, SAVED, PRE, REC, DELTA, V, Y, LOSSES, DELTA_NORM, V_NORM,
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
  HIDDEN_THRESHOLD, SLOTS, SETTINGS, CELL_SETTINGS, HELD, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, DETACH, H_NORM, PULL,
- RULE_SLOTS, RULE_FRESH, RULE_SETTINGS, MEASURED, MEASURED_NORM,
+ RULE_SLOTS, RULE_FRESH, RULE_SETTINGS, MEASURED, MEASURED_NORM, FLOW_SLOPE, STATES_DOT, REC_DOT, PRE_DOT, DELTA_DOT,
+ Y_DOT, Y_BOTH, PARTIAL_OUT,
  TOKENS, CLASSES, FIRST, HEARD, LAST, SPANS, WRONG, IDS, STEPS_TAKEN, DETACHED, LEARNT) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 

@@ -57,18 +57,28 @@ def build_predictions():
 
 
 @functools.cache
-def build_losses(loss, dtype):
-    """Build the grid, a block a step of a replica: LOSSES, and Y = dL/dy where there is weight."""
-    fold, value, slope, classes = loss.fold, loss.value, loss.slope, loss.classes
-    begin = tuple(np.asarray(number, dtype)[()] for number in loss.start)
-    zero = dtype(0)
+def build_target(classes, dtype):
+    """Build `target(numbers, integers, at_class, at_value, m)`: the target of an output, a number or a class's 1 or 0."""
 
     @unit
     def target(numbers, integers, at_class, at_value, m):
-        """Return output m's target: its own number, or 1 for the class and 0 for every other."""
         if classes:
             return dtype(integers[at_class] == m)
         return numbers[at_value + m]
+
+    return target
+
+
+def start_of(loss, dtype):
+    """Return what a fold begins with."""
+    return tuple(np.asarray(number, dtype)[()] for number in loss.start)
+
+
+@functools.cache
+def build_losses(loss, dtype):
+    """Build the grid, a block a step of a replica: LOSSES, and Y = dL/dy where there is weight."""
+    fold, value, slope, classes = loss.fold, loss.value, loss.slope, loss.classes
+    begin, target, zero = start_of(loss, dtype), build_target(classes, dtype), dtype(0)
 
     @grid
     def losses(job, numbers, integers, steps):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nbflow.cpu.record import EXACT
 from nbflow.cuda import job
 from nbflow.cuda.backward import build_backward
 from nbflow.cuda.clip import POLICIES, build_look, build_mend, build_rule
@@ -14,12 +15,14 @@ from nbflow.cuda.forward import build_forward, build_lengths, build_transpose
 from nbflow.cuda.h_detach import build_detach
 from nbflow.cuda.held import build_hold
 from nbflow.cuda.loss import build_losses, build_predictions, build_wrong
-from nbflow.cuda.replica import build_combine, build_group_norms, build_report
+from nbflow.cuda.replica import build_combine, build_combine_moving, build_group_norms, build_report
 from nbflow.cuda.sample import build_sample
+from nbflow.cuda.second import build_second
 from nbflow.cuda.state_penalty import build_state_norms, build_state_penalties
 from nbflow.cuda.stateful import build_joint, build_measured, build_settle, build_stateful_rule
+from nbflow.cuda.tangent import build_slopes_dot, build_tangent
 from nbflow.cuda.update import build_count, build_keep, build_update
-from nbflow.cuda.weights import FLOW, THREADS, build_weights, parts_of
+from nbflow.cuda.weights import THREADS, build_weights, parts_of
 from nbflow.cuda.workspace import Workspace
 from nbflow.model._asked import Asked
 from nbflow.records import StatefulRule
@@ -30,7 +33,7 @@ def forward(space: Workspace, *, whole: bool, carried: bool = False) -> None:
     space.flag(job.IS_WHOLE, int(whole))
     space.flag(job.IS_CARRIED, int(carried))
     replicas, _, batch, _ = space.shape
-    cut, cell = space.blocks, space.net.compiled_cell
+    cut, cell = space.blocks, space.cell
     launch_over(build_lengths(), replicas * batch, space.job, space.numbers, space.integers, space.steps)
     kernel = build_forward(cell, space.dtype, cut.rows, cut.resident)
     threads, blocks = threads_for(space.net.n_hidden), replicas * -(-batch // cut.rows)
@@ -55,7 +58,7 @@ def losses(space: Workspace) -> None:
 def backward(space: Workspace) -> None:
     """Run all sequences back."""
     replicas, _, batch, _ = space.shape
-    cut, cell, hidden = space.blocks, space.net.compiled_cell, space.net.n_hidden
+    cut, cell, hidden = space.blocks, space.cell, space.net.n_hidden
     if not cut.resident:
         launch_over(build_transpose(), replicas * hidden * len(cell.gates) * hidden, space.job, space.numbers)
     if space.purpose.detaching:
@@ -97,7 +100,7 @@ def gradient(space: Workspace, asked: Asked) -> None:
     if space.purpose.state_penalty:
         state_penalties(space, asked.penalty)
     backward(space)
-    if asked.flow is None or not space.purpose.flowing:
+    if asked.flow is None or not space.purpose.derivative:
         weights(space)
         return
     norms(space)
@@ -117,19 +120,38 @@ def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: 
     In a workspace for groups of sequences, each group's gradient is clipped by GROUP_THRESHOLD.
     """
     net, replicas, batch = space.net, space.shape.replicas, space.shape.batch
-    flowing, grouped = penalty is not None, space.purpose.group_rows > 0
+    flowing, grouped, moving = penalty is not None, space.purpose.group_rows > 0, space.purpose.moving
     parts = parts_of(space.steps, batch, space.purpose.group_rows)
     arguments = space.job, space.numbers, space.integers
     if flowing:
         threads = threads_for(net.n_hidden)
-        kernel = build_penalties(penalty, space.dtype)
+        kernel = build_penalties(penalty, space.dtype, not moving)
         launch(kernel, replicas * space.steps * batch, threads, *arguments[:2], space.steps, space.dtype(bound))
     report(space, flowing or space.purpose.state_penalty, by_mean)
-    blocks = sum(space.product_blocks[: FLOW + flowing])
+    if moving:
+        tangents(space, by_mean)
+    blocks = sum(space.product_blocks)
     launch(build_weights(space.dtype), replicas * parts * blocks, THREADS, *arguments, parts, blocks)
     if grouped:
         launch(build_group_norms(space.dtype), replicas * parts, MOST_THREADS, *arguments[:2], parts)
-    launch_over(build_combine(space.dtype), replicas * net.size, *arguments[:2], parts, grouped, flowing, by_mean)
+    if moving:
+        launch_over(build_combine_moving(space.dtype), replicas * net.size, *arguments[:2], parts)
+    else:
+        launch_over(build_combine(space.dtype), replicas * net.size, *arguments[:2], parts, grouped, flowing, by_mean)
+
+
+def tangents(space: Workspace, by_mean: bool) -> None:
+    """Push the states by the slopes of Omega: tangents forward, of dL/dy, and back (`nbflow.cuda.tangent`, `second`)."""
+    replicas, _, batch, _ = space.shape
+    cut, exact = space.blocks, space.purpose.derivative == EXACT
+    bound, arguments = (space.cell, space.dtype, cut.rows, cut.resident, exact), (space.job, space.numbers, space.integers)
+    threads, blocks = threads_for(space.net.n_hidden), replicas * -(-batch // cut.rows)
+    launch(build_tangent(*bound), blocks, threads, *arguments, by_mean, shared=cut.forward_bytes)
+    if exact:
+        kernel = build_slopes_dot(space.net.loss_object, space.dtype)
+        over = threads_for(batch * space.net.n_out)
+        launch(kernel, replicas * space.steps, over, *arguments, space.steps)
+    launch(build_second(*bound), blocks, threads, *arguments, shared=cut.backward_bytes)
 
 
 def hold(space: Workspace) -> None:

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from nbflow._compile import unit
+from nbflow.cpu.record import EXACT
 from nbflow.cpu.report import CLIPPED_GROUPS, CLIPPED_INSIDE, COUNT, LEFT_OUT, LOSS, OMEGA
 from nbflow.cpu.rules import divisor, exceeds, shrinking, shrunk
 from nbflow.cuda.device import MOST_THREADS, cuda, grid, real_of
@@ -15,6 +16,7 @@ from nbflow.cuda.job import (
     BATCH,
     COUNTED,
     D_THETA,
+    DERIVATIVE,
     GATES,
     GROUP_NORMS,
     GROUP_ROWS,
@@ -25,9 +27,11 @@ from nbflow.cuda.job import (
     INSIDE,
     LOSSES,
     N_IN,
+    N_OUT,
     PARAMETERS,
     PARTIAL,
     PARTIAL_FLOW,
+    PARTIAL_OUT,
     PENALTIES,
     REPLICAS,
     REPORT,
@@ -163,6 +167,40 @@ def build_combine(dtype):
                     of_flow += numbers[at(job, PARTIAL_FLOW, r) + part * job[HIDDEN] * columns + entry]
                 scale = one / divisor(numbers[at(job, REPORT, r) + 2], dtype(job[BATCH]), by_mean)
                 total += alpha * scale * of_flow
+            numbers[at(job, D_THETA, r) + p] = total
+
+    return combine
+
+
+@functools.cache
+def build_combine_moving(dtype):
+    """Build the grid, a thread a parameter of a replica, that adds up D_THETA where tangents have Omega's part in them.
+
+    What they are beside PARTIAL, of w at w_rec and of u at w_out, has alpha in it too; there is none where alpha is 0.
+    """
+    zero = dtype(0)
+
+    @unit
+    def sum_of(numbers, first, parts, size):
+        total = zero
+        for part in range(parts):
+            total += numbers[first + part * size]
+        return total
+
+    @grid
+    def combine(job, numbers, parts):
+        size, recurrent = job[PARAMETERS], job[HIDDEN] * job[GATES] * job[HIDDEN]
+        i = cuda.grid(1)
+        if i < job[REPLICAS] * size:
+            r, p = i // size, i % size
+            total = sum_of(numbers, at(job, PARTIAL, r) + p, parts, size)
+            if numbers[at(job, ALPHA, r)] != 0:
+                at_w_rec, outputs = p - job[N_IN] * job[GATES] * job[HIDDEN], job[HIDDEN] * job[N_OUT]
+                at_w_out = p - (size - outputs - job[N_OUT])
+                if 0 <= at_w_rec < recurrent:
+                    total += sum_of(numbers, at(job, PARTIAL_FLOW, r) + at_w_rec, parts, recurrent)
+                elif job[DERIVATIVE] == EXACT and 0 <= at_w_out < outputs:
+                    total += sum_of(numbers, at(job, PARTIAL_OUT, r) + at_w_out, parts, outputs)
             numbers[at(job, D_THETA, r) + p] = total
 
     return combine

@@ -2,7 +2,8 @@
 
     d w_in = sum x_t e_t,   d w_rec = sum h_{t-1} e_t,   d w_out = sum h_t dL/dy_t,   a bias: the same with 1 for x
 
-(Goodfellow et al. 2016, eq. 10.22-10.28), and Omega's with v_t for h_{t-1}. A block computes a tile of one of these
+(Goodfellow et al. 2016, eq. 10.22-10.28), and Omega's with v_t for h_{t-1}. Its
+other derivatives have w_t for h_{t-1}, u_t for h_t, and e_t and dL/dy_t with their tangents beside h and x. A block computes a tile of one of these
 matrices over one part of the steps: it copies some rows of both factors to shared memory, a thread reads 4 + 4 of these
 numbers for 16 products. Each part has sums of its own, which are added in their order: with one network there would be
 too few blocks otherwise. The cuts are a function of B alone, or one for each group of sequences that is clipped alone.
@@ -14,10 +15,13 @@ import functools
 from typing import NamedTuple
 
 from nbflow._compile import unit
+from nbflow.cpu.record import EXACT, IMMEDIATE
 from nbflow.cuda.device import SIMULATED, cuda, device_part, grid, real_of
 from nbflow.cuda.job import (
+    ALPHA,
     BATCH,
     BIAS_REC,
+    DERIVATIVE,
     FIRST,
     GATES,
     GROUP_ROWS,
@@ -33,10 +37,15 @@ from nbflow.cuda.job import (
     PART_STEPS,
     PARTIAL,
     PARTIAL_FLOW,
+    PARTIAL_OUT,
     PRE,
+    PRE_DOT,
     REC,
+    REC_DOT,
     STATES,
+    STATES_DOT,
     TOKENS,
+    Y_BOTH,
     V,
     Y,
     at,
@@ -50,7 +59,7 @@ SIDE, DEPTH = (2, 4) if SIMULATED else (8, 16)
 THREADS, TILE = SIDE * SIDE, 4 * SIDE
 HELD = DEPTH * TILE
 # Which matrix.
-INPUT, RECURRENT, OUTPUT, FLOW = range(4)
+INPUT, RECURRENT, OUTPUT, FLOW, OUTPUT_FLOW = range(5)
 
 
 class Product(NamedTuple):
@@ -89,31 +98,48 @@ def parts_of(steps, batch, group_rows):
 
 
 @unit
-def product_of(job, r, part, which):
-    """Return the product that fills a block of the parameters."""
+def moves(job, numbers, r):
+    """Return whether there are tangents (`nbflow.cuda.second`)."""
+    return job[DERIVATIVE] > IMMEDIATE and numbers[at(job, ALPHA, r)] != 0
+
+
+@unit
+def gradients_at(job, r, which, moving):
+    """Return where the gradients at a_in or a_rec stand, with their tangents where there are any."""
+    if which == RECURRENT or job[IS_ADDITIVE]:
+        return at(job, REC_DOT if moving else REC, r)
+    return at(job, PRE_DOT if moving else PRE, r)
+
+
+@unit
+def product_of(job, r, part, which, moving):
+    """Return the product that fills a block of the parameters; `moving` as `moves` says it."""
     n_in, hidden, n_out, size = job[N_IN], job[HIDDEN], job[N_OUT], job[PARAMETERS]
     columns, line = job[GATES] * hidden, job[LINES] * hidden
     partial = at(job, PARTIAL, r) + part * size
     left, left_row, width, has_ones = at(job, STATES, r), line, hidden, job[BIAS_REC]
-    right, right_columns = at(job, REC, r), columns
+    right, right_columns = gradients_at(job, r, which, moving), columns
     to, to_ones = partial + n_in * columns, partial + (n_in + hidden + 1) * columns
     if which == INPUT:
         left, left_row, width, has_ones = at(job, INPUTS, r), n_in, n_in, 1
-        right = at(job, REC if job[IS_ADDITIVE] else PRE, r)
         to, to_ones = partial, partial + (n_in + hidden) * columns
     elif which == OUTPUT:
         left, has_ones = left + job[BATCH] * line, 1
-        right, right_columns = at(job, Y, r), n_out
+        right, right_columns = at(job, Y_BOTH if moving and job[DERIVATIVE] == EXACT else Y, r), n_out
         to, to_ones = partial + size - (hidden + 1) * n_out, partial + size - n_out
     elif which == FLOW:
-        left, has_ones = at(job, V, r), 0
+        left, has_ones, right = at(job, V, r), 0, at(job, REC, r)
         to = at(job, PARTIAL_FLOW, r) + part * hidden * columns
+    elif which == OUTPUT_FLOW:
+        left, has_ones = at(job, STATES_DOT, r) + job[BATCH] * line, 0
+        right, right_columns = at(job, Y, r), n_out
+        to = at(job, PARTIAL_OUT, r) + part * hidden * n_out
     return Product(left, left_row, width, has_ones, right, right_columns, to, to_ones)
 
 
 def count_blocks(job, which):
     """Return how many blocks a product takes: tiles, or for tokens a thread for each entry."""
-    columns = job[N_OUT] if which == OUTPUT else job[GATES] * job[HIDDEN]
+    columns = job[N_OUT] if which in (OUTPUT, OUTPUT_FLOW) else job[GATES] * job[HIDDEN]
     if which == INPUT and job[IS_TOKENS]:
         return ((job[N_IN] + 1) * columns + THREADS - 1) // THREADS
     width = job[HIDDEN]
@@ -142,7 +168,7 @@ def span_of(job, integers, r, part, parts, which):
         last = max(last, integers[heard + b])
         earliest = min(earliest, integers[begun + b])
     stop = min(start + job[PART_STEPS], last)
-    if which == OUTPUT:
+    if which in (OUTPUT, OUTPUT_FLOW):
         start = max(start, earliest)
     return Span(start, stop, first, rows)
 
@@ -176,7 +202,7 @@ def write_row(numbers, product, k, c, sums):
 
 @functools.cache
 def build_weights(dtype):
-    """Build the grid `weights(job, numbers, integers, parts, blocks)` that fills PARTIAL, and PARTIAL_FLOW.
+    """Build the grid `weights(job, numbers, integers, parts, blocks)` that fills PARTIAL, PARTIAL_FLOW and PARTIAL_OUT.
 
     A block for each replica, part and one of `blocks` pieces of the products.
     """
@@ -221,11 +247,11 @@ def build_weights(dtype):
         return sums
 
     @device_part
-    def add_by_token(job, numbers, integers, r, span, entry, partial):
+    def add_by_token(job, numbers, integers, r, span, entry, partial, moving):
         """Write one entry of w_in, or of the bias: the sum of the rows that have its token."""
         batch, n_in, columns, heard = job[BATCH], job[N_IN], job[GATES] * job[HIDDEN], at(job, HEARD, r)
         token, c = entry // columns, entry % columns
-        tokens, pre = at(job, TOKENS, r), at(job, REC if job[IS_ADDITIVE] else PRE, r)
+        tokens, pre = at(job, TOKENS, r), gradients_at(job, r, INPUT, moving)
         total = zero
         for t in range(span.start, span.stop):
             for b in range(span.first, span.first + span.rows):
@@ -246,12 +272,14 @@ def build_weights(dtype):
             block -= blocks_of(job, which)
             which += 1
         span = span_of(job, integers, r, part, parts, which)
+        moving = moves(job, numbers, r)
         if which == INPUT and job[IS_TOKENS]:
             entry = block * THREADS + me
             if entry < (job[N_IN] + 1) * job[GATES] * job[HIDDEN]:
-                add_by_token(job, numbers, integers, r, span, entry, at(job, PARTIAL, r) + part * job[PARAMETERS])
+                partial = at(job, PARTIAL, r) + part * job[PARAMETERS]
+                add_by_token(job, numbers, integers, r, span, entry, partial, moving)
             return
-        product = product_of(job, r, part, which)
+        product = product_of(job, r, part, which, moving)
         across = (product.columns + TILE - 1) // TILE
         row, column = block // across * TILE, block % across * TILE
         sums = multiply(job, numbers, integers, r, product, span, row, column, left, right)

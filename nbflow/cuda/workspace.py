@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbflow import _check
+from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.hidden_clip import seen_of_a_step
+from nbflow.cpu.record import DERIVATIVES, EXACT, IMMEDIATE
 from nbflow.cpu.report import GRADIENT
 from nbflow.cuda import job
 from nbflow.cuda.clip import CHUNK, WIDTH
 from nbflow.cuda.device import SHARED_BYTES, allocate
-from nbflow.cuda.weights import FLOW, count_blocks, part_steps_of, parts_of
+from nbflow.cuda.weights import FLOW, OUTPUT_FLOW, count_blocks, part_steps_of, parts_of
 from nbflow.model import _layout as layout
 from nbflow.model._arguments import Checked
 from nbflow.model._asked import Asked
 from nbflow.model._shape import Shape
 from nbflow.model.network import Network
-from nbflow.records import AnyRule, Batch, Optimizer, Penalty, StatefulRule, StatePenalty
+from nbflow.records import AnyRule, Batch, Optimizer, StatefulRule, StatePenalty
 
 # Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:
 # 16 of them the compiler puts into memory (sm_90, PTX of CUDA 13.0).
@@ -31,7 +33,7 @@ class Purpose(NamedTuple):
 
     backward: bool = False
     keeps_delta: bool = False  #: all of delta and v, for a trace or for Omega
-    flowing: bool = False  #: with a penalty of the gain
+    derivative: int = 0  #: of a penalty of the gain, one of `nbflow.cpu.record.DERIVATIVES`; 0 without one
     state_penalty: bool = False
     rule: AnyRule | None = None
     detaching: bool = False  #: h is a constant at steps that are drawn
@@ -41,12 +43,17 @@ class Purpose(NamedTuple):
     holds: bool = False  #: some parameters stay as they are
     history: int = 0  #: rows
 
+    @property
+    def moving(self) -> bool:
+        """Whether there are tangents, of which derivatives of Omega are made."""
+        return self.derivative > IMMEDIATE
+
 
 def purpose_of(asked: Asked) -> Purpose:
     """Return what a workspace for a gradient is for."""
-    flowing = isinstance(asked.penalty, Penalty)
+    derivative = DERIVATIVES.get(asked.derivative, 0)
     return Purpose(
-        backward=True, keeps_delta=flowing, flowing=flowing, state_penalty=isinstance(asked.penalty, StatePenalty),
+        backward=True, keeps_delta=derivative > 0, derivative=derivative, state_penalty=isinstance(asked.penalty, StatePenalty),
         detaching=asked.detach.probability is not None, group_rows=asked.group_rows,
     )  # fmt: skip
 
@@ -87,13 +94,15 @@ class Workspace:
     def __init__(self, net: Network, shape: Shape, purpose: Purpose) -> None:
         self.net, self.shape, self.purpose, self.dtype = net, shape, purpose, net.scalar
         self.steps = shape.steps
+        derive = second_order if purpose.moving else first_order
+        self.cell = derive(net.compiled_cell) if purpose.backward else net.compiled_cell
         self.hidden_clip = 0, False
         self.detach_draws = 0, 0  # seed and index
         self.blocks = blocks_for(net) if shape.steps else NO_BLOCKS
         self.spans = _spans(net, purpose.rule)
         self.table = np.zeros(job.LENGTH, np.int64)
         self._set_sizes()
-        self.product_blocks = [count_blocks(self.table, which) for which in range(FLOW + 1)]
+        self.product_blocks = [count_blocks(self.table, which) for which in range(self.products)]
         floats, integers = self._counts()
         room = f"R={shape.replicas}, T={shape.steps}, B={shape.batch}, H={net.n_hidden}"
         self.numbers = allocate(self._place(floats), self.dtype, f"for {room}")
@@ -132,6 +141,11 @@ class Workspace:
             self.flag(job.GROUP_SKIPS, int(asked.groups.skips))
 
     @property
+    def products(self) -> int:
+        """How many matrices the weight gradients are made of."""
+        return (FLOW, FLOW + 1, FLOW + 1, OUTPUT_FLOW + 1)[self.purpose.derivative]
+
+    @property
     def seen_inside(self) -> int:
         """What a clip inside back-propagation sees of a step of a sequence: entries, or vectors; 0 without one."""
         return seen_of_a_step(self.net, *self.hidden_clip) if self.hidden_clip[0] else 0
@@ -157,7 +171,7 @@ class Workspace:
         table[job.GATES], table[job.LINES] = len(cell.gates), len(cell.states)
         table[job.PARAMETERS], table[job.BIAS_REC] = net.size, cell.bias_rec
         table[job.IS_TOKENS], table[job.IS_ADDITIVE] = self.shape.tokens, cell.additive
-        table[job.KEEPS_DELTA] = self.purpose.keeps_delta
+        table[job.KEEPS_DELTA], table[job.DERIVATIVE] = self.purpose.keeps_delta, self.purpose.derivative
         table[job.GROUP_ROWS] = self.purpose.group_rows or self.shape.batch
         if self.purpose.backward:
             table[job.PART_STEPS] = part_steps_of(self.shape.steps, self.shape.batch, self.purpose.group_rows)
@@ -172,7 +186,7 @@ class Workspace:
         parts = parts_of(t, b, purpose.group_rows) if purpose.backward else 0
         if t:
             floats |= {"WEIGHTS": t * b, "START": b * line, "STATES": (t + 1) * b * line, "Y": t * b * m}
-            floats |= {"INPUTS": 0 if shape.tokens else t * b * n, "SAVED": t * b * len(cell.saved) * h}
+            floats |= {"INPUTS": 0 if shape.tokens else t * b * n, "SAVED": t * b * len(self.cell.saved) * h}
             floats |= {"TARGETS": 0 if classes else t * b * m, "CELL_SETTINGS": len(cell.settings) * h}
             integers |= {"TOKENS": t * b if shape.tokens else 0, "CLASSES": t * b if classes else 0}
             integers |= {"FIRST": b, "HEARD": b, "LAST": b, "WRONG": b}
@@ -191,8 +205,14 @@ class Workspace:
             integers |= {"DETACHED": t}
         if purpose.keeps_delta:
             floats |= {"V": t * b * line, "DELTA_NORM": (t + 1) * b, "V_NORM": t * b}
-        if purpose.flowing:
+        if purpose.derivative:
             floats |= {"PENALTIES": t * b, "COUNTED": t * b, "PARTIAL_FLOW": parts * h * columns}
+        if purpose.moving:
+            floats |= {"REC_DOT": t * b * columns, "PRE_DOT": 0 if cell.additive else t * b * columns}
+            floats |= {"FLOW_SLOPE": t * b, "DELTA_DOT": b * line}
+        if purpose.derivative == EXACT:
+            floats |= {"STATES_DOT": (t + 1) * b * line, "Y_DOT": t * b * m, "Y_BOTH": t * b * m}
+            floats |= {"PARTIAL_OUT": parts * h * m}
         if purpose.state_penalty:
             floats |= {"PENALTIES": t * b, "COUNTED": t * b, "H_NORM": (t + 1) * b, "PULL": t * b}
         if purpose.group_rows:
