@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import zlib
 from types import ModuleType
 
@@ -25,6 +26,10 @@ settings.register_profile("explore", deadline=None, max_examples=1000, suppress_
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+if INTERPRETED:
+    # The simulator waits for the threads of a block in a loop that never rests, so each of them would wait 5 ms for its
+    # turn at every barrier. An exact Omega of 3 LSTM units takes 0.39 s so, and 1.44 s by Python's own interval.
+    sys.setswitchinterval(1e-4)
 
 
 @pytest.fixture(scope="session")

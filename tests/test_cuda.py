@@ -5,6 +5,7 @@ Everything that a grid is given to write begins as NaN, so that what is read mus
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import naive
@@ -18,6 +19,7 @@ from cases import (
     KINDS,
     LOSSES,
     OPTIMIZERS,
+    REDUCTIONS,
     REGULARIZERS,
     TASKS,
     make_case,
@@ -28,13 +30,14 @@ from test_clipping import BLOCKS, NET, P, assert_report, direction_of, draw
 from test_gradient import assert_gradient
 from test_h_detach import drawn as h_detach_drawn
 from test_inside import clipped_mean
+from test_second import BY_DIFFERENCES, omega_by_naive
 from test_tasks import assert_sampled
 from test_thresholds import BAD, SETTINGS, THRESHOLDS, drawn, made
 from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
-from nbflow import counter
-from nbflow._compile import exact_unit
+from nbflow import counter, scalars
+from nbflow._compile import ONE, exact_unit
 from nbflow._load import load
 from nbflow.records import POLICIES
 
@@ -190,6 +193,56 @@ def test_omega_is_the_references_for_the_smallest_networks(cell):
 
 
 @sim
+@pytest.mark.parametrize("derivative", ["detached", "exact"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_other_derivatives_of_omega_are_the_references(cell, derivative):
+    """By differences of what the reference says Omega is; and to rounding the CPU's."""
+    k = CELLS.index(cell)
+    case = make_case(cell, LOSSES[k % len(LOSSES)], KINDS[k // 3], "ragged", **SMALL | {"H": 2}, seed=13)
+    how = nf.Flow(FLOWS[k % len(FLOWS)], 0.7, derivative, REDUCTIONS[k % 2])
+    plain = nf.gradient(case.net, case.theta, case.batch)
+    there, here = (nf.gradient(case.net, case.theta, case.batch, flow=how, backend=name) for name in ("cuda", "cpu"))
+    tolerance = within("float64", 3, 64 * case.terms)
+    assert_close(there.d_theta, here.d_theta, tolerance)
+    assert_close(there.omega, here.omega, tolerance)
+    assert there.counted == here.counted > 0
+    wanted = naive.central_difference(omega_by_naive(case, how.penalty, how.reduction, derivative), case.theta)
+    got = (there.d_theta - plain.d_theta) / 0.7
+    assert np.abs(got - wanted).max() < BY_DIFFERENCES * max(np.abs(wanted).max(), 1)
+
+
+@sim
+def test_the_exact_derivative_of_omega_has_the_bits_of_a_network_alone_and_from_a_first_state():
+    """And a replica of alpha 0 those of a gradient without Omega."""
+    net, theta, batch, state, cases = make_replicas("gru", R=2, loss="softmax", kind="tokens", **SMALL | {"H": 2})
+    alpha = np.array([0.7, 0.0])
+    out = nf.gradient(net, theta, batch, state=state, flow=nf.Flow("norm", alpha, "exact", "mean"), backend="cuda")
+    for case, flow, found in zip(cases, (nf.Flow("norm", 0.7, "exact", "mean"), None), out.d_theta, strict=True):
+        asked = {"state": case.state, "flow": flow}
+        alone = nf.gradient(net, case.theta, case.batch, **asked, backend="cuda")
+        assert same_bits(found, alone.d_theta)
+        on_cpu = nf.gradient(net, case.theta, case.batch, **asked)
+        assert_close(found, on_cpu.d_theta, within("float64", 3, 64 * case.terms))
+
+
+@nf.unit
+def of_a_step_alone(a_in, a_rec, s):
+    gate = scalars.sigmoid(a_in[0] - a_rec[0])
+    return (gate * s[0] + (ONE - gate) * scalars.tanh(a_in[1] * a_rec[1]),), ()
+
+
+@sim
+def test_what_a_cell_and_a_loss_leave_out_is_found_by_complex_steps_as_on_the_cpu():
+    cell = nf.Cell(gates=("g", "a"), states=("h",), step=of_a_step_alone, additive=False, carries=True)
+    loss = dataclasses.replace(load("losses", "softmax"), share=None, slope_jvp=None)
+    case = make_case("mgu", "softmax", "dense", "ragged", **SMALL | {"H": 2})
+    net = dataclasses.replace(case.net, cell=cell, loss=loss)
+    for flow, sums in ((None, 10), (nf.Flow("squared", 0.5, "exact"), 1000)):
+        there, here = (nf.gradient(net, case.theta, case.batch, flow=flow, backend=name) for name in ("cuda", "cpu"))
+        assert_close(there.d_theta, here.d_theta, within("float64", 3, sums * case.terms))
+
+
+@sim
 def test_omega_of_alpha_0_leaves_the_gradient_alone():
     case = make_case("tanh", "square", "dense", "all", **SMALL)
     one = nf.gradient(case.net, case.theta, case.batch, backend="cuda")
@@ -285,6 +338,20 @@ def test_gradient_and_omega_are_the_references_for_every_size(cell, T, B, N, H, 
 
 @on_device
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("T, B, N, H, M", [(140, 6, 17, 50, 17), (3, 3, 2, 130, 2)])
+def test_the_other_derivatives_of_omega_are_the_cpus_for_larger_networks(cell, T, B, N, H, M):
+    """Which tests/test_second.py holds against the reference; w_rec in shared memory and not, several parts."""
+    for k, (dtype, derivative) in enumerate((("float64", "exact"), ("float32", "detached"))):
+        loss = "square" if M == 1 else LOSSES[(B + H + k) % len(LOSSES)]
+        case = make_case(cell, loss, KINDS[k % 2], "ragged", T, B, N, H, M, dtype)
+        flow = nf.Flow(FLOWS[k % len(FLOWS)], 0.7, derivative, "mean")
+        there, here = (nf.gradient(case.net, case.theta, case.batch, flow=flow, backend=on) for on in ("cuda", "cpu"))
+        assert_close(there.d_theta, here.d_theta, within(dtype, T, 64 * case.terms, 10))
+        assert_close(there.omega, here.omega, within(dtype, T, 16 * case.terms))
+
+
+@on_device
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("size", [1, 4])
 def test_group_gradients_of_every_cell_are_clipped_as_the_reference_does(cell, size):
     for dtype, kind in itertools.product(DTYPES, KINDS):
@@ -300,7 +367,11 @@ def test_group_gradients_of_every_cell_are_clipped_as_the_reference_does(cell, s
 @on_device
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("choices", [{"flow": nf.Flow("norm", 1.0)}, {"clip_example": 0.1}], ids=["flow", "example"])
+@pytest.mark.parametrize(
+    "choices",
+    [{"flow": nf.Flow("norm", 1.0)}, {"flow": nf.Flow("norm", 1.0, "exact")}, {"clip_example": 0.1}],
+    ids=["flow", "exact flow", "example"],
+)
 def test_a_rerun_has_the_same_bits(cell, dtype, choices):
     case = make_case(cell, "softmax", "tokens", "ragged", T=70, B=13, N=6, H=50, M=4, dtype=dtype)
     outs = [nf.gradient(case.net, case.theta, case.batch, backend="cuda", **choices) for _ in range(3)]
@@ -312,13 +383,16 @@ def test_a_rerun_has_the_same_bits(cell, dtype, choices):
 @pytest.mark.parametrize("cell", CELLS)
 def test_hot_grids_have_no_local_memory_on_this_card(cell):
     """Which is slow: what does not fit into registers would lie there. And the card gives a block all its threads."""
-    from nbflow.cuda import backward, device, forward, weights, workspace
+    from nbflow.cuda import backward, device, forward, second, tangent, weights, workspace
 
     case = make_case(cell, H=50, dtype="float32")
-    nf.gradient(case.net, case.theta, case.batch, backend="cuda")
+    nf.gradient(case.net, case.theta, case.batch, flow=nf.Flow("norm", 1.0, "exact"), backend="cuda")
     cut = workspace.blocks_for(case.net)
     bound = case.net.cell_object, np.float32, cut.rows, cut.resident
-    for kernel in (forward.build_forward(*bound), backward.build_backward(*bound), weights.build_weights(np.float32)):
+    for kernel in (
+        forward.build_forward(*bound), backward.build_backward(*bound), tangent.build_tangent(*bound, True),
+        second.build_second(*bound, True), weights.build_weights(np.float32),
+    ):  # fmt: skip
         local, threads = kernel.get_local_mem_per_thread(), kernel.get_max_threads_per_block()
         assert local
         assert set(local.values()) == {0}
@@ -467,7 +541,7 @@ def test_training_on_a_task_is_the_cpus(task):
     net = nf.Network("tanh", found.n_in, 2, found.n_out, found.loss, "float64")
     theta = nf.init(net, "basic_tanh", rng=0, replicas=2)
     each = np.array([0.02, 1.0])
-    flow = nf.Flow("norm", alpha=each) if task == TASKS[0] else None
+    flow = nf.Flow("norm", each, "exact") if task == TASKS[0] else None
     recipe = nf.Recipe(lr=0.1 * each, batch_size=1, lengths=(10, 11), clip=nf.Clip("norm", each), flow=flow,
                        max_updates=2 if flow else 1, evaluate_every=1, evaluate_size=3 if flow else 2)  # fmt: skip
     seen, runs = [], []
@@ -660,17 +734,13 @@ def test_a_longer_run_is_the_cpus_and_has_the_same_bits_again(dtype):
     "name, choices",
     [
         ("recompute_every", {"recompute_every": 1}),
-        ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="exact")}),
-        ("derivative", {"flow": nf.Flow("norm", 1.0, derivative="detached")}),
+        ("wrt", {"wrt": "state"}),
     ],
 )
 def test_what_the_backend_lacks_is_refused_by_its_name(name, choices):
     case = make_case("lstm", **SMALL)
     with pytest.raises(NotImplementedError, match=rf"^{name} is .* backend='cpu'"):
         nf.gradient(case.net, case.theta, case.batch, backend="cuda", **choices)
-    if name != "recompute_every":
-        with pytest.raises(NotImplementedError, match=rf"^{name} is .* backend='cpu'"):
-            nf.train(case.net, case.theta, lambda update: case.batch, nf.Recipe(**choices), backend="cuda")
 
 
 @sim

@@ -83,8 +83,10 @@ def grids(dtype):
         loss,
         replica,
         sample,
+        second,
         state_penalty,
         stateful,
+        tangent,
         threshold,
         update,
         weights,
@@ -103,6 +105,10 @@ def grids(dtype):
             bound = load("cells", name), dtype, cut.rows, cut.resident
             yield f"forward {name} {hidden}", forward.build_forward(*bound), all_three
             yield f"backward {name} {hidden}", backward.build_backward(*bound), all_three
+            yield f"tangent {name} {hidden}", tangent.build_tangent(*bound, True), (*all_three, flag)
+            yield f"second {name} {hidden}", second.build_second(*bound, True), all_three
+        yield f"tangent detached {name}", tangent.build_tangent(*bound, False), (*all_three, flag)
+        yield f"second detached {name}", second.build_second(*bound, False), all_three
         for clip_by in ((1, False), (2, True)):
             yield f"backward {name} clip {clip_by}", backward.build_backward(*bound, *clip_by), all_three
         if bound[0].carries:
@@ -116,14 +122,17 @@ def grids(dtype):
     yield "predictions", loss.build_predictions(), (*tables, n)
     for name in nf.names("losses"):
         yield f"loss {name}", loss.build_losses(load("losses", name), dtype), (*all_three, n)
+        yield f"slopes {name}", tangent.build_slopes_dot(load("losses", name), dtype), (*all_three, n)
     yield "norms", flow.build_norms(dtype), (*all_three, n)
     for name in nf.names("flows"):
         if isinstance(load("flows", name), Penalty):
             yield f"penalty {name}", flow.build_penalties(load("flows", name), dtype), (*tables, n, real)
+            yield f"penalty alone {name}", flow.build_penalties(load("flows", name), dtype, False), (*tables, n, real)
     yield "weights", weights.build_weights(dtype), (*all_three, n, n)
     yield "group norms", replica.build_group_norms(dtype), (*tables, n)
     yield "report", replica.build_report(dtype), (*all_three, n, flag, flag, n, n)
     yield "combine", replica.build_combine(dtype), (*tables, n, flag, flag, flag)
+    yield "combine moving", replica.build_combine_moving(dtype), (*tables, n)
     look_before, look_after = clip.build_look(dtype)
     yield "look before", look_before, (*tables, n)
     yield "look after", look_after, (*tables, n, n)
@@ -236,7 +245,7 @@ def test_grids_do_not_approximate(code):
 def test_time_loops_keep_their_sums_in_registers(code):
     for name, found in code.items():
         assert found["spills"] == 0, name
-        if name.startswith(("forward", "backward", "weights")):
+        if name.startswith(("forward", "backward", "tangent", "second", "weights")):
             assert not found["local"], name
 
 

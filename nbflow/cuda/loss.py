@@ -58,7 +58,7 @@ def build_predictions():
 
 @functools.cache
 def build_target(classes, dtype):
-    """Build `target(numbers, integers, at_class, at_value, m)`: the target of an output, a number or a class's 1 or 0."""
+    """Build `target(numbers, integers, at_class, at_value, m)`: output m's own number, or 1 for the class, else 0."""
 
     @unit
     def target(numbers, integers, at_class, at_value, m):

@@ -141,10 +141,11 @@ def weights(space: Workspace, penalty: Any = None, bound: float = 0.0, by_mean: 
 
 
 def tangents(space: Workspace, by_mean: bool) -> None:
-    """Push the states by the slopes of Omega: tangents forward, of dL/dy, and back (`nbflow.cuda.tangent`, `second`)."""
+    """Run the tangents that Omega's slopes make: forward, of dL/dy, and back (`nbflow.cuda.tangent`, `second`)."""
     replicas, _, batch, _ = space.shape
     cut, exact = space.blocks, space.purpose.derivative == EXACT
-    bound, arguments = (space.cell, space.dtype, cut.rows, cut.resident, exact), (space.job, space.numbers, space.integers)
+    bound = space.cell, space.dtype, cut.rows, cut.resident, exact
+    arguments = space.job, space.numbers, space.integers
     threads, blocks = threads_for(space.net.n_hidden), replicas * -(-batch // cut.rows)
     launch(build_tangent(*bound), blocks, threads, *arguments, by_mean, shared=cut.forward_bytes)
     if exact:

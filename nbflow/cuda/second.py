@@ -1,6 +1,6 @@
 """The tangent of back-propagation: how delta_t and e_t move with the states, from the last step to the first.
 
-    delta_dot_t = J_{t+1}^T delta_dot_{t+1} + (the tangent of J_{t+1}^T) delta_{t+1} + (the tangent of dL/ds_t at step t)
+    delta_dot_t = J_{t+1}^T delta_dot_{t+1} + (tangent of J_{t+1}^T) delta_{t+1} + (tangent of dL/ds_t at step t)
 
 As in `nbflow.cpu.second`: with the tangents of `nbflow.cuda.tangent`, which have alpha in them, a weight gradient with
 Omega's is sum h (e + e_dot) + w e. Blocks, threads and shared memory are those of `nbflow.cuda.backward`.
@@ -40,9 +40,9 @@ from nbflow.cuda.memory import build_constants, build_load, build_store, fetch
 
 @functools.cache
 def build_second(cell, dtype, rows, resident, exact):
-    """Build the grid, a block for `rows` sequences of a replica: REC_DOT, from a_rec_dot to e + e_dot; PRE_DOT likewise.
+    """Build the grid, a block for `rows` sequences of a replica: from a_rec_dot to e + e_dot, at a_rec and at a_in.
 
-    A replica whose alpha is 0 it leaves as it is.
+    They stand in REC_DOT and PRE_DOT. A replica whose alpha is 0 it leaves as it is.
     """
     step_vjp_jvp, additive, carries = cell.step_vjp_jvp, cell.additive, cell.carries
     gates, lines, kept = len(cell.gates), len(cell.states), len(cell.saved)

@@ -2,9 +2,9 @@
 
     a_rec_dot_t = w_t w_rec,      u_{t+1} = step_jvp(a_rec_dot_t, w_t) + c_{t+1},      w_t = u_t + g_{t+1}
 
-with c_t = dOmega/ddelta_t and g_t = dOmega/dv_t, both times alpha and over what Omega is divided by: "exact". With w_t =
-g_{t+1} alone and nothing handed on: "detached". `nbflow.cpu.tangent` says why. Blocks, threads and shared memory are those
-of `nbflow.cuda.forward`, with w for h; w_t takes the place of v_{t+1}.
+with c_t = dOmega/ddelta_t and g_t = dOmega/dv_t, both times alpha and over what Omega is divided by: "exact". With
+w_t = g_{t+1} alone and nothing handed on: "detached". `nbflow.cpu.tangent` says why. Blocks, threads and shared memory
+are those of `nbflow.cuda.forward`, with w for h; w_t takes the place of v_{t+1}.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def push_of_delta(delta, norm, v_norm, slope, weight):
 def build_tangent(cell, dtype, rows, resident, exact):
     """Build the grid `tangent(job, numbers, integers, by_mean)`, a block for `rows` sequences of a replica.
 
-    It fills REC_DOT and makes w_t of V, and if `exact` it fills STATES_DOT; a replica whose alpha is 0 it leaves as it is.
+    It fills REC_DOT and makes w_t of V, and if `exact` it fills STATES_DOT. A replica whose alpha is 0 stays as it is.
     """
     step_jvp = cell.step_jvp
     gates, lines, kept = len(cell.gates), len(cell.states), len(cell.saved)
@@ -191,9 +191,9 @@ def output_dot(job, numbers, r, t, b, m):
 
 @functools.cache
 def build_slopes_dot(loss, dtype):
-    """Build the grid, a block a step of a replica: Y_DOT, the tangent of dL/dy, and Y_BOTH = dL/dy + that; 0 without weight.
+    """Build the grid, a block a step of a replica: Y_DOT, the tangent of dL/dy, and Y_BOTH = dL/dy + that.
 
-    dL/dy has taken the place of y, so y is computed once more, into Y_BOTH.
+    Both are 0 without weight. dL/dy has taken the place of y, so y is computed once more, into Y_BOTH.
     """
     bend, zero = (_build_complex_bend if loss.slope_jvp is None else _build_bend)(loss, dtype), dtype(0)
 

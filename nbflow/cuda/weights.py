@@ -2,11 +2,13 @@
 
     d w_in = sum x_t e_t,   d w_rec = sum h_{t-1} e_t,   d w_out = sum h_t dL/dy_t,   a bias: the same with 1 for x
 
-(Goodfellow et al. 2016, eq. 10.22-10.28), and Omega's with v_t for h_{t-1}. Its
-other derivatives have w_t for h_{t-1}, u_t for h_t, and e_t and dL/dy_t with their tangents beside h and x. A block computes a tile of one of these
-matrices over one part of the steps: it copies some rows of both factors to shared memory, a thread reads 4 + 4 of these
-numbers for 16 products. Each part has sums of its own, which are added in their order: with one network there would be
-too few blocks otherwise. The cuts are a function of B alone, or one for each group of sequences that is clipped alone.
+(Goodfellow et al. 2016, eq. 10.22-10.28), and Omega's with v_t for h_{t-1}. Its other derivatives have w_t for h_{t-1},
+u_t for h_t, and, beside x and h, e_t and dL/dy_t together with their tangents (`nbflow.cuda.second`).
+
+A block computes a tile of one of these matrices over one part of the steps: it copies some rows of both factors to
+shared memory, a thread reads 4 + 4 of these numbers for 16 products. Each part has sums of its own, which are added in
+their order: with one network there would be too few blocks otherwise. The cuts are a function of B alone, or one for
+each group of sequences that is clipped alone.
 """
 
 from __future__ import annotations

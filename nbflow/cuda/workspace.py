@@ -53,8 +53,9 @@ def purpose_of(asked: Asked) -> Purpose:
     """Return what a workspace for a gradient is for."""
     derivative = DERIVATIVES.get(asked.derivative, 0)
     return Purpose(
-        backward=True, keeps_delta=derivative > 0, derivative=derivative, state_penalty=isinstance(asked.penalty, StatePenalty),
-        detaching=asked.detach.probability is not None, group_rows=asked.group_rows,
+        backward=True, keeps_delta=derivative > 0, derivative=derivative,
+        state_penalty=isinstance(asked.penalty, StatePenalty), detaching=asked.detach.probability is not None,
+        group_rows=asked.group_rows,
     )  # fmt: skip
 
 

@@ -58,6 +58,9 @@ def numbers() -> Iterator[tuple[str, bytes]]:
     net = nf.Network("tanh", task.n_in, H, task.n_out, task.loss)
     flow = nf.gradient(net, nf.init(net, "orthogonal", rng=0), batch, flow=nf.Flow("squared", 1.0), backend="cuda")
     yield "gradient with Omega", flow.d_theta.tobytes()
+    exact = nf.Flow("squared", 1.0, "exact")
+    flow = nf.gradient(net, nf.init(net, "orthogonal", rng=0), batch, flow=exact, backend="cuda")
+    yield "gradient with exact Omega", flow.d_theta.tobytes()
     recipe = nf.Recipe("adam", batch_size=B, lengths=T, clip=nf.Clip("norm", 0.1), max_updates=2 * ROUNDS,
                        record_every=2, evaluate_every=0)  # fmt: skip
     run = nf.train(net, nf.init(net, "orthogonal", rng=0, replicas=3), task, recipe, backend="cuda")
