@@ -177,18 +177,6 @@ def build_tangent(cell, dtype, rows, resident, exact):
 # ------------------------------------------------------------------------------------ what that does to dL/dy
 
 
-@unit
-def output_dot(job, numbers, r, t, b, m):
-    """Return how output m moves with the state after step t."""
-    hidden, n_out = job[HIDDEN], job[N_OUT]
-    w_out = at(job, THETA, r) + job[PARAMETERS] - (hidden + 1) * n_out
-    u = at(job, STATES_DOT, r) + ((t + 1) * job[BATCH] + b) * job[LINES] * hidden
-    y_dot = numbers[u] - numbers[u]
-    for k in range(hidden):
-        y_dot += fetch(numbers, u + k) * fetch(numbers, w_out + k * n_out + m)
-    return y_dot
-
-
 @functools.cache
 def build_slopes_dot(loss, dtype):
     """Build the grid, a block a step of a replica: Y_DOT, the tangent of dL/dy, and Y_BOTH = dL/dy + that.
@@ -196,6 +184,17 @@ def build_slopes_dot(loss, dtype):
     Both are 0 without weight. dL/dy has taken the place of y, so y is computed once more, into Y_BOTH.
     """
     bend, zero = (_build_complex_bend if loss.slope_jvp is None else _build_bend)(loss, dtype), dtype(0)
+
+    @unit
+    def output_dot(job, numbers, r, t, b, m):
+        """Return how output m moves with the state after step t."""
+        hidden, n_out = job[HIDDEN], job[N_OUT]
+        w_out = at(job, THETA, r) + job[PARAMETERS] - (hidden + 1) * n_out
+        u = at(job, STATES_DOT, r) + ((t + 1) * job[BATCH] + b) * job[LINES] * hidden
+        y_dot = zero
+        for k in range(hidden):
+            y_dot += fetch(numbers, u + k) * fetch(numbers, w_out + k * n_out + m)
+        return y_dot
 
     @grid
     def slopes_dot(job, numbers, integers, steps):
