@@ -85,6 +85,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
         FixedPoints as FixedPoints,
         RecurrentSpectrum as RecurrentSpectrum,
         Saturation as Saturation,
+        StackDiagnosis as StackDiagnosis,
     )
     from nbflow.records.estimates import Interval as Interval, SequenceMean as SequenceMean, Spectrum as Spectrum
     from nbflow.records.flow import Flow as Flow, HDetach as HDetach
@@ -121,7 +122,7 @@ _HOMES = {
     "records.cell": ("Cell",),
     "records.checks": ("Calibration", "GradientCheck"),
     "records.clip": ("Clip", "Clipped", "ExampleClip", "HiddenClip", "MicrobatchClip"),
-    "records.diagnosis": ("Diagnosis", "FixedPoints", "RecurrentSpectrum", "Saturation"),
+    "records.diagnosis": ("Diagnosis", "FixedPoints", "RecurrentSpectrum", "Saturation", "StackDiagnosis"),
     "records.estimates": ("Interval", "SequenceMean", "Spectrum"),
     "records.flow": ("Flow", "HDetach"),
     "records.gradient": ("Cotangent", "Gradient", "Tangent"),

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import autograd
 import naive
 import numpy as np
 import pytest
-from cases import CELLS, OPTIMIZERS, make_case, make_replicas
+from cases import CELLS, KINDS, OPTIMIZERS, make_case, make_replicas
+from test_inside import share_of
 from tolerance import assert_close, near, same_bits, within
 
 import nbflow as nf
@@ -299,11 +301,118 @@ def test_a_mask_of_another_network_is_refused_before_the_first_update(given, sai
         trained(given)
 
 
+# ---------------------------------------------------------------------------------------------------- clips by example
+
+
+def clips_of(size, threshold):
+    return {"clip_example": threshold} if size == 1 else {"clip_microbatch": (size, threshold)}
+
+
+def groups_of(case, size, mask):
+    """Return the masked gradient of B / size times the loss of each group of examples, and its norm."""
+    B = case.batch.weights.shape[1]
+    groups = [B / size * np.where(mask, share_of(case, [*range(k, k + size)]), 0.0) for k in range(0, B, size)]
+    return groups, np.array([np.linalg.norm(g) for g in groups])
+
+
+def by_hand_of_groups(size, threshold, mask, cases):
+    """Return theta after updates of sgd with the mean of clipped, masked gradients of groups, and how many it clips."""
+    theta, clipped = cases[0].theta.astype(np.float64), []
+    for case in cases:
+        groups, norms = groups_of(case._replace(theta=theta), size, mask)
+        factors = np.minimum(1.0, threshold / np.maximum(norms, 1e-300))
+        theta = theta - 0.1 * np.mean([f * g for f, g in zip(factors, groups, strict=True)], axis=0)
+        clipped.append(float((norms > threshold).mean()))
+    return theta, clipped
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_norm_of_an_example_is_that_of_what_moves(cell, size, kind):
+    cases = [make_case(cell, "softmax", kind, "ragged", T=4, B=9, N=4, H=3, M=3, seed=k) for k in range(UPDATES)]
+    mask = np.random.default_rng(5).random(cases[0].net.size) < 0.5
+    _, norms = groups_of(cases[0], size, mask)
+    threshold = 0.9 * float(np.median(norms[norms > 0]))
+    wanted, clipped = by_hand_of_groups(size, threshold, mask, cases)
+    assert 0 < sum(clipped) < UPDATES, "some are clipped, and some are not"
+    run = trained(mask, cases, batch_size=9, **clips_of(size, threshold))
+    assert_close(run.theta - cases[0].theta, wanted - cases[0].theta, 100 * within("float64", UPDATES, 60))
+    assert run.history["clipped_examples" if size == 1 else "clipped_groups"] == clipped
+    assert same_bits(run.theta[~mask], cases[0].theta[~mask])
+    everything, _ = by_hand_of_groups(size, threshold, True, cases)
+    assert not np.allclose(everything[mask], wanted[mask], rtol=1e-3), "the mask is seen by the norms"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+def test_examples_masked_before_they_are_measured_are_autograds_one_by_one(torch, cell, kind):
+    case = make_case(cell, "softmax", kind, "ragged", T=5, B=9, H=5, seed=12)
+    mask = np.random.default_rng(6).random(case.net.size) < 0.5
+    case = case._replace(state=np.zeros_like(case.state))
+    p, shares = autograd.losses_of_sequences(torch, case, kind)
+    gradients = [np.where(mask, 9 * autograd.gradient(torch, p, share), 0.0) for share in shares]
+    norms = np.array([np.linalg.norm(g) for g in gradients])
+    threshold = np.median(norms)
+    mean = np.mean([g * min(1.0, threshold / max(n, 1e-300)) for g, n in zip(gradients, norms, strict=True)], axis=0)
+    run = trained(mask, [case], lr=1.0, clip_example=threshold)
+    assert_close(run.theta - case.theta, -mean, 10 * within("float64", 5, case.terms))
+    assert run.history["norm"] == [near(float(np.linalg.norm(mean)), "float64", 100)]
+
+
 @pytest.mark.sim
-@pytest.mark.parametrize("how", [{"clip_example": 1.0}, {"clip_microbatch": (3, 1.0)}])
-def test_a_clip_by_examples_whose_norms_would_be_of_everything_is_refused(how):
-    with pytest.raises(ValueError, match="trainable and a clip by example are both given"):
-        trained(MASK, **how)
+@pytest.mark.parametrize("size", [1, 3])
+def test_clips_by_example_of_what_holds_nothing_have_the_same_bits(size):
+    clip = clips_of(size, 0.2)
+    wanted = trained(None, **clip).theta
+    assert same_bits(trained(np.ones(NET.size, bool), **clip).theta, wanted)
+    assert not same_bits(trained(None).theta, wanted)
+    # Beside a replica that holds some, one that holds nothing goes through the kernels of those that do.
+    theta, masks = np.stack([START, START]), np.stack([np.ones_like(MASK), MASK])
+    recipe = nf.Recipe(lr=0.1, max_updates=UPDATES, trainable=masks, **clip)
+    both = nf.train(NET, theta, lambda k: nf.Batch(*(np.stack([p, p]) for p in CASES[k].batch)), recipe)
+    assert same_bits(both.theta[0], wanted)
+    assert same_bits(both.theta[1], trained(MASK, **clip).theta)
+
+
+@pytest.mark.sim
+def test_an_example_whose_gradient_is_not_finite_where_it_is_held_is_not_left_out():
+    net = nf.Network("linear", 1, 1, 1, loss="square", dtype="float64")
+    theta = nf.pack(net, nf.unpack(net, np.zeros(net.size))._replace(w_out=np.ones((1, 1))))
+    inputs, targets = np.array([[[1.0], [1e300]]]), np.array([[[1.0], [-1e10]]])
+    batch = nf.Batch(inputs, targets, np.full((1, 2), 0.5))
+    recipe = nf.Recipe(lr=1.0, max_updates=1, clip_example=nf.ExampleClip(1.0, "skip"))
+    with np.errstate(all="ignore"):
+        free = nf.train(net, theta, lambda update: batch, recipe)
+        held = nf.train(net, theta, lambda update: batch, dataclasses.replace(recipe, trainable={"w_in": False}))
+    assert [run.history["left_out"] for run in (free, held)] == [[1], [0]]
+    # d = 2 (y - t) (bias, b_out): -2 and 2e10 each, both clipped to length 1.
+    assert held.theta[0] == theta[0]
+    assert np.abs(held.theta - theta).max() == near(0.0, "float64", size=1.0)
+    alone = nf.train(net, theta, lambda update: nf.Batch(inputs[:, 1:], targets[:, 1:], np.ones((1, 1))),
+                     dataclasses.replace(recipe, trainable={"w_in": False}))  # fmt: skip
+    assert np.linalg.norm(alone.theta - theta) == near(1.0)
+
+
+@pytest.mark.sim
+def test_a_threshold_that_follows_the_norms_of_examples_sees_those_of_what_moves():
+    how = nf.load_threshold("percentile", percent=50.0, window=16, first=0.3)
+    run = trained(MASK, clip_example=how)
+    norms = []
+    for update in range(UPDATES):
+        theta = trained(MASK, clip_example=how, max_updates=update).theta if update else START
+        now = CASES[update]._replace(theta=theta)
+        norms += [np.linalg.norm(3 * np.where(MASK, share_of(now, [b]), 0.0)) for b in range(3)]
+        if update < UPDATES - 1:
+            wanted = naive.THRESHOLDS["percentile"](norms, percent=50.0, window=16, first=0.3)
+            assert run.history["example_threshold"][update + 1] == near(wanted, "float64", 100)
+
+
+@pytest.mark.sim
+@pytest.mark.gpu
+def test_the_card_refuses_what_it_has_not_by_name():
+    with pytest.raises(NotImplementedError, match="trainable beside a clip by example is"):
+        trained(MASK, clip_example=1.0, backend="cuda")
 
 
 # --------------------------------------------------------------------------------------------------------------- stacks
@@ -337,3 +446,22 @@ def test_a_record_of_blocks_is_of_every_layer_of_a_stack_and_a_list_has_one_for_
     assert same_bits(stacked(trainable=mask)[2], one)
     with pytest.raises(ValueError, match="trainable has 1 records of blocks; expected 2"):
         stacked(trainable=[{}])
+
+
+def test_the_norm_of_an_example_of_a_stack_is_that_of_what_moves_in_all_layers():
+    net = stack()
+    mask = np.random.default_rng(7).random(net.size) < 0.5
+    theta = np.random.default_rng(4).normal(size=net.size) / 2
+    batch, B, groups = CASES[0].batch, CASES[0].batch.weights.shape[1], []
+    for b in range(B):
+        own = np.zeros_like(batch.weights)
+        own[:, b] = batch.weights[:, b]
+        groups.append(np.where(mask, B * nf.gradient(net, theta, batch._replace(weights=own)).d_theta, 0.0))
+    threshold = float(np.median([np.linalg.norm(g) for g in groups]))
+    mean = np.mean([g * min(1.0, threshold / max(np.linalg.norm(g), 1e-300)) for g in groups], axis=0)
+    recipe = nf.Recipe(lr=1.0, max_updates=1, trainable=mask, clip_example=threshold)
+    run = nf.train(net, theta, lambda update: batch, recipe)
+    assert_close(run.theta - theta, -mean, 10 * within("float64", 5, 60))
+    everything = dataclasses.replace(recipe, trainable=np.ones(net.size, bool))
+    free = nf.train(net, theta, lambda update: batch, dataclasses.replace(recipe, trainable=None))
+    assert same_bits(nf.train(net, theta, lambda update: batch, everything).theta, free.theta)

@@ -26,6 +26,7 @@ PURPOSES = [
     Purpose(derivative="exact"),
     Purpose(tangent="loss"),
     Purpose(group_rows=3),
+    Purpose(group_rows=3, masked=True, joint=True),
 ]
 
 
@@ -108,6 +109,13 @@ def test_no_kernel_of_several_shards_and_replicas_looks_beyond_an_array(cell, ki
     nf.hvp(net, theta, batch, direction)
     nf.jvp(net, theta, batch.inputs, theta_dot=direction, state_dot=state)
     nf.vjp(net, theta, batch.inputs, d_state=state)
+    upper = nf.Network(cell, 3, 2, net.n_out, loss, "float64")
+    stack = nf.Stack([net, upper])
+    theta = nf.init(stack, "glorot", rng=0, replicas=2)
+    for how in ({}, {"clip_example": 1.0}, {"clip_microbatch": (3, 1.0)}):
+        nf.gradient(stack, theta, batch, **how)
+    held = nf.Recipe(lr=0.1, max_updates=1, trainable={"w_rec": False}, clip_microbatch=(3, 1.0))
+    nf.train(stack, theta, lambda update: batch, held)
 
 
 @pytest.mark.sim

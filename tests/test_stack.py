@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import pickle
 from typing import NamedTuple
 
@@ -12,9 +13,10 @@ import naive
 import numpy as np
 import pytest
 from cases import CELLS, DTYPES, FLOWS, KINDS, WHENS, make_theta, make_weights
-from tolerance import assert_close, differenced, same_bits, within
+from tolerance import assert_close, differenced, near, same_bits, within
 
 import nbflow as nf
+from nbflow.cpu import rules
 
 ENDS = ("inputs", "state")
 PAIRS = [("tanh", "tanh"), ("lstm", "gru"), ("gru", "tanh", "lstm")]
@@ -363,15 +365,193 @@ def test_each_layer_is_named_where_a_gradient_is_not_finite_and_shrinks_where_it
         assert not found.w_in.any()
 
 
+# ------------------------------------------------------------------------- clips by example
+
+
+def gradients_of_groups(case, size):
+    """Return the reference's gradient of B / size times the loss of each group of neighbouring examples."""
+    inputs, targets, weights = case.plain
+    B, found = weights.shape[1], []
+    for first in range(0, B, size):
+        own = np.zeros_like(weights)
+        own[:, first : first + size] = weights[:, first : first + size]
+        flows, _ = case._replace(batch=nf.Batch(inputs, targets, own)).flows()
+        found.append(B / size * packed(flows))
+    return np.array(found)
+
+
+def clipped(gradients, threshold):
+    """Return each gradient scaled to this norm if its own is larger."""
+    norms = np.linalg.norm(gradients, axis=1)
+    return gradients * np.minimum(1.0, threshold / np.maximum(norms, 1e-300))[:, None]
+
+
+def clips_of(size, threshold):
+    return {"clip_example": threshold} if size == 1 else {"clip_microbatch": (size, threshold)}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cells", PAIRS)
+def test_the_norm_of_an_example_is_that_of_all_layers_together(cells, kind, size):
+    case = make_stack(cells, "softmax", kind, "ragged", B=9, seed=31)
+    gradients = gradients_of_groups(case, size)
+    norms = np.linalg.norm(gradients, axis=1)
+    threshold = float(np.median(norms[norms > 0]))
+    out = nf.gradient(case.net, case.theta, case.batch, **clips_of(size, threshold))
+    assert_close(out.d_theta, clipped(gradients, threshold).mean(axis=0), case.tolerance, "d_theta")
+    assert_close(out.example_norms, norms, case.tolerance, "the norms")
+    assert out.left_out == 0
+    loose = nf.gradient(case.net, case.theta, case.batch, **clips_of(size, np.inf))
+    assert_close(loose.d_theta, nf.gradient(case.net, case.theta, case.batch).d_theta, case.tolerance, "none clipped")
+
+
+@pytest.mark.parametrize("kind", ["tanh", "relu", "lstm", "gru"])
+@pytest.mark.parametrize("inputs", KINDS)
+def test_clipped_examples_are_those_of_torchs_module_one_by_one(kind, inputs):
+    torch = pytest.importorskip("torch")
+    case = make_stack((kind,) * 3, "softmax", inputs, "ragged", 9, 5, 3, (5, 5, 5), 4, seed=32)
+    module, linear = torch_module(torch, kind, case)
+    x, targets, weights = (torch.from_numpy(np.asarray(part)) for part in case.batch)
+    x = torch.nn.functional.one_hot(x, 3).double() if inputs == "tokens" else x
+    lost = torch.nn.functional.cross_entropy(
+        linear(module(x)[0]).flatten(0, 1), targets.flatten(), reduction="none"
+    ).reshape(weights.shape)  # fmt: skip
+    # Of two biases that are added, nbflow has one.
+    named = {**dict(module.named_parameters()), **dict(linear.named_parameters())}
+    parts = [part for name, part in named.items() if kind == "gru" or not name.startswith("bias_hh")]
+    gradients = np.array([
+        torch.cat([d.ravel() for d in torch.autograd.grad(5 * share, parts, retain_graph=True)]).numpy()
+        for share in (weights * lost).sum(0)
+    ])  # fmt: skip
+    norms = np.linalg.norm(gradients, axis=1)
+    threshold = float(np.median(norms[norms > 0]))
+    out = nf.gradient(case.net, case.theta, case.batch, clip_example=threshold)
+    ours = nf.to_torch(case.net, out.d_theta)
+    found = np.concatenate([ours[n].ravel() for n in named if kind == "gru" or not n.startswith("bias_hh")])
+    assert_close(found, clipped(gradients, threshold).mean(axis=0), within("float64", 27, 60), "d_theta")
+    assert_close(out.example_norms, norms, within("float64", 27, 60), "the norms")
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("cells", PAIRS[:2])
+def test_replicas_clip_their_examples_as_each_would_alone_and_in_a_workspace_used_before(cells):
+    cases = [make_stack(cells, "softmax", "dense", "ragged", 4, 9, seed=s) for s in (33, 34)]
+    net, theta = cases[0].net, np.stack([case.theta for case in cases])
+    batch = nf.Batch(*(np.stack(parts) for parts in zip(*(case.batch for case in cases), strict=True)))
+    space, thresholds = nf.workspace(net, batch), np.array([0.3, 1.0])
+    nf.gradient(net, theta, batch, clip_example=thresholds / 7, workspace=space)
+    nf.gradient(net, theta, batch, workspace=space)
+    out = nf.gradient(net, theta, batch, clip_example=thresholds, workspace=space)
+    short = nf.gradient(net, theta, nf.Batch(*(p[:, :3] for p in batch)), clip_microbatch=(3, 0.2), workspace=space)
+    for r, case in enumerate(cases):
+        alone = nf.gradient(net, case.theta, case.batch, clip_example=thresholds[r])
+        assert same_bits(out.d_theta[r], alone.d_theta)
+        assert same_bits(out.example_norms[r], alone.example_norms)
+        alone = nf.gradient(net, case.theta, nf.Batch(*(p[:3] for p in case.batch)), clip_microbatch=(3, 0.2))
+        assert same_bits(short.d_theta[r], alone.d_theta)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_clips_by_example_of_a_stack_of_one_layer_have_the_bits_of_that_network(dtype):
+    case = make_stack(("lstm",), "softmax", "dense", "ragged", 70, 9, 3, (17,), 2, dtype, seed=35)
+    (net,) = case.net.layers
+    for how in ({"clip_example": 0.1}, {"clip_microbatch": (3, 0.1)}, {"clip_example": 1e-37}):
+        stacked, alone = (nf.gradient(one, case.theta, case.batch, **how) for one in (case.net, net))
+        assert same_bits(stacked.d_theta, alone.d_theta)
+        assert same_bits(stacked.example_norms, alone.example_norms)
+
+
+def test_layers_of_unlike_shards_clip_the_same_examples():
+    case = make_stack(("tanh", "lstm"), "square", "dense", "ragged", 5, 36, 3, (5, 370), 2, "float64", seed=36)
+    parts = []
+    for b in range(36):
+        own = np.zeros_like(case.batch.weights)
+        own[:, b] = case.batch.weights[:, b]
+        parts.append(36 * nf.gradient(case.net, case.theta, case.batch._replace(weights=own)).d_theta)
+    threshold = float(np.median(np.linalg.norm(parts, axis=1)))
+    out = nf.gradient(case.net, case.theta, case.batch, clip_example=threshold)
+    assert_close(out.d_theta, clipped(np.array(parts), threshold).mean(axis=0), case.tolerance, "d_theta")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", 1e28), ("float32", 1e-28), ("float64", 1e200), ("float64", 1e-200)]
+)
+def test_norms_beyond_the_squares_of_numbers_are_right(dtype, size):
+    case = make_stack(("tanh", "gru"), "square", "dense", "all", B=9, dtype=dtype, seed=37)
+    plain = nf.gradient(case.net, case.theta, case.batch, clip_example=np.inf)
+    far = case.batch._replace(weights=(case.batch.weights * size).astype(dtype))
+    out = nf.gradient(case.net, case.theta, far, clip_example=np.inf)
+    assert_close(out.example_norms / size, plain.example_norms, case.tolerance, "the norms")
+    tight = nf.gradient(case.net, case.theta, far, clip_example=size * float(np.median(plain.example_norms)))
+    wanted = nf.gradient(case.net, case.theta, case.batch, clip_example=float(np.median(plain.example_norms)))
+    assert_close(tight.d_theta.astype(np.float64) / size, wanted.d_theta, case.within(10), "d_theta")
+
+
+@pytest.mark.sim
+def test_two_norms_are_joined_whatever_their_scales():
+    scales = {"float32": (2.0**-80, 1.0, 2.0**100), "float64": (2.0**-600, 1.0, 2.0**600)}
+    for dtype, known in scales.items():
+        rng = np.random.default_rng(38)
+        for one, two in itertools.product(known, repeat=2):
+            a, b = rng.uniform(1e-3, 1e3, 2).astype(dtype)
+            root, scale = rules.joined(a, np.dtype(dtype).type(one), b, np.dtype(dtype).type(two))
+            wanted = np.hypot(np.longdouble(a) / np.longdouble(one), np.longdouble(b) / np.longdouble(two))
+            assert float(np.longdouble(root) / np.longdouble(scale) / wanted) == near(1.0)
+            assert scale == min(one, two)
+
+
+@pytest.mark.parametrize("policy", ["skip", "keep", "raise"])
+def test_an_example_whose_gradient_is_not_finite_in_one_layer_is_left_out_of_all(policy):
+    case = make_stack(("tanh", "lstm"), "square", "dense", "all", B=9, seed=39)
+    weights, targets = case.batch.weights.copy(), case.batch.targets.copy()
+    weights[:, 4], targets[:, 4] = 1e308, 1e308
+    bad = nf.Batch(case.batch.inputs, targets, weights)
+    how = {"clip_example": nf.ExampleClip(0.5, policy)}
+    with np.errstate(all="ignore"):
+        if policy == "raise":
+            with pytest.raises(FloatingPointError, match="the gradient of example 4 is not finite"):
+                nf.gradient(case.net, case.theta, bad, **how)
+            return
+        out = nf.gradient(case.net, case.theta, bad, **how)
+    assert np.isnan(out.example_norms).tolist() == [b == 4 for b in range(9)]
+    if policy == "keep":
+        assert not np.isfinite(out.d_theta).all()
+        return
+    others = np.delete(gradients_of_groups(case, 1), 4, axis=0)
+    assert out.left_out == 1
+    assert_close(out.d_theta, clipped(others, 0.5).sum(axis=0) / 9, case.tolerance, "d_theta")
+
+
+def test_a_penalty_of_the_states_is_part_of_each_examples_gradient():
+    case = make_stack(("tanh", "gru"), B=9, seed=40)
+    flow = nf.Flow("norm_stabilizer", 0.7)
+    plain = nf.gradient(case.net, case.theta, case.batch, flow=flow)
+    loose = nf.gradient(case.net, case.theta, case.batch, flow=flow, clip_example=np.inf)
+    assert_close(loose.d_theta, plain.d_theta, case.tolerance, "none clipped")
+    assert_close(loose.omega, plain.omega, case.tolerance, "omega")
+
+
+@pytest.mark.parametrize("how", [{"clip_example": 0.3}, {"clip_microbatch": nf.MicrobatchClip(4, 0.3, "skip")}])
+def test_a_training_clips_the_examples_of_all_layers(how):
+    task, net = task_stack()
+    theta = nf.init(net, "glorot", rng=0, replicas=2)
+    run = nf.train(net, theta, task, short_recipe(**how))
+    for r in range(2):
+        by_hand = follow(net, theta[r], short_recipe(), 12, task, r, **how)
+        assert_close(run.theta[r], by_hand, within("float64", 120, 20), "theta")
+        assert same_bits(nf.train(net, theta[r], task, short_recipe(**how), replica_ids=[r]).theta, run.theta[r])
+
+
 # ------------------------------------------------------------------------- training
 
 
-def follow(net, theta, recipe, updates, task, replica):
+def follow(net, theta, recipe, updates, task, replica, **how):
     """Train by hand: gradient, clip, a step of sgd."""
     for update in range(updates):
         drawn = task.sample(seed=0, index=update, batch_size=8, length=10, dtype=net.dtype, replicas=2)
         batch = nf.Batch(*(part[replica] for part in drawn))
-        out = nf.gradient(net, theta, batch)
+        out = nf.gradient(net, theta, batch, **how)
         theta = theta - np.asarray(0.1, net.dtype) * nf.clip(net, out.d_theta, recipe.clip).d_theta
     return theta
 
@@ -439,7 +619,7 @@ def test_a_text_that_is_held_out_is_measured_with_the_states_of_all_layers_carri
 
 # What looks at one network, and so takes no stack; everything else that takes a network takes both.
 TAKES_STACKS = {"init", "unpack", "pack", "predict", "gradient", "clip", "trace", "train", "train_stages", "updater",
-                "evaluate", "calibrate_threshold", "workspace", "to_torch"}  # fmt: skip
+                "evaluate", "calibrate_threshold", "workspace", "to_torch", "diagnose"}  # fmt: skip
 
 
 def functions_of_networks():
@@ -467,8 +647,6 @@ INPUTS_ONLY = {"jvp", "vjp", "step_jacobians", "jacobian_singular_values", "lyap
     ("how", "said"),
     [
         ({"flow": nf.Flow("orthogonality", 0.1)}, "orthogonality"),
-        ({"clip_example": 1.0}, "clip by example"),
-        ({"clip_microbatch": (1, 1.0)}, "clip by example"),
         ({"recompute_every": 64}, "recompute_every is 64"),
         ({"backend": "cuda"}, "net is a Stack; .*'cuda'"),
     ],

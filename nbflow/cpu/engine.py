@@ -25,7 +25,7 @@ from nbflow.records import Floats, Regularizer
 TANGENT = Purpose(tangent="states")
 
 
-def lacks(asked: Asked, project: Any = None) -> dict[str, Any]:
+def lacks(asked: Asked, project: Any = None, held_by_example: Any = None) -> dict[str, Any]:
     """Return what is asked for and not there, by name: nothing."""
     return {}
 

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from nbflow.cpu.hidden_clip import seen_of_a_step
-from nbflow.cpu.program import set_below, set_program, set_second, way_back
+from nbflow.cpu.program import set_below, set_joint, set_program, set_second, way_back
 from nbflow.cpu.report import CLIPPED_INSIDE, COUNT, OMEGA
 from nbflow.cpu.workspace import PLAIN, Purpose, Workspace
 from nbflow.model._shape import Shape
 from nbflow.model.stack import Stack
 from nbflow.records import Floats, Flow
 
+# Programs that go through all layers twice more.
+TWICE = {"flow": set_second, "groups": set_joint}
 # Programs of a layer below that stop where the forward pass ends.
 FORWARD = ("predict", "losses")
 
@@ -51,6 +53,7 @@ class Layers:
         for space, first in zip(self.spaces, net.firsts, strict=True):
             space.lie_in(net.size, first)
         lead = shape.replicas, shape.steps, shape.batch
+        self._joint = np.zeros((shape.replicas, shape.batch, 3), self.dtype)
         self._room = [[np.zeros((*lead, layer.n_hidden), self.dtype) for _ in range(2)] for layer in net.layers[:-1]]
         self.fit(shape.steps)
 
@@ -63,8 +66,8 @@ class Layers:
 
     def set_program(self, program: str, *, penalty: Any, whole: bool, subnormals: bool) -> None:
         """Choose the kernels of every layer, and the order of all calls: up to the top, and back."""
-        if program == "flow":
-            self._set_second(penalty, whole, subnormals)
+        if program in TWICE:
+            self._set_twice(TWICE[program], penalty, whole, subnormals)
             return
         *below, top = self.spaces
         back = "trace" if program == "trace" else "gradient" if program not in FORWARD else program
@@ -74,18 +77,20 @@ class Layers:
         self.entries = [space.entries[0] for space in below] + top.entries
         self.entries += [entry for space in reversed(below) for entry in space.entries[1:]]
 
-    def _set_second(self, penalty: Any, whole: bool, subnormals: bool) -> None:
-        """Choose the same for a second derivative of Omega: up, back, and once more with tangents, up and back.
+    def _set_twice(self, set_layer: Any, penalty: Any, whole: bool, subnormals: bool) -> None:
+        """Choose the same for what goes up, back, and then through all layers twice more.
 
-        What lies between two layers holds h and its gradient first, then the tangents of both: each layer has h on its
-        own tape by then.
+        A second derivative of Omega goes up and back once more with tangents. What lies between two layers holds h and
+        its gradient first, then the tangents of both: each layer has h on its own tape by then. A clip by groups
+        measures the parts of every layer, from the top on, and then adds them up.
         """
         for space in self.spaces:
-            set_second(space, penalty=penalty, whole=whole, subnormals=subnormals)
+            set_layer(space, penalty=penalty, whole=whole, subnormals=subnormals)
         *below, top = self.spaces
         self.entries = [space.entries[0] for space in (*below, top)]
         self.entries += [space.entries[1] for space in reversed(below)]
-        self.entries += [space.entries[-2] for space in self.spaces]
+        again = self.spaces if set_layer is set_second else reversed(self.spaces)
+        self.entries += [space.entries[-2] for space in again]
         self.entries += [space.entries[-1] for space in reversed(self.spaces)]
 
     def point_to(
@@ -95,7 +100,9 @@ class Layers:
         top = len(self.spaces) - 1
         for k, space in enumerate(self.spaces):
             handed, returned = self.between[k] if k < top else (None, None)
-            space.point_to(theta, inputs, targets if k == top else None, weights, d_theta, d_inputs, handed, returned)
+            space.point_to(
+                theta, inputs, targets if k == top else None, weights, d_theta, d_inputs, handed, returned, self._joint
+            )
             inputs, d_inputs = handed, returned
 
     def bounds(self) -> dict[tuple[int, str], list[tuple[int, int]]]:
@@ -133,6 +140,16 @@ class Layers:
         for space in self.spaces:
             space.set_alpha(alpha)
 
+    def set_groups(self, threshold: Any, skips: bool) -> None:
+        """Set above which norm over all layers a group's gradient is clipped (R,), and what is left out."""
+        for space in self.spaces:
+            space.set_groups(threshold, skips)
+
+    def set_held(self, held: Any) -> None:
+        """Set which parameters (R, P) are held while groups are clipped."""
+        for space, first in zip(self.spaces, self.net.firsts, strict=True):
+            space.set_held(held[:, first : first + space.net.size])
+
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
         """Set what is clipped inside BPTT, in each layer by itself."""
         self._hidden = site, by_norm
@@ -169,6 +186,10 @@ class Layers:
         """Return the states after so many steps of each sequence (R, B), as (R, B, S, H) of each layer."""
         return tuple(space.gather_ends(ends) for space in self.spaces)
 
+    def group_norms(self) -> Floats:
+        """Return the norms of the groups' gradients of the last run, over all layers (R, B / group_rows)."""
+        return self.spaces[-1].group_norms()
+
     def gather_state(self, name: str, step: int = 0) -> tuple[Floats, ...]:
         """Return states of one step, (R, B, S, H) of each layer."""
         return tuple(space.gather_state(name, step) for space in self.spaces)
@@ -178,8 +199,9 @@ def _of_layer(purpose: Purpose, k: int, top: int) -> Purpose:
     """Return what layer k is for: it goes on to its inputs where a layer is below."""
     moved = k > 0 and purpose.derivative == "exact"
     return purpose._replace(
-        at_ends=k > 0 or purpose.at_ends, at_inputs=k > 0 or purpose.at_inputs, below=k < top, inputs_move=moved
-    )
+        at_ends=k > 0 or purpose.at_ends, at_inputs=k > 0 or purpose.at_inputs, below=k < top, inputs_move=moved,
+        joint=bool(purpose.group_rows),
+    )  # fmt: skip
 
 
 def _of_top(program: str, space: Workspace) -> str:

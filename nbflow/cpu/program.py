@@ -12,7 +12,7 @@ from nbflow.cpu.ends import build_input_gradients, build_listening
 from nbflow.cpu.flow import build_penalty
 from nbflow.cpu.forward import build_forward, build_step
 from nbflow.cpu.gradient import build_gradient
-from nbflow.cpu.groups import build_groups
+from nbflow.cpu.groups import build_groups, build_joint_groups, build_measure_groups
 from nbflow.cpu.loss import build_loss_jvp_rows, build_loss_rows, build_losses, build_predictions
 from nbflow.cpu.memory import watched
 from nbflow.cpu.product import build_product
@@ -132,23 +132,49 @@ def set_second(workspace: Workspace, *, penalty: Any, whole: bool, subnormals: b
     wanted = "flow of a layer", penalty, whole, subnormals
     if workspace.program == wanted:
         return
+    dtype, nothing, to_inputs = workspace.dtype, build_nothing(workspace.dtype).address, way_back(workspace) == "ends"
+    where = _up_and_back(workspace, build_weigh(dtype).address, penalty, whole, subnormals)
+    workspace.entries += [
+        (nothing, build_second_up(dtype).address, nothing, *where),
+        (nothing, build_second_back(dtype, to_inputs).address, build_combine(dtype).address, *where),
+    ]
+    workspace.program = wanted
+
+
+def set_joint(workspace: Workspace, *, penalty: Any, whole: bool, subnormals: bool) -> None:
+    """Write the same for a layer of a stack whose groups are clipped by the norms over all layers.
+
+    `entries` are of four calls: forward, back, the norms, the sum. On top the first two are one.
+    """
+    wanted = "groups of a layer", penalty, whole, subnormals
+    if workspace.program == wanted:
+        return
+    dtype, nothing = workspace.dtype, build_nothing(workspace.dtype).address
+    where = _up_and_back(workspace, nothing, penalty, whole, subnormals)
+    workspace.entries += [
+        (nothing, build_measure_groups(dtype, subnormals).address, nothing, *where),
+        (nothing, build_joint_groups(dtype, subnormals).address, build_combine(dtype).address, *where),
+    ]
+    workspace.program = wanted
+
+
+def _up_and_back(workspace: Workspace, after: int, penalty: Any, whole: bool, subnormals: bool) -> tuple[int, ...]:
+    """Write the calls forward and back of a layer, with a tape of all steps; on top they are one.
+
+    `after` is what is called for each replica when the way back is over.
+    """
     dtype, shards, below = workspace.dtype, workspace.shards, workspace.purpose.below
     to_inputs = way_back(workspace) == "ends"
     inputs = (build_input_gradients,) if to_inputs else ()
     first = (build_forward,) if below else (build_forward, build_losses, build_backward, *inputs)
     where, nothing = _write_kernels(workspace, first, penalty, whole), build_nothing(dtype).address
     phases, late = build_phases(dtype, subnormals).address, build_late(dtype, subnormals).address
-    weigh = build_weigh(dtype).address
-    workspace.entries = [(build_pack(dtype).address, phases, nothing if below else weigh, *where)]
+    workspace.entries = [(build_pack(dtype).address, phases, nothing if below else after, *where)]
     if below:
         shards["late"] = build_backward(dtype).address
         shards["later"] = build_input_gradients(dtype).address if to_inputs else 0
-        workspace.entries += [(nothing, late, weigh, *where)]
-    workspace.entries += [
-        (nothing, build_second_up(dtype).address, nothing, *where),
-        (nothing, build_second_back(dtype, to_inputs).address, build_combine(dtype).address, *where),
-    ]
-    workspace.program = wanted
+        workspace.entries += [(nothing, late, after, *where)]
+    return where
 
 
 def way_back(workspace: Workspace) -> str:

@@ -76,6 +76,8 @@ CONDITIONS = {
     "inputs_move": "there is a tangent of the inputs",
     "listened": "the states of all steps count from outside",
     "below": "another layer stands above",
+    "masked": "some parameters are held, and groups of sequences clipped",
+    "joint": "the norm of a group is that of several layers together",
 }
 
 # ------------------------------------------------------------------------- integers
@@ -134,6 +136,7 @@ SHARD_FLAGS = {
     "hidden_norm": "1 where that is clipped by its norm, 0 by value",
     "hidden_seen": "how many entries, or vectors, of a step of a sequence that clip sees",
     "group_skips": "1 where a group whose gradient is not finite is left out",
+    "masked": "1 where `still` says which parameters are held",
     **dict.fromkeys(("replica", "detach_seed", "detach_index"), "which draws decide in `nbflow.cpu.h_detach`"),
 }
 KERNELS = {
@@ -175,6 +178,9 @@ BORROWED = {
     "d_inputs": Array("steps rows|batch n_in", "where dL/dx_t goes, likewise", "at_inputs"),
     "handed": Array("steps rows|batch hidden", "where h_t goes, likewise: the inputs of the layer above", "below"),
     "returned": Array("steps rows|batch hidden", "what comes back to h_t from there: its `d_inputs`", "below"),
+    "joint": Array(
+        "rows|batch 3", "at the first row of a group, its norm over layers: root, scale, 1 if finite", "joint"
+    ),
 }
 PACKED = {
     "p_in": Array("n_in+1 gate_panels", "panels of w_in, and bias as its last row", "dense"),
@@ -211,6 +217,7 @@ TAPE = {
     "carry": Array("rows 2", "of the step after: slope of its state penalty, ||h||"),
     "kept_states": Array("marks rows lines width", "states from which the tape is computed anew", "recomputing"),
     "group_norms": Array("rows", "norms of the groups' gradients, NaN of those that are not finite", "", np.float64),
+    "still": Array("partial_size", "1 where a parameter is held, in the places of its gradient", "masked", np.uint8),
     "x_dot": Array("held rows n_in+1", "the tangent of the inputs, and a column of zeros", "inputs_move"),
     "w_in_back": Array("columns in_panels", "panels of w_in, transposed", "at_inputs"),
     "d_x": Array("stretch rows in_width", "dL/dx_t of the steps of a stretch", "at_inputs"),

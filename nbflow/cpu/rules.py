@@ -32,6 +32,18 @@ def exceeds(root, scale, threshold):
     return root > threshold * scale
 
 
+@exact_unit
+def joined(root, scale, other, other_scale):
+    """Return the norm, as root and scale, of a vector of two parts whose norms are these, with the larger one's scale.
+
+    In float64. Beside the larger one, what falls out of range is nothing.
+    """
+    least = min(scale, other_scale)
+    one = np.float64(root) * (np.float64(least) / np.float64(scale))
+    two = np.float64(other) * (np.float64(least) / np.float64(other_scale))
+    return np.sqrt(one * one + two * two), least
+
+
 @unit
 def shrinking(norm, threshold):
     """Return what a vector whose norm is above the threshold is multiplied by to bring it there."""

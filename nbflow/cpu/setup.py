@@ -34,7 +34,7 @@ def purpose_of(asked: Asked) -> Purpose:
         return PLAIN_PURPOSE
     return Purpose(
         derivative=asked.derivative, every=asked.every, group_rows=asked.group_rows, at_ends=bool(asked.wrt),
-        at_inputs="inputs" in asked.wrt,
+        at_inputs="inputs" in asked.wrt, masked=asked.groups is not None and asked.groups.held is not None,
     )  # fmt: skip
 
 
@@ -43,6 +43,8 @@ def set_gradient(space: Any, asked: Asked) -> None:
     set_limits(space, asked)
     space.set_detach(*asked.detach)
     set_start(space, asked)
+    if space.purpose.masked and asked.groups is not None:
+        space.set_held(asked.groups.held)
     if space.purpose.at_ends:
         space.ask_first_state()
 

@@ -31,6 +31,7 @@ from nbflow.cpu.record import (
 from nbflow.cpu.report import GRADIENT
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import colliding, left_rows
+from nbflow.model import _layout as layout
 from nbflow.model._shape import Shape
 from nbflow.model.network import Network
 from nbflow.records import Floats, Flow
@@ -41,6 +42,9 @@ ALIGNMENT = 64
 PIECE = 65536
 # Numbers of the gradients at inputs that are computed together: a narrow product is a short one at every single step.
 STRETCH = 8192
+
+# The blocks of parameters whose gradients are the arrays of a shard's block: the bias is the last row of the first.
+OF_PARTIAL = {"d_in": "w_in", "d_rec": "w_rec", "d_bias_rec": "bias_rec", "d_out": "w_out", "d_b_out": "b_out"}
 
 # The sizes that widths are rounded up from.
 UNPADDED = {"width": "hidden", "out_width": "n_out"}
@@ -59,6 +63,8 @@ class Purpose(NamedTuple):
     inputs_move: bool = False  #: there is a tangent of the inputs
     listened: bool = False  #: the states of all steps count from outside
     below: bool = False  #: another layer stands above
+    masked: bool = False  #: some parameters are held while groups are clipped
+    joint: bool = False  #: the norm of a group is that of several layers
 
     @property
     def second(self) -> bool:
@@ -140,7 +146,8 @@ class Workspace:
             "gate_panels": _padded(gates * width, panel), "width_panels": _padded(width, panel),
             "out_panels": _padded(out_width, panel), "chunk": CHUNK, "panel_width": panel,
             "in_width": in_width, "in_panels": _padded(in_width, panel), "inputs_move": purpose.inputs_move,
-            "below": purpose.below, "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
+            "below": purpose.below, "masked": purpose.masked,
+            "bias_rec": cell.bias_rec, "additive": cell.additive, "carries": cell.carries,
             "slots": steps + 1 if keep_delta else 2, "v_lines": 1 if purpose.derivative == "immediate" else lines,
             "every": purpose.every, "held": min(purpose.every or steps, steps), "steps": steps,
             "stretch": max(1, min(steps, STRETCH // (max(self.rows) * in_width))),
@@ -149,7 +156,7 @@ class Workspace:
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
             "colliding": colliding(row_bytes), "left_rows": left_rows(net.n_hidden, row_bytes),
             "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces,
-            "knobs": len(cell.settings), "1": 1, "2": 2, "5": 5, "6": 6,
+            "knobs": len(cell.settings), "1": 1, "2": 2, "3": 3, "5": 5, "6": 6,
         }  # fmt: skip
 
     def _find_conditions(self) -> dict[str, bool]:
@@ -162,7 +169,7 @@ class Workspace:
             "recomputing": purpose.every > 0, "second": purpose.second, "moving": purpose.moving,
             "colliding": sizes["colliding"], "at_inputs": purpose.at_inputs and not self.shape.tokens,
             "inputs_move": purpose.inputs_move, "listened": purpose.listened,
-            "below": purpose.below,
+            "below": purpose.below, "masked": purpose.masked, "joint": purpose.joint,
         }  # fmt: skip
 
     def _write_sizes(self) -> None:
@@ -258,19 +265,23 @@ class Workspace:
         """Note where in the caller's arrays each shard begins, in bytes."""
         net, steps, (replicas, _, batch, _) = self.net, self.steps, self.shape
         size = np.dtype(self.dtype).itemsize
-        sequence = np.add.outer(np.arange(replicas) * steps * batch, self.first_row).ravel()
-        self._offsets = np.multiply.outer(sequence, [
+        sequence, alone = (
+            np.add.outer(np.arange(replicas) * of_replica, self.first_row).ravel()
+            for of_replica in (steps * batch, batch)
+        )
+        by_step = np.multiply.outer(sequence, [
             net.n_in * size, 4, net.n_out * size, 4, size, net.n_in * size, net.n_hidden * size, net.n_hidden * size,
         ])  # fmt: skip
+        self._offsets = np.column_stack([by_step, alone * 3 * size])
         self._places = ()
 
     def point_to(
         self, theta: Floats, inputs: Any, targets: Any, weights: Floats, d_theta: Floats | None, d_inputs: Any = None,
-        handed: Any = None, returned: Any = None,
+        handed: Any = None, returned: Any = None, joint: Any = None,
     ) -> None:  # fmt: skip
         """Point the records to the caller's arrays: C-ordered, of the right dtypes, and alive until the run is over."""
         of_inputs, of_targets = inputs.ctypes.data, 0 if targets is None else targets.ctypes.data
-        ends = (0 if array is None else array.ctypes.data for array in (d_inputs, handed, returned))
+        ends = (0 if array is None else array.ctypes.data for array in (d_inputs, handed, returned, joint))
         places = of_inputs, of_inputs, of_targets, of_targets, weights.ctypes.data, *ends
         if places != self._places:  # in a loop they are often the same
             np.add(self._offsets, places, out=self._borrowed)
@@ -320,6 +331,20 @@ class Workspace:
         """Set above which norm a group's gradient is clipped (R,), and whether one that is not finite is left out."""
         self.shards["group_threshold"] = np.repeat(threshold, len(self.rows))
         self.shards["group_skips"] = skips
+
+    def set_held(self, held: Any) -> None:
+        """Set which parameters (R, P) are held: the gradient of a group is 0 there before it is measured."""
+        where, shapes, number = layout.blocks(self.net), self.net.shapes, self._sizes["number"]
+        for k, r, _, _ in self._each_shard():
+            p = {name: held[r, block].reshape(shapes[name]) for name, block in where.items()}
+            p["w_in"] = np.concatenate([p["w_in"], p["bias"][None]])
+            still = self.tape("still", k)
+            still[:] = 0
+            for name, of in OF_PARTIAL.items():
+                if p[of].size:
+                    first = int(self.shards[name][k] - self.shards["partial"][k]) // number
+                    room = self.tape(name, k)
+                    still[first : first + room.size].reshape(room.shape)[..., : p[of].shape[-1]] = p[of]
 
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
         """Set what is clipped inside BPTT and above which threshold (R,); site 0 for nothing."""

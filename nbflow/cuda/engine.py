@@ -21,7 +21,7 @@ from nbflow.records import Floats, Regularizer
 FORWARD, BACK, TRACED = Purpose(), Purpose(backward=True), Purpose(backward=True, keeps_delta=True)
 
 
-def lacks(asked: Asked, project: Any = None) -> dict[str, Any]:
+def lacks(asked: Asked, project: Any = None, held_by_example: Any = None) -> dict[str, Any]:
     """Return what is asked for and not there, by name."""
     found: dict[str, Any] = {}
     if asked.every:
@@ -32,6 +32,8 @@ def lacks(asked: Asked, project: Any = None) -> dict[str, Any]:
         found["wrt"] = asked.wrt
     if project is not None:
         found["project"] = project
+    if held_by_example is not None:
+        found["trainable beside a clip by example"] = held_by_example
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from nbflow import _check
-from nbflow.diagnostics.lags import gains_by_lag
+from nbflow.diagnostics._gradient_flow import trace
+from nbflow.diagnostics.lags import gains_by_lag, profile
 from nbflow.diagnostics.lyapunov import lyapunov_exponents
 from nbflow.diagnostics.saturation import saturation
 from nbflow.diagnostics.singular_values import jacobian_singular_values
@@ -16,25 +18,42 @@ from nbflow.gradients.gradient import gradient
 from nbflow.model import _arguments
 from nbflow.model._step import last_step
 from nbflow.model.network import Network
-from nbflow.records import Batch, Diagnosis, Floats, LagProfile, RecurrentSpectrum, Saturation
+from nbflow.model.stack import Model, Stack
+from nbflow.records import (
+    Batch,
+    Diagnosis,
+    Floats,
+    Gradient,
+    LagProfile,
+    RecurrentSpectrum,
+    Saturation,
+    Spectrum,
+    StackDiagnosis,
+)
+from nbflow.statistics import mean_interval
 from nbflow.training.run import Run
 
 # A gradient of which less than this is left has vanished; one that is its inverse times as long has exploded.
 LOST = 0.01
 # From here on so much saturation is a cause worth naming.
 MUCH = 0.3
+NOT_FINITE = "The gradient is not finite on its way back, as the loss is not. Look at states and weights: nbflow.trace."
 
 
+@overload
 def diagnose(
-    net: Network,
-    theta: Floats,
-    batch: Batch,
-    *,
-    run: Run | None = None,
-    state: Floats | None = None,
-    k: int = 6,
+    net: Network, theta: Floats, batch: Batch, *, run: Run | None = None, state: Floats | None = None, k: int = 6,
     sequences: int = 8,
-) -> Diagnosis:
+) -> Diagnosis: ...  # fmt: skip
+@overload
+def diagnose(
+    net: Stack, theta: Floats, batch: Batch, *, run: Run | None = None, state: Any = None, k: int = 6,
+    sequences: int = 8,
+) -> StackDiagnosis: ...  # fmt: skip
+def diagnose(
+    net: Model, theta: Floats, batch: Batch, *, run: Run | None = None, state: Any = None, k: int = 6,
+    sequences: int = 8,
+) -> Diagnosis | StackDiagnosis:  # fmt: skip
     """Tell what becomes of the gradient of a trained network on its way back, and why.
 
     One call for `gains_by_lag`, `lyapunov_exponents`, `jacobian_singular_values`, `saturation` and
@@ -43,14 +62,15 @@ def diagnose(
 
     Parameters
     ----------
-    net : Network
+    net : Network or Stack
+        Of a stack every layer is looked at, and the gradient of all of them.
     theta : array of shape (P,)
     batch : Batch
         Not seen in training, at best; some 20 sequences are enough.
     run : Run, optional
         What `nbflow.train` returned: the part of its updates that were clipped is reported too.
     state : array of shape (B, S, H), optional
-        The state before the first step, zeros by default.
+        The state before the first step, zeros by default; of a stack a tuple, one for each layer.
     k : int
         How many exponents and singular values, at most S * H.
     sequences : int
@@ -58,12 +78,13 @@ def diagnose(
 
     Returns
     -------
-    Diagnosis
+    Diagnosis, or StackDiagnosis of a stack
 
     Raises
     ------
     TypeError, ValueError
-        If an argument makes no sense, theta is that of several replicas, or no step has weight.
+        If an argument makes no sense, theta is that of several replicas, no step has weight, or states of a layer below
+        another are not finite.
 
     Examples
     --------
@@ -80,37 +101,138 @@ def diagnose(
     >>> print(str(found).splitlines()[0])
     The gradient vanishes: a step back leaves 0.9 of its length, 1/2 after 7 steps, 1/100 after 44, 2.7e-05 at lag 100.
     """
-    checked = _arguments.computation(net, theta, batch)
+    checked = _arguments.computation(net, theta, batch, takes=_arguments.model)
     if not checked.single:
         raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},). Take one replica: theta[0].")
-    k = min(_check.count("k", k), len(net.cell_object.states) * net.n_hidden)
+    k = _check.count("k", k)
     longest, steps = _longest(batch.weights, _check.count("sequences", sequences))
-    lags = gains_by_lag(net, theta, batch, state=state)
     whole = gradient(net, theta, batch, state=state)
-    inputs = np.ascontiguousarray(batch.inputs[:steps, longest])
-    first = None if state is None else np.ascontiguousarray(state[longest])
-    left = _left(lags)
-    reached = left[~np.isnan(left)]
-    with np.errstate(divide="ignore"):
-        kept = float(np.exp(np.log(reached[-1]) / max(len(reached) - 1, 1)))
+    if isinstance(net, Stack):
+        found = _of_stack(net, theta, batch, state, whole, _Look(k, longest, steps, float(whole.loss), None))
+        found = found._replace(clipped=_clipped(run))
+        return found._replace(words=_words_of_stack(found, net))
+    look = _Look(k, longest, steps, float(whole.loss), _clipped(run))
+    return _of_network(net, theta, batch, state, look, gains_by_lag(net, theta, batch, state=state), whole.d_theta)
+
+
+class _Look(NamedTuple):
+    """How closely a network is looked at, and what is known already."""
+
+    k: int  #: how many exponents and singular values, if there are so many
+    longest: Any  #: of which sequences
+    steps: int  #: over how many steps
+    loss: float
+    clipped: float | None
+
+
+def _of_network(
+    net: Network, theta: Floats, batch: Batch, state: Any, look: _Look, lags: LagProfile, d_theta: Floats
+) -> Diagnosis:
+    k = min(look.k, len(net.cell_object.states) * net.n_hidden)
+    inputs = np.ascontiguousarray(batch.inputs[: look.steps, look.longest])
+    first = None if state is None else np.ascontiguousarray(state[look.longest])
+    verdict, kept, left = _of_lags(lags, look.loss)
     found = Diagnosis(
         words="",
-        verdict=_verdict(reached, float(whole.loss)),
+        verdict=verdict,
         kept=kept,
         left=left,
         half=_first_below(left, 0.5),
         hundredth=_first_below(left, LOST),
-        loss=float(whole.loss),
-        norm=float(np.linalg.norm(whole.d_theta.astype(np.float64))),
+        loss=look.loss,
+        norm=_length(d_theta),
         lags=lags,
         exponents=lyapunov_exponents(net, theta, inputs, k=k, state=first),
         singular_values=jacobian_singular_values(net, theta, inputs, k=k, state=first),
-        steps=steps,
+        steps=look.steps,
         saturation=saturation(net, theta, batch, state=state) if net.cell_object.ranges else None,
         spectrum=recurrent_spectrum(net, theta),
-        clipped=_clipped(run),
+        clipped=look.clipped,
     )
     return found._replace(words=_words(found, net.cell_object.carries))
+
+
+def _length(d_theta: Floats) -> float:
+    return float(np.linalg.norm(d_theta.astype(np.float64)))
+
+
+def _of_lags(lags: LagProfile, loss: float) -> tuple[str, float, Floats]:
+    """Return verdict, what a step back leaves, and what is left by lag."""
+    left = _left(lags)
+    reached = left[~np.isnan(left)]
+    with np.errstate(divide="ignore"):
+        kept = float(np.exp(np.log(reached[-1]) / max(len(reached) - 1, 1)))
+    return _verdict(reached, loss), kept, left
+
+
+# ------------------------------------------------------------------------- stacks
+
+
+def _of_stack(net: Stack, theta: Floats, batch: Batch, state: Any, whole: Gradient, look: _Look) -> StackDiagnosis:
+    """Return the diagnosis of every layer, which is a network driven by the one below, and of all of them."""
+    seen, inputs, layers = trace(net, theta, batch, state=state), batch.inputs, []
+    parts = zip(net.layers, net.split(theta), net.split(whole.d_theta), seen, strict=True)
+    for number, (layer, part, d_part, flow) in enumerate(parts):
+        alone, own, driven = _alone(layer, part, batch, inputs)
+        lags = profile(flow.delta_norm, flow.gain, batch.weights)
+        first = None if state is None else state[number]
+        layers.append(_of_network(alone, own, driven, first, look, lags, d_part))
+        if number < len(net.layers) - 1:
+            inputs = _handed(flow.states[1:, :, 0], batch.weights, number)
+    lags = _joint_lags(net, theta, batch, state)
+    verdict, kept, left = _of_lags(lags, look.loss)
+    return StackDiagnosis(
+        words="",
+        verdict=verdict,
+        kept=kept,
+        left=left,
+        half=_first_below(left, 0.5),
+        hundredth=_first_below(left, LOST),
+        loss=look.loss,
+        norm=_length(whole.d_theta),
+        lags=lags,
+        exponents=_joint_exponents([layer.exponents for layer in layers], look.k),
+        layers=tuple(layers),
+        clipped=None,
+    )
+
+
+def _alone(layer: Network, theta: Floats, batch: Batch, inputs: Any) -> tuple[Network, Floats, Batch]:
+    """Return a layer as a network of its own with what drives it; below the top with an output that nobody asks for."""
+    if layer.n_out:
+        return layer, theta, batch._replace(inputs=inputs)
+    alone = Network(layer.cell, layer.n_in, layer.n_hidden, 1, "square", layer.dtype)
+    no_output = np.zeros(alone.size - layer.size, layer.dtype)
+    targets = np.zeros((*batch.weights.shape, 1), layer.dtype)
+    return alone, np.concatenate([theta, no_output]), Batch(inputs, targets, batch.weights)
+
+
+def _handed(h: Floats, weights: Any, layer: int) -> Floats:
+    """Return h of every step, the inputs of the layer above; 0 after the end of a sequence."""
+    here = np.arange(len(h))[:, None] < last_step(weights)
+    handed = np.ascontiguousarray(np.where(here[..., None], h, 0))
+    if not np.isfinite(handed).all():
+        raise ValueError(
+            f"batch drives layer {layer} to states that are not finite; expected finite ones, as they are the inputs "
+            f"of the layer above. Look at them and at the weights: nbflow.trace."
+        )
+    return handed
+
+
+def _joint_lags(net: Stack, theta: Floats, batch: Batch, state: Any) -> LagProfile:
+    """Return the norms over all layers of the gradient that comes back from each sequence's last step, by lag."""
+    last = np.arange(len(batch.weights))[:, None] == last_step(batch.weights) - 1
+    ends = batch._replace(weights=np.where(last, batch.weights, 0).astype(net.dtype))
+    each = [flow.delta_norm.astype(np.float64) for flow in trace(net, theta, ends, state=state)]
+    norms = functools.reduce(np.hypot, each)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return profile(norms, norms[:-1] / norms[1:], batch.weights)
+
+
+def _joint_exponents(each: list[Spectrum], k: int) -> Spectrum:
+    """Return the largest exponents of layers of which none sees those above: of a triangular Jacobian its blocks'."""
+    values = -np.sort(-np.concatenate([spectrum.values for spectrum in each], axis=1), axis=1)[:, :k]
+    return Spectrum(values, *mean_interval(values.T)[:3])
 
 
 def _longest(weights: Any, sequences: int) -> tuple[Any, int]:
@@ -169,17 +291,43 @@ def _clipped(run: Any) -> float | None:
 
 def _words(found: Diagnosis, carries: bool) -> str:
     if found.verdict == "is not finite":
-        return (
-            "The gradient is not finite on its way back, as the loss is not. Look at states and weights: nbflow.trace."
-        )
+        return NOT_FINITE
     lines = [_about_the_gradient(found), *_about_zeros(found), _about_directions(found)]
     lines.append(_about_w_rec(found.spectrum, found.saturation))
     if found.clipped is not None:
-        lines.append(f"The clip changed {found.clipped:.0%} of the updates.")
-    return "\n".join([*lines, *_remedies(found, carries)])
+        lines.append(_about_the_clip(found.clipped))
+    return "\n".join([*lines, *_said(_tries(found, carries))])
 
 
-def _about_the_gradient(found: Diagnosis) -> str:
+def _words_of_stack(found: StackDiagnosis, net: Stack) -> str:
+    if found.verdict == "is not finite":
+        return NOT_FINITE
+    lines = [_about_the_gradient(found)]
+    tries: list[str] = []
+    for number, (layer, seen) in enumerate(zip(net.layers, found.layers, strict=True)):
+        lines.append(_about_a_layer(number, layer, seen))
+        more = _tries(seen._replace(verdict=found.verdict, clipped=found.clipped), layer.cell_object.carries)
+        tries += [one for one in more if one not in tries]
+    if found.clipped is not None:
+        lines.append(_about_the_clip(found.clipped))
+    return "\n".join([*lines, *_said(tries)])
+
+
+def _about_a_layer(number: int, layer: Network, seen: Diagnosis) -> str:
+    cell = layer.cell if isinstance(layer.cell, str) else layer.cell_object.brief()
+    reached = int(np.flatnonzero(~np.isnan(seen.left))[-1])
+    return (
+        f"Layer {number} ({cell}, {layer.n_hidden} units): in its own time a step back leaves {seen.kept:.3g}, "
+        f"{seen.left[reached]:.2g} at lag {reached}; largest Lyapunov exponent {seen.exponents.mean[0]:.3g} a step. "
+        f"{_about_w_rec(seen.spectrum, seen.saturation)}"
+    )
+
+
+def _about_the_clip(clipped: float) -> str:
+    return f"The clip changed {clipped:.0%} of the updates."
+
+
+def _about_the_gradient(found: Diagnosis | StackDiagnosis) -> str:
     reached = int(np.flatnonzero(~np.isnan(found.left))[-1])
     at_end = f"{found.left[reached]:.2g} at lag {reached}"
     step = f"a step back leaves {found.kept:.3g} of its length"
@@ -222,7 +370,8 @@ def _about_w_rec(spectrum: RecurrentSpectrum, seen: Saturation | None) -> str:
     return f"{said} Saturated: {parts} of the steps."
 
 
-def _remedies(found: Diagnosis, carries: bool) -> list[str]:
+def _tries(found: Diagnosis, carries: bool) -> list[str]:
+    """Return what to try."""
     tries = []
     if found.verdict in ("vanishes", "fades"):
         tries.append('Omega, nbflow.Flow("norm", alpha=1.0) in the recipe')
@@ -237,4 +386,8 @@ def _remedies(found: Diagnosis, carries: bool) -> list[str]:
         tries.append("a smaller learning rate")
     elif found.clipped is not None and found.clipped > 1 - MUCH:
         tries.append("a larger threshold: nearly every update is cut")
+    return tries
+
+
+def _said(tries: list[str]) -> list[str]:
     return [f"To try: {'; '.join(tries)}."] if tries else []

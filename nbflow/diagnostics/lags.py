@@ -71,9 +71,14 @@ def gains_by_lag(
     _arguments.network(net)
     confidence = _check.part("confidence", confidence)
     seen = trace(net, theta, batch, state=state, backend=backend, workspace=workspace)
-    last = last_step(batch.weights)
-    norms = _aligned(seen.delta_norm, np.where(last > 0, last, -1))
-    gains = _aligned(seen.gain, last - 1)  # the gain of J_t stands at t - 1
+    return profile(seen.delta_norm, seen.gain, batch.weights, confidence)
+
+
+def profile(delta_norm: Floats, gain: Floats, weights: Any, confidence: float = 0.95) -> LagProfile:
+    """Return norms (..., T+1, B) and gains (..., T, B) by lag, aligned where weights say that sequences end."""
+    last = last_step(weights)
+    norms = _aligned(delta_norm, np.where(last > 0, last, -1))
+    gains = _aligned(gain, last - 1)  # the gain of J_t stands at t - 1
     return LagProfile(
         delta_norm=_geometric(norms, confidence),
         gain=_geometric(gains, confidence),

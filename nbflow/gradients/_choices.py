@@ -199,11 +199,6 @@ def _refuse_for_stacks(asked: Asked) -> None:
             f"flow has {_check.said(asked.flow.penalty)}, a function of one Network; expected a penalty of the gain or "
             f"of the states for a Stack. Leave it out."
         )
-    if asked.groups:
-        raise NotImplementedError(
-            "a clip by example is given; expected none for a Stack, as the norm of an example is that of all layers "
-            "together, which is not measured yet. Clip the sum with nbflow.clip."
-        )
 
 
 def _refuse_with_ends(asked: Asked) -> None:

@@ -33,7 +33,7 @@ class Training(Protocol):
 class Engine(Protocol):
     """The verbs that `nbflow.cpu.engine` and `nbflow.cuda.engine` share, and describe."""
 
-    def lacks(self, asked: Asked, project: Any = None) -> dict[str, Any]: ...
+    def lacks(self, asked: Asked, project: Any = None, held_by_example: Any = None) -> dict[str, Any]: ...
     def gradient(self, buffers: Buffers, checked: _arguments.Checked, asked: Asked) -> Found: ...
     def clip(
         self, net: Any, how: Clip, rows: Floats, threshold: Floats, theta: Floats | None,
@@ -72,9 +72,9 @@ def engine_of(backend: str, net: Any = None) -> Engine:
     return on_card
 
 
-def refuse_lacking(engine: Engine, asked: Asked, project: Any = None) -> None:
+def refuse_lacking(engine: Engine, asked: Asked, project: Any = None, held_by_example: Any = None) -> None:
     """Refuse by its name what an engine lacks; it never does something else instead."""
-    for name, value in engine.lacks(asked, project).items():
+    for name, value in engine.lacks(asked, project, held_by_example).items():
         raise NotImplementedError(
             f"{name} is {_check.said(value)}; expected none, or the default, as backend 'cuda' does not have it yet. "
             f"Leave it out, or give backend='cpu'."

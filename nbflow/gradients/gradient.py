@@ -72,7 +72,8 @@ def gradient(
     clip_example : float, array of shape (R,) or ExampleClip, optional
         Return the mean of norm-clipped gradients of single examples: g_b, the gradient of B times example b's share of
         the loss, is scaled to this norm if it is larger (Goodfellow et al. 2016, section 10.11.1). An `ExampleClip`
-        also says what becomes of one that is not finite: by default it is kept, and makes the mean so too.
+        also says what becomes of one that is not finite: by default it is kept, and makes the mean so too. Of a stack
+        the norm is that of all layers together.
     clip_microbatch : tuple (size, threshold) or MicrobatchClip, optional
         The same for groups of `size` neighbouring examples, each the gradient of B / size times its share. `size` must
         divide B.

@@ -37,8 +37,8 @@ def network(net: Any) -> None:
     if isinstance(net, Stack):
         raise TypeError(
             "net is a Stack; expected a Network, for this looks at one layer. With a Stack work init, unpack, pack, "
-            "predict, gradient, clip, trace, train, evaluate, calibrate_threshold, workspace and to_torch. The layer "
-            "on top is stack.layers[-1], with stack.split(theta)[-1]; its inputs are h of the one below, "
+            "predict, gradient, clip, trace, diagnose, train, evaluate, calibrate_threshold, workspace, to_torch. The "
+            "layer on top is stack.layers[-1], with stack.split(theta)[-1]; its inputs are h of the one below, "
             "nf.trace(stack, theta, batch)[-2].states[1:, :, 0]."
         )
     if not isinstance(net, Network):

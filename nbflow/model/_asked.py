@@ -23,6 +23,7 @@ class Groups(NamedTuple):
     rows: int  #: sequences of a group
     threshold: Floats  #: (R,)
     nonfinite: str = "keep"  #: what becomes of one that is not finite: "keep", "skip" or "raise"
+    held: Any = None  #: (R, P), booleans: where the gradient of a group counts as 0; None for nowhere
 
     @property
     def skips(self) -> bool:

@@ -22,7 +22,7 @@ from nbflow.records.clip import (
     HiddenClip,
     MicrobatchClip,
 )
-from nbflow.records.diagnosis import Diagnosis, FixedPoints, RecurrentSpectrum, Saturation
+from nbflow.records.diagnosis import Diagnosis, FixedPoints, RecurrentSpectrum, Saturation, StackDiagnosis
 from nbflow.records.estimates import Interval, SequenceMean, Spectrum
 from nbflow.records.flow import DERIVATIVES, REDUCTIONS, Flow, HDetach
 from nbflow.records.gradient import Cotangent, Gradient, Tangent
@@ -40,6 +40,6 @@ __all__ = [
     "Floats",
     "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval", "Kinds", "LagProfile", "Loss",
     "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty", "RecurrentSpectrum", "Regularizer",
-    "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StatePenalty", "StatefulRule", "Tangent",
-    "Threshold", "Trace", "Unit", "check_threshold",
+    "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StackDiagnosis", "StatePenalty", "StatefulRule",
+    "Tangent", "Threshold", "Trace", "Unit", "check_threshold",
 ]  # fmt: skip

@@ -142,3 +142,50 @@ class FixedPoints(NamedTuple):
     def attracting(self) -> Any:
         """Whether each draws its neighbourhood in, (F,): all its eigenvalues lie inside the unit circle."""
         return (np.abs(self.eigenvalues) < 1).all(axis=1)
+
+
+@legible
+class StackDiagnosis(NamedTuple):
+    """What `nbflow.diagnose` returns for a stack: a diagnosis of each layer, and what becomes of the whole gradient.
+
+    The gradient of all layers is that at their states together, sqrt(sum over layers ||delta_t||^2), of the loss of
+    each sequence's last step with weight alone: so all that is there at lag k has come back k steps, in any layers.
+
+    Attributes
+    ----------
+    words : str
+        The summary: what becomes of the gradient, of all layers and of each, and what to try.
+    verdict, kept, left, half, hundredth
+        As `nbflow.Diagnosis` has them, of the gradient of all layers.
+    loss : float
+        Of the batch.
+    norm : float
+        Of its gradient, over the parameters of all layers.
+    lags : LagProfile
+        Norms of all layers together, and by how much a step back changes them.
+    exponents : Spectrum
+        The largest Lyapunov exponents of the stack, in nats a step: those of all its layers together, for a layer does
+        not see the ones above.
+    layers : tuple of Diagnosis
+        Of each layer, from the bottom on: how it hands the gradient back in its own time, whatever comes from above.
+        `norm` is that of its parameters; the loss is the stack's.
+    clipped : float or None
+        The part of a run's updates in which the clip changed the gradient; None without a run that clips.
+    """
+
+    words: str
+    verdict: str
+    kept: float
+    left: Floats
+    half: int | None
+    hundredth: int | None
+    loss: float
+    norm: float
+    lags: LagProfile
+    exponents: Spectrum
+    layers: tuple[Diagnosis, ...]
+    clipped: float | None
+
+    def __str__(self) -> str:
+        """Return the summary."""
+        return self.words

@@ -30,7 +30,7 @@ from nbflow.training._interrupt import Guard
 from nbflow.training._limits import RunLimits, at_first
 from nbflow.training._projection import Projection
 from nbflow.training._setting import Setting, at_zero
-from nbflow.training._trainable import held_of, refuse_held_examples
+from nbflow.training._trainable import held_of
 from nbflow.training._window import Window
 from nbflow.training.early_stopping import EarlyStopping, Stopper
 from nbflow.training.evaluation import Evaluator, HeldOut, OwnScore
@@ -117,18 +117,20 @@ class Loop:
                 check_flow(flow, self.replicas, self.net.dtype)
             self.first_flow = dataclasses.replace(flow, alpha=at_zero(flow.alpha))
             self.alpha = Setting("alpha", flow.alpha, self.replicas, self.dtype, **RATES)
-        refuse_held_examples(self.held, self.recipe)
         asked = self._asked(None if self.task is None else self.recipe.batch_size)
-        refuse_lacking(self.engine, asked, project=self.recipe.project)
+        by_example = self.recipe.clip_example is not None or self.recipe.clip_microbatch is not None
+        held = self.recipe.trainable if by_example and self.held is not None else None
+        refuse_lacking(self.engine, asked, project=self.recipe.project, held_by_example=held)
 
     def _asked(self, batch_size: int | None) -> Asked:
         """Return what the gradient of a batch is asked for; without a batch, all but a clip by groups."""
         recipe = self.recipe
         example, groups = (None, None) if batch_size is None else (recipe.clip_example, recipe.clip_microbatch)
         state = _arguments.zero_state(self.net, self.replicas, batch_size or 1) if recipe.carry else None
-        return check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, state=state,
-                           clip_example=at_first(example), clip_microbatch=at_first(groups),
-                           clip_hidden=at_first(recipe.clip_hidden), h_detach=recipe.h_detach)  # fmt: skip
+        asked = check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, state=state,
+                            clip_example=at_first(example), clip_microbatch=at_first(groups),
+                            clip_hidden=at_first(recipe.clip_hidden), h_detach=recipe.h_detach)  # fmt: skip
+        return asked if asked.groups is None else asked._replace(groups=asked.groups._replace(held=self.held))
 
     def _prepare_clip(self) -> None:
         # Without a clip the same code measures the norm, and changes nothing.

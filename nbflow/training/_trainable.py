@@ -114,12 +114,3 @@ def _fitting(name: str, value: Any, shape: tuple[int, ...], replicas: int) -> An
             f"{replicas} replicas. nbflow.unpack(net, theta) has the shapes of blocks."
         )
     return value
-
-
-def refuse_held_examples(held: Any, recipe: Any) -> None:
-    """Refuse a clip by examples or groups of them where some parameters are held: their norms would be of all."""
-    if held is not None and (recipe.clip_example is not None or recipe.clip_microbatch is not None):
-        raise ValueError(
-            "trainable and a clip by example are both given; expected one. The norm of an example is that of its whole "
-            "gradient, and not of what moves: clip the mean by clip=nbflow.Clip('norm', v)."
-        )

@@ -87,8 +87,8 @@ class Recipe:
         What is trained, everything by default; the rest stays as it is, bit for bit, with its slots. A mask like theta,
         or True, False or a mask for some of the blocks by name, as {"w_rec": False}; those that are not named are
         trained. Of a stack a record is of every layer, and a list has one for each. The gradient of what is held counts
-        as 0, NaN and Inf too, before anything looks at it: norms, thresholds that follow, the clip, its random steps
-        and the history are of what moves. See docs/held_parameters.md.
+        as 0, NaN and Inf too, before anything looks at it: norms, those of single examples too, thresholds that follow,
+        the clip, its random steps and the history are of what moves. See docs/held_parameters.md.
     project : function or dict, optional
         What is done to the parameters after every update, before anybody looks at them: a function of `Params`, views
         of one network's parameters, which it writes, or returns others; or a unit for some of the blocks by name, as
