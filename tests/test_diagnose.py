@@ -161,7 +161,7 @@ def test_each_layer_of_a_stack_is_found_out_and_the_slower_one_keeps_the_gradien
     assert found.exponents.mean == near(np.full(3, np.log(max(low, high))), "float64", T, 10, 10, size=1.0)
     assert found.verdict == "vanishes"
     slow = max(low, high)
-    # Up to the sizes of w_in; of equal layers what goes down late meets what went down early, so T times as much is left.
+    # Up to the sizes of w_in. Of equal layers what goes down late meets what went down early: T times as much is left.
     assert 0.01 * slow**T < found.left[T] < 100 * T * slow**T
     assert str(found).startswith("The gradient vanishes: a step back leaves")
     assert f"Layer 1 (linear, 4 units): in its own time a step back leaves {high:.3g}," in str(found)
