@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import CELLS, KINDS, OPTIMIZERS, make_case, make_replicas
 from test_inside import share_of
-from tolerance import assert_close, near, same_bits, within
+from tolerance import assert_close, error, near, same_bits, within
 
 import nbflow as nf
 from nbflow.records import Optimizer
@@ -341,7 +341,7 @@ def test_the_norm_of_an_example_is_that_of_what_moves(cell, size, kind):
     assert run.history["clipped_examples" if size == 1 else "clipped_groups"] == clipped
     assert same_bits(run.theta[~mask], cases[0].theta[~mask])
     everything, _ = by_hand_of_groups(size, threshold, True, cases)
-    assert not np.allclose(everything[mask], wanted[mask]), "the mask is seen by the norms"
+    assert error(everything[mask], wanted[mask]) > within("float64", UPDATES, 60), "the mask is seen by the norms"
 
 
 @pytest.mark.parametrize("kind", KINDS)
