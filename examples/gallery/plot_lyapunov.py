@@ -27,7 +27,7 @@ def look(run):
 
 flow, clip = nf.Flow("squared", alpha=2.0, reduction="mean"), nf.Clip("norm", 1.0)
 recipe = nf.Recipe(lr=0.01, lengths=50, clip=clip, flow=flow, max_updates=900, record_every=300, evaluate_every=0)
-nf.train(net, theta, task, recipe, callbacks=[look])
+run = nf.train(net, theta, task, recipe, callbacks=[look])
 
 # %%
 
