@@ -98,8 +98,8 @@ asv_benchmarks/asv.conf.json:
 # Set-up. A stamp is touched once all that it stands for is installed.
 
 $(VENV)/.demo: EXTRAS = scripts
-$(VENV)/.test: EXTRAS = test,scripts,dask,parquet,notebooks
-$(VENV)/.test-$(GPU): EXTRAS = test,scripts,dask,parquet,notebooks,$(GPU)
+$(VENV)/.test: EXTRAS = test,scripts,dask,parquet,notebooks,music
+$(VENV)/.test-$(GPU): EXTRAS = test,scripts,dask,parquet,notebooks,music,$(GPU)
 $(VENV)/.dev: EXTRAS = dev,scripts,dask
 $(VENV)/.bench: EXTRAS = bench
 

@@ -13,7 +13,7 @@ from test_resume import assert_same, stopper
 from tolerance import assert_close, same_bits, within
 
 import nbflow as nf
-from nbflow.data import PianoRollTask, Text, TextTask, text_batches
+from nbflow.data import PianoRollTask, Text, TextFiles, TextFilesTask, TextTask, text_batches
 from nbflow.data.array_task import ArrayTask
 from nbflow.data.sampler import DataTask
 from nbflow.data.streams import Streams
@@ -48,6 +48,10 @@ class SeenText(Seen, TextTask):
     pass
 
 
+class SeenFiles(Seen, TextFilesTask):
+    pass
+
+
 class SeenMusic(Seen, PianoRollTask):
     pass
 
@@ -68,6 +72,13 @@ def music(kind=PianoRollTask):
     return kind(pieces, pieces[1:3])
 
 
+def files(kind=TextFilesTask):
+    rng = np.random.default_rng(4)
+    tokens = tuple(rng.integers(0, 4, size).astype(np.int32) for size in (4, 18, 11, 2, 9, 6))
+    whole = TextFiles(tuple("abcdef"), tokens, tuple("wxyz"))
+    return kind(whole, whole.select("[bc]"))
+
+
 def arrays(kind=ArrayTask):
     rng = np.random.default_rng(2)
     lengths = (4, 23, 10, 6, 5, 12, 7)
@@ -76,8 +87,8 @@ def arrays(kind=ArrayTask):
     return kind(made.train, made.held_out, None, made.loss, False, "loss")
 
 
-MAKES = {"text": text, "music": music, "arrays": arrays}
-SEEN = {"text": SeenText, "music": SeenMusic, "arrays": SeenArrays}
+MAKES = {"text": text, "files": files, "music": music, "arrays": arrays}
+SEEN = {"text": SeenText, "files": SeenFiles, "music": SeenMusic, "arrays": SeenArrays}
 each = pytest.mark.parametrize("name", MAKES)
 
 
@@ -250,7 +261,7 @@ def test_the_last_window_of_a_text_is_what_is_left_of_it():
 
 
 @pytest.mark.parametrize("lengths", [5, 1, 40, (2, 9)])
-@pytest.mark.parametrize("name", ["music", "arrays"])
+@pytest.mark.parametrize("name", ["files", "music", "arrays"])
 def test_streams_are_read_from_beginning_to_end_and_once_an_epoch(name, lengths):
     task = MAKES[name](SEEN[name])
     sizes = task.streams(B).steps
@@ -291,6 +302,18 @@ def test_a_window_of_music_and_of_arrays_is_a_piece_of_its_stream():
                 assert np.array_equal(batch.targets[:count, b], targets.astype("f4"))
 
 
+def test_a_window_of_a_file_is_a_piece_of_it_and_of_no_other():
+    task = files(SeenFiles)
+    trained(task, max_updates=20)
+    for streams, starts, steps, batch in task.windows:
+        for b, (k, start, count) in enumerate(zip(streams, starts, steps, strict=True)):
+            tokens = task.train.tokens[k]
+            assert batch.inputs[:count, b].tolist() == tokens[start : start + count].tolist()
+            assert batch.targets[:count, b].tolist() == tokens[start + 1 : start + count + 1].tolist()
+            assert start + count < len(tokens)
+            assert not any(part[count:, b].any() for part in batch)
+
+
 def test_one_class_of_a_whole_sequence_may_count_at_every_step():
     rng = np.random.default_rng(3)
     task = nf.arrays(rng.normal(size=(12, 9, 2)), rng.integers(0, 3, 9), loss_at="all")
@@ -299,7 +322,7 @@ def test_one_class_of_a_whole_sequence_may_count_at_every_step():
     assert run.updates == 14
 
 
-@pytest.mark.parametrize("name", ["music", "arrays"])
+@pytest.mark.parametrize("name", ["files", "music", "arrays"])
 def test_order_depends_on_seed_and_replica_and_on_nothing_else(name):
     def order(seed, replica, **changes):
         task = MAKES[name](SEEN[name])

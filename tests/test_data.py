@@ -308,9 +308,12 @@ def test_a_file_that_unpacks_to_too_much_is_left_packed(tmp_path: Path) -> None:
     assert most < 2_000_000
 
 
+def test_a_folder_is_refused_where_one_file_is_meant_and_who_reads_folders_is_named(tmp_path: Path) -> None:
+    assert re.search("is a folder.*read_text_files", refusal(read_text, tmp_path))
+
+
 @pytest.mark.parametrize("read", [read_piano_rolls, read_text])
 def test_a_path_that_is_no_file_of_fitting_size_is_refused(tmp_path: Path, read: Callable[..., Any]) -> None:
-    assert "is a folder" in refusal(read, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"missing\.json: no such file; expected"):
         read(tmp_path / "missing.json")
     path = written(tmp_path, WHOLE)

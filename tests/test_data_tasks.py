@@ -16,7 +16,17 @@ from scipy import stats
 from tolerance import assert_close, by_chance, near, within
 
 import nbflow as nf
-from nbflow.data import PianoRolls, PianoRollTask, Text, TextTask, evaluation_batches, read_piano_rolls, read_text
+from nbflow.data import (
+    PianoRolls,
+    PianoRollTask,
+    Text,
+    TextFiles,
+    TextFilesTask,
+    TextTask,
+    evaluation_batches,
+    read_piano_rolls,
+    read_text,
+)
 
 FOLDER = Path(os.environ.get("NBFLOW_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FALSE_ALARM = 1e-6  # of each statistical test; their seeds are fixed, so they pass always or never
@@ -43,7 +53,15 @@ def music_task():
     return PianoRollTask(pieces_of(3, 20, 11, 1), pieces_of(4, 13, 2, seed=1))
 
 
-TASKS = {"text": text_task, "music": music_task}
+def files_task():
+    sizes = (400, 2, 90, 311, 150, 48)
+    return TextFilesTask(*(
+        TextFiles(tuple("abcdef"), tuple(text_of(size, seed=seed + size).tokens for size in sizes), tuple("abcdefg"))
+        for seed in (0, 1)
+    ))  # fmt: skip
+
+
+TASKS = {"text": text_task, "files": files_task, "music": music_task}
 each_task = pytest.mark.parametrize("make", TASKS.values(), ids=TASKS)
 
 
@@ -187,7 +205,8 @@ def test_the_trivial_score_is_that_of_a_network_that_knows_frequencies_alone(mak
     net = net_of(task, "float64")
     theta = np.zeros(net.size)
     if task.tokens:
-        counts = np.bincount(task.train.tokens, minlength=task.n_in) + 1
+        tokens = np.concatenate(task.train.tokens) if isinstance(task, TextFilesTask) else task.train.tokens
+        counts = np.bincount(tokens, minlength=task.n_in) + 1
         biases = np.log(counts / counts.sum())
     else:
         frames = np.concatenate(task.train)
@@ -254,6 +273,20 @@ def test_a_network_learns_a_text_that_repeats_and_not_one_of_chance():
     assert nf.train(net, theta_of(net), chance, how).evaluations["score"][-1] > 2
 
 
+def changed(task):
+    """Return the same task but for one character or note."""
+    if isinstance(task, PianoRollTask):
+        parts = [np.array(part) for part in task.train]
+        parts[0].flat[0] ^= 1
+        return PianoRollTask(parts, task.held_out)
+    if isinstance(task, TextTask):
+        return TextTask(Text(task.train.tokens ^ (np.arange(task.train.tokens.size) == 0), task.train.vocabulary),
+                        task.held_out)  # fmt: skip
+    tokens = [part.copy() for part in task.train.tokens]
+    tokens[3][5] ^= 1
+    return TextFilesTask(task.train._replace(tokens=tuple(tokens)), task.held_out)
+
+
 @each_task
 def test_a_run_on_data_goes_on_from_a_checkpoint_to_the_same_bits_and_not_with_other_data(make, tmp_path):
     task = make()
@@ -264,11 +297,7 @@ def test_a_run_on_data_goes_on_from_a_checkpoint_to_the_same_bits_and_not_with_o
     whole = nf.train(net, theta_of(net), task, RECIPE)
     assert np.array_equal(run.theta, whole.theta)
     assert run.evaluations == whole.evaluations
-    parts = [np.array(part) for part in task.train] if not task.tokens else [task.train.tokens.copy()]
-    parts[0].flat[0] ^= 1
-    other = PianoRollTask(parts, task.held_out) if not task.tokens else TextTask(
-        Text(parts[0], task.train.vocabulary), task.held_out
-    )  # fmt: skip
+    other = changed(task)
     with pytest.raises(ValueError, match=re.escape("task.train is")):
         nf.train(net, theta_of(net), other, RECIPE, checkpoint=path)
 

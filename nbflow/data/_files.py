@@ -17,8 +17,10 @@ class FormatError(ValueError):
     """What is wrong inside a file; the reader that catches it puts the file's name in front."""
 
 
-def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """Read a whole regular file of 1 to `max_bytes` bytes, or say what is wrong with it."""
+def read_bytes(
+    path: str | os.PathLike[str], max_bytes: int, folder: str = "Give the path of the file itself."
+) -> bytes:
+    """Read a whole regular file of 1 to `max_bytes` bytes, or say what is wrong with it; `folder`: what to do then."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {type(path).__name__}; expected a str or an os.PathLike. Give the file's name.")
     max_bytes = check_count("max_bytes", max_bytes)
@@ -26,8 +28,8 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; expected a file of data. Check the path.")
     if not file.is_file():
-        found = "a folder" if file.is_dir() else "not a regular file"
-        raise ValueError(f"{file}: is {found}; expected a file of data. Give the path of the file itself.")
+        found, remedy = ("a folder", folder) if file.is_dir() else ("not a regular file", "Give the path of one.")
+        raise ValueError(f"{file}: is {found}; expected a file of data. {remedy}")
     size = file.stat().st_size
     if size > max_bytes:
         raise ValueError(

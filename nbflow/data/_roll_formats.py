@@ -1,23 +1,20 @@
-"""Files of piano rolls, JSON and MATLAB 5: from bytes to the pieces of each part."""
+"""Files of piano rolls, whatever their format: from bytes to pieces, by the part of a set that they belong to."""
 
 from __future__ import annotations
 
 import json
 import reprlib
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nbflow.data import _matlab as matlab
 from nbflow.data._files import FormatError, decode_utf8
-
-LOWEST, HIGHEST = 21, 108
-NOTES = HIGHEST - LOWEST + 1
-SPLITS = ("train", "valid", "test")
-
-Roll = NDArray[np.uint8]
+from nbflow.data._midi import is_midi, read_midi
+from nbflow.data._roll import HIGHEST, LOWEST, NOTES, PICKLED, SPLITS, Pieces, Roll
+from nbflow.data._roll_arrays import is_npy, is_zip, read_npy, read_npz
 
 _MIDI = frozenset(range(LOWEST, HIGHEST + 1))
 _JSON_WANTED = '{"train": [[[midi, ...] per frame] per piece], "valid": ..., "test": ...}'
@@ -25,21 +22,34 @@ _STRANGERS = (
     (b"MATLAB 7.3", "a MATLAB 7.3 file", "Save it again in MATLAB with '-v7'."),
     (b"\x89HDF", "an HDF5 file", "If it is MATLAB's, save it again with '-v7'."),
     (b"MATLAB 5.0", "the start of a MATLAB 5 file, cut off or damaged in its header", "Fetch the file again."),
-    (b"\x80", "a Python pickle or other binary data", "Pickles can run code and are not read: convert it to JSON."),
+    (b"\x80", "a Python pickle or other binary data", PICKLED),
+    (b"(dp", "a Python pickle", PICKLED),
+    (b"(lp", "a Python pickle", PICKLED),
     (b"\x1f\x8b", "a gzip archive", "Unpack it first: gunzip."),
-    (b"PK\x03\x04", "a zip archive", "Unpack it first: unzip."),
+    (b"RIFF", "a RIFF file", "If there is MIDI in it, save it again as a standard MIDI file."),
 )
+
+
+def read_rolls(data: bytes, step: Fraction, max_bytes: int) -> dict[str, Pieces]:
+    """Return the pieces of a file by part, or under "" where it has no parts; a step, in beats, is for MIDI."""
+    if matlab.is_matlab(data):
+        return read_matlab(data, max_bytes)
+    if is_midi(data):
+        return {"": (read_midi(data, step, max_bytes),)}
+    if is_npy(data):
+        return {"": read_npy(data)}
+    return read_npz(data, max_bytes) if is_zip(data) else read_json(data)
 
 
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object as its (key, value) pairs, so that a key given twice is seen."""
 
 
-def read_json(data: bytes) -> list[tuple[Roll, ...]]:
-    """Read the parts from JSON, each checked down to its notes."""
+def read_json(data: bytes) -> dict[str, Pieces]:
+    """Read the parts from JSON, or pieces without parts, each checked down to its notes."""
     for start, found, remedy in _STRANGERS:
         if data.startswith(start):
-            raise FormatError(f"is {found}; expected JSON or MATLAB 5. {remedy}")
+            raise FormatError(f"is {found}; expected JSON, MATLAB 5, .npy, .npz or MIDI. {remedy}")
     try:
         content = json.loads(decode_utf8(data), object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
@@ -54,12 +64,14 @@ def read_json(data: bytes) -> list[tuple[Roll, ...]]:
         raise FormatError(
             f"holds {found} to be read; expected {_JSON_WANTED}. Fetch or make the file again."
         ) from error
+    if type(content) is list:
+        return {"": _json_pieces(content)}
     if not isinstance(content, _Pairs):
         raise FormatError(f"holds {_found(content)}; expected {_JSON_WANTED}. Put the three parts under their keys.")
     keys = [key for key, _ in content]
     parts = dict(content)
     _check_keys(keys, SPLITS)
-    return [_json_part(parts[name], name) for name in SPLITS]
+    return {name: _json_part(parts[name], name) for name in SPLITS}
 
 
 def _check_keys(keys: list[str], wanted: tuple[str, ...]) -> None:
@@ -76,7 +88,17 @@ def _found(value: object) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool | float) else reprlib.repr(value)
 
 
-def _json_part(part: object, name: str) -> tuple[Roll, ...]:
+def _json_pieces(content: list[Any]) -> Pieces:
+    """Read pieces, or one piece by itself: then no frame holds a list."""
+    if not content:
+        raise FormatError(f"holds a list without pieces; expected {_JSON_WANTED}, or at least 1 piece. Put one there.")
+    frames = [frame for frame in content if type(frame) is list]
+    if len(frames) == len(content) and not any(isinstance(note, list) for frame in frames for note in frame):
+        return (_json_roll(content, "piece"),)
+    return tuple(_json_roll(piece, f"[{index}]") for index, piece in enumerate(content))
+
+
+def _json_part(part: object, name: str) -> Pieces:
     if type(part) is not list or not part:
         found = "no pieces" if type(part) is list else _found(part)
         raise FormatError(
@@ -114,16 +136,16 @@ def _json_roll(piece: object, where: str) -> Roll:
 # ---- MATLAB 5 ----
 
 
-def read_matlab(data: bytes, max_bytes: int) -> list[tuple[Roll, ...]]:
+def read_matlab(data: bytes, max_bytes: int) -> dict[str, Pieces]:
     """Read the parts from a MATLAB 5 file, each checked down to its numbers."""
     found = list(matlab.variables(data, max_bytes))
     wanted = tuple(f"{name}data" for name in SPLITS)
     _check_keys([matrix.name for matrix in found], wanted)
     cells = {matrix.name: matrix for matrix in found}
-    return [_matlab_part(cells[name], name) for name in wanted]
+    return {part: _matlab_part(cells[name], name) for part, name in zip(SPLITS, wanted, strict=True)}
 
 
-def _matlab_part(cell: matlab.Matrix, name: str) -> tuple[Roll, ...]:
+def _matlab_part(cell: matlab.Matrix, name: str) -> Pieces:
     if not cell.is_cell or len(cell.shape) != 2 or 1 not in cell.shape or min(cell.shape) < 1:
         raise FormatError(
             f"holds {cell.said} as {name}; expected a (1, n) cell of (T, {NOTES}) arrays, one a piece. "

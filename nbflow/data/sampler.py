@@ -383,6 +383,13 @@ class DataTask(Sampler):
         """Yield all that is held out; the weights of all batches add up to 1."""
         raise NotImplementedError
 
+    def goes_on(self, batch: int) -> bool:
+        """Say whether a batch of `held_out_batches`, counted from 0, goes on from the state where the one before ended.
+
+        Where it does, both have the same sequences. One behind the last is asked for too.
+        """
+        return batch > 0 and self.carries
+
     def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it."""
         raise NotImplementedError

@@ -144,7 +144,7 @@ class TextTask(DataTask):
         """Return what tells it from others, as `json.dumps` takes it."""
         return {
             "task": "TextTask", "vocabulary": "".join(self.train.vocabulary),
-            "train": _hash([self.train.tokens]), "held_out": _hash([self.held_out.tokens]),
+            "train": hash_of([self.train.tokens]), "held_out": hash_of([self.held_out.tokens]),
         }  # fmt: skip
 
 
@@ -244,7 +244,7 @@ class PianoRollTask(DataTask):
 
     def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it."""
-        return {"task": "PianoRollTask", "train": _hash(self.train), "held_out": _hash(self.held_out)}
+        return {"task": "PianoRollTask", "train": hash_of(self.train), "held_out": hash_of(self.held_out)}
 
 
 def _in_text(name: str, text: Tokens, length: int) -> int:
@@ -257,7 +257,8 @@ def _in_text(name: str, text: Tokens, length: int) -> int:
     return length
 
 
-def _hash(arrays: Sequence[NDArray[Any]]) -> str:
+def hash_of(arrays: Sequence[NDArray[Any]]) -> str:
+    """Return a hash of arrays: their shapes, dtypes and numbers."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype.str}".encode() + np.ascontiguousarray(array).tobytes())

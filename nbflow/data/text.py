@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from nbflow import _check
 from nbflow._legible import legible
-from nbflow.data._files import FormatError, decode_utf8, read_bytes
+from nbflow.data._characters import code_points, decoded, numbered
+from nbflow.data._files import read_bytes
+from nbflow.data._parts import shares
 from nbflow.data.text_streams import token_line
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class Text(NamedTuple):
         """
         if not isinstance(characters, str):
             raise TypeError(f"characters is {type(characters).__name__}; expected a str. Decode bytes first.")
-        codes, alphabet = _code_points(characters), _code_points("".join(self.vocabulary))
+        codes, alphabet = code_points(characters), code_points("".join(self.vocabulary))
         tokens = np.searchsorted(alphabet, codes)
         known = alphabet[np.minimum(tokens, alphabet.size - 1)] == codes
         if not known.all():
@@ -106,7 +108,7 @@ class Text(NamedTuple):
         'bba'
         """
         tokens = token_line(tokens, len(self.vocabulary))
-        alphabet = _code_points("".join(self.vocabulary))
+        alphabet = code_points("".join(self.vocabulary))
         return str(alphabet[tokens].tobytes(), "utf-32-le", "surrogatepass")
 
     def split(self, fractions: Sequence[float]) -> tuple[Text, ...]:
@@ -133,17 +135,17 @@ class Text(NamedTuple):
         >>> [part.decode(part.tokens) for part in text.split((0.8, 0.1, 0.1))]
         ['abcdefgh', 'i', 'j']
         """
-        shares = _shares(fractions)
+        parts = shares("fractions", fractions)
         size = self.tokens.size
-        cuts = [0, *(round(size * math.fsum(shares[:k])) for k in range(1, len(shares))), size]
-        parts = tuple(Text(self.tokens[a:b], self.vocabulary) for a, b in pairwise(cuts))
-        for k, part in enumerate(parts):
+        cuts = [0, *(round(size * math.fsum(parts[:k])) for k in range(1, len(parts))), size]
+        found = tuple(Text(self.tokens[a:b], self.vocabulary) for a, b in pairwise(cuts))
+        for k, part in enumerate(found):
             if not part.tokens.size:
                 raise ValueError(
-                    f"fractions[{k}] is {_check.said(shares[k])} of {size} characters, an empty part; expected at "
+                    f"fractions[{k}] is {_check.said(parts[k])} of {size} characters, an empty part; expected at "
                     "least 1 character. Give it a larger share, or read a longer text."
                 )
-        return parts
+        return found
 
     def task(self, held_out: float = 0.1) -> TextTask:
         """Make a task that trains on the beginning of the text and is measured on its end.
@@ -214,36 +216,7 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = MAX_TEXT_BYTES) -> 
     >>> text.vocabulary, text.tokens.tolist()
     ((' ', 'b', 'e', 'o', 't'), [4, 3, 0, 1, 2])
     """
-    data = read_bytes(path, max_bytes)
-    try:
-        characters = decode_utf8(data)
-        if not characters:
-            raise FormatError("holds a byte order mark and no characters; expected a text. Check how it was saved.")
-    except FormatError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from error
-    codes = _code_points(characters)
-    seen = np.zeros(0x110000, np.bool_)
-    seen[codes] = True
-    alphabet = np.flatnonzero(seen)
-    token_of = np.zeros(alphabet[-1] + 1, np.int32)
-    token_of[alphabet] = np.arange(alphabet.size, dtype=np.int32)
-    return Text(token_of[codes], tuple(map(chr, alphabet.tolist())))
-
-
-def _code_points(characters: str) -> NDArray[np.uint32]:
-    return np.frombuffer(characters.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
-def _shares(fractions: Sequence[float]) -> list[float]:
-    try:
-        shares = [float(share) for share in fractions]
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"fractions is {_check.said(fractions)}; expected a sequence of numbers, as (0.9, 0.05, 0.05)."
-        ) from error
-    if not shares or not min(shares) > 0 or not abs(math.fsum(shares) - 1) < 1e-6:
-        raise ValueError(
-            f"fractions is {_check.said(fractions)}; expected numbers above 0 that add up to 1. Give them as (0.9, "
-            "0.05, 0.05)."
-        )
-    return shares
+    data = read_bytes(path, max_bytes, "Give the path of the file itself, or read all of them by read_text_files.")
+    characters = decoded(data, path)
+    (tokens,), vocabulary = numbered([characters])
+    return Text(tokens, vocabulary)

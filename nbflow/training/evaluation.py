@@ -73,6 +73,7 @@ class HeldOut:
         held_out = list(task.held_out_batches(net.dtype))
         check_held_out(task, net, held_out)
         self.batches = [Batch(*(part[None] for part in batch)) for batch in held_out]
+        self.goes_on = [task.goes_on(k) for k in range(len(held_out) + 1)]
         longest: dict[int, int] = {}  # by the number of sequences
         for _, steps, size in (batch.weights.shape for batch in self.batches):
             longest[size] = max(steps, longest.get(size, 0))
@@ -90,8 +91,8 @@ class HeldOut:
         return None if self.first is None else _repeated(self.first, batch.weights.shape[2], slice(r, r + 1))
 
     def _wrong(self, theta: Floats, r: int) -> float:
-        wrong, state, goes_on = 0.0, None, self.task.carries
-        for batch in self.batches:
+        wrong, state = 0.0, None
+        for batch, goes_on in zip(self.batches, self.goes_on[1:], strict=True):
             buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
             asked = Asked(state=self._beginning(r, batch) if state is None else state)
             y, states = self.engine.predict(buffers, checked, asked, with_states=goes_on)
@@ -101,10 +102,10 @@ class HeldOut:
 
     def _nats(self, theta: Floats, r: int) -> float:
         nats, state = 0.0, None
-        for batch in self.batches:
+        for batch, goes_on in zip(self.batches, self.goes_on[1:], strict=True):
             buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
             asked = Asked(state=self._beginning(r, batch) if state is None else state)
-            losses, state = self.engine.losses(buffers, checked, asked, whole=self.task.carries)
+            losses, state = self.engine.losses(buffers, checked, asked, whole=goes_on)
             nats += float(losses[0])
         return nats
 
