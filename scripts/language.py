@@ -38,6 +38,7 @@ import nbflow as nf
 from nbflow import plot, statistics
 from nbflow.data.tasks import TextTask
 from nbflow.data.text import Text, read_text
+from nbflow.data.text_files import read_text_files
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, headed, keep, tell
 from nbflow.experiments.experiment import key_of
@@ -65,7 +66,7 @@ class Options:
     """What is trained, on what, how long, and where the results go."""
 
     text: Path
-    """A text in UTF-8."""
+    """A text in UTF-8, or a folder of them (*.txt), read as one."""
     seeds: int = 3
     """Runs of each method that are reported; 2 or more for an interval."""
     budget: float = 1.0
@@ -147,7 +148,8 @@ class Parts(NamedTuple):
 
 
 def read(options: Options) -> Parts:
-    return Parts(*read_text(options.text).split(options.parts))
+    text = read_text_files(options.text).joined() if options.text.is_dir() else read_text(options.text)
+    return Parts(*text.split(options.parts))
 
 
 def experiment(options: Options, parts: Parts, method: str, lr: float) -> nf.Experiment:

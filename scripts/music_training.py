@@ -36,7 +36,9 @@ class Options:
     """What is trained, how, and where the results go."""
 
     data: Path
-    """The file of piano rolls."""
+    """Piano rolls: a file, or a folder of them."""
+    step: str = ""
+    """Of MIDI files: quarter, eighth (the usual one), sixteenth."""
     recipe: Literal["paper", "adam"] = "paper"
     """Which defaults the other options have."""
     cell: Cell = "sigmoid"
@@ -102,6 +104,7 @@ class Result:
     test: float = math.nan
     by_frequency: dict[str, float] = field(default_factory=dict)
     frames: dict[str, list[int]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     updates: int = 0
     ended: str = "stopped by Ctrl-C"
