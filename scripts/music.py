@@ -1,8 +1,8 @@
 """Train a recurrent network to predict the next frame of polyphonic music, and compare it with published results.
 
-The piano rolls, a file or a folder as nbflow.data.read_piano_rolls takes them, have train, valid and test pieces, or are
-drawn into three parts. The measure is the negative log-likelihood in nats per frame: binary cross-entropy summed over
-the 88 notes, averaged over all frames of a set, each piece whole and from a zero state. Training stops when the
+The piano rolls, a file or a folder as nbflow.data.read_piano_rolls takes them, have train, valid and test pieces, or
+are drawn into three parts. The measure is the negative log-likelihood in nats per frame: binary cross-entropy summed
+over the 88 notes, averaged over all frames of a set, each piece whole and from a zero state. Training stops when the
 validation loss has not improved for some epochs; the parameters of its best epoch, and no others, are measured on the
 test set, once. At the end there are a table, a learning curve, every number and setting as JSON, and the best
 parameters. Ctrl-C ends early and reports the best epoch so far.

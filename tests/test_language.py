@@ -123,6 +123,15 @@ def test_what_is_reported_is_the_last_network_on_each_part(script: Any, text: Pa
         pytest.fail("the text is too long to be read in one stream")
 
 
+def test_a_folder_is_read_as_one_text(script: Any, text: Path, tmp_path: Path) -> None:
+    folder, characters = tmp_path / "folder", text.read_text()
+    folder.mkdir()
+    for k, part in enumerate((characters[:500], characters[500:])):
+        (folder / f"part{k}.txt").write_text(part)
+    one, other = script.read(script.Options(text)), script.read(script.Options(folder))
+    assert [part.tokens.tolist() for part in one] == [part.tokens.tolist() for part in other]
+
+
 def test_only_one_method_has_omega_and_all_are_clipped(script: Any, text: Path) -> None:
     options = script.Options(text, hidden=12)
     parts = script.read(options)

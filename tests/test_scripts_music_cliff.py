@@ -127,6 +127,18 @@ def test_other_cells_clips_and_flows_train(music: Any, tunes: Path, tmp_path: Pa
     assert music.main(["--data", str(tunes), *TINY, *wanted, "--lr", "0.001", "--out", str(tmp_path)]) == 0
 
 
+def test_a_folder_of_parts_trains_to_the_numbers_of_the_file(music: Any, tunes: Path, tmp_path: Path) -> None:
+    folder, seen = tmp_path / "folder", {}
+    for name, pieces in zip(PIECES, read_piano_rolls(tunes), strict=True):
+        (folder / name).mkdir(parents=True)
+        np.savez(folder / name / "pieces.npz", *pieces)
+    for data in (tunes, folder):
+        assert music.main(["--data", str(data), *TINY, "--out", str(tmp_path), "--name", data.stem]) == 0
+        seen[data] = json.loads((tmp_path / f"{data.stem}.json").read_text())
+    assert seen[folder]["result"]["test"] == seen[tunes]["result"]["test"]
+    assert len(seen[folder]["data"]["sha256"]) == 64
+
+
 @pytest.mark.parametrize(
     ("content", "found"), [(None, "no such file"), ('{"train": []}', "each once"), ("", "is empty")]
 )
