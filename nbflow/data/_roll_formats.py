@@ -23,8 +23,7 @@ _STRANGERS = (
     (b"\x89HDF", "an HDF5 file", "If it is MATLAB's, save it again with '-v7'."),
     (b"MATLAB 5.0", "the start of a MATLAB 5 file, cut off or damaged in its header", "Fetch the file again."),
     (b"\x80", "a Python pickle or other binary data", PICKLED),
-    (b"(dp", "a Python pickle", PICKLED),
-    (b"(lp", "a Python pickle", PICKLED),
+    *((start, "a Python pickle", PICKLED) for start in (b"(dp", b"(lp", b"}q", b"]q")),
     (b"\x1f\x8b", "a gzip archive", "Unpack it first: gunzip."),
     (b"RIFF", "a RIFF file", "If there is MIDI in it, save it again as a standard MIDI file."),
 )
