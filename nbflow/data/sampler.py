@@ -350,7 +350,7 @@ class Task(Sampler):
 
 
 class DataTask(Sampler):
-    """A user's data as a task: `nbflow.arrays`, `nbflow.data.TextTask` or `nbflow.data.PianoRollTask`.
+    """A user's data as a task: `nbflow.arrays`, or `TextTask`, `TextFilesTask` and `PianoRollTask` of `nbflow.data`.
 
     It goes where a task goes, in `nbflow.train`, `nbflow.evaluate` and `nbflow.clipping_bias`. A batch is a pure
     function of (seed, replica, index), as a synthetic task's: stream "train" draws windows of the part to train on,
