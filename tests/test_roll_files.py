@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import pickle
 import re
 import shutil
@@ -317,13 +318,13 @@ GOOD = npy(ROLL)
 
 
 class Marker:
-    """A trap: whoever unpickles it leaves a file."""
+    """A trap: whoever unpickles it makes a folder."""
 
     def __init__(self, path):
         self.path = path
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
