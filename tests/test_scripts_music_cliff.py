@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -134,8 +133,8 @@ def test_a_folder_of_parts_trains_to_the_numbers_of_the_file(music: Any, tunes: 
         (folder / name).mkdir(parents=True)
         np.savez(folder / name / "pieces.npz", *pieces)
     for data in (tunes, folder):
-        assert music.main(["--data", str(data), *TINY, "--out", str(tmp_path), "--name", data.stem]) == 0
-        seen[data] = json.loads((tmp_path / f"{data.stem}.json").read_text())
+        assert music.main(["--data", str(data), *TINY, "--out", str(tmp_path / "out"), "--name", data.stem]) == 0
+        seen[data] = read(tmp_path / "out" / f"{data.stem}.json")
     assert seen[folder]["result"]["test"] == seen[tunes]["result"]["test"]
     assert len(seen[folder]["data"]["sha256"]) == 64
 
