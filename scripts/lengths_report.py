@@ -13,6 +13,7 @@ from nbflow.experiments.console import headed
 from nbflow.experiments.methods import TITLES
 from nbflow.storage.store import Row
 
+PARTS = ("wait", "gap", "tail")
 PLACES = {"paper": "symbols at the paper's positions", "anywhere": "symbols anywhere"}
 SHADES = {"clip": plot.COLOURS[0], "clip+omega": plot.COLOURS[1]}
 MARKS = {"clip": "o", "clip+omega": "s"}
@@ -31,10 +32,13 @@ def of(rows: Sequence[Row], place: str, method: str, **wanted: Any) -> list[Row]
 
 def clean(measured: Sequence[Row], place: str, method: str, where: str) -> dict[int, bool]:
     """Tell of each seed of an arm whether it is wrong nowhere, of all lengths at which symbols stood `where`."""
-    found: dict[int, bool] = {}
-    for row in of(measured, place, method, kind="measurement", measured=where):
-        found[row["seed"]] = found.get(row["seed"], True) and row["wrong"] == 0
-    return found
+    rows = [row for row in measured if row["kind"] == "measurement"]
+    lengths = {row["length"] for row in rows}
+    found: dict[int, list[int]] = {}
+    for row in of(rows, place, method, measured=where):
+        found.setdefault(row["seed"], []).append(row["wrong"])
+    # One that is not measured everywhere yet is left out.
+    return {seed: not any(wrong) for seed, wrong in found.items() if len(wrong) == len(lengths)}
 
 
 def tables(trained: Sequence[Row], measured: Sequence[Row]) -> list[Table]:
@@ -90,7 +94,7 @@ def by_part(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
     size = rows[0]["size"] if rows else 0
     found = headed(f"One part stretched, wrong of {size:,}: median (least-most) over seeds", "part", "steps",
                    *(f"trained {place}, {method}" for place, method in arms(trained)))  # fmt: skip
-    for part in dict.fromkeys(row["part"] for row in rows):
+    for part in [part for part in PARTS if any(row["part"] == part for row in rows)]:
         counts = [[dict(map(tuple, row["wrong"])) for row in of(rows, *arm, part=part)] for arm in arms(trained)]
         for to in sorted({to for arm in counts for one in arm for to in one}):
             found.add_row(part, f"{to:,}", *(spread([one[to] for one in arm]) for arm in counts))
@@ -100,7 +104,7 @@ def by_part(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
 def by_points(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
     """Return how many fixed points attract under the mean distractor, before training and after."""
     title = "Fixed points that attract under the mean distractor: median (least-most) over seeds"
-    heads = ("before", "after", "largest |eigenvalue| after", "networks that settle nowhere")
+    heads = ("before", "after", "largest modulus of an eigenvalue after", "networks that settle nowhere")
     found = headed(title, "trained", "method", *heads)
     for place, method in arms(trained):
         rows = of(measured, place, method, kind="points")
@@ -110,19 +114,6 @@ def by_points(trained: Sequence[Row], measured: Sequence[Row]) -> Table:
                                                for when in ("before", "after")), top,
                       f"{sum(not row['after']['attracting'] for row in rows)} of {len(rows)}")  # fmt: skip
     return found
-
-
-def verdict(trained: Sequence[Row], measured: Sequence[Row]) -> str:
-    """Return in a few words whether networks that make no error anywhere come of each place."""
-    counts = {}
-    for place in PLACES:
-        seen = [one for method in SHADES for one in clean(measured, place, method, "paper").values()]
-        if seen:
-            counts[place] = (
-                f"{sum(seen)} of {len(seen)} trained {'anywhere' if place == 'anywhere' else 'at its positions'}"
-            )
-    some = any(not words.startswith("0 ") for words in counts.values())
-    return f"{'holds for some' if some else 'not seen'}: {', '.join(counts.values())}"
 
 
 # The picture.
@@ -145,7 +136,7 @@ def picture(trained: Sequence[Row], measured: Sequence[Row]) -> Any:
         upper = [found.add_subplot(grid[0, :3]), found.add_subplot(grid[0, 3:])]
         for axes, place in zip(upper, PLACES, strict=True):
             _lengths(axes, place, rows)
-        for k, part in enumerate(dict.fromkeys(row["part"] for row in stretched)):
+        for k, part in enumerate(PARTS):
             _part(found.add_subplot(grid[1, 2 * k : 2 * k + 2]), part, stretched)
         _legend(found)
     return found
