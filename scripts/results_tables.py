@@ -442,7 +442,8 @@ def length_claim(stores: Stores) -> list[str]:
     p = float(fisher_exact([[one, n - one], [other, m - other]]).pvalue)
     difference = statistics.rate_difference((one, other), (n, m))
     holds = p < 0.05 and one > other
-    verdict = "holds with symbols anywhere in training, not at the paper's positions" if holds else "can't tell"
+    verdict = "holds with symbols anywhere in training, not at the paper's positions"
+    verdict = verdict if holds else f"can't tell with {max(n, m) // 2} of the 10 seeds"
     effect = (f"no error at any length: {rate(one, n)} of {n} trained anywhere, {rate(other, m)} of {m} at the paper's "
               f"positions: {points(difference)}, p {probability(p)} (Fisher)")  # fmt: skip
     return [verdict, effect, f"{max(n, m) // 2} an arm"]
