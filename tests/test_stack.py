@@ -657,11 +657,6 @@ def test_what_a_stack_has_not_is_refused_by_name(how, said):
         nf.gradient(case.net, case.theta, case.batch, **how)
 
 
-def test_two_directions_are_refused_by_name():
-    with pytest.raises(NotImplementedError, match="bidirectional is True; expected False"):
-        nf.Stack([nf.Network("tanh", 3, 5, 2)], bidirectional=True)
-
-
 def test_a_layer_without_outputs_is_no_network_to_compute_with():
     case = make_stack(("tanh", "tanh"))
     low, theta = case.net.layers[0], case.net.split(case.theta)[0]

@@ -179,7 +179,7 @@ def drop(weights, name):
 
 
 BAD = {
-    "two directions": (lambda w: w | {"weight_ih_l0_reverse": w["weight_ih_l0"]}, "bidirectional=False"),
+    "half a direction": (lambda w: w | {"weight_ih_l0_reverse": w["weight_ih_l0"]}, "no 'weight_hh_l0_reverse'"),
     "half a layer": (lambda w: w | {"weight_ih_l1": w["weight_ih_l0"]}, "no 'weight_hh_l1'"),
     "a projection": (lambda w: w | {"rnn.weight_hr_l0": w["weight"]}, "proj_size=0"),
     "something else": (lambda w: w | {"norm.running_mean": w["bias"]}, "'norm.running_mean'.*Leave it out"),

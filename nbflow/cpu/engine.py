@@ -17,6 +17,7 @@ from nbflow.cpu.program import set_program, way_back
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.setup import choose, kind_of, purpose_of, run, set_gradient, set_start
 from nbflow.cpu.training import Training
+from nbflow.cpu.two_ways import TwoWays
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
 from nbflow.model._arguments import Checked
 from nbflow.model._asked import PLAIN, Asked, Found, Plan, at_ends
@@ -48,10 +49,12 @@ def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
 
 
 def _with_ends(buffers: Any, space: Any, checked: Checked, asked: Asked, found: Found) -> Found:
-    """Return a gradient with the state at each sequence's own end.
+    """Return a gradient with the state at each sequence's own end, where the states of two directions are anyway.
 
     The way back clears the states behind the last weight: an end there is found once more, but for that of all steps.
     """
+    if isinstance(space, TwoWays):
+        return found._replace(state=space.gather_ends(asked.ends))
     steps = checked.weights.shape[1]
     last = np.where(checked.weights != 0, np.arange(1, steps + 1)[:, None], 0).max(axis=1)
     if not ((asked.ends > last) & (asked.ends < steps)).any():

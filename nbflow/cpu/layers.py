@@ -37,6 +37,10 @@ class Layers:
     ----------
     spaces : list of Workspace
         From the bottom to the top.
+    top : Workspace
+        The one that has outputs and loss.
+    parts : list of pairs
+        All of them, and where the parameters of each begin in theta.
     between : list of tuples of two arrays (R, T, B, H)
         Above each layer but the last: h, and the gradient that comes back to it.
     """
@@ -50,7 +54,9 @@ class Layers:
             Workspace(layer, shape._replace(tokens=shape.tokens and k == 0), _of_layer(purpose, k, top))
             for k, layer in enumerate(net.layers)
         ]
-        for space, first in zip(self.spaces, net.firsts, strict=True):
+        self.top = self.spaces[-1]
+        self.parts = [*zip(self.spaces, net.firsts, strict=True)]
+        for space, first in self.parts:
             space.lie_in(net.size, first)
         lead = shape.replicas, shape.steps, shape.batch
         self._joint = np.zeros((shape.replicas, shape.batch, 3), self.dtype)
@@ -62,7 +68,7 @@ class Layers:
         self.steps = steps
         for space in self.spaces:
             space.fit(steps)
-        self.between = [tuple(_front(array, steps) for array in pair) for pair in self._room]
+        self.between = [tuple(front(array, steps) for array in pair) for pair in self._room]
 
     def set_program(self, program: str, *, penalty: Any, whole: bool, subnormals: bool) -> None:
         """Choose the kernels of every layer, and the order of all calls: up to the top, and back."""
@@ -107,12 +113,12 @@ class Layers:
 
     def bounds(self) -> dict[tuple[int, str], list[tuple[int, int]]]:
         """Return the bounds of the arrays of all layers."""
-        return {key: pairs for space in self.spaces for key, pairs in space.bounds().items()}
+        return {key: pairs for space, _ in self.parts for key, pairs in space.bounds().items()}
 
     @property
     def report(self) -> Floats:
         """The report (R, columns): loss and groups of the layer on top, all else of all layers together."""
-        report: Floats = self.spaces[-1].report
+        report: Floats = self.top.report
         if self._hidden[0]:
             # At each step, so many entries or vectors of each layer.
             seen = [seen_of_a_step(space.net, *self._hidden) for space in self.spaces]
@@ -121,8 +127,9 @@ class Layers:
             report[:, CLIPPED_INSIDE] = np.sum(clipped, axis=0) / sum(seen)
         if self.purpose.derivative or self._penalized:
             report = report.copy()
-            for space in self.spaces[:-1]:
-                report[:, [OMEGA, COUNT]] += space.report[:, [OMEGA, COUNT]]
+            for space in self.spaces:
+                if space is not self.top:
+                    report[:, [OMEGA, COUNT]] += space.report[:, [OMEGA, COUNT]]
         return report
 
     # ------------------------------------------------------------------------- settings, of every layer
@@ -142,12 +149,12 @@ class Layers:
 
     def set_groups(self, threshold: Any, skips: bool) -> None:
         """Set above which norm over all layers a group's gradient is clipped (R,), and what is left out."""
-        for space in self.spaces:
+        for space, _ in self.parts:
             space.set_groups(threshold, skips)
 
     def set_held(self, held: Any) -> None:
         """Set which parameters (R, P) are held while groups are clipped."""
-        for space, first in zip(self.spaces, self.net.firsts, strict=True):
+        for space, first in self.parts:
             space.set_held(held[:, first : first + space.net.size])
 
     def set_hidden_clip(self, site: int, by_norm: bool, threshold: Any) -> None:
@@ -179,7 +186,7 @@ class Layers:
     def gather(self, name: str) -> Any:
         """Return the outputs, or a tape of each layer."""
         if name == "y":
-            return self.spaces[-1].gather(name)
+            return self.top.gather(name)
         return tuple(space.gather(name) for space in self.spaces)
 
     def gather_ends(self, ends: Any) -> tuple[Floats, ...]:
@@ -188,7 +195,7 @@ class Layers:
 
     def group_norms(self) -> Floats:
         """Return the norms of the groups' gradients of the last run, over all layers (R, B / group_rows)."""
-        return self.spaces[-1].group_norms()
+        return self.top.group_norms()
 
     def gather_state(self, name: str, step: int = 0) -> tuple[Floats, ...]:
         """Return states of one step, (R, B, S, H) of each layer."""
@@ -211,7 +218,7 @@ def _of_top(program: str, space: Workspace) -> str:
     return {"gradient": "ends", "trace": "trace ends"}.get(program, program)
 
 
-def _front(array: Floats, steps: int) -> Floats:
+def front(array: Floats, steps: int) -> Floats:
     """Return a C-ordered array of so many steps, in the memory of a longer one."""
     shape = (array.shape[0], steps, *array.shape[2:])
     return array.ravel()[: math.prod(shape)].reshape(shape)

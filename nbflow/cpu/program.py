@@ -16,6 +16,7 @@ from nbflow.cpu.groups import build_groups, build_joint_groups, build_measure_gr
 from nbflow.cpu.loss import build_loss_jvp_rows, build_loss_rows, build_losses, build_predictions
 from nbflow.cpu.memory import watched
 from nbflow.cpu.product import build_product
+from nbflow.cpu.readout import build_give, build_take
 from nbflow.cpu.recompute import build_recomputing
 from nbflow.cpu.replica import build_combine, build_pack
 from nbflow.cpu.run import build_late, build_phases
@@ -158,6 +159,29 @@ def set_joint(workspace: Workspace, *, penalty: Any, whole: bool, subnormals: bo
     workspace.program = wanted
 
 
+def set_readout(workspace: Workspace, program: str, *, whole: bool, subnormals: bool) -> None:
+    """Write the same for an output layer alone: `entries` of one call up, and back where there is a way back.
+
+    For groups two more are of the norms and of the sum.
+    """
+    wanted = f"{program} of outputs", whole, subnormals
+    if workspace.program == wanted:
+        return
+    dtype, shards, groups = workspace.dtype, workspace.shards, program == "groups"
+    for name, one in (("product", build_product(dtype)), ("loss", build_loss_rows(workspace.net.loss_object, dtype))):
+        shards[name] = one.address
+    last = {"predict": (build_predictions,), "losses": (build_losses,)}.get(program, (build_losses, build_give))
+    where, nothing = _write_phases(workspace, (build_take, *last), whole), build_nothing(dtype).address
+    phases, combine = build_phases(dtype, subnormals or program in SUBNORMALS).address, build_combine(dtype).address
+    workspace.entries = [(build_pack(dtype).address, phases, nothing if groups else combine, *where)]
+    if groups:
+        workspace.entries += [
+            (nothing, build_measure_groups(dtype, subnormals).address, nothing, *where),
+            (nothing, build_joint_groups(dtype, subnormals).address, combine, *where),
+        ]
+    workspace.program = wanted
+
+
 def _up_and_back(workspace: Workspace, after: int, penalty: Any, whole: bool, subnormals: bool) -> tuple[int, ...]:
     """Write the calls forward and back of a layer, with a tape of all steps; on top they are one.
 
@@ -184,16 +208,22 @@ def way_back(workspace: Workspace) -> str:
 
 def _write_kernels(workspace: Workspace, builders: Any, penalty: Any, whole: bool) -> tuple[int, ...]:
     """Write kernels and phases into the records of shards; return where all records lie, as the loop is told it."""
-    net, dtype, shards, replicas = workspace.net, workspace.dtype, workspace.shards, workspace.replicas
+    net, dtype, shards = workspace.net, workspace.dtype, workspace.shards
     kernels = _kernels(workspace.cell, net.loss_object, dtype)
     if workspace.purpose.second:
         kernels = kernels | _second_kernels(workspace.cell, net.loss_object, dtype)
     for name, kernel in kernels.items():
         shards[name] = kernel.address
-    phases = [build(dtype).address for build in builders]
     if isinstance(penalty, Penalty):
         shards["penalty"] = build_penalty(penalty, dtype).address
     shards["state_penalty"] = _at_states(workspace, penalty)
+    return _write_phases(workspace, builders, whole)
+
+
+def _write_phases(workspace: Workspace, builders: Any, whole: bool) -> tuple[int, ...]:
+    """Write the phases alone."""
+    shards, replicas = workspace.shards, workspace.replicas
+    phases = [build(workspace.dtype).address for build in builders]
     for k in range(5):
         shards[f"phase_{k}"] = phases[k] if k < len(phases) else 0
     shards["whole"] = whole
@@ -213,4 +243,7 @@ def execute(workspace: Workspace) -> None:
     run = runner()
     with contextlib.nullcontext() if JIT else watched(workspace.bounds()):
         for entry in workspace.entries:
-            run(*entry)
+            if callable(entry):  # what is done between two layers
+                entry()
+            else:
+                run(*entry)

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbflow.cpu.layers import Layers
 from nbflow.cpu.program import execute, set_program, way_back
+from nbflow.cpu.two_ways import TwoWays
 from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
 from nbflow.model._asked import PLAIN, Asked
 from nbflow.model.stack import Model, Stack
@@ -17,7 +18,9 @@ from nbflow.records import Floats
 
 def kind_of(net: Model) -> type[Any]:
     """Return the kind of workspace of a network."""
-    return Layers if isinstance(net, Stack) else Workspace
+    if not isinstance(net, Stack):
+        return Workspace
+    return TwoWays if net.bidirectional else Layers
 
 
 def choose(space: Any, program: str, *, penalty: Any = None, whole: bool = False, subnormals: bool = False) -> None:
@@ -81,6 +84,8 @@ def set_start(space: Any, asked: Asked) -> None:
     if asked.flow is not None:
         space.set_flow(asked.alpha, asked.flow)
     space.set_state(asked.state)
+    if isinstance(space, TwoWays):
+        space.set_ends(asked.ends)
 
 
 def run(space: Any, checked: Any, d_theta: Floats | None = None, d_inputs: Any = None) -> Any:

@@ -211,7 +211,8 @@ def recurrent_weights(shard, span, copy, add):
 @part
 def weights(shard, span, copy, add):
     """The gradients in one copy of their block (+)= those of a span."""
-    input_weights(shard, span, copy, add)
-    recurrent_weights(shard, span, copy, add)
+    if shard.gates > 0:  # not of an output layer alone
+        input_weights(shard, span, copy, add)
+        recurrent_weights(shard, span, copy, add)
     if not shard.below:
         output_weights(shard, span, copy, add)

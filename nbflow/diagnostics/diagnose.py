@@ -101,6 +101,8 @@ def diagnose(
     >>> print(str(found).splitlines()[0])
     The gradient vanishes: a step back leaves 0.9 of its length, 1/2 after 7 steps, 1/100 after 44, 2.7e-05 at lag 100.
     """
+    if isinstance(net, Stack) and net.bidirectional:
+        _arguments.network(net)  # refuses it by name
     checked = _arguments.computation(net, theta, batch, takes=_arguments.model)
     if not checked.single:
         raise ValueError(f"theta has shape {theta.shape}; expected ({net.size},). Take one replica: theta[0].")

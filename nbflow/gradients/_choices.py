@@ -189,6 +189,8 @@ def check_asked(
     _refuse_combinations(asked)
     if isinstance(net, Stack):
         _refuse_for_stacks(asked)
+        if net.bidirectional:
+            _refuse_for_two_directions(asked)
     return asked
 
 
@@ -198,6 +200,20 @@ def _refuse_for_stacks(asked: Asked) -> None:
         raise NotImplementedError(
             f"flow has {_check.said(asked.flow.penalty)}, a function of one Network; expected a penalty of the gain or "
             f"of the states for a Stack. Leave it out."
+        )
+
+
+def _refuse_for_two_directions(asked: Asked) -> None:
+    """Refuse what goes through one direction in time alone."""
+    if asked.derivative in ("detached", "exact"):
+        raise NotImplementedError(
+            f"derivative is {_check.said(asked.derivative)}; expected 'immediate' for a Stack of two directions, whose "
+            f"tangents are not turned yet. Write nbflow.Flow(..., derivative='immediate')."
+        )
+    if asked.detach.probability is not None:
+        raise NotImplementedError(
+            "h_detach is given; expected None for a Stack of two directions, whose steps have two numbers each. Leave "
+            "it out."
         )
 
 

@@ -14,7 +14,7 @@ from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
 from nbflow.model._asked import Asked, Found, at_ends
-from nbflow.model.stack import Model
+from nbflow.model.stack import Model, Stack
 from nbflow.records import (
     Batch,
     ExampleClip,
@@ -66,7 +66,8 @@ def gradient(
     lengths : integer array of shape (B,), optional
         Of ragged sequences, 1 to T, or 0 for none: the state that is returned is the one at each sequence's own end,
         from which the next window goes on. (Weights say where a sequence has a loss, not where it ends.) With it a
-        state is returned though none is given, and all T steps are computed.
+        state is returned though none is given, and all T steps are computed. A stack of two directions reads each
+        sequence from this end on; without lengths from its last weight.
     clip_hidden : HiddenClip, optional
         Clip the back-propagated vector at every step; what comes back is then no gradient of anything.
     clip_example : float, array of shape (R,) or ExampleClip, optional
@@ -139,6 +140,8 @@ def gradient(
         tokens=checked.inputs.dtype.kind == "i",
     )  # fmt: skip
     asked = asked if ends is None else asked._replace(ends=ends)
+    if ends is not None and isinstance(net, Stack) and net.bidirectional:
+        _refuse_weights_after(ends, checked.weights)
     refuse_lacking(engine, asked)
     with buffers_for(net, checked, workspace) as buffers:
         return _gradient_of(engine.gradient(buffers, checked, asked), asked, checked.single)
@@ -201,8 +204,8 @@ def predict(
     state : array of shape (B, S, H), optional
         The state before the first step, zeros by default; of a stack a tuple, one for each layer.
     lengths : integer array of shape (B,), optional
-        Of ragged sequences, 1 to T, or 0 for none: the state that is returned is the one at each sequence's own end.
-        All T by default.
+        Of ragged sequences, 1 to T, or 0 for none: the state that is returned is the one at each sequence's own end,
+        from where a stack of two directions reads it. All T by default.
     return_state : bool
         Return the state at the end as well, from which another call goes on.
     backend : str
@@ -242,15 +245,27 @@ def predict(
     checked = _arguments.inputs_only(net, theta, inputs, takes=_arguments.model)
     asked = _arguments.beginning(net, state, checked)
     returned = _check.flag("return_state", return_state)
-    if lengths is not None and not returned:
+    two_ways = isinstance(net, Stack) and net.bidirectional
+    if lengths is not None and not returned and not two_ways:
         raise ValueError("lengths is given without return_state; expected both. Outputs are those of every step.")
     ends = None if lengths is None else _check_lengths(lengths, checked)
+    asked = asked._replace(ends=ends) if two_ways else asked
     with buffers_for(net, checked, workspace) as buffers:
         y, states = engine.predict(buffers, checked, asked, with_states=returned)
     outputs: Floats = first_if(checked.single, y)
     if not returned:
         return outputs
     return outputs, first_if(checked.single, at_ends(states, ends))
+
+
+def _refuse_weights_after(ends: Any, weights: Any) -> None:
+    """Refuse weights behind the end of a sequence, where a network of two directions says nothing."""
+    steps = np.arange(weights.shape[1])[:, None]
+    if (weights[(steps >= ends[:, None, :])] != 0).any():
+        raise ValueError(
+            "weights count steps after the lengths; expected weight 0 there, as a sequence of two directions is read "
+            "from its own end on. Give longer lengths."
+        )
 
 
 def _check_lengths(lengths: Any, checked: _arguments.Checked) -> Any:

@@ -34,6 +34,12 @@ class Checked(NamedTuple):
 
 def network(net: Any) -> None:
     """Refuse what is no Network, as whatever does not say that it takes stacks refuses them."""
+    if isinstance(net, Stack) and net.bidirectional:
+        raise TypeError(
+            "net is a Stack of two directions; expected a Network, for this looks at one layer. With such a Stack work "
+            "init, unpack, pack, predict, gradient, clip, trace, train, evaluate, calibrate_threshold, workspace, save "
+            "and to_torch."
+        )
     if isinstance(net, Stack):
         raise TypeError(
             "net is a Stack; expected a Network, for this looks at one layer. With a Stack work init, unpack, pack, "
@@ -348,19 +354,20 @@ def beginning(net: Model, value: Any, checked: Checked) -> Asked:
 def zero_state(net: Model, replicas: int, batch: int) -> Any:
     """Return a state of zeros (R, B, S, H), for a stack a tuple of such."""
     if isinstance(net, Stack):
-        return tuple(zero_state(layer, replicas, batch) for layer in net.layers)
+        return tuple(zero_state(one, replicas, batch) for one in net.nets)
     return np.zeros((replicas, batch, len(net.cell_object.states), net.n_hidden), net.dtype)
 
 
 def state(net: Model, value: Any, checked: Checked, name: str = "state") -> Any:
     """Return a state, or something laid out like one, as (R, B, S, H), or for a stack as a tuple of such."""
     if isinstance(net, Stack):
-        if not isinstance(value, tuple | list) or len(value) != len(net.layers):
+        if not isinstance(value, tuple | list) or len(value) != len(net.nets):
+            each = "direction of each layer" if net.bidirectional else "layer"
             raise TypeError(
-                f"{name} is {_check.said(value)}; expected {len(net.layers)} arrays (B, S, H), one for each layer of "
+                f"{name} is {_check.said(value)}; expected {len(net.nets)} arrays (B, S, H), one for each {each} of "
                 f"the Stack. Pass the last one on."
             )
-        layers = zip(net.layers, value, strict=True)
+        layers = zip(net.nets, value, strict=True)
         return tuple(state(layer, one, checked, f"{name}[{k}]") for k, (layer, one) in enumerate(layers))
     _check.floats(name, value, net.dtype)
     replicas, _, batch = checked.weights.shape

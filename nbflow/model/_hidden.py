@@ -1,4 +1,4 @@
-"""Hidden: a layer of a stack below another one."""
+"""Hidden: a layer of a stack below another one; and Joined, whose outputs read two directions."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ class Hidden(Network):
     """
 
     least_outputs: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Joined(Network):
+    """The reverse direction of the layer on top, which has the outputs of both: w_out is (2 H, M), forward h first."""
+
+    heard: ClassVar[int] = 2

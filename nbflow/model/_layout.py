@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow.model.network import Network
-from nbflow.model.stack import Model, layers_of
+from nbflow.model.stack import Model, Stack, layers_of
 
 IntegerArray = NDArray[np.int64]
 
@@ -25,8 +25,9 @@ def blocks(net: Network) -> dict[str, slice]:
 def named(net: Model) -> dict[str, slice]:
     """Return where each block of parameters lies in theta, under the name that a message gives it."""
     found: dict[str, slice] = {}
-    for k, (layer, first) in enumerate(layers_of(net)):
-        of = f" of layer {k}" if layer is not net else ""
+    titles = net.titles if isinstance(net, Stack) else ("",)
+    for title, (layer, first) in zip(titles, layers_of(net), strict=True):
+        of = f" of {title}" if title else ""
         found |= {f"{name}{of}": _moved(block, first) for name, block in blocks(layer).items()}
     return found
 

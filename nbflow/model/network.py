@@ -56,6 +56,7 @@ class Network:
     loss: str | Loss = "softmax"
     dtype: str = "float32"
     least_outputs: ClassVar[int] = 1
+    heard: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -113,7 +114,7 @@ class Network:
             "w_rec": (h, gates, h),
             "bias": (gates, h),
             "bias_rec": (gates, h) if self.cell_object.bias_rec else (0,),
-            "w_out": (h, m),
+            "w_out": (self.heard * h, m),
             "b_out": (m,),
         }
 

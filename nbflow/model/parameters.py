@@ -104,7 +104,7 @@ def unpack(net: Model, theta: Floats) -> Params | tuple[Params, ...]:
     """
     _arguments.theta_shape(net, theta, takes=_arguments.model)
     if isinstance(net, Stack):
-        return tuple(unpack(layer, part) for layer, part in zip(net.layers, net.split(theta), strict=True))
+        return tuple(unpack(layer, part) for layer, part in zip(net.nets, net.split(theta), strict=True))
     where = _layout.blocks(net)
     lead = theta.shape[:-1]
     # theta[..., a:b].reshape splits the last axis only, so it is a view whatever the strides are.
@@ -139,12 +139,13 @@ def pack(net: Model, params: Params | Sequence[Params]) -> Floats:
     """
     _arguments.model(net)
     if isinstance(net, Stack):
-        if not isinstance(params, tuple | list) or len(params) != len(net.layers):
+        if not isinstance(params, tuple | list) or len(params) != len(net.nets):
+            each = "direction of each layer" if net.bidirectional else "layer"
             raise TypeError(
-                f"params is {_check.said(params)}; expected {len(net.layers)} Params, one for each layer. "
+                f"params is {_check.said(params)}; expected {len(net.nets)} Params, one for each {each}. "
                 f"Write nbflow.unpack(net, theta)."
             )
-        parts = [pack(layer, part) for layer, part in zip(net.layers, params, strict=True)]
+        parts = [pack(layer, part) for layer, part in zip(net.nets, params, strict=True)]
         if len({part.shape[:-1] for part in parts}) > 1:
             raise ValueError(
                 f"params has layers of shapes {', '.join(str(part.shape) for part in parts)}; expected R in front of "

@@ -28,8 +28,8 @@ def save(path: str | os.PathLike[str], net: Model, theta: Floats) -> None:
 
     The file is in the safetensors format, without pickle: other programs read it too. It holds the blocks of
     `nbflow.unpack` by their names, w_in of shape (N, G, H) or (R, N, G, H) and so on, without those that are empty, and
-    in its `__metadata__` what the network is; of a Stack they are "0.w_in" and so on, layer by layer from the bottom. A
-    cell or a loss of your own is not in it: its name is.
+    in its `__metadata__` what the network is; of a Stack they are "0.w_in" and so on, layer by layer from the bottom,
+    and of its reverse direction "0.reverse.w_in". A cell or a loss of your own is not in it: its name is.
 
     Parameters
     ----------
@@ -68,6 +68,7 @@ def save(path: str | os.PathLike[str], net: Model, theta: Floats) -> None:
         # Those below say of outputs and loss what the one on top does, and so make sense alone.
         tops = ({"n_out": net.n_out, "loss": _name_of("losses", net.loss, net.loss_object)} for _ in net.layers)
         said: dict[str, Any] = {"layers": [_said_of(one) | top for one, top in zip(net.layers, tops, strict=True)]}
+        said |= {"bidirectional": True} if net.bidirectional else {}
     else:
         said, params = _said_of(net), (params,)
     blocks = {f"{lead}{name}": block for lead, part in zip(_leads(net), params, strict=True)
@@ -143,7 +144,7 @@ def load(
         for said, own in zip(layers if several else [layers], cells, strict=True)
     ]
     try:
-        net: Model = Stack(made) if several else made[0]
+        net: Model = Stack(made, bidirectional=_both_ways(about)) if several else made[0]
     except (TypeError, ValueError) as error:
         raise ValueError(_damaged(place, f"its layers do not fit ({error!s:.120})")) from error
     parts = _blocks(place, net, arrays)
@@ -158,7 +159,15 @@ def _said_of(net: Network) -> dict[str, Any]:
 
 def _leads(net: Model) -> list[str]:
     """Return what stands before the names of each layer's blocks."""
-    return [f"{k}." for k in range(len(net.layers))] if isinstance(net, Stack) else [""]
+    if not isinstance(net, Stack):
+        return [""]
+    ways = ("", "reverse.") if net.bidirectional else ("",)
+    return [f"{k}.{way}" for k in range(len(net.layers)) for way in ways]
+
+
+def _both_ways(about: dict[str, str]) -> bool:
+    """Return whether a file says that its stack has two directions."""
+    return json.loads(about["network"]).get("bidirectional") is True
 
 
 def _name_of(package: str, given: Any, unit: Any) -> Any:

@@ -7,6 +7,7 @@ The modules of one step (`nn.LSTMCell` and its like) have the same names without
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import re
@@ -30,10 +31,11 @@ LINEAR = ("weight", "bias")
 # The same of nn.RNNCell, nn.LSTMCell and nn.GRUCell.
 OF_A_CELL = {name.removesuffix("_l0"): name for name in RECURRENT}
 # Of a module with layers above the first.
-OF_A_LAYER = re.compile(rf"({'|'.join(OF_A_CELL)})_l(\d+)")
+OF_A_LAYER = re.compile(rf"({'|'.join(OF_A_CELL)})_l(\d+)(?:_reverse)?")
+# What stands behind the names of the second direction's weights.
+REVERSE = "_reverse"
 # What a key says that stands for something that nbflow has not, and what to do about it.
 ABSENT = (
-    (r"_reverse$", "one direction", "Make the module with bidirectional=False."),
     (r"weight_hr_l\d+$", "states without projection", "Make the module with proj_size=0."),
     (r"_packed_params|_all_weight_values", "floats", "Take the weights of the module before it was quantized."),
 )
@@ -47,7 +49,7 @@ def from_torch(
 ) -> tuple[Any, Floats]:  # fmt: skip
     """Make a network of the weights of `nn.RNN`, `nn.LSTM` or `nn.GRU`, or their cells, and an `nn.Linear` on top.
 
-    A module of several layers makes a `Stack`.
+    A module of several layers makes a `Stack`, one with `bidirectional=True` a stack of two directions.
 
     Parameters
     ----------
@@ -73,9 +75,8 @@ def from_torch(
     Raises
     ------
     TypeError, ValueError
-        If the weights are those of something else: two directions, a projection, an embedding; or if
-        they are not there: in a checkpoint that has them inside, parametrized, on the meta device. What to write
-        instead is said.
+        If the weights are those of something else: a projection, an embedding; or if they are not there: in a
+        checkpoint that has them inside, parametrized, on the meta device. What to write instead is said.
 
     Examples
     --------
@@ -89,23 +90,58 @@ def from_torch(
     layers = 1 + max((int(named[2]) for named in map(OF_A_LAYER.fullmatch, found) if named), default=0)
     if num_layers is not None and _check.count("num_layers", num_layers) != layers:
         raise ValueError(f"num_layers is {num_layers}; expected {layers}, as the weights are of so many. Leave it out.")
-    for name in (*(f"{name}_l{k}" for k in range(layers) for name in ("weight_ih", "weight_hh")), "weight"):
+    ways = ("", REVERSE) if any(name.endswith(REVERSE) for name in found) else ("",)
+    parts = [f"_l{k}{way}" for k in range(layers) for way in ways]
+    for name in (*(f"{name}{part}" for part in parts for name in ("weight_ih", "weight_hh")), "weight"):
         if name not in found:
             lacks = f"state_dict has no {_check.said(name)}"
             raise ValueError(f"{lacks}; expected {_wanted()}. It has: {_keys(state_dict)}.")
     dtype = _dtype(found)
-    made = [_network(found, k, k == layers - 1, cell, loss, dtype) for k in range(layers)]
+    if len(ways) == 2:
+        return _of_two_directions(found, parts, cell, loss, dtype)
+    made = [_network(found, part, part == parts[-1], cell, loss, dtype) for part in parts]
     if layers == 1:
         return made[0]
     nets, thetas = zip(*made, strict=True)
     _refuse_unlike(nets, thetas)
     stack = Stack(nets)
-    # A layer below has no outputs: those that a Network must have stand at its end, and are left away again.
-    parts = (theta[..., : layer.size] for theta, layer in zip(thetas, stack.layers, strict=True))
-    return stack, np.concatenate([*parts], axis=-1)
+    return stack, _without_outputs(stack, thetas)
 
 
-def _refuse_unlike(nets: Any, thetas: Any) -> None:
+def _without_outputs(stack: Stack, thetas: Any) -> Floats:
+    """Return the parameters of all layers: the outputs that a Network must have, at its end, are left away below."""
+    return np.concatenate([theta[..., : net.size] for theta, net in zip(thetas, stack.nets, strict=True)], axis=-1)
+
+
+def _of_two_directions(
+    found: dict[str, Floats], parts: list[str], cell: Any, loss: Any, dtype: str
+) -> tuple[Stack, Floats]:
+    """Return a stack of two directions and its parameters: w_out reads h of both, and stands behind all others."""
+    nets, thetas = zip(*(_network(found, part, False, cell, loss, dtype) for part in parts), strict=True)
+    for k, (forward, reverse) in enumerate(zip(nets[::2], nets[1::2], strict=True)):
+        if forward != reverse:
+            raise ValueError(
+                f"weight_ih_l{k}_reverse is of {reverse}; expected {forward}, as weight_ih_l{k} is. Look where they "
+                f"come from."
+            )
+    _refuse_unlike(nets[::2], thetas, 2)
+    w_out, lead = found["weight"], thetas[0].shape[:-1]
+    outputs, both = w_out.shape[-2] if w_out.ndim > 1 else 0, 2 * nets[-1].n_hidden
+    b_out = found.get("bias", np.zeros((*lead, outputs), dtype))
+    for name, array, shape in (("weight", w_out, (outputs, both)), ("bias", b_out, (outputs,))):
+        if not outputs or array.shape != (*lead, *shape):
+            raise ValueError(
+                f"{name} has shape {array.shape}; expected {(*lead, *shape)} beside two directions of "
+                f"{nets[-1].n_hidden} units. Look where it comes from."
+            )
+    stack = Stack([dataclasses.replace(net, n_out=outputs) for net in nets[::2]], bidirectional=True)
+    *others, last = stack.nets
+    theta = [part[..., : net.size] for part, net in zip(thetas, [*others, stack.directions[-1]], strict=True)]
+    assert last.n_out == outputs
+    return stack, np.concatenate([*theta, _transposed(w_out).reshape(*lead, -1), b_out], axis=-1)
+
+
+def _refuse_unlike(nets: Any, thetas: Any, ways: int = 1) -> None:
     """Refuse layers of which some have replicas and others not, or of sizes that do not follow on one another."""
     leads = {theta.shape[:-1] for theta in thetas}
     if len(leads) > 1:
@@ -114,24 +150,28 @@ def _refuse_unlike(nets: Any, thetas: Any) -> None:
             f"come from."
         )
     for k, (lower, upper) in enumerate(itertools.pairwise(nets)):
-        if upper.n_in != lower.n_hidden:
-            remedy = "Make the module with bidirectional=False." if upper.n_in == 2 * lower.n_hidden else "Look at it."
+        if upper.n_in != ways * lower.n_hidden:
+            remedy = "Look at it."
+            if ways == 1 and upper.n_in == 2 * lower.n_hidden:
+                remedy = "It is of two directions: leave no weight that ends in _reverse out."
             raise ValueError(
-                f"weight_ih_l{k + 1} has {upper.n_in} columns; expected {lower.n_hidden}, the units of the layer "
-                f"below. {remedy}"
+                f"weight_ih_l{k + 1} has {upper.n_in} columns; expected {ways * lower.n_hidden}, the units of the "
+                f"layer below. {remedy}"
             )
 
 
-def _network(arrays: dict[str, Floats], k: int, top: bool, cell: Any, loss: Any, dtype: str) -> tuple[Network, Floats]:
-    """Return layer k and its parameters; below the top with one output, of weight 0."""
-    found = {name: arrays[f"{base}_l{k}"] for base, name in OF_A_CELL.items() if f"{base}_l{k}" in arrays}
+def _network(
+    arrays: dict[str, Floats], part: str, top: bool, cell: Any, loss: Any, dtype: str
+) -> tuple[Network, Floats]:
+    """Return layer "_l0", or whichever part, and its parameters; below the top with one output, of weight 0."""
+    found = {name: arrays[f"{base}{part}"] for base, name in OF_A_CELL.items() if f"{base}{part}" in arrays}
     if top:
         found |= {name: arrays[name] for name in LINEAR if name in arrays}
     else:
         w_rec = found["weight_hh_l0"]
         found["weight"] = np.zeros((*w_rec.shape[:-2], 1, *w_rec.shape[-1:]), dtype)
-    lead, gates, (n, h, m) = _sizes(found, k)
-    net = Network(_cell(gates, cell, k), n, h, m, loss, dtype)
+    lead, gates, (n, h, m) = _sizes(found, part)
+    net = Network(_cell(gates, cell, part), n, h, m, loss, dtype)
     biases = [found.get(name, np.zeros((*lead, gates * h), dtype)) for name in ("bias_ih_l0", "bias_hh_l0")]
     if not net.cell_object.bias_rec:
         first, second = biases
@@ -157,7 +197,7 @@ def to_torch(net: Model, theta: Floats, *, rnn: str = "", linear: str = "") -> d
     ----------
     net : Network or Stack
         With a cell that PyTorch has: tanh, relu, lstm or gru. A stack makes a module with `num_layers`, if all its
-        layers have the same cell and `n_hidden`.
+        layers have the same cell and `n_hidden`, and of two directions one with `bidirectional=True`.
     theta : array of shape (P,) or (R, P)
         A gradient is taken as well; that of `bias_hh_l0` is the one of `bias_ih_l0` then, where 0 stands.
     rnn, linear : str
@@ -191,7 +231,7 @@ def to_torch(net: Model, theta: Floats, *, rnn: str = "", linear: str = "") -> d
                 f"{name} is {_check.said(prefix)}; expected what stands before its keys. Write {name}='{name}.'."
             )
     if not isinstance(net, Stack):
-        return {**_recurrent(net, theta, rnn, 0), **_linear(net, theta, linear)}
+        return {**_recurrent(net, theta, rnn, "_l0"), **_linear(net, theta, linear)}
     _arguments.theta_shape(net, theta, takes=_arguments.model)
     for k, layer in enumerate(net.layers):
         if (layer.cell_object, layer.n_hidden) != (net.layers[0].cell_object, net.layers[0].n_hidden):
@@ -201,13 +241,15 @@ def to_torch(net: Model, theta: Floats, *, rnn: str = "", linear: str = "") -> d
                 f"PyTorch has. Bring each over by itself: nbflow.unpack(net, theta)."
             )
     parts, found = net.split(theta), dict[str, Floats]()
-    for k, (layer, part) in enumerate(zip(net.layers, parts, strict=True)):
-        found |= _recurrent(layer, part, rnn, k)
-    return found | _linear(net.layers[-1], parts[-1], linear)
+    ways = ("", REVERSE) if net.bidirectional else ("",)
+    names = (f"_l{k}{way}" for k in range(len(net.layers)) for way in ways)
+    for name, one, part in zip(names, net.nets, parts, strict=True):
+        found |= _recurrent(one, part, rnn, name)
+    return found | _linear(net.nets[-1], parts[-1], linear)
 
 
-def _recurrent(net: Network, theta: Floats, rnn: str, k: int) -> dict[str, Floats]:
-    """Return the weights of the recurrent module's layer k."""
+def _recurrent(net: Network, theta: Floats, rnn: str, part: str) -> dict[str, Floats]:
+    """Return the weights of the recurrent module's layer "_l0", or whichever part."""
     known = [name for names in CELLS.values() for name in names]
     if not any(load("cells", name) is net.cell_object for name in known):
         raise ValueError(
@@ -218,10 +260,10 @@ def _recurrent(net: Network, theta: Floats, rnn: str, k: int) -> dict[str, Float
     bias = params.bias.reshape(*lead, -1).copy()
     bias_rec = params.bias_rec.reshape(*lead, -1).copy() if net.cell_object.bias_rec else np.zeros_like(bias)
     return {
-        f"{rnn}weight_ih_l{k}": _transposed(params.w_in.reshape(*lead, net.n_in, -1)),
-        f"{rnn}weight_hh_l{k}": _transposed(params.w_rec.reshape(*lead, net.n_hidden, -1)),
-        f"{rnn}bias_ih_l{k}": bias,
-        f"{rnn}bias_hh_l{k}": bias_rec,
+        f"{rnn}weight_ih{part}": _transposed(params.w_in.reshape(*lead, net.n_in, -1)),
+        f"{rnn}weight_hh{part}": _transposed(params.w_rec.reshape(*lead, net.n_hidden, -1)),
+        f"{rnn}bias_ih{part}": bias,
+        f"{rnn}bias_hh{part}": bias_rec,
     }
 
 
@@ -374,11 +416,11 @@ def _dtype(found: dict[str, Floats]) -> str:
     return dtypes[0]
 
 
-def _sizes(found: dict[str, Floats], k: int) -> tuple[tuple[int, ...], int, tuple[int, int, int]]:
-    """Return () or (R,), G, and (N, H, M) of layer k, after a look at every shape."""
+def _sizes(found: dict[str, Floats], part: str) -> tuple[tuple[int, ...], int, tuple[int, int, int]]:
+    """Return () or (R,), G, and (N, H, M) of layer "_l0", or whichever part, after a look at every shape."""
     w_in, w_rec, w_out = (found[name] for name in ("weight_ih_l0", "weight_hh_l0", "weight"))
     if w_rec.ndim not in (2, 3) or w_rec.size == 0 or w_rec.shape[-2] % w_rec.shape[-1]:
-        raise ValueError(f"weight_hh_l{k} has shape {w_rec.shape}; expected (G * H, H). Look where it comes from.")
+        raise ValueError(f"weight_hh{part} has shape {w_rec.shape}; expected (G * H, H). Look where it comes from.")
     lead, (rows, h) = w_rec.shape[:-2], w_rec.shape[-2:]
     n, m = w_in.shape[-1] if w_in.ndim else 0, w_out.shape[-2] if w_out.ndim > 1 else 0
     wanted = {
@@ -387,14 +429,14 @@ def _sizes(found: dict[str, Floats], k: int) -> tuple[tuple[int, ...], int, tupl
     for name, shape in wanted.items():
         if name in found and found[name].shape != (*lead, *shape):
             raise ValueError(
-                f"{name.replace('_l0', f'_l{k}')} has shape {found[name].shape}; expected {(*lead, *shape)} beside "
-                f"weight_hh_l{k} of shape {w_rec.shape}. Look where it comes from."
+                f"{name.replace('_l0', part)} has shape {found[name].shape}; expected {(*lead, *shape)} beside "
+                f"weight_hh{part} of shape {w_rec.shape}. Look where it comes from."
             )
     return lead, rows // h, (n, h, m)
 
 
-def _cell(gates: int, cell: Any, k: int) -> str:
+def _cell(gates: int, cell: Any, part: str) -> str:
     """Return the cell's name, the caller's if it fits."""
     if gates not in CELLS:
-        raise ValueError(f"weight_hh_l{k} has {gates} times as many rows as columns; expected 1, 3 or 4. Look at it.")
+        raise ValueError(f"weight_hh{part} has {gates} times as many rows as columns; expected 1, 3 or 4. Look at it.")
     return CELLS[gates][0] if cell is None else _check.choice("cell", cell, CELLS[gates])

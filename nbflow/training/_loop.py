@@ -33,7 +33,7 @@ from nbflow.training._setting import Setting, at_zero
 from nbflow.training._trainable import held_of
 from nbflow.training._window import Window
 from nbflow.training.early_stopping import EarlyStopping, Stopper
-from nbflow.training.evaluation import Evaluator, HeldOut, OwnScore
+from nbflow.training.evaluation import Evaluator, HeldOut, OwnScore, refuse_carried
 from nbflow.training.halving_rate import Halving, HalvingRate
 from nbflow.training.recipe import Recipe, check_recipe, completed
 from nbflow.training.run import Callback, Run
@@ -58,6 +58,7 @@ class Loop:
         self.task = None if source else check_task(net, task)
         self.own_score = score
         self.recipe = completed(recipe, self.task, score is not None)
+        refuse_carried(net, self.recipe.carry)
         self.held = held_of(self.recipe.trainable, net, self.replicas)
         self._prepare_optimizer()
         self._prepare_flow()

@@ -14,7 +14,7 @@ from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers
 from nbflow.model import _arguments
 from nbflow.model._asked import PLAIN, Asked, at_ends
-from nbflow.model.stack import Model
+from nbflow.model.stack import Model, Stack
 from nbflow.records import Batch, Floats
 
 if TYPE_CHECKING:
@@ -61,6 +61,15 @@ class Evaluator:
         return wrong / self.size
 
 
+def refuse_carried(net: Model, carries: bool) -> None:
+    """Refuse to hand the state of two directions on: the reverse one begins where all is read."""
+    if carries and isinstance(net, Stack) and net.bidirectional:
+        raise NotImplementedError(
+            "net is a Stack of two directions; expected one direction where the state is carried from window to "
+            "window, as the reverse direction begins at the end. Give whole sequences, or leave bidirectional out."
+        )
+
+
 class HeldOut:
     """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
 
@@ -70,6 +79,7 @@ class HeldOut:
         self.engine, self.task, self.first = engine, task, first
         from nbflow.data._own import check_held_out
 
+        refuse_carried(net, task.carries)
         held_out = list(task.held_out_batches(net.dtype))
         check_held_out(task, net, held_out)
         self.batches = [Batch(*(part[None] for part in batch)) for batch in held_out]

@@ -61,3 +61,4 @@ from naive.tasks import (
 )
 from naive.thresholds import THRESHOLDS, constant, inverse_time, linear, percentile, quantile, zscore
 from naive.trace import by_lag, gate_values, last_step, lyapunov, saturation, spectrum
+from naive.two_ways import two_way_backward, two_way_loss, two_way_outputs, two_way_states

@@ -57,7 +57,7 @@ def stacked_backward(
     flows: list[Flow] = []
     for k in reversed(range(len(layers))):
         below = inputs if k == 0 else states[k - 1][1:, :, 0]
-        flow = _swept(layers[k], cells[k], below, states[k], above, clip)
+        flow = swept(layers[k], cells[k], below, states[k], above, clip)
         if k == len(layers) - 1:
             flow.d_params["w_out"] += np.einsum("tbh,tbm->hm", states[k][1:, :, 0], slope)
             flow.d_params["b_out"] += slope.sum((0, 1))
@@ -66,7 +66,7 @@ def stacked_backward(
     return flows, above
 
 
-def _swept(p: Params, cell: str, inputs: Array, states: Array, above: Array, clip: Callable[[Array], Array]) -> Flow:
+def swept(p: Params, cell: str, inputs: Array, states: Array, above: Array, clip: Callable[[Array], Array]) -> Flow:
     """Return the record of one layer, to whose h of every step `above` (T,B,H) comes back."""
     (T, B), G, H = inputs.shape[:2], CELLS[cell].gates, p["w_rec"].shape[0]
     delta, v, direct = np.zeros(states.shape), np.zeros(states[1:].shape), np.zeros(states[1:].shape)
