@@ -543,6 +543,49 @@ def test_a_training_clips_the_examples_of_all_layers(how):
         assert same_bits(nf.train(net, theta[r], task, short_recipe(**how), replica_ids=[r]).theta, run.theta[r])
 
 
+# ------------------------------------------------------------------------- tapes that are computed twice
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("T", "B"), [(700, 1), (150, 9), (10, 3)])
+@pytest.mark.parametrize("flow", [None, nf.Flow("norm", 1.0, "immediate"), nf.Flow("norm_stabilizer", 0.5)])
+@pytest.mark.parametrize("both", [False, True])
+def test_tapes_of_layers_that_are_computed_twice_give_the_same_bits(both, flow, T, B, dtype):
+    case = make_stack(("tanh", "gru", "lstm"), "softmax", "dense", "ragged", T, B, dtype=dtype, seed=41)
+    net, theta = case.net, case.theta
+    if both:
+        sizes = ((2, 3), (6, 4))
+        layers = [nf.Network("gru", n, h, 2, "softmax", dtype) for n, h in sizes]
+        net = nf.Stack(layers, bidirectional=True)
+        theta = nf.init(net, "glorot", rng=0)
+    plain = nf.gradient(net, theta, case.batch, flow=flow)
+    for every in (1, 64, 200, 10_000):
+        out = nf.gradient(net, theta, case.batch, flow=flow, recompute_every=every)
+        assert same_bits(out.d_theta, plain.d_theta)
+        assert (out.loss, out.omega, out.counted) == (plain.loss, plain.omega, plain.counted)
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_smallest_stack_computed_twice(kind):
+    case = make_stack(("tanh", "gru"), "softmax", kind, T=4, seed=42)
+    plain = nf.gradient(case.net, case.theta, case.batch, clip_hidden=nf.HiddenClip(0.1))
+    twice = nf.gradient(case.net, case.theta, case.batch, clip_hidden=nf.HiddenClip(0.1), recompute_every=1)
+    assert same_bits(twice.d_theta, plain.d_theta)
+
+
+def test_tapes_that_are_computed_twice_leave_what_lies_between_layers():
+    case = make_stack(("lstm", "lstm"), "softmax", "tokens", "last", T=5000, B=1, H=(32, 32), dtype="float32", seed=43)
+    sizes = []
+    for every in (None, 640):
+        space = nf.workspace(case.net, case.batch)
+        nf.gradient(case.net, case.theta, case.batch, recompute_every=every, workspace=space)
+        (layers,) = space._cut.values()
+        sizes.append(sum(one._memory.nbytes for one in layers.spaces))
+        assert sum(array.nbytes for pair in layers.between for array in pair) == 2 * 5000 * 32 * 4
+    assert sizes[1] < sizes[0] / 4, sizes
+
+
 # ------------------------------------------------------------------------- training
 
 
@@ -647,7 +690,6 @@ INPUTS_ONLY = {"jvp", "vjp", "step_jacobians", "jacobian_singular_values", "lyap
     ("how", "said"),
     [
         ({"flow": nf.Flow("orthogonality", 0.1)}, "orthogonality"),
-        ({"recompute_every": 64}, "recompute_every is 64"),
         ({"backend": "cuda"}, "net is a Stack; .*'cuda'"),
     ],
 )

@@ -470,7 +470,6 @@ def test_a_training_goes_on_to_the_same_bits_and_holds_what_it_should(tmp_path):
         ({"flow": nf.Flow("norm", 0.1, "detached")}, "derivative is 'detached'"),
         ({"h_detach": nf.HDetach(0.5)}, "h_detach is given; expected None for a Stack of two directions"),
         ({"flow": nf.Flow("orthogonality", 0.1)}, "orthogonality"),
-        ({"recompute_every": 64}, "recompute_every is 64"),
         ({"backend": "cuda"}, "net is a Stack; .*'cuda'"),
     ],
 )

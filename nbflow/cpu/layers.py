@@ -76,7 +76,7 @@ class Layers:
             self._set_twice(TWICE[program], penalty, whole, subnormals)
             return
         *below, top = self.spaces
-        back = "trace" if program == "trace" else "gradient" if program not in FORWARD else program
+        back = program if program in (*FORWARD, "trace", "recomputing") else "gradient"
         for space in below:
             set_below(space, back, penalty=penalty, whole=whole, subnormals=subnormals)
         set_program(top, _of_top(program, top), penalty=penalty, whole=whole, subnormals=subnormals)
@@ -215,7 +215,7 @@ def _of_top(program: str, space: Workspace) -> str:
     """Return the program of the layer on top, which goes on to its inputs."""
     if way_back(space) != "ends":
         return program
-    return {"gradient": "ends", "trace": "trace ends"}.get(program, program)
+    return {"gradient": "ends", "trace": "trace ends", "recomputing": "recomputing ends"}.get(program, program)
 
 
 def front(array: Floats, steps: int) -> Floats:

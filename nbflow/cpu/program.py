@@ -17,7 +17,7 @@ from nbflow.cpu.loss import build_loss_jvp_rows, build_loss_rows, build_losses, 
 from nbflow.cpu.memory import watched
 from nbflow.cpu.product import build_product
 from nbflow.cpu.readout import build_give, build_take
-from nbflow.cpu.recompute import build_recomputing
+from nbflow.cpu.recompute import build_keeping, build_recomputing, build_recomputing_back, build_recomputing_ends
 from nbflow.cpu.replica import build_combine, build_pack
 from nbflow.cpu.run import build_late, build_phases
 from nbflow.cpu.second import (
@@ -38,6 +38,7 @@ from nbflow.records import Penalty, StatePenalty
 PROGRAMS = {
     "gradient": (build_forward, build_losses, build_gradient),
     "recomputing": (build_recomputing,),
+    "recomputing ends": (build_recomputing_ends,),
     "groups": (build_forward, build_losses, build_backward, build_groups),
     "ends": (build_forward, build_losses, build_gradient, build_input_gradients),
     "trace": (build_forward, build_losses, build_backward),
@@ -114,13 +115,15 @@ def set_below(workspace: Workspace, program: str, *, penalty: Any, whole: bool, 
     wanted = program, penalty, whole, subnormals
     if workspace.program == wanted:
         return
-    dtype, shards, back = workspace.dtype, workspace.shards, BELOW.get(program)
-    where, nothing = _write_kernels(workspace, (build_forward,), penalty, whole), build_nothing(dtype).address
+    dtype, shards, to_inputs = workspace.dtype, workspace.shards, way_back(workspace) == "ends"
+    back, again = BELOW.get(program), program == "recomputing"
+    forward = build_keeping if again else build_forward
+    where, nothing = _write_kernels(workspace, (forward,), penalty, whole), build_nothing(dtype).address
     subnormals = subnormals or program in SUBNORMALS
     workspace.entries = [(build_pack(dtype).address, build_phases(dtype, subnormals).address, nothing, *where)]
-    if back is not None:
-        shards["late"] = back(dtype).address
-        shards["later"] = build_input_gradients(dtype).address if way_back(workspace) == "ends" else 0
+    if back is not None or again:
+        shards["late"] = build_recomputing_back(dtype, to_inputs).address if back is None else back(dtype).address
+        shards["later"] = build_input_gradients(dtype).address if to_inputs and not again else 0
         workspace.entries += [(nothing, build_late(dtype, subnormals).address, build_combine(dtype).address, *where)]
     workspace.program = wanted
 

@@ -96,7 +96,7 @@ class TwoWays(Layers):
         """
         self._whole = whole and program == "predict"
         how = {"penalty": penalty, "whole": False, "subnormals": subnormals}
-        back = "trace" if program == "trace" else "gradient" if program not in FORWARD else program
+        back = program if program in (*FORWARD, "trace", "recomputing") else "gradient"
         for space in self.spaces:
             if program == "groups":
                 set_joint(space, **how)

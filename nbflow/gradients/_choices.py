@@ -135,16 +135,11 @@ def check_recomputed(net: Model, batch_size: int, every: Any) -> int:
     """Return the steps between two states that are kept, 0 where the whole tape is."""
     if every is None:
         return 0
-    if isinstance(net, Stack):
-        raise NotImplementedError(
-            f"recompute_every is {_check.said(every)}; expected None for a Stack, whose layers hand h of all steps "
-            f"on. Leave it out, or hand the state on from window to window."
-        )
     from nbflow.cpu.gradient import segment_steps
     from nbflow.cpu.shards import shard_rows
 
     # The largest of the shards' segments is a multiple of the others, which are all powers of two times 64 or alike.
-    segments = {segment_steps(rows) for rows in shard_rows(net, batch_size)}
+    segments = {segment_steps(rows) for layer, _ in layers_of(net) for rows in shard_rows(layer, batch_size)}
     multiple = math.lcm(*segments)
     return -(-_check.count("recompute_every", every) // multiple) * multiple
 
