@@ -4,8 +4,8 @@ Chen et al. 2016; Gruslys et al. 2016. The tape holds the steps between two stat
 addresses of its arrays are moved so that step t is found where every phase looks for it (`nbflow.cpu.views.slide`).
 Those steps are whole segments of `nbflow.cpu.gradient`, so the bits of a gradient are those of one that keeps all.
 
-A layer of a stack does the same in two phases, forward and back, with the other layers between: h of all steps, and what
-comes back to it, lie between layers anyway.
+A layer of a stack does the same in two phases, forward and back, with the other layers between: h of all steps, and
+what comes back to it, lie between layers anyway.
 """
 
 from __future__ import annotations
