@@ -528,8 +528,8 @@ SHARP = {"gates": ("a",), "states": ("h",), "carries": True, "settings": {"sharp
 @pytest.mark.sim
 def test_a_cell_of_ones_own_has_settings():
     cell = nf.Cell(step=sharp_step, **SHARP)
-    net = nf.Network(nf.load_cell(cell, sharp=2.0, keep=[0.1, 0.5, 0.9]), 2, 3, 2, loss="square", dtype="float64")
-    case = make_case("tanh", T=4, B=3, N=2, H=3)
+    net = nf.Network(nf.load_cell(cell, sharp=2.0, keep=[0.1, 0.9]), 1, 2, 1, loss="square", dtype="float64")
+    case = make_case("tanh", T=3, B=2, N=1, H=2, M=1)
     assert nf.check_gradient(net, case.theta, case.batch).error_complex < within("float64", 4, 100, 10)
     for derivative in ("immediate", *EXACT):
         flow = nf.Flow("squared", 0.5, derivative, "mean")
