@@ -247,7 +247,7 @@ def test_float32_grids_contain_no_arithmetic_of_float64(code):
 
 
 def test_grids_do_not_approximate(code):
-    """But inside the library's own power and hypot, and quotients and exponentials of float64, exact to an ulp or two."""
+    """But inside the library's own power, hypot, and float64 quotient and exponential, exact to an ulp or two."""
     for name, found in code.items():
         if name not in ("update adam", "mend", "follow zscore", "rule spam") and not name.startswith("derived"):
             assert not found["approximate"], name
