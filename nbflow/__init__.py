@@ -91,6 +91,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     from nbflow.records.flow import Flow as Flow, HDetach as HDetach
     from nbflow.records.gradient import Cotangent as Cotangent, Gradient as Gradient, Tangent as Tangent
     from nbflow.records.loss import Loss as Loss
+    from nbflow.records.noise import Noise as Noise
     from nbflow.records.optimizer import Optimizer as Optimizer, OptimizerSlots as OptimizerSlots
     from nbflow.records.penalties import Penalty as Penalty, Regularizer as Regularizer, StatePenalty as StatePenalty
     from nbflow.records.rules import Rule as Rule, StatefulRule as StatefulRule
@@ -127,6 +128,7 @@ _HOMES = {
     "records.flow": ("Flow", "HDetach"),
     "records.gradient": ("Cotangent", "Gradient", "Tangent"),
     "records.loss": ("Loss",),
+    "records.noise": ("Noise",),
     "records.optimizer": ("Optimizer", "OptimizerSlots"),
     "records.penalties": ("Penalty", "Regularizer", "StatePenalty"),
     "records.rules": ("Rule", "StatefulRule"),

@@ -51,14 +51,17 @@ def _losses(torch):
     }
 
 
-def losses_of_sequences(torch, case, kind):
-    """Return the parameters by name, float64 tensors that ask for gradients, and each sequence's share of the loss."""
+def losses_of_sequences(torch, case, kind, noise=None):
+    """Return the parameters by name, float64 tensors that ask for gradients, and each sequence's share of the loss.
+
+    `noise` (T, B, G, H) is added to a_in.
+    """
     p = {name: torch.tensor(part, requires_grad=True) for name, part in case.params.items()}
     state = torch.tensor(case.state, dtype=torch.float64)
-    return p, _losses_from(torch, case, kind, p, torch.tensor(case.plain[0]), state)
+    return p, _losses_from(torch, case, kind, p, torch.tensor(case.plain[0]), state, noise)
 
 
-def _losses_from(torch, case, kind, p, inputs, state):
+def _losses_from(torch, case, kind, p, inputs, state, noise=None):
     """Return each sequence's share of the loss, from inputs and a first state (B, S, H)."""
     targets, weights = (torch.tensor(part) for part in case.plain[1:])
     s = state.unbind(1)
@@ -67,6 +70,8 @@ def _losses_from(torch, case, kind, p, inputs, state):
         a_in = p["bias"] + (
             p["w_in"][inputs[t]] if kind == "tokens" else torch.einsum("bn,ngh->bgh", inputs[t], p["w_in"])
         )
+        if noise is not None:
+            a_in = a_in + torch.tensor(noise[t])
         a_rec = torch.einsum("bk,kgh->bgh", s[0], p["w_rec"])
         if naive.CELLS[case.cell].has_bias_rec:
             a_rec = a_rec + p["bias_rec"]

@@ -495,6 +495,8 @@ WRONG_NUMBERS = {
     "threshold of ExampleClip": (nf.ExampleClip, [-0.1, np.nan, 0.0, [0.1, 0.0, 0.1]]),
     "threshold of MicrobatchClip": (lambda x: nf.MicrobatchClip(2, x), [-0.1, np.nan, 0.0, [0.1, 0.0, 0.1]]),
     "probability": (nf.HDetach, [-0.1, np.nan, 1.5, [0.1, 2.0, 0.1]]),
+    "deviation": (nf.Noise, [-0.1, np.nan, np.inf, [0.1, -0.1, 0.1], [[0.1]]]),
+    "noise": (lambda x: nf.Recipe(noise=x), [-0.1, np.nan, np.inf, [0.1, -0.1, 0.1], [[0.1]]]),
     "clip_example": (lambda x: nf.Recipe(clip_example=x), [-0.1, np.nan, 0.0]),
     "clip_microbatch": (lambda x: nf.Recipe(clip_microbatch=x), [(2, -0.1), (2, np.nan), (0, 0.1), 0.1]),
     "first": (lambda x: nf.Threshold(as_large_as_the_norm, settings={"first": x}), [-0.1, np.nan, 0.0]),

@@ -146,6 +146,7 @@ DIFFERENT = {
     "recipe.clip_example": [None, 1.0, 2.0],
     "recipe.clip_microbatch": [None, (2, 1.0), (2, 2.0)],
     "recipe.h_detach": [None, nf.HDetach(0.5), nf.HDetach(0.6)],
+    "recipe.noise": [None, 0.1, 0.2, *SCHEDULES],
     "recipe.max_updates": [20, 30],
     "recipe.record_every": [10, 20],
     "recipe.evaluate_every": [10, 20],

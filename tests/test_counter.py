@@ -59,6 +59,7 @@ def words():
 
 def test_purposes_are_told_apart():
     assert [counter.TRAIN, counter.EVALUATION, counter.DIRECTION, counter.DETACH] == [0, 1, 2, 4]
+    assert [counter.NOISE, counter.EVALUATION_NOISE] == [5, 6]
 
 
 @pytest.mark.parametrize("block, key, expected", KNOWN)
@@ -148,8 +149,9 @@ def test_each_bit_is_fair_and_neighbours_are_independent(words):
     assert stats.chi2.sf((correlation**2).sum(), correlation.size) > FALSE_ALARM
 
 
-def test_normals_follow_the_normal_law(words):
-    pairs = np.array([plain(counter.normal_pair)(w0, w1) for w0, w1 in words[:5000, :2]])
+@pytest.mark.parametrize("pair", [counter.normal_pair, counter.exact_normal_pair])
+def test_normals_follow_the_normal_law(words, pair):
+    pairs = np.array([plain(pair)(w0, w1) for w0, w1 in words[:5000, :2]])
     assert stats.kstest(pairs.ravel(), "norm").pvalue > FALSE_ALARM
     assert stats.pearsonr(*pairs.T).pvalue > FALSE_ALARM
     assert stats.pearsonr(*(pairs**2).T).pvalue > FALSE_ALARM
@@ -161,3 +163,30 @@ def test_normals_are_finite_and_alike_compiled_and_interpreted(w0, w1):
     interpreted = plain(counter.normal_pair)(np.uint32(w0), np.uint32(w1))
     assert np.isfinite(compiled).all()
     np.testing.assert_allclose(compiled, interpreted, rtol=8 * np.finfo(float).eps, atol=8 * np.finfo(float).eps)
+
+
+def quarters():
+    """Return words at, before and behind every eighth of a turn, and every power of 2."""
+    places = {int(k * 2**29) + d for k in range(9) for d in (-1, 0, 1)} | {2**k + d for k in range(32) for d in (-1, 0)}
+    return sorted(place for place in places if 0 <= place <= ONES)
+
+
+@pytest.mark.parametrize("kind", ["compiled", "interpreted"])
+def test_exact_normals_are_box_and_mullers_to_a_few_roundings(words, kind):
+    pair = counter.exact_normal_pair if kind == "compiled" else plain(counter.exact_normal_pair)
+    given = [(w, 12345) for w in quarters()] + [(12345, w) for w in quarters()]
+    given += [tuple(map(int, row)) for row in words[:500, :2]]
+    for w0, w1 in given:
+        radius, angle = np.sqrt(-2 * np.log((w0 + 1) / 2**32)), 2 * np.pi * (w1 / 2**32)
+        found = pair(np.uint32(w0), np.uint32(w1))
+        tolerance = 16 * np.finfo(float).eps * (radius + 1e-300)
+        assert abs(found[0] - radius * np.cos(angle)) <= tolerance, (w0, w1)
+        assert abs(found[1] - radius * np.sin(angle)) <= tolerance, (w0, w1)
+
+
+@pytest.mark.skipif(not JIT, reason="needs the JIT")
+def test_exact_normals_have_the_same_bits_compiled_and_interpreted(words):
+    given = [(w, v) for w in quarters() for v in (0, 2**29, 2**31 + 5)] + [tuple(row) for row in words[:500, :2]]
+    for w0, w1 in given:
+        w0, w1 = np.uint32(w0), np.uint32(w1)
+        assert counter.exact_normal_pair(w0, w1) == plain(counter.exact_normal_pair)(w0, w1)

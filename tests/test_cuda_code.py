@@ -55,7 +55,7 @@ def test_no_gpu_is_one_clear_error_at_the_call(call, numba_cuda, monkeypatch):
 def test_every_choice_is_known_to_be_there_or_refused():
     """A new one must be thought of: what the backend does not know it would leave out in silence."""
     there = {"flow", "state", "clip_hidden", "clip_example", "clip_microbatch", "h_detach", "lengths"}
-    refused = {"recompute_every", "wrt"}
+    refused = {"recompute_every", "wrt", "noise"}
     choices = {p.name for p in inspect.signature(nf.gradient).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert choices == there | refused | {"backend", "workspace"}
     of_a_loop = {"optimizer", "lr", "batch_size", "lengths", "clip", "max_updates", "record_every", "settings",

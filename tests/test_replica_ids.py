@@ -96,9 +96,10 @@ def test_pieces_of_data_are_drawn_by_number_too(make):
     assert same_bits(theta_after([2, 1]), theta_after([0, 1, 2])[[2, 1]])
 
 
-def test_h_detach_draws_by_number_too():
+@pytest.mark.parametrize("how", [{"h_detach": nf.HDetach(0.5)}, {"noise": 0.5}], ids=lambda how: next(iter(how)))
+def test_h_detach_and_noise_draw_by_number_too(how):
     net = nf.Network("lstm", TASK.n_in, 4, TASK.n_out)
-    recipe = nf.Recipe(lr=1.0, lengths=10, max_updates=4, evaluate_every=0, batch_size=3, h_detach=nf.HDetach(0.5))
+    recipe = nf.Recipe(lr=1.0, lengths=10, max_updates=4, evaluate_every=0, batch_size=3, **how)
 
     def theta_after(ids):
         theta = nf.init(net, "glorot", rng=5, replicas=len(ids), replica_ids=ids)

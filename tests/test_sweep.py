@@ -184,7 +184,7 @@ OTHER = {
     "recipe.h_detach": nf.HDetach(0.5), "recipe.max_updates": 31, "recipe.record_every": 8,
     "recipe.evaluate_every": 11, "recipe.evaluate_size": 21, "recipe.solved_below": 0.02,
     "recipe.stop_when_solved": True, "recipe.trainable": {"w_rec": False},
-    "recipe.project": np.copy, "recipe.settings": {"momentum": 0.5},
+    "recipe.project": np.copy, "recipe.noise": 0.1, "recipe.settings": {"momentum": 0.5},
 }  # fmt: skip
 
 

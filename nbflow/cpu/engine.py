@@ -60,7 +60,7 @@ def _with_ends(buffers: Any, space: Any, checked: Checked, asked: Asked, found: 
     if not ((asked.ends > last) & (asked.ends < steps)).any():
         return found._replace(state=space.gather_ends(asked.ends))
     found = found._replace(report=found.report.copy())  # its memory is used anew
-    _, states = predict(buffers, checked, Asked(state=asked.state), with_states=True)
+    _, states = predict(buffers, checked, Asked(state=asked.state, noise=asked.noise), with_states=True)
     return found._replace(state=at_ends(states, asked.ends))
 
 
@@ -105,7 +105,7 @@ def wrong(
         batch = task.empty(replicas, task.taken(length), batch_size, buffers.net.dtype)
         task.draw(batch, seed, counter.EVALUATION, ids, index, length)
         checked = Checked(theta, batch.inputs, batch.targets, batch.weights, False)
-        y = _forward(buffers, checked, asked, whole=False).gather("y")
+        y = _forward(buffers, checked, asked.drawn(seed, index, ids), whole=False).gather("y")
         # What lies at steps without weight was left there by another batch.
         y[batch.weights == 0] = 0
         yield task.wrong(y, batch)

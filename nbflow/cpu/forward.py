@@ -100,6 +100,8 @@ def advance(shard, address, start, stop):
         else:
             embed_inputs(shard, t)
         recur(shard, t)
+        if shard.noise:
+            call(shard.noise, address, t)
         call(shard.step, address, t)
         if t >= shard.shortest:
             clear_ended(shard, t)

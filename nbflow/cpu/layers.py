@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from nbflow.cpu.hidden_clip import seen_of_a_step
+from nbflow.cpu.noise import blocks_of
 from nbflow.cpu.program import set_below, set_joint, set_program, set_second, way_back
 from nbflow.cpu.report import CLIPPED_INSIDE, COUNT, OMEGA
 from nbflow.cpu.workspace import PLAIN, Purpose, Workspace
+from nbflow.model._asked import UnitNoise
 from nbflow.model._shape import Shape
 from nbflow.model.stack import Stack
 from nbflow.records import Floats, Flow
@@ -167,6 +169,12 @@ class Layers:
         """Set how likely h is detached at a step; the same steps in every layer."""
         for space in self.spaces:
             space.set_detach(probability, seed, index, replica_ids)
+
+    def set_noise(self, noise: UnitNoise | None) -> None:
+        """Set the noise of the units, draws of its own for each layer."""
+        blocks = blocks_of(self.net)
+        for k, space in enumerate(self.spaces):
+            space.set_noise(noise, k, blocks)
 
     def set_state(self, states: tuple[Floats, ...] | None) -> None:
         """Set the states before the first step, (R, B, S, H) of each layer, or None for zeros."""

@@ -105,6 +105,7 @@ SHARD_SIZES = {
     "stretch": "steps whose gradients at the inputs are computed together",
     "held": "steps that the tape holds: T, or those between two states that are kept",
     "rows": "sequences of this shard",
+    "sequence": "the number in the batch of the first of them",
     "lines": "S",
     "kept": "K, numbers that the cell keeps for its way back",
     "knobs": "settings of the cell",
@@ -138,12 +139,16 @@ SHARD_FLAGS = {
     "group_skips": "1 where a group whose gradient is not finite is left out",
     "masked": "1 where `still` says which parameters are held",
     **dict.fromkeys(("replica", "detach_seed", "detach_index"), "which draws decide in `nbflow.cpu.h_detach`"),
+    **dict.fromkeys(("noise_purpose", "noise_seed", "noise_index"), "which draws `nbflow.cpu.noise` adds"),
+    "noise_first": "the first block of draws of a step that is this layer's",
+    "noise_blocks": "blocks of draws of a step, of all layers",
 }
 KERNELS = {
     **{f"phase_{k}": "kernels to run in this order; 0 ends the list" for k in range(5)},
     "late": "the kernel to run once all shards have run their phases",
     "later": "the kernel to run after it; 0 for none",
     "product": "the matrix product",
+    "noise": "what adds noise to a_in of one step; 0 for none",
     **dict.fromkeys(("step", "step_vjp", "step_jvp", "step_vjp_jvp"), "pointwise passes of the cell, of one step each"),
     **dict.fromkeys(("loss", "loss_jvp"), "loss and dL/dy of one step, and the tangent of dL/dy"),
     **dict.fromkeys(("penalty", "state_penalty"), "of the gain or of states, of one step; 0 for none of states"),
@@ -165,6 +170,7 @@ SHARD_REALS = {
     "group_threshold": "above which norm a group is clipped",
     "hidden_threshold": "of the clip inside BPTT",
     "detach": "the probability that h is detached at a step; 0 for never",
+    "deviation": "of the noise that is added to a_in",
 }
 
 # ------------------------------------------------------------------------- arrays

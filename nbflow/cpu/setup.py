@@ -80,9 +80,10 @@ def _least_without_subnormals(dtype: Any) -> float:
 
 
 def set_start(space: Any, asked: Asked) -> None:
-    """Set Omega and the first state."""
+    """Set Omega, the noise of the units and the first state."""
     if asked.flow is not None:
         space.set_flow(asked.alpha, asked.flow)
+    space.set_noise(asked.noise)
     space.set_state(asked.state)
     if isinstance(space, TwoWays):
         space.set_ends(asked.ends)

@@ -99,6 +99,9 @@ class Training:
             space.set_alpha(alpha)
         if asked.detach.probability is not None:
             space.set_detach(asked.detach.probability, plan.seed, update, plan.ids)
+        if asked.noise is not None:
+            now = asked if limits is None else asked.limited(limits)
+            space.set_noise(now.drawn(plan.seed, update, plan.ids).noise)
         execute(space)
         if asked.groups is not None and asked.groups.nonfinite == "raise" and space.report[:, LEFT_OUT].any():
             raise FloatingPointError(at_update(where_groups(space.group_norms(), asked.groups.rows), update))

@@ -8,14 +8,16 @@ at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbflow import counter
 from nbflow.cpu.derive import first_order, second_order
 from nbflow.cpu.gradient import segment_steps
 from nbflow.cpu.hidden_clip import seen_of_a_step
+from nbflow.cpu.noise import blocks_of, build_noise, check_draws
 from nbflow.cpu.product import CHUNK, lanes, panel_vectors
 from nbflow.cpu.record import (
     ARRAYS,
@@ -32,6 +34,7 @@ from nbflow.cpu.report import GRADIENT
 from nbflow.cpu.shards import shard_rows
 from nbflow.cpu.weights import colliding, left_rows
 from nbflow.model import _layout as layout
+from nbflow.model._asked import UnitNoise
 from nbflow.model._shape import Shape
 from nbflow.model.network import Network
 from nbflow.records import Floats, Flow
@@ -114,6 +117,7 @@ class Workspace:
         self._hidden_site, self._detaching, self._starts_at_zero, self._ends_at_zero = 0, False, False, True
         self._tapes: dict[tuple[Any, ...], Any] = {}
         self._places: tuple[int, ...] = ()
+        self._noisy = False
         self.rows = shard_rows(net, shape.batch, purpose.group_rows)
         self.first_row = np.cumsum([0, *self.rows[:-1]])
         self.shards = np.zeros(shape.replicas * len(self.rows), shard_dtype(self.dtype))
@@ -178,6 +182,7 @@ class Workspace:
                 records[name] = self._sizes[name]
         self.shards["rows"] = np.tile(self.rows, self.shape.replicas)
         self.shards["replica"] = np.repeat(np.arange(self.shape.replicas), len(self.rows))
+        self.shards["sequence"] = np.tile(self.first_row, self.shape.replicas)
         self.shards["segment"] = [segment_steps(rows) for rows in self.rows] * self.shape.replicas
 
     def _write_settings(self) -> None:
@@ -367,10 +372,31 @@ class Workspace:
         if probability is None:
             self.shards["detach"] = 0
             return
-        numbers = np.arange(self.shape.replicas) if replica_ids is None else replica_ids
-        self.shards["replica"] = np.repeat(numbers, len(self.rows))
+        self._set_ids(replica_ids)
         self.shards["detach"] = np.repeat(probability, len(self.rows))
         self.shards["detach_seed"], self.shards["detach_index"] = seed, index
+
+    def set_noise(self, noise: UnitNoise | None, layer: int = 0, blocks: Sequence[int] = ()) -> None:
+        """Set the noise of the units, None for none; of a stack's layer with the `blocks_of` all layers."""
+        if noise is None and not self._noisy:
+            return
+        self._noisy = noise is not None
+        if noise is None:
+            self.shards["noise"] = 0
+            return
+        blocks = blocks or blocks_of(self.net)
+        check_draws(sum(blocks), self.shape.steps)
+        self._set_ids(noise.ids)
+        self.shards["noise"] = build_noise(self.dtype).address
+        self.shards["deviation"] = np.repeat(noise.deviation, len(self.rows))
+        self.shards["noise_purpose"] = counter.EVALUATION_NOISE if noise.evaluating else counter.NOISE
+        self.shards["noise_seed"], self.shards["noise_index"] = noise.seed, noise.number
+        self.shards["noise_first"], self.shards["noise_blocks"] = sum(blocks[:layer]), sum(blocks)
+
+    def _set_ids(self, replica_ids: Any) -> None:
+        """Set the numbers (R,) under which replicas draw, 0 to R - 1 for None."""
+        numbers = np.arange(self.shape.replicas) if replica_ids is None else replica_ids
+        self.shards["replica"] = np.repeat(numbers, len(self.rows))
 
     # ------------------------------------------------------------------------- what to begin with
 

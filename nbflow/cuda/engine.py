@@ -30,6 +30,8 @@ def lacks(asked: Asked, project: Any = None, held_by_example: Any = None) -> dic
         found["penalty"] = asked.flow.penalty
     if asked.wrt:
         found["wrt"] = asked.wrt
+    if asked.noise is not None:
+        found["noise"] = asked.noise.deviation
     if project is not None:
         found["project"] = project
     if held_by_example is not None:

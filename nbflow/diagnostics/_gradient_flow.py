@@ -6,28 +6,29 @@ from typing import Any, overload
 
 import numpy as np
 
-from nbflow.gradients._engine import engine_of
+from nbflow.gradients._choices import beginning
+from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.gradient import per_network
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
 from nbflow.model.network import Network
 from nbflow.model.stack import Model, Stack
-from nbflow.records import Batch, Floats, Trace
+from nbflow.records import Batch, Floats, Noise, Trace
 
 
 @overload
 def trace(
-    net: Network, theta: Floats, batch: Batch, *, state: Floats | None = None, backend: str = "cpu",
-    workspace: Buffers | None = None,
+    net: Network, theta: Floats, batch: Batch, *, state: Floats | None = None,
+    noise: float | Floats | Noise | None = None, backend: str = "cpu", workspace: Buffers | None = None,
 ) -> Trace: ...  # fmt: skip
 @overload
 def trace(
-    net: Stack, theta: Floats, batch: Batch, *, state: Any = None, backend: str = "cpu",
-    workspace: Buffers | None = None,
+    net: Stack, theta: Floats, batch: Batch, *, state: Any = None,
+    noise: float | Floats | Noise | None = None, backend: str = "cpu", workspace: Buffers | None = None,
 ) -> tuple[Trace, ...]: ...  # fmt: skip
 def trace(
-    net: Model, theta: Floats, batch: Batch, *, state: Any = None, backend: str = "cpu",
-    workspace: Buffers | None = None,
+    net: Model, theta: Floats, batch: Batch, *, state: Any = None,
+    noise: float | Floats | Noise | None = None, backend: str = "cpu", workspace: Buffers | None = None,
 ) -> Trace | tuple[Trace, ...]:  # fmt: skip
     """Compute every state and the total derivative of the loss with respect to it.
 
@@ -42,6 +43,8 @@ def trace(
         With R in front of every shape if theta has it.
     state : array of shape (B, S, H), optional
         The state before the first step, zeros by default; of a stack a tuple of them.
+    noise : float, array of shape (R,) or Noise, optional
+        Of the units, as in `nbflow.gradient`: the same draws give the same states as there.
     backend : str
         "cpu", or "cuda" for a GPU.
     workspace : Buffers, optional
@@ -70,7 +73,8 @@ def trace(
     """
     engine = engine_of(backend, net)
     checked = _arguments.computation(net, theta, batch, takes=_arguments.model)
-    asked = _arguments.beginning(net, state, checked)
+    asked = beginning(net, checked, state, noise)
+    refuse_lacking(engine, asked)
     with buffers_for(net, checked, workspace) as buffers:
         losses, *parts, v_norm = engine.trace(buffers, checked, asked)
         loss = per_network(losses, checked.single)  # which lie in the workspace

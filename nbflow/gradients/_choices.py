@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbflow import _check
+from nbflow import _check, _fields
 from nbflow._load import is_declared, load
-from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside
+from nbflow.model import _arguments
+from nbflow.model._asked import ENDS, PLAIN, Asked, Detach, Groups, Inside, UnitNoise
 from nbflow.model.stack import Model, Stack, layers_of
 from nbflow.records import (
     BOUNDS,
@@ -20,6 +21,7 @@ from nbflow.records import (
     HDetach,
     HiddenClip,
     MicrobatchClip,
+    Noise,
     Penalty,
     Regularizer,
     Threshold,
@@ -92,6 +94,33 @@ def check_detach(how: Any, net: Model, replicas: int) -> Detach:
     return Detach(probability, _check.count("seed", how.seed, 0), _check.index("index", how.index))
 
 
+def check_noise(how: Any, replicas: int, dtype: str) -> UnitNoise | None:
+    """Check the noise of the units: a deviation, or a `Noise`."""
+    if how is None:
+        return None
+    noise = how if isinstance(how, Noise) else Noise(_refuse_schedule(how))
+    deviation = _check.per_replica("noise", noise.deviation, replicas, dtype=dtype, **RATES)
+    return UnitNoise(deviation, noise.seed, noise.index)
+
+
+def beginning(net: Model, checked: _arguments.Checked, state: Any, noise: Any) -> Asked:
+    """Return what asks for a first state (B, S, H) and for noise of the units alone; None is for neither."""
+    asked = _arguments.beginning(net, state, checked)
+    if noise is None:
+        return asked
+    return asked._replace(noise=check_noise(noise, len(checked.theta), net.dtype))
+
+
+def _refuse_schedule(noise: Any) -> Any:
+    if callable(noise):
+        raise TypeError(
+            f"noise is {_check.said(noise)}; expected a number, one per replica, or a Noise: a single computation "
+            f"knows no update. Give a float, or use it in the recipe of nbflow.train."
+        )
+    _fields.check_numeric("noise", noise, RATES)
+    return noise
+
+
 def clip_by_groups(example: Any, microbatch: Any) -> tuple[str, int, Any, str] | None:
     """Check as much of a clip by groups of examples as needs no batch; return its name, size, threshold and policy."""
     if example is not None and microbatch is not None:
@@ -160,11 +189,12 @@ def check_wrt(wrt: Any, tokens: bool) -> tuple[str, ...]:
 
 def check_asked(
     net: Model, shape: tuple[int, int], *, flow: Any = None, state: Any = None, clip_hidden: Any = None,
-    clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, recompute_every: Any = None,
-    wrt: Any = (), tokens: bool = False,
+    clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, noise: Any = None,
+    recompute_every: Any = None, wrt: Any = (), tokens: bool = False,
 ) -> Asked:  # fmt: skip
     """Check what a gradient of a batch of shape (R, B) is asked for, each choice and all of them together."""
-    plain = flow is state is clip_hidden is clip_example is clip_microbatch is h_detach is recompute_every is None
+    given = (flow, state, clip_hidden, clip_example, clip_microbatch, h_detach, noise, recompute_every)
+    plain = all(one is None for one in given)
     if plain and type(wrt) is tuple and not wrt:
         return PLAIN
     replicas, batch_size = shape
@@ -179,6 +209,7 @@ def check_asked(
         groups=check_groups(shape, net.dtype, clip_example, clip_microbatch),
         every=check_recomputed(net, batch_size, recompute_every),
         detach=check_detach(h_detach, net, replicas),
+        noise=check_noise(noise, replicas, net.dtype),
         wrt=check_wrt(wrt, tokens),
     )
     _refuse_combinations(asked)
@@ -247,6 +278,11 @@ def _refuse_combinations(asked: Asked) -> None:
         raise ValueError(
             "flow and h_detach are both given; expected one. Omega asks what J does to delta, and a J without h is "
             "another one. Leave one out."
+        )
+    if asked.noise is not None and asked.flow is not None and asked.penalty is load("flows", "flossing"):
+        raise ValueError(
+            "flow 'flossing' and noise are both given; expected one. Its Lyapunov exponents are those of the network "
+            "without noise. Leave one out."
         )
     if every and derivative not in ("", "immediate"):
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbflow import _check
 from nbflow.cpu.report import LEFT_OUT, where_groups
-from nbflow.gradients._choices import check_asked
+from nbflow.gradients._choices import beginning, check_asked
 from nbflow.gradients._engine import engine_of, refuse_lacking
 from nbflow.gradients.workspace import Buffers, buffers_for
 from nbflow.model import _arguments
@@ -24,6 +24,7 @@ from nbflow.records import (
     HDetach,
     HiddenClip,
     MicrobatchClip,
+    Noise,
     Regularizer,
 )
 
@@ -40,6 +41,7 @@ def gradient(
     clip_example: float | Floats | ExampleClip | None = None,
     clip_microbatch: tuple[int, float | Floats] | MicrobatchClip | None = None,
     h_detach: HDetach | None = None,
+    noise: float | Floats | Noise | None = None,
     recompute_every: int | None = None,
     wrt: str | Sequence[str] = (),
     backend: str = "cpu",
@@ -80,6 +82,9 @@ def gradient(
         divide B.
     h_detach : HDetach, optional
         Let no gradient back through h at some steps; what comes back is no gradient of anything.
+    noise : float, array of shape (R,) or Noise, optional
+        Add Gaussian noise of this standard deviation to the pre-activations of every unit at every step. A `Noise` also
+        says which draws; a number is `Noise(number)`, those of seed 0 and index 0. It is a constant to the derivative.
     recompute_every : int, optional
         Keep the state only at about every so many steps and compute those between twice: memory grows as
         T / recompute_every + recompute_every instead of T, the bits stay the same (Chen et al. 2016). Rounded up to a
@@ -136,8 +141,8 @@ def gradient(
         first = _arguments.zero_state(net, replicas, batch_size)
     asked = check_asked(
         net, (replicas, batch_size), flow=flow, state=first, clip_hidden=clip_hidden, clip_example=clip_example,
-        clip_microbatch=clip_microbatch, h_detach=h_detach, recompute_every=recompute_every, wrt=wrt,
-        tokens=checked.inputs.dtype.kind == "i",
+        clip_microbatch=clip_microbatch, h_detach=h_detach, noise=noise,
+        recompute_every=recompute_every, wrt=wrt, tokens=checked.inputs.dtype.kind == "i",
     )  # fmt: skip
     asked = asked if ends is None else asked._replace(ends=ends)
     if ends is not None and isinstance(net, Stack) and net.bidirectional:
@@ -183,16 +188,19 @@ def per_network(values: Any, single: bool) -> Any:
 @overload
 def predict(
     net: Model, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
-    return_state: Literal[False] = False, backend: str = "cpu", workspace: Buffers | None = None,
+    noise: float | Floats | Noise | None = None, return_state: Literal[False] = False, backend: str = "cpu",
+    workspace: Buffers | None = None,
 ) -> Floats: ...  # fmt: skip
 @overload
 def predict(
     net: Model, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
-    return_state: Literal[True], backend: str = "cpu", workspace: Buffers | None = None,
+    noise: float | Floats | Noise | None = None, return_state: Literal[True], backend: str = "cpu",
+    workspace: Buffers | None = None,
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 def predict(
     net: Model, theta: Floats, inputs: Any, *, state: Floats | None = None, lengths: Any = None,
-    return_state: bool = False, backend: str = "cpu", workspace: Buffers | None = None,
+    noise: float | Floats | Noise | None = None, return_state: bool = False, backend: str = "cpu",
+    workspace: Buffers | None = None,
 ) -> Floats | tuple[Floats, Floats]:  # fmt: skip
     """Compute the outputs of a network at every step.
 
@@ -206,6 +214,8 @@ def predict(
     lengths : integer array of shape (B,), optional
         Of ragged sequences, 1 to T, or 0 for none: the state that is returned is the one at each sequence's own end,
         from where a stack of two directions reads it. All T by default.
+    noise : float, array of shape (R,) or Noise, optional
+        Of the units, as in `nbflow.gradient`.
     return_state : bool
         Return the state at the end as well, from which another call goes on.
     backend : str
@@ -243,7 +253,8 @@ def predict(
     """
     engine = engine_of(backend, net)
     checked = _arguments.inputs_only(net, theta, inputs, takes=_arguments.model)
-    asked = _arguments.beginning(net, state, checked)
+    asked = beginning(net, checked, state, noise)
+    refuse_lacking(engine, asked)
     returned = _check.flag("return_state", return_state)
     two_ways = isinstance(net, Stack) and net.bidirectional
     if lengths is not None and not returned and not two_ways:

@@ -9,11 +9,12 @@ import numpy as np
 
 from nbflow import _check
 from nbflow.cpu.inner import INNER_PRODUCT
+from nbflow.gradients._choices import beginning
 from nbflow.gradients.gradient import first_if
 from nbflow.gradients.workspace import Buffers, buffers_for, shape_of
 from nbflow.model import _arguments
 from nbflow.model.network import Network
-from nbflow.records import Batch, Cotangent, Floats, Tangent
+from nbflow.records import Batch, Cotangent, Floats, Noise, Tangent
 
 
 def jvp(
@@ -25,6 +26,7 @@ def jvp(
     state_dot: Floats | None = None,
     inputs_dot: Floats | None = None,
     state: Floats | None = None,
+    noise: float | Floats | Noise | None = None,
 ) -> Tangent:
     """Compute by how much outputs and the last state move with the parameters, the first state and the inputs.
 
@@ -43,6 +45,8 @@ def jvp(
         The direction in which the inputs move, which are dense then; without it they stay.
     state : array of shape (B, S, H), optional
         The first state, zeros by default.
+    noise : float, array of shape (R,) or Noise, optional
+        Of the units, a constant, as in `nbflow.gradient`.
 
     Returns
     -------
@@ -68,7 +72,7 @@ def jvp(
     if theta_dot is None and state_dot is None and inputs_dot is None:
         raise ValueError("theta_dot, state_dot and inputs_dot are None; expected one of them at least. Say what moves.")
     direction = None if theta_dot is None else _arguments.direction(net, theta_dot, theta, "theta_dot")
-    asked = _arguments.beginning(net, state, checked)
+    asked = beginning(net, checked, state, noise)
     moved = None if state_dot is None else _arguments.state(net, state_dot, checked, "state_dot")
     inputs_moved = None if inputs_dot is None else _arguments.like_inputs(net, inputs_dot, checked, "inputs_dot")
     found = engine.jvp(Buffers(net, shape_of(checked)), checked, asked, direction, moved, inputs_moved)
@@ -84,6 +88,7 @@ def vjp(
     d_state: Floats | None = None,
     d_states: Floats | None = None,
     state: Floats | None = None,
+    noise: float | Floats | Noise | None = None,
 ) -> Cotangent:
     """Compute the gradient of <d_outputs, outputs> + <d_state, last state> + <d_states, states>.
 
@@ -104,6 +109,8 @@ def vjp(
         How much each number of the state after every step counts, s_1 to s_T; without it none does.
     state : array of shape (B, S, H), optional
         The first state, zeros by default.
+    noise : float, array of shape (R,) or Noise, optional
+        Of the units, a constant, as in `nbflow.gradient`.
 
     Returns
     -------
@@ -128,7 +135,7 @@ def vjp(
     if d_outputs is None and d_state is None and d_states is None:
         raise ValueError("d_outputs, d_state and d_states are None; expected one of them at least. Say what counts.")
     inner, weights, targets = listened(net, checked, d_outputs)
-    asked = _arguments.beginning(net, state, checked)
+    asked = beginning(net, checked, state, noise)
     replicas, _, batch = checked.weights.shape
     none = np.zeros((replicas, batch, len(net.cell_object.states), net.n_hidden), net.dtype)
     back = none if d_state is None else _arguments.state(net, d_state, checked, "d_state")
@@ -167,6 +174,7 @@ def hvp(
     direction: Floats,
     *,
     state: Floats | None = None,
+    noise: float | Floats | Noise | None = None,
     workspace: Buffers | None = None,
 ) -> Floats:
     """Compute the Hessian of the loss times a vector: how the gradient moves as theta moves along it.
@@ -183,6 +191,8 @@ def hvp(
     direction : array like theta
     state : array of shape (B, S, H), optional
         The first state, a constant; zeros by default.
+    noise : float, array of shape (R,) or Noise, optional
+        Of the units, a constant, as in `nbflow.gradient`.
     workspace : Buffers, optional
         Memory from `nbflow.workspace`, for calls in a loop; one for each thread.
 
@@ -209,7 +219,7 @@ def hvp(
 
     checked = _arguments.computation(net, theta, batch)
     along = _arguments.direction(net, direction, theta, "direction")
-    asked = _arguments.beginning(net, state, checked)
+    asked = beginning(net, checked, state, noise)
     with buffers_for(net, checked, workspace) as buffers:
         moved = engine.hvp(buffers, checked, asked, along)
     return moved[0] if checked.single else moved

@@ -40,11 +40,22 @@ class Detach(NamedTuple):
     ids: Any = None  #: (R,), the numbers under which replicas draw; 0 to R - 1 for None
 
 
-class Limits(NamedTuple):
-    """The thresholds of an update for what is clipped inside its gradient; None for what it was asked for with."""
+class UnitNoise(NamedTuple):
+    """Noise that is added to a_in at every step, and which draws it is."""
 
-    groups: Floats | None = None  #: (R,), of the gradients of groups
-    hidden: Floats | None = None  #: (R,), inside back-propagation through time
+    deviation: Floats  #: (R,)
+    seed: int = 0
+    number: int = 0
+    ids: Any = None  #: (R,), the numbers under which replicas draw; 0 to R - 1 for None
+    evaluating: bool = False  #: draws of an evaluation, which are none of a training's
+
+
+class Limits(NamedTuple):
+    """What a schedule makes of the numbers that a gradient is asked for with; None for those that stay."""
+
+    groups: Floats | None = None  #: (R,), the threshold of the gradients of groups
+    hidden: Floats | None = None  #: (R,), of the clip inside back-propagation through time
+    noise: Floats | None = None  #: (R,), the deviation of the units' noise
 
 
 class Asked(NamedTuple):
@@ -59,17 +70,25 @@ class Asked(NamedTuple):
     groups: Groups | None = None
     every: int = 0  #: steps between two states that are kept, the tape between being computed twice; 0 for none
     detach: Detach = Detach()
+    noise: UnitNoise | None = None
     ends: Any = None  #: (R, B), after how many steps of each sequence the returned state is; all T for None
     wrt: tuple[str, ...] = ()  #: where the gradient is asked for beside the parameters: of `ENDS`
 
     def limited(self, limits: Limits) -> Asked:
-        """Return the same with other thresholds."""
-        groups, inside = self.groups, self.inside
+        """Return the same with other thresholds, and another deviation."""
+        groups, inside, noise = self.groups, self.inside, self.noise
         if groups is not None and limits.groups is not None:
             groups = groups._replace(threshold=limits.groups)
         if limits.hidden is not None:
             inside = inside._replace(threshold=limits.hidden)
-        return self._replace(groups=groups, inside=inside)
+        if noise is not None and limits.noise is not None:
+            noise = noise._replace(deviation=limits.noise)
+        return self._replace(groups=groups, inside=inside, noise=noise)
+
+    def drawn(self, seed: int, number: int, ids: Any) -> Asked:
+        """Return the same with the noise that these three name."""
+        noise = self.noise
+        return self if noise is None else self._replace(noise=noise._replace(seed=seed, number=number, ids=ids))
 
     @property
     def group_rows(self) -> int:

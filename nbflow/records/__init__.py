@@ -27,6 +27,7 @@ from nbflow.records.estimates import Interval, SequenceMean, Spectrum
 from nbflow.records.flow import DERIVATIVES, REDUCTIONS, Flow, HDetach
 from nbflow.records.gradient import Cotangent, Gradient, Tangent
 from nbflow.records.loss import Loss
+from nbflow.records.noise import Noise
 from nbflow.records.optimizer import Optimizer, OptimizerSlots
 from nbflow.records.penalties import AnyPenalty, Penalty, Regularizer, StatePenalty
 from nbflow.records.rules import OVER, AnyRule, Rule, StatefulRule
@@ -39,7 +40,7 @@ __all__ = [
     "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent", "Diagnosis", "Distances", "ExampleClip", "FixedPoints",
     "Floats",
     "Flow", "Gradient", "GradientCheck", "HDetach", "HiddenClip", "Interval", "Kinds", "LagProfile", "Loss",
-    "MicrobatchClip", "Optimizer", "OptimizerSlots", "Params", "Penalty", "RecurrentSpectrum", "Regularizer",
+    "MicrobatchClip", "Noise", "Optimizer", "OptimizerSlots", "Params", "Penalty", "RecurrentSpectrum", "Regularizer",
     "Rule", "RuleBias", "Saturation", "SequenceMean", "Spectrum", "StackDiagnosis", "StatePenalty", "StatefulRule",
     "Tangent", "Threshold", "Trace", "Unit", "check_threshold",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 # Units, by the names under which tasks of a user's data describe themselves.
 UNITS = {"TextTask": "bits per character", "PianoRollTask": "nats per frame"}
 # Fields of a recipe that came later, and what was done without them.
-LATER: dict[str, Any] = {"carry": False, "trainable": None, "project": None}
+LATER: dict[str, Any] = {"carry": False, "trainable": None, "project": None, "noise": None}
 # Where functions stood that a setting is known by.
 MOVED = {
     "nbflow.task.": "nbflow.data.sampler.",

@@ -1,5 +1,7 @@
 """Limits: the thresholds of what is clipped inside a gradient, of groups of examples and inside BPTT, by update.
 
+And the deviation of the units' noise, which is asked likewise.
+
 There each is a number, one per replica, a function of the update, or a `Threshold`. A gradient's groups have no norms
 before it is computed, so a threshold that follows norms is asked with those of the updates before, and is told the norm
 of every group afterwards, in the order of the batch.
@@ -16,13 +18,13 @@ from nbflow import _check
 from nbflow._load import load
 from nbflow.gradients._choices import clip_by_groups
 from nbflow.model._asked import Limits
-from nbflow.records import BOUNDS, ExampleClip, Floats, HiddenClip, MicrobatchClip
+from nbflow.records import BOUNDS, RATES, ExampleClip, Floats, HiddenClip, MicrobatchClip
 from nbflow.training._setting import Setting, at_zero
 from nbflow.training._window import grouped_by
 from nbflow.training.recipe import Recipe
 from nbflow.training.threshold import GroupFollower, follows
 
-HIDDEN = "hidden_threshold"
+HIDDEN, NOISE = "hidden_threshold", "noise"
 
 
 def at_first(how: Any) -> Any:
@@ -59,6 +61,8 @@ class RunLimits:
         if recipe.clip_hidden is not None:
             _refuse_what_learns(recipe.clip_hidden.threshold)
             self.asked[HIDDEN] = _asked("clip_hidden", recipe.clip_hidden.threshold, replicas, dtype)
+        if recipe.noise is not None:
+            self.asked[NOISE] = Setting(NOISE, recipe.noise, replicas, dtype, **RATES)
         of_groups = self.asked.get(self.of_groups)
         self.follower = of_groups if isinstance(of_groups, GroupFollower) and of_groups.learns else None
         self.last = {name: _known(how, replicas, dtype) for name, how in self.asked.items()}
@@ -70,7 +74,7 @@ class RunLimits:
         if not self._moving:
             return None
         self._now = {name: self.asked[name].at(update) for name in self._moving}
-        return Limits(self._now.get(self.of_groups), self._now.get(HIDDEN))
+        return Limits(self._now.get(self.of_groups), self._now.get(HIDDEN), self._now.get(NOISE))
 
     def settle(self) -> None:
         """Note that the update was made."""

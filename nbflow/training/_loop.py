@@ -130,7 +130,8 @@ class Loop:
         state = _arguments.zero_state(self.net, self.replicas, batch_size or 1) if recipe.carry else None
         asked = check_asked(self.net, (self.replicas, batch_size or 1), flow=self.first_flow, state=state,
                             clip_example=at_first(example), clip_microbatch=at_first(groups),
-                            clip_hidden=at_first(recipe.clip_hidden), h_detach=recipe.h_detach)  # fmt: skip
+                            clip_hidden=at_first(recipe.clip_hidden), h_detach=recipe.h_detach,
+                            noise=at_zero(recipe.noise))  # fmt: skip
         return asked if asked.groups is None else asked._replace(groups=asked.groups._replace(held=self.held))
 
     def _prepare_clip(self) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 from nbflow import _check, counter
 from nbflow.data.array_task import part_wrong
 from nbflow.data.sampler import Sampler, Task, check_task
+from nbflow.gradients._choices import check_noise
 from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers
 from nbflow.model import _arguments
-from nbflow.model._asked import PLAIN, Asked, at_ends
+from nbflow.model._asked import PLAIN, Asked, UnitNoise, at_ends
 from nbflow.model.stack import Model, Stack
-from nbflow.records import Batch, Floats
+from nbflow.records import Batch, Floats, Noise
 
 if TYPE_CHECKING:
     from nbflow.data.sampler import DataTask
@@ -40,14 +41,16 @@ class Evaluator:
 
     def __init__(
         self, engine: Engine, net: Model, task: Task, lengths: tuple[int, int], replicas: Any, size: int,
-        first: Any = None,
+        first: Any = None, noise: UnitNoise | None = None,
     ) -> None:  # fmt: skip
         from nbflow.model._shape import Shape
 
         self.engine, self.task, self.lengths, self.replicas, self.size = engine, task, lengths, replicas, size
         self.batch_size = min(PASS, size)
         self.buffers = Buffers(net, Shape(len(replicas), task.most(lengths), self.batch_size, task.tokens))
-        self.asked = PLAIN if first is None else Asked(state=_repeated(first, self.batch_size))
+        plain = first is None and noise is None
+        state = None if first is None else _repeated(first, self.batch_size)
+        self.asked = PLAIN if plain else Asked(state=state, noise=noise)
 
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the part of wrong sequences (R,); another `index` gives other sequences."""
@@ -73,10 +76,12 @@ def refuse_carried(net: Model, carries: bool) -> None:
 class HeldOut:
     """What a task of a user's data holds out, and room for measuring networks on it, one after the other."""
 
-    def __init__(self, engine: Engine, net: Model, task: DataTask, first: Any = None) -> None:
+    def __init__(
+        self, engine: Engine, net: Model, task: DataTask, first: Any = None, noise: UnitNoise | None = None
+    ) -> None:
         from nbflow.model._shape import Shape
 
-        self.engine, self.task, self.first = engine, task, first
+        self.engine, self.task, self.first, self.noise = engine, task, first, noise
         from nbflow.data._own import check_held_out
 
         refuse_carried(net, task.carries)
@@ -90,31 +95,37 @@ class HeldOut:
         self.buffers = {size: Buffers(net, Shape(1, most, size, task.tokens)) for size, most in longest.items()}
 
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
-        """Return the score of each network (R,); there are no others to draw, whatever `seed` and `index` are."""
+        """Return the score of each network (R,); `seed` and `index` say which noise, and nothing else is drawn."""
+        first = index * len(self.batches)
         if self.task.counts_wrong:
-            return np.array([self._wrong(theta[r : r + 1], r) for r in range(theta.shape[0])])
-        nats = np.array([self._nats(theta[r : r + 1], r) for r in range(theta.shape[0])])
+            return np.array([self._wrong(theta[r : r + 1], r, seed, first) for r in range(theta.shape[0])])
+        nats = np.array([self._nats(theta[r : r + 1], r, seed, first) for r in range(theta.shape[0])])
         return nats * self.task.units_per_nat
 
-    def _beginning(self, r: int, batch: Batch) -> Any:
-        """Return the state that the sequences of a batch begin with, (1, B, S, H), None for zeros."""
-        return None if self.first is None else _repeated(self.first, batch.weights.shape[2], slice(r, r + 1))
+    def _asked(self, r: int, batch: Batch, state: Any, seed: int, number: int) -> Asked:
+        """Return what a batch of network r is asked for: to begin with a state, or its first one; and its noise."""
+        if state is None and self.first is not None:
+            state = _repeated(self.first, batch.weights.shape[2], slice(r, r + 1))
+        if self.noise is None:
+            return Asked(state=state)
+        noise = self.noise._replace(deviation=self.noise.deviation[r : r + 1])
+        return Asked(state=state, noise=noise).drawn(seed, number % 2**32, np.array([r]))
 
-    def _wrong(self, theta: Floats, r: int) -> float:
+    def _wrong(self, theta: Floats, r: int, seed: int, first: int) -> float:
         wrong, state = 0.0, None
-        for batch, goes_on in zip(self.batches, self.goes_on[1:], strict=True):
+        for k, (batch, goes_on) in enumerate(zip(self.batches, self.goes_on[1:], strict=True)):
             buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
-            asked = Asked(state=self._beginning(r, batch) if state is None else state)
+            asked = self._asked(r, batch, state, seed, first + k)
             y, states = self.engine.predict(buffers, checked, asked, with_states=goes_on)
             state = at_ends(states, None) if goes_on else None
             wrong += part_wrong(y[0], Batch(*(part[0] for part in batch)))
         return wrong
 
-    def _nats(self, theta: Floats, r: int) -> float:
+    def _nats(self, theta: Floats, r: int, seed: int, first: int) -> float:
         nats, state = 0.0, None
-        for batch, goes_on in zip(self.batches, self.goes_on[1:], strict=True):
+        for k, (batch, goes_on) in enumerate(zip(self.batches, self.goes_on[1:], strict=True)):
             buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
-            asked = Asked(state=self._beginning(r, batch) if state is None else state)
+            asked = self._asked(r, batch, state, seed, first + k)
             losses, state = self.engine.losses(buffers, checked, asked, whole=goes_on)
             nats += float(losses[0])
         return nats
@@ -153,7 +164,7 @@ class OwnScore:
 
 def evaluate(
     net: Model, theta: Floats, task: str | Sampler, *, length: int | tuple[int, int] | None = None,
-    size: int = 10_000, seed: int = 0, index: int = 0, state: Any = None,
+    size: int = 10_000, seed: int = 0, index: int = 0, state: Any = None, noise: float | Floats | None = None,
 ) -> Any:  # fmt: skip
     """Return a network's score: how often it is wrong on fresh sequences, or its mean loss on data held out.
 
@@ -167,10 +178,13 @@ def evaluate(
     size : int
         How many sequences; of no effect for a user's data, as the following.
     seed, index : int
-        Which ones.
+        Which ones, and which noise.
     state : array of shape (1, S, H), optional
         The state that every sequence begins with, one that was trained, say; R in front if theta has it, and of a stack
         a tuple, one for each layer. Zeros by default. Of a text each of the streams in which it is read begins so.
+    noise : float, or array of shape (R,), optional
+        The standard deviation of noise of the units (see `nbflow.Noise`), by draws that no training has: named by seed
+        and index, of each batch by its own. None by default.
 
     Returns
     -------
@@ -195,17 +209,24 @@ def evaluate(
     found = check_task(net, task)
     size, seed, index = _check.count("size", size), _check.count("seed", seed, 0), _check.count("index", index, 0)
     first = None if state is None else _first_state(net, state, rows, single)
+    if isinstance(noise, Noise):
+        raise TypeError(
+            f"noise is {_check.said(noise)}; expected a number, or one per replica: seed and index are arguments of an "
+            f"evaluation. Write noise=0.1."
+        )
+    drawn = check_noise(noise, rows.shape[0], net.dtype)
+    drawn = None if drawn is None else drawn._replace(evaluating=True)
     evaluator: Evaluator | HeldOut
     if isinstance(found, Task):
         lengths = _check.length_range("length", length, found.shortest)
-        evaluator = Evaluator(engine_of("cpu"), net, found, lengths, np.arange(rows.shape[0]), size, first)
+        evaluator = Evaluator(engine_of("cpu"), net, found, lengths, np.arange(rows.shape[0]), size, first, drawn)
     elif length is not None:
         raise ValueError(
             f"length is {_check.said(length)}; expected None for {_check.said(found)}, all of which is measured. "
             "Leave it out."
         )
     else:
-        evaluator = HeldOut(engine_of("cpu"), net, found, first)
+        evaluator = HeldOut(engine_of("cpu"), net, found, first, drawn)
     score = evaluator.score(rows, seed, index)
     return float(score[0]) if single else score
 

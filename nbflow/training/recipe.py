@@ -22,6 +22,7 @@ from nbflow.records import (
     HDetach,
     HiddenClip,
     MicrobatchClip,
+    Noise,
     Optimizer,
     Params,
     Threshold,
@@ -96,6 +97,12 @@ class Recipe:
         and b_out g); of a stack, what `nbflow.unpack` makes of it, and every layer. Shapes and dtype are kept, finite
         numbers stay finite; what it raises, or is refused for, ends the training before that update. A replica that
         takes no step is not projected; parameters that are held are.
+    noise : float, float array of shape (R,) or function, optional
+        The standard deviation of Gaussian noise that is added to the pre-activations of every unit at every step of a
+        training (see `nbflow.Noise`): a number, one per replica, or a function of the update that returns either.
+        Update k of a run has the draws of `Noise(noise, seed=seed, index=k)`, the numbers of its replicas, and after a
+        resume the same ones. Evaluations are without noise; for one with it, call `nbflow.evaluate(..., noise=0.1)`, or
+        give `nbflow.train` a function that does as `score`.
 
     Examples
     --------
@@ -123,6 +130,7 @@ class Recipe:
     carry: bool = False
     trainable: Any = None
     project: Callable[[Params], Any] | dict[str, Unit] | None = None
+    noise: float | Floats | Schedule | None = None
 
     def __post_init__(self) -> None:
         """Check what needs no network and no task."""
@@ -137,6 +145,7 @@ class Recipe:
         clip_by_groups(self.clip_example, self.clip_microbatch)
         for name, kind in (("clip", Clip), ("flow", Flow), ("clip_hidden", HiddenClip), ("h_detach", HDetach)):
             _fields.check_kind(name, getattr(self, name), (kind, type(None)), f"a {kind.__name__} or None")
+        _check_noise(self.noise)
         if self.solved_below is not None:
             _check.per_replica("solved_below", self.solved_below, 1, least=0.0, above=True, finite=True)
         for name in ("stop_when_solved", "carry"):
@@ -150,6 +159,17 @@ class Recipe:
     def length_range(self) -> tuple[int, int]:
         """The smallest and the largest length."""
         return _check.length_range("lengths", self.lengths)
+
+
+def _check_noise(noise: Any) -> None:
+    """Refuse what is no deviation: draws are named by the run."""
+    if isinstance(noise, Noise):
+        raise TypeError(
+            f"noise is {_check.said(noise)}; expected a number, one per replica, or a function of the update: a run "
+            f"draws by its own seed and update. Write noise=0.1."
+        )
+    if noise is not None:
+        _fields.check_numeric("noise", noise, RATES, schedule=True)
 
 
 def check_recipe(recipe: Any) -> Recipe:

@@ -48,7 +48,8 @@ class Run:
         those that are not finite, "left_out" counts them. "clipped_examples", "clipped_groups" and "clipped_hidden" are
         the parts of the examples, of the groups, and of the entries or vectors inside BPTT that `clip_example`,
         `clip_microbatch` and `clip_hidden` clipped, "example_threshold", "group_threshold" and "hidden_threshold" what
-        they were clipped at in the last update. Plain numbers, or lists of R.
+        they were clipped at in the last update; "noise" is the deviation of the units' noise there. Plain numbers, or
+        lists of R.
     evaluations : dict of lists
         "update" and "score": the lower, the better. Of a synthetic task the part of sequences that are wrong, of a
         user's data the mean loss of all that is held out, both in `unit`. A score is a number, or a list of R.

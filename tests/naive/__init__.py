@@ -32,6 +32,7 @@ from naive.flows import (
 )
 from naive.gradients import Flow, Pulled, backward, gradient, jacobian, loss_of, partials, pull_back
 from naive.losses import LOSSES, loss, loss_slope
+from naive.noise import noise, normal
 from naive.optimizers import OPTIMIZERS, Optimizer, State, adam, momentum, rmsprop, sgd
 from naive.parameters import pack, sizes, slices, unpack
 from naive.regularizers import (

@@ -89,9 +89,11 @@ def omega_of(
     reduction: str,
     bound: float = BOUND,
     s0: Array | None = None,
+    noise: Array | None = None,
 ) -> float:
     """Return Omega as a function of theta, all of it moving: its slope is the exact derivative."""
-    return omega(penalty, reduction, backward(unpack(theta, cell, N, H, M), cell, loss_name, batch, s0), bound)
+    flow = backward(unpack(theta, cell, N, H, M), cell, loss_name, batch, s0, noise=noise)
+    return omega(penalty, reduction, flow, bound)
 
 
 def omega_detached(
@@ -106,13 +108,15 @@ def omega_detached(
     delta: Array,
     bound: float = BOUND,
     s0: Array | None = None,
+    noise: Array | None = None,
 ) -> float:
     """Return Omega as a function of theta with only delta frozen: its slope is the detached derivative (the book's)."""
     p = unpack(theta, cell, N, H, M)
-    states = forward(p, cell, inputs, s0)
+    states = forward(p, cell, inputs, s0, noise)
     mask, total = counted(delta, bound), 0.0
     for t, b in np.argwhere(mask):
-        v = pull_back(p, cell, np.asarray(inputs)[t, b], states[t, b], delta[t + 1, b]).v
+        added = 0.0 if noise is None else noise[t, b]
+        v = pull_back(p, cell, np.asarray(inputs)[t, b], states[t, b], delta[t + 1, b], added).v
         total += float(penalty_value(penalty, squared_gain(v, delta[t + 1, b])))
     return share(reduction, mask) * total
 

@@ -68,9 +68,9 @@ def jacobian(p: Params, cell: str, x: Array, s: Array) -> Array:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def pull_back(p: Params, cell: str, x: Array, s: Array, delta: Array) -> Pulled:
+def pull_back(p: Params, cell: str, x: Array, s: Array, delta: Array, noise: Any = 0.0) -> Pulled:
     """Send delta_t (S,H) back through one step taken from s_{t-1} = s (Pascanu 2013 eq. 5; book eq. 10.20)."""
-    to_in, to_rec, to_s = partials(cell, *preactivations(p, cell, x, s), s)
+    to_in, to_rec, to_s = partials(cell, *preactivations(p, cell, x, s, noise), s)
     e_in = np.einsum("gsh,sh->gh", to_in, delta)
     e_rec = np.einsum("gsh,sh->gh", to_rec, delta)
     direct = np.einsum("lsh,sh->lh", to_s, delta)
@@ -80,13 +80,17 @@ def pull_back(p: Params, cell: str, x: Array, s: Array, delta: Array) -> Pulled:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def backward(p: Params, cell: str, loss_name: str, batch: Batch, s0: Array | None = None, detached: Any = ()) -> Flow:
+def backward(
+    p: Params, cell: str, loss_name: str, batch: Batch, s0: Array | None = None, detached: Any = (),
+    noise: Array | None = None,
+) -> Flow:  # fmt: skip
     """Back-propagate through time (book eq. 10.18-10.28); of a zero delta_t nothing flows, not even NaN.
 
-    At a step t in `detached`, h_{t-1} is a constant to the pre-activations (h-detach, Arpit et al. 2018).
+    At a step t in `detached`, h_{t-1} is a constant to the pre-activations (h-detach, Arpit et al. 2018). `noise`
+    (T,B,G,H) is added to a_in.
     """
     inputs, targets, weights = (np.asarray(a) for a in batch)
-    states = forward(p, cell, inputs, s0)
+    states = forward(p, cell, inputs, s0, noise)
     y = outputs(p, states)
     slope = loss_slope(loss_name, y, targets, weights)
     T, B, G, H = len(y), y.shape[1], CELLS[cell].gates, p["w_rec"].shape[0]
@@ -103,7 +107,7 @@ def backward(p: Params, cell: str, loss_name: str, batch: Batch, s0: Array | Non
             if not delta[t, b].any():
                 continue
             x, before = inputs[t - 1, b], states[t - 1, b]
-            back = pull_back(p, cell, x, before, delta[t, b])
+            back = pull_back(p, cell, x, before, delta[t, b], 0.0 if noise is None else noise[t - 1, b])
             if t in detached:
                 back = back._replace(v=back.direct)
             delta[t - 1, b] = back.v
@@ -121,11 +125,12 @@ def backward(p: Params, cell: str, loss_name: str, batch: Batch, s0: Array | Non
 
 
 def loss_of(
-    theta: Array, cell: str, N: int, H: int, M: int, loss_name: str, batch: Batch, s0: Array | None = None
-) -> Any:
+    theta: Array, cell: str, N: int, H: int, M: int, loss_name: str, batch: Batch, s0: Array | None = None,
+    noise: Array | None = None,
+) -> Any:  # fmt: skip
     """Return the loss as a function of theta; complex-safe."""
     p = unpack(theta, cell, N, H, M)
-    return loss(loss_name, outputs(p, forward(p, cell, batch[0], s0)), batch[1], batch[2])
+    return loss(loss_name, outputs(p, forward(p, cell, batch[0], s0, noise)), batch[1], batch[2])
 
 
 def gradient(

@@ -15,19 +15,23 @@ from naive.losses import loss, loss_slope
 from naive.states import forward, outputs
 
 
-def stacked_states(layers: list[Params], cells: list[str], inputs: Array, starts: Any = None) -> list[Array]:
-    """Return the states (T+1,B,S,H) of every layer, from the bottom on."""
+def stacked_states(
+    layers: list[Params], cells: list[str], inputs: Array, starts: Any = None, noises: Any = None
+) -> list[Array]:
+    """Return the states (T+1,B,S,H) of every layer, from the bottom on; `noises` has (T,B,G,H) for each."""
     found = []
     for k, (p, cell) in enumerate(zip(layers, cells, strict=True)):
-        states = forward(p, cell, inputs, None if starts is None else starts[k])
+        states = forward(p, cell, inputs, starts and starts[k], noises and noises[k])
         found.append(states)
         inputs = states[1:, :, 0]
     return found
 
 
-def stacked_loss(layers: list[Params], cells: list[str], loss_name: str, batch: Batch, starts: Any = None) -> Any:
+def stacked_loss(
+    layers: list[Params], cells: list[str], loss_name: str, batch: Batch, starts: Any = None, noises: Any = None
+) -> Any:
     """Return the loss; complex-safe."""
-    y = outputs(layers[-1], stacked_states(layers, cells, batch[0], starts)[-1])
+    y = outputs(layers[-1], stacked_states(layers, cells, batch[0], starts, noises)[-1])
     return loss(loss_name, y, batch[1], batch[2])
 
 

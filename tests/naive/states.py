@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from naive.arrays import Array, Params
 from naive.cells import CELLS
 
 
-def preactivations(p: Params, cell: str, x: Array, s: Array) -> tuple[Array, Array]:
-    """Return a_in = x @ w_in + bias and a_rec = h @ w_rec (+ bias_rec), each (G,H), of one step of one sequence."""
-    a_in = p["bias"] + (p["w_in"][x] if np.ndim(x) == 0 else np.einsum("n,ngh->gh", x, p["w_in"]))
+def preactivations(p: Params, cell: str, x: Array, s: Array, noise: Any = 0.0) -> tuple[Array, Array]:
+    """Return a_in = x @ w_in + bias (+ noise) and a_rec = h @ w_rec (+ bias_rec), each (G,H), of one step."""
+    a_in = p["bias"] + (p["w_in"][x] if np.ndim(x) == 0 else np.einsum("n,ngh->gh", x, p["w_in"])) + noise
     a_rec = np.einsum("k,kgh->gh", s[0], p["w_rec"])
     return a_in, a_rec + p["bias_rec"] if CELLS[cell].has_bias_rec else a_rec
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def forward(p: Params, cell: str, inputs: Array, s0: Array | None = None) -> Array:
-    """Return the states (T+1,B,S,H), the initial one (s0 (B,S,H), else zeros) first (book eq. 10.8-10.9)."""
+def forward(p: Params, cell: str, inputs: Array, s0: Array | None = None, noise: Array | None = None) -> Array:
+    """Return the states (T+1,B,S,H), the initial one (s0 (B,S,H), else zeros) first (book eq. 10.8-10.9).
+
+    `noise` (T,B,G,H) is added to a_in.
+    """
     inputs = np.asarray(inputs)
     T, B = inputs.shape[:2]
     S, H = CELLS[cell].states, p["w_rec"].shape[0]
@@ -27,7 +32,8 @@ def forward(p: Params, cell: str, inputs: Array, s0: Array | None = None) -> Arr
     states[0] = start
     for b in range(B):
         for t in range(1, T + 1):
-            a_in, a_rec = preactivations(p, cell, inputs[t - 1, b], states[t - 1, b])
+            added = 0.0 if noise is None else noise[t - 1, b]
+            a_in, a_rec = preactivations(p, cell, inputs[t - 1, b], states[t - 1, b], added)
             states[t, b] = CELLS[cell].step(a_in, a_rec, states[t - 1, b])
     return states
 
