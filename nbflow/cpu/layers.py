@@ -172,6 +172,11 @@ class Layers:
 
     def set_noise(self, noise: UnitNoise | None) -> None:
         """Set the noise of the units, draws of its own for each layer."""
+        if noise is not None and self.net.bidirectional:
+            raise NotImplementedError(
+                "noise is given for a Stack of two directions; expected none, for its draws are not there yet. Leave "
+                "it out, or make the Stack with bidirectional=False."
+            )
         blocks = blocks_of(self.net)
         for k, space in enumerate(self.spaces):
             space.set_noise(noise, k, blocks)
