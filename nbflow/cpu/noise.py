@@ -14,7 +14,7 @@ import functools
 
 from nbflow._compile import kernel, part, unit
 from nbflow.counter import draw, exact_normal_pair
-from nbflow.cpu.views import at, flat, shards, whole
+from nbflow.cpu.views import at, shards, whole
 from nbflow.model.stack import Model, layers_of
 
 # Normals that come of one block of words.
@@ -44,40 +44,42 @@ def four(stream, n):
     return x0, x1, x2, x3
 
 
-@part
-def fill(drawn, stream, first):
-    """Write the normals of the blocks from `first` on: (blocks, 4)."""
-    for q in range(drawn.shape[0]):
-        x0, x1, x2, x3 = four(stream, first + q)
-        drawn[q, 0] = x0
-        drawn[q, 1] = x1
-        drawn[q, 2] = x2
-        drawn[q, 3] = x3
-
-
 @functools.cache
 def build_noise(dtype):
     """Build the kernel that adds the noise of one step: sequences that have ended get none, nor does the padding."""
     shard_at = shards(dtype)
 
+    @part
+    def add(numbers, deviation, stream, first):
+        """Add to a row of numbers the noise of the blocks from `first` on."""
+        whole_blocks = numbers.size // BLOCK
+        for q in range(whole_blocks):
+            x0, x1, x2, x3 = four(stream, first + q)
+            j = BLOCK * q
+            numbers[j] += deviation * dtype(x0)
+            numbers[j + 1] += deviation * dtype(x1)
+            numbers[j + 2] += deviation * dtype(x2)
+            numbers[j + 3] += deviation * dtype(x3)
+        rest = numbers.size - BLOCK * whole_blocks
+        if rest:
+            last = four(stream, first + whole_blocks)
+            for k in range(rest):
+                numbers[BLOCK * whole_blocks + k] += deviation * dtype(last[k])
+
     @kernel(dtype)
     def noise(address, t):
         shard = shard_at(address)
-        deviation, hidden, gates = shard.deviation, shard.hidden, shard.gates
+        deviation, hidden, length = shard.deviation, shard.hidden, whole(shard, "length")
         if deviation == 0:
             return
-        pre, length = at(shard, "pre", t), whole(shard, "length")
-        drawn, numbers = whole(shard, "drawn"), flat(shard, "drawn")
-        each = BLOCK * shard.blocks // gates
+        blocks, pre = -(-hidden // BLOCK), at(shard, "pre", t)
+        start = t * shard.noise_blocks + shard.noise_first
         for b in range(shard.rows):
-            if length[b] <= t:
-                continue
             stream = (
                 shard.noise_seed, shard.noise_purpose, shard.replica, shard.noise_index, shard.sequence + b,
             )  # fmt: skip
-            fill(drawn, stream, t * shard.noise_blocks + shard.noise_first)
-            for g in range(gates):
-                for j in range(hidden):
-                    pre[b, g, j] += deviation * dtype(numbers[each * g + j])
+            if length[b] > t:
+                for g in range(shard.gates):
+                    add(pre[b, g, :hidden], deviation, stream, start + g * blocks)
 
     return noise

@@ -104,7 +104,6 @@ SHARD_SIZES = {
     "steps": "T",
     "stretch": "steps whose gradients at the inputs are computed together",
     "held": "steps that the tape holds: T, or those between two states that are kept",
-    "blocks": "blocks of four draws of noise of a step of a sequence",
     "rows": "sequences of this shard",
     "sequence": "the number in the batch of the first of them",
     "lines": "S",
@@ -141,7 +140,7 @@ SHARD_FLAGS = {
     "masked": "1 where `still` says which parameters are held",
     **dict.fromkeys(("replica", "detach_seed", "detach_index"), "which draws decide in `nbflow.cpu.h_detach`"),
     **dict.fromkeys(("noise_purpose", "noise_seed", "noise_index"), "which draws `nbflow.cpu.noise` adds"),
-    "noise_first": "the first of a step's blocks of draws that is this layer's",
+    "noise_first": "the first block of draws of a step that is this layer's",
     "noise_blocks": "blocks of draws of a step, of all layers",
 }
 KERNELS = {
@@ -233,7 +232,6 @@ TAPE = {
     "panel": Array("chunk panel_width", "room for a panel of `pre`", "colliding"),
     "left": Array("left_rows chunk", "room for columns of the left factor, each as a row", "colliding"),
     "d_flow": Array("hidden gates width", "gradient of Omega with respect to w_rec", "immediate"),
-    "drawn": Array("blocks 4", "room for the noise of a step of one sequence", "", np.float64),
     "settings": Array("1 knobs width", "the settings of the cell, for each unit"),
     "sums": Array("5", "loss, sum of penalties, count of penalties, groups left out, groups clipped"),
     "inside": Array("2", "what the clip inside BPTT clipped, and all that it saw", "", np.int64),

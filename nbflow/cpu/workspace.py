@@ -160,7 +160,7 @@ class Workspace:
             "tracing": purpose.keep_delta, "measured": bool(purpose.derivative) or purpose.keep_delta,
             "colliding": colliding(row_bytes), "left_rows": left_rows(net.n_hidden, row_bytes),
             "parameters": net.size, "shard_count": len(self.rows), "pieces": pieces,
-            "knobs": len(cell.settings), "blocks": sum(blocks_of(net)), "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "6": 6,
+            "knobs": len(cell.settings), "1": 1, "2": 2, "3": 3, "5": 5, "6": 6,
         }  # fmt: skip
 
     def _find_conditions(self) -> dict[str, bool]:
