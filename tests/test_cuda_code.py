@@ -56,8 +56,9 @@ def test_every_choice_is_known_to_be_there_or_refused():
     """A new one must be thought of: what the backend does not know it would leave out in silence."""
     there = {"flow", "state", "clip_hidden", "clip_example", "clip_microbatch", "h_detach", "lengths"}
     refused = {"recompute_every", "wrt", "noise"}
+    older = {"checkpoint_every"}  # of the first of these
     choices = {p.name for p in inspect.signature(nf.gradient).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    assert choices == there | refused | {"backend", "workspace"}
+    assert choices == there | refused | older | {"backend", "workspace"}
     of_a_loop = {"optimizer", "lr", "batch_size", "lengths", "clip", "max_updates", "record_every", "settings",
                  "evaluate_every", "evaluate_size", "solved_below", "stop_when_solved", "carry",
                  "trainable", "project"}  # fmt: skip
