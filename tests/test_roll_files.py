@@ -554,3 +554,19 @@ def test_two_folders_of_pieces_make_a_task_that_trains(tmp_path):
     recipe = nf.Recipe(lr=0.1, lengths=6, batch_size=2, max_updates=4, evaluate_every=4, carry=True)
     run = nf.train(net, nf.init(net, "glorot", rng=0), task, recipe)
     assert run.evaluations["score"][-1] == nf.evaluate(net, run.theta, task)
+
+
+WRONG_NUMBERS = (float("nan"), float("inf"), -1, -0.5, True, "much", 10**400, 1 + 2j, np.float32("nan"), [1], object())
+
+
+@pytest.mark.parametrize("name", ["seed", "parts", "step", "max_bytes"])
+def test_numbers_that_a_reader_takes_are_looked_at(tmp_path, name):
+    pytest.importorskip("mido")
+    folder = put(tmp_path, "set/a.mid", TINY).parent
+    put(tmp_path, "set/b.mid", TINY), put(tmp_path, "set/c.mid", TINY)
+    for value in WRONG_NUMBERS:
+        if name == "max_bytes" and isinstance(value, int) and value > 1:
+            continue  # files of any size
+        asked = {"step": 1, name: (value, 0.1, 0.1) if name == "parts" else value}
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}.*; expected "):
+            read_piano_rolls(folder, **asked)

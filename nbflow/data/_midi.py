@@ -42,10 +42,9 @@ def step_of(value: Any) -> Fraction:
     wanted = f"expected one of {', '.join(STEPS)}, or a number of beats, 1/{FINEST} to {FINEST}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"step is {_check.said(value)}; {wanted}. Give 'eighth', say.")
-    beats = float(value)
-    if not 1 / FINEST <= beats <= FINEST:
+    if not 1 / FINEST <= value <= FINEST:
         raise ValueError(f"step is {_check.said(value)}; {wanted}. A quarter note is 1, an eighth 1/2.")
-    return Fraction(beats).limit_denominator(FINEST)
+    return Fraction(float(value)).limit_denominator(FINEST)
 
 
 def read_midi(data: bytes, step: Fraction, max_bytes: int) -> Roll:

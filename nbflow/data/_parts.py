@@ -14,7 +14,7 @@ def shares(name: str, value: Any, example: str = "(0.9, 0.05, 0.05)") -> list[fl
     """Return numbers above 0 that add up to 1."""
     try:
         found = [float(share) for share in value]
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise TypeError(f"{name} is {_check.said(value)}; expected a sequence of numbers, as {example}.") from error
     if not found or not min(found) > 0 or not abs(math.fsum(found) - 1) < 1e-6:
         raise ValueError(
