@@ -251,7 +251,8 @@ ELSEWHERE = {
     "StatefulRule.settings", "StatefulRule.limits", "Threshold.memory", "Threshold.settings", "Threshold.limits",
     "Task.fill", "warm_up.workers", "sweep.seeds", "sweep.workers", "sweep.group_size", "sweep.checkpoint_seconds",
     "read_text.max_bytes", "read_text_files.max_bytes", "read_piano_rolls.max_bytes", "read_piano_rolls.step",
-    "read_piano_rolls.parts", "read_piano_rolls.seed", "read_pieces.max_bytes", "read_pieces.step", "Swept.missing", "Staged.passed", "Task.trivial",
+    "read_piano_rolls.parts", "read_piano_rolls.seed", "read_pieces.max_bytes", "read_pieces.step", "Swept.missing",
+    "Staged.passed", "Task.trivial",
 }  # fmt: skip
 
 
