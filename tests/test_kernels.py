@@ -28,7 +28,9 @@ ARITHMETIC = re.compile(
     r"\b(?:fadd|fsub|fmul|fdiv|frem|fneg|fcmp|fptosi|fptoui)\b[^\n]*\bdouble\b|\bcall\b[^\n]*\bdouble\b|\bfpext\b[^\n]*double"
 )
 # The kernels with a clip inside, whose rules (`nbflow.cpu.rules.shrunk`) take a factor in float64.
-CLIPPING = {"build_backward", "build_recomputing", "build_gradient", "build_groups"}
+CLIPPING = {
+    "build_backward", "build_recomputing", "build_recomputing_ends", "build_gradient", "build_groups",
+}  # fmt: skip
 QUOTIENT, NOTHING = re.compile("fpext|fmul|fdiv"), re.compile(r"(?!)")
 # How LLVM asks whether lines overlap: by their ends, or where it is simple by how far apart they begin.
 OVERLAP = re.compile(r"vector\.memcheck|found\.conflict|diff\.check")

@@ -109,4 +109,5 @@ def test_pytorch_out_of_memory_is_a_memory_error(script, torch, monkeypatch):
 
 
 def test_a_population_of_none_is_refused(script, tmp_path, capsys):
-    assert_refused(script, ["--replicas", "0", "--out", str(tmp_path / "new")], "replicas or sizes has none", capsys)
+    words = "replicas is 0; expected at least 1"
+    assert_refused(script, ["--replicas", "0", "--out", str(tmp_path / "new")], words, capsys)

@@ -54,7 +54,8 @@ def _with_ends(buffers: Any, space: Any, checked: Checked, asked: Asked, found: 
     The way back clears the states behind the last weight: an end there is found once more, but for that of all steps.
     """
     if isinstance(space, TwoWays):
-        return found._replace(state=space.gather_ends(asked.ends))
+        ends: Any = space.gather_ends(asked.ends)  # of each direction
+        return found._replace(state=ends)
     steps = checked.weights.shape[1]
     last = np.where(checked.weights != 0, np.arange(1, steps + 1)[:, None], 0).max(axis=1)
     if not ((asked.ends > last) & (asked.ends < steps)).any():

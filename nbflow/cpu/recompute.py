@@ -114,6 +114,7 @@ def build_recomputing(dtype, to_inputs=False):
     return recomputing
 
 
+@functools.cache
 def build_recomputing_ends(dtype):
     """Build the same, which goes on to the inputs."""
     return build_recomputing(dtype, True)

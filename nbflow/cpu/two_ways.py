@@ -65,7 +65,7 @@ class TwoWays(Layers):
         bottom = self.net.layers[0].n_in
         self._joint = np.zeros((shape.replicas, shape.batch, 3), self.dtype)
         first = np.zeros(lead, np.int32) if shape.tokens else room(bottom)
-        rooms = {
+        rooms: dict[str, list[Any]] = {
             "handed": [room(one.n_hidden) for one in self.net.directions],
             "returned": [room(one.n_hidden) for one in self.net.directions],
             "both": [room(2 * layer.n_hidden) for layer in self.net.layers],
@@ -75,14 +75,16 @@ class TwoWays(Layers):
             "d_both": [room(2 * self.net.layers[-1].n_hidden)],
             "there": [room(1)],
         }  # fmt: skip
-        self._rooms: dict[str, list[Any]] = rooms
+        self._rooms = rooms
 
     def fit(self, steps: int) -> None:
         """Use the first `steps` steps of the buffers."""
         self.steps = steps
         for space, _ in self.parts:
             space.fit(steps)
-        cut = {name: [None if a is None else front(a, steps) for a in of] for name, of in self._rooms.items()}
+        cut: dict[str, list[Any]] = {
+            name: [None if a is None else front(a, steps) for a in of] for name, of in self._rooms.items()
+        }
         self.handed, self.returned, self.both = cut["handed"], cut["returned"], cut["both"]
         self.turned, self.d_inputs, (self.d_both,) = cut["turned"], cut["d_inputs"], cut["d_both"]
         self.there = cut["there"][0][..., 0]

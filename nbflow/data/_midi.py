@@ -42,7 +42,8 @@ def step_of(value: Any) -> Fraction:
     wanted = f"expected one of {', '.join(STEPS)}, or a number of beats, 1/{FINEST} to {FINEST}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"step is {_check.said(value)}; {wanted}. Give 'eighth', say.")
-    if not 1 / FINEST <= value <= FINEST:
+    least: Any = 1 / FINEST  # Real has no comparison that a checker knows
+    if not least <= value <= FINEST:
         raise ValueError(f"step is {_check.said(value)}; {wanted}. A quarter note is 1, an eighth 1/2.")
     return Fraction(float(value)).limit_denominator(FINEST)
 

@@ -24,4 +24,5 @@ def draw(net: Network, params: Params, rng: np.random.Generator) -> None:
     params.w_in[...] = glorot_uniform(rng, n, h, params.w_in.shape)
     for g in range(gates):
         params.w_rec[:, g] = orthogonal_matrix(rng, h)
-    params.w_out[...] = glorot_uniform(rng, *params.w_out.shape, params.w_out.shape)
+    fan_in, fan_out = params.w_out.shape
+    params.w_out[...] = glorot_uniform(rng, fan_in, fan_out, params.w_out.shape)

@@ -329,7 +329,7 @@ def picture(options: Options, lines: Sequence[Line]) -> Any:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:,.0f}")
         plot.grid(axes)
-        axes.legend(frameon=False)
+        plot.legend_below(axes)
     return found
 
 
