@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 # Pages that a table of contents names. Every other one of docs/ is a how-to: nobody has to list it.
 FIRST = {"index", "five_minutes", "concepts", "overview", "how_to", "more"}
 MORE = {"clipping", "flow", "results", "stores", "benchmarks", "contributors", "changelog", "architecture", "glossary"}
-PLACED = FIRST | MORE | {"bibliography", "methods"}
+PLACED = FIRST | MORE | {"benchmarks_avx512", "bibliography", "methods"}
 # Files above docs/ that have a page here.
 ELSEWHERE = {
     "../CONTRIBUTING.md": "contributors.md",
