@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Folders of the repository that the source archive has, and pages.
-ARCHIVED = ("nbflow", "tests", "scripts", "asv_benchmarks", "docs", "examples")
+ARCHIVED = ("nbflow", "tests", "scripts", "asv_benchmarks", "docs", "examples", "results")
 USED = """
 import pathlib, nbflow as nf
 assert pathlib.Path(nf.__file__).is_relative_to({prefix!r}), nf.__file__
