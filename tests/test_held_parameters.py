@@ -385,12 +385,12 @@ def test_an_example_whose_gradient_is_not_finite_where_it_is_held_is_not_left_ou
     with np.errstate(all="ignore"):
         free = nf.train(net, theta, lambda update: batch, recipe)
         held = nf.train(net, theta, lambda update: batch, dataclasses.replace(recipe, trainable={"w_in": False}))
+        one = nf.Batch(inputs[:, 1:], targets[:, 1:], np.ones((1, 1)))
+        alone = nf.train(net, theta, lambda update: one, dataclasses.replace(recipe, trainable={"w_in": False}))
     assert [run.history["left_out"] for run in (free, held)] == [[1], [0]]
     # d = 2 (y - t) (bias, b_out): -2 and 2e10 each, both clipped to length 1.
     assert held.theta[0] == theta[0]
     assert np.abs(held.theta - theta).max() == near(0.0, "float64", size=1.0)
-    alone = nf.train(net, theta, lambda update: nf.Batch(inputs[:, 1:], targets[:, 1:], np.ones((1, 1))),
-                     dataclasses.replace(recipe, trainable={"w_in": False}))  # fmt: skip
     assert np.linalg.norm(alone.theta - theta) == near(1.0)
 
 
