@@ -95,7 +95,7 @@ def phase_row(shape: peers.Shape) -> list[str]:
     side = peers.Nbflow(shape, 1)
     running, d_theta = runner(side), np.empty_like(side.theta)
     times = least({
-        "packing": running("nothing"), "forward": running("score"), "back": running("trace"),
+        "packing": running("nothing"), "forward": running("losses"), "back": running("trace"),
         "weights": running("gradient"), "sum": running("gradient", d_theta), "update": side.update,
     })  # fmt: skip
     steps = list(times.values())
