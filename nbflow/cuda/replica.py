@@ -43,7 +43,8 @@ from nbflow.cuda.norm import build_block_finite, build_block_measure, build_bloc
 @unit
 def none_left(job, numbers, r):
     """Return whether all groups of a replica were left out."""
-    return numbers[at(job, REPORT, r) + LEFT_OUT] == job[BATCH] // job[GROUP_ROWS]
+    # In their own dtype: float32 beside int64 would be compared in float64. NaN, where nothing was counted, is no count.
+    return numbers[at(job, REPORT, r) + LEFT_OUT] == numbers.dtype.type(job[BATCH] // job[GROUP_ROWS])
 
 
 @functools.cache
