@@ -135,10 +135,7 @@ class TextTask(DataTask):
             score: bits per character of what is held out; loss: nats per character of what is trained on. A character
             is counted once more than it is there, so that one that is only in the other part is not impossible.
         """
-        counts = np.bincount(self.train.tokens, minlength=self.n_in) + 1
-        nats = -np.log(counts / counts.sum())
-        of_held_out, of_train = nats[self.held_out.tokens].mean(), nats[self.train.tokens].mean()
-        return Trivial(float(of_held_out * self.units_per_nat), float(of_train))
+        return of_frequencies(self, self.train.tokens, self.train.tokens, self.held_out.tokens)
 
     def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it."""
@@ -255,6 +252,13 @@ def _in_text(name: str, text: Tokens, length: int) -> int:
             f"shorter length, or a longer text."
         )
     return length
+
+
+def of_frequencies(task: DataTask, seen: NDArray[Any], train: NDArray[Any], held_out: NDArray[Any]) -> Trivial:
+    """Return what knowing how often each character stands in `seen` reaches at those of the two parts."""
+    counts = np.bincount(seen, minlength=task.n_in) + 1
+    nats = -np.log(counts / counts.sum())
+    return Trivial(float(nats[held_out].mean() * task.units_per_nat), float(nats[train].mean()))
 
 
 def hash_of(arrays: Sequence[NDArray[Any]]) -> str:

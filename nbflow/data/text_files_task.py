@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nbflow import counter
 from nbflow.data.sampler import DataTask, Trivial
 from nbflow.data.streams import Streams
-from nbflow.data.tasks import hash_of
+from nbflow.data.tasks import hash_of, of_frequencies
 from nbflow.data.text_streams import token_line
 from nbflow.records import Batch
 
@@ -195,10 +195,7 @@ class TextFilesTask(DataTask):
             score: bits per character of what is held out; loss: nats per character of what is trained on. A character
             is counted once more than it is there, so that one that is only in the other part is not impossible.
         """
-        counts = np.bincount(self._train.tokens, minlength=self.n_in) + 1
-        nats = -np.log(counts / counts.sum())
-        of_held_out, of_train = nats[self._held_out.targets].mean(), nats[self._train.targets].mean()
-        return Trivial(float(of_held_out * self.units_per_nat), float(of_train))
+        return of_frequencies(self, self._train.tokens, self._train.targets, self._held_out.targets)
 
     def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it: no names, and nothing of where files lie."""
