@@ -43,7 +43,7 @@ from nbflow.cuda.norm import build_block_finite, build_block_measure, build_bloc
 @unit
 def none_left(job, numbers, r):
     """Return whether all groups of a replica were left out."""
-    # In their own dtype: float32 beside int64 would be compared in float64. NaN, where nothing was counted, is no count.
+    # In their own dtype: float32 beside int64 would be compared in float64. Where nothing was counted is NaN: no count.
     return numbers[at(job, REPORT, r) + LEFT_OUT] == numbers.dtype.type(job[BATCH] // job[GROUP_ROWS])
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from nbflow import _check
+from nbflow.diagnostics._diagnosis_words import words_of, words_of_stack
 from nbflow.diagnostics._gradient_flow import trace
 from nbflow.diagnostics.lags import gains_by_lag, profile
 from nbflow.diagnostics.lyapunov import lyapunov_exponents
@@ -25,8 +26,6 @@ from nbflow.records import (
     Floats,
     Gradient,
     LagProfile,
-    RecurrentSpectrum,
-    Saturation,
     Spectrum,
     StackDiagnosis,
 )
@@ -35,9 +34,6 @@ from nbflow.training.run import Run
 
 # A gradient of which less than this is left has vanished; one that is its inverse times as long has exploded.
 LOST = 0.01
-# From here on so much saturation is a cause worth naming.
-MUCH = 0.3
-NOT_FINITE = "The gradient is not finite on its way back, as the loss is not. Look at states and weights: nbflow.trace."
 
 
 @overload
@@ -112,7 +108,7 @@ def diagnose(
     if isinstance(net, Stack):
         found = _of_stack(net, theta, batch, state, whole, _Look(k, longest, steps, float(whole.loss), None))
         found = found._replace(clipped=_clipped(run))
-        return found._replace(words=_words_of_stack(found, net))
+        return found._replace(words=words_of_stack(found, net))
     look = _Look(k, longest, steps, float(whole.loss), _clipped(run))
     return _of_network(net, theta, batch, state, look, gains_by_lag(net, theta, batch, state=state), whole.d_theta)
 
@@ -151,7 +147,7 @@ def _of_network(
         spectrum=recurrent_spectrum(net, theta),
         clipped=look.clipped,
     )
-    return found._replace(words=_words(found, net.cell_object.carries))
+    return found._replace(words=words_of(found, net.cell_object.carries))
 
 
 def _length(d_theta: Floats) -> float:
@@ -286,110 +282,3 @@ def _clipped(run: Any) -> float | None:
         )
     apart = np.diff([0, *run.history["update"]])
     return float(np.average(rows, weights=np.maximum(apart, 1)))
-
-
-# ------------------------------------------------------------------------- words
-
-
-def _words(found: Diagnosis, carries: bool) -> str:
-    if found.verdict == "is not finite":
-        return NOT_FINITE
-    lines = [_about_the_gradient(found), *_about_zeros(found), _about_directions(found)]
-    lines.append(_about_w_rec(found.spectrum, found.saturation))
-    if found.clipped is not None:
-        lines.append(_about_the_clip(found.clipped))
-    return "\n".join([*lines, *_said(_tries(found, carries))])
-
-
-def _words_of_stack(found: StackDiagnosis, net: Stack) -> str:
-    if found.verdict == "is not finite":
-        return NOT_FINITE
-    lines = [_about_the_gradient(found)]
-    tries: list[str] = []
-    for number, (layer, seen) in enumerate(zip(net.layers, found.layers, strict=True)):
-        lines.append(_about_a_layer(number, layer, seen))
-        more = _tries(seen._replace(verdict=found.verdict, clipped=found.clipped), layer.cell_object.carries)
-        tries += [one for one in more if one not in tries]
-    if found.clipped is not None:
-        lines.append(_about_the_clip(found.clipped))
-    return "\n".join([*lines, *_said(tries)])
-
-
-def _about_a_layer(number: int, layer: Network, seen: Diagnosis) -> str:
-    cell = layer.cell if isinstance(layer.cell, str) else layer.cell_object.brief()
-    reached = int(np.flatnonzero(~np.isnan(seen.left))[-1])
-    return (
-        f"Layer {number} ({cell}, {layer.n_hidden} units): in its own time a step back leaves {seen.kept:.3g}, "
-        f"{seen.left[reached]:.2g} at lag {reached}; largest Lyapunov exponent {seen.exponents.mean[0]:.3g} a step. "
-        f"{_about_w_rec(seen.spectrum, seen.saturation)}"
-    )
-
-
-def _about_the_clip(clipped: float) -> str:
-    return f"The clip changed {clipped:.0%} of the updates."
-
-
-def _about_the_gradient(found: Diagnosis | StackDiagnosis) -> str:
-    reached = int(np.flatnonzero(~np.isnan(found.left))[-1])
-    at_end = f"{found.left[reached]:.2g} at lag {reached}"
-    step = f"a step back leaves {found.kept:.3g} of its length"
-    if found.verdict == "vanishes":
-        return (
-            f"The gradient vanishes: {step}, 1/2 after {_steps(found.half)}, 1/100 after {found.hundredth}, {at_end}."
-        )
-    half = f", 1/2 after {_steps(found.half)}" if found.verdict == "fades" else ""
-    return f"The gradient {found.verdict}: {step}{half}, {at_end}."
-
-
-def _steps(count: int | None) -> str:
-    return f"{count} step{'' if count == 1 else 's'}"
-
-
-def _about_zeros(found: Diagnosis) -> list[str]:
-    """Say at which lag the gradient is exactly 0 in half of the sequences that reach it."""
-    there = (~np.isnan(found.lags.norms)).sum(axis=-1)
-    dead = np.flatnonzero((found.lags.zeros * 2 >= there) & (there > 0))
-    if not dead.size:
-        return []
-    return [f"It is exactly 0 in half of the sequences from lag {dead[0]} on: there no unit hands anything back."]
-
-
-def _about_directions(found: Diagnosis) -> str:
-    largest, stretched = found.exponents.mean[0], found.singular_values.mean[0]
-    what = "move apart" if largest > 0 else "come together"
-    return (
-        f"Over {found.steps} steps the largest Lyapunov exponent is {largest:.3g} a step (near states {what}), and the "
-        f"largest singular value of the Jacobian {stretched:.2g}: no direction of the gradient keeps more."
-    )
-
-
-def _about_w_rec(spectrum: RecurrentSpectrum, seen: Saturation | None) -> str:
-    each = ", ".join(f"{gate} {radius:.2f}" for gate, radius in zip(spectrum.gates, spectrum.radius, strict=True))
-    said = f"Spectral radius of w_rec: {each}."
-    if seen is None:
-        return said
-    parts = ", ".join(f"{gate} {part:.0%}" for gate, part in zip(seen.gates, seen.part.mean, strict=True))
-    return f"{said} Saturated: {parts} of the steps."
-
-
-def _tries(found: Diagnosis, carries: bool) -> list[str]:
-    """Return what to try."""
-    tries = []
-    if found.verdict in ("vanishes", "fades"):
-        tries.append('Omega, nbflow.Flow("norm", alpha=1.0) in the recipe')
-        if not carries:
-            tries.append('a cell with a way past w_rec: "lstm", "gru", "leaky_tanh"')
-        if found.saturation is not None and (found.saturation.part.mean > MUCH).any():
-            tries.append("smaller weights or inputs, for what is saturated hands nothing back")
-        elif not carries and (found.spectrum.radius < 1).all():
-            tries.append('a larger w_rec, as of the init "orthogonal"')
-    elif found.verdict in ("grows", "explodes"):
-        tries.append('a clip, nbflow.Clip("norm", threshold), with a threshold by nbflow.calibrate_threshold')
-        tries.append("a smaller learning rate")
-    elif found.clipped is not None and found.clipped > 1 - MUCH:
-        tries.append("a larger threshold: nearly every update is cut")
-    return tries
-
-
-def _said(tries: list[str]) -> list[str]:
-    return [f"To try: {'; '.join(tries)}."] if tries else []
