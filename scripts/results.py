@@ -16,8 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import results_pictures as pictures
 import results_tables as tables
 import tyro
+from results_stores import Stores
 from rich.console import Console
 
 from nbflow.experiments.console import begin, begun, tell
@@ -75,7 +77,7 @@ def work(options: Options, console: Console, found: Found) -> None:
     """Make the tables, and the pictures."""
     begun(console)
     page = options.out / f"{options.name}.md"
-    stores = tables.Stores(options.stores)
+    stores = Stores(options.stores)
     before = page.read_text(encoding="utf-8")
     after = written(before, tables.made_of(stores))
     if options.check:
@@ -86,7 +88,7 @@ def work(options: Options, console: Console, found: Found) -> None:
     page.write_text(after, encoding="utf-8")
     found.files.append(page)
     tell(console, f"tables: {page}")
-    for name, draw in tables.drawn_of(stores).items() if options.pictures else ():
+    for name, draw in pictures.drawn_of(stores).items() if options.pictures else ():
         path = save(draw(), options.out / "images" / f"{name}.png")
         tell(console, f"picture: {path}")
         found.files.append(path)

@@ -1,17 +1,12 @@
-"""The tables and pictures of docs/results.md, each from its store; scripts/results.py puts them where they belong."""
+"""The tables of docs/results.md, each from its store; scripts/results.py puts them where they belong."""
 
 from __future__ import annotations
 
-import functools
-import math
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import compare_clipping
 import compare_clipping_design as design
-import compare_clipping_pictures
 import compare_clipping_verdicts as verdicts
 import descent
 import generalization
@@ -19,83 +14,15 @@ import language
 import lengths_report
 import overflow_report
 import success_rate
-from rich.console import Console
+from results_stores import Stores
 
 import nbflow as nf
 from nbflow import statistics
-from nbflow.data.sampler import DataTask, Trivial
 from nbflow.experiments.methods import TITLES
-from nbflow.storage.compact import read_copy
-from nbflow.storage.store import Row, Store
+from nbflow.storage.store import Row
 
-# The code that made the runs of the comparisons, as their lines have it.
-CODES = {"compare_clipping": "0.1.0+1074f1c81317", "rare": "0.1.0+284171cefc40"}
 MARKS = {verdicts.EQUIVALENT: "**=**", verdicts.DIFFERENT: "**≠**", verdicts.UNCLEAR: "**?**"}
 METHODS = ("sgd", "clip", "clip+omega", "omega")
-
-
-class Stores:
-    """The compact copies in results/, each read once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __contains__(self, name: str) -> bool:
-        return (self.folder / f"{name}.jsonl.xz").exists()
-
-    @functools.cache  # noqa: B019 - as long as a report is made
-    def rows(self, name: str) -> list[Row]:
-        """Return the lines of a store, in the names of today."""
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder) / "rows.jsonl")
-            store.add(read_copy(self.folder / f"{name}.jsonl.xz"))
-            return list(store.read().values())
-
-    def of(self, name: str, kind: str) -> list[Row]:
-        """Return the lines of a kind, in an order that does not depend on when they were made."""
-        found = [row for row in self.rows(name) if row["kind"] == kind]
-        places = ("optimizer", "lr", "place", "method", "seed", "policy", "length")
-        return sorted(found, key=lambda row: [str(row.get(place, "")) for place in places[:4]]
-                      + [row.get("seed", 0)] + [str(row.get(place, "")) for place in places[5:]])  # fmt: skip
-
-    def data(self, name: str) -> Row:
-        """Return what is known of a data set."""
-        return next(row for row in self.rows("data") if row["key"] == name)
-
-    @functools.cache  # noqa: B019 - as long as a report is made
-    def studies(self, name: str, variants: tuple[str, ...]) -> list[Any]:
-        """Return what scripts/compare_clipping.py finds in a store."""
-        with tempfile.TemporaryDirectory() as folder:
-            for part in (name, f"{name}.prepared"):
-                copy = self.folder / f"{part}.jsonl.xz"
-                (Path(folder) / copy.name).write_bytes(copy.read_bytes())
-            options = compare_clipping.Options(variants=variants, code=CODES[name], out=Path(folder), name=name)
-            machinery = compare_clipping.Machinery(options, Console(quiet=True))
-            plans = [*design.PLANS.values(), music(self.data("jsb-chorales-quarter.json"))]
-            return [compare_clipping.studied(machinery, plan) for plan in plans]
-
-
-class Kept(DataTask):
-    """In place of a data set that need not be there: what it is known by, and what knowing frequencies reaches."""
-
-    def __init__(self, facts: Row) -> None:
-        self.facts = facts
-        self.n_in = self.n_out = facts["channels"]
-        self.loss, self.tokens = facts["loss"], False
-        self.unit = facts["unit"]
-
-    def identity(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.facts["identity"]
-        return found
-
-    def trivial(self, length: int = 0) -> Trivial:
-        return Trivial(*self.facts["trivial"])
-
-
-def music(facts: Row) -> design.Plan:
-    """Return the plan of the chorales from what is known of them."""
-    parts = {part: Kept({**facts, **facts["parts"][part]}) for part in ("valid", "test")}
-    return design.music_of(facts["title"], parts["valid"], parts["test"])
 
 
 # Markdown.
@@ -267,22 +194,6 @@ def rich_to_markdown(table: Any) -> str:
 # Language.
 
 
-class LanguageParts:
-    """In place of a text that need not be there."""
-
-    def __init__(self, facts: Row) -> None:
-        self.facts = facts
-
-    def task(self, part: str) -> Any:
-        score = self.facts["by_frequency"][part]
-
-        class Task:
-            def trivial(self) -> Trivial:
-                return Trivial(score, score * math.log(2))
-
-        return Task()
-
-
 def language_found(rows: Sequence[Row]) -> Any:
     """Return what scripts/language.py finds in its store."""
     final = sorted((row for row in rows if row["seed"] < language.TUNING), key=lambda row: row["seed"])
@@ -434,7 +345,7 @@ def length_claim(stores: Stores) -> list[str]:
 
     if "lengths" not in stores:
         return ["not seen", "below", "3 networks"]
-    _, measured = _lengths(stores)
+    _, measured = stores.lengths()
     seen = {place: [clean for method in lengths_report.SHADES
                     for clean in lengths_report.clean(measured, place, method, "paper").values()]
             for place in ("anywhere", "paper")}  # fmt: skip
@@ -488,61 +399,10 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
             "overflow_tests": lambda: rich_to_markdown(overflow_report.of_tests(stores.of("overflow", "outcome"))),
         },
         "lengths": {
-            "lengths": lambda: rich_to_markdown(lengths_report.of_arms(*_lengths(stores))),
-            "lengths_by_length": lambda: rich_to_markdown(lengths_report.by_length(*_lengths(stores))),
-            "lengths_points": lambda: rich_to_markdown(lengths_report.by_points(*_lengths(stores))),
-            "lengths_by_part": lambda: rich_to_markdown(lengths_report.by_part(*_lengths(stores))),
+            "lengths": lambda: rich_to_markdown(lengths_report.of_arms(*stores.lengths())),
+            "lengths_by_length": lambda: rich_to_markdown(lengths_report.by_length(*stores.lengths())),
+            "lengths_points": lambda: rich_to_markdown(lengths_report.by_points(*stores.lengths())),
+            "lengths_by_part": lambda: rich_to_markdown(lengths_report.by_part(*stores.lengths())),
         },
     }  # fmt: skip
     return {name: make for store, makes in found.items() if store in stores for name, make in makes.items()}
-
-
-def _lengths(stores: Stores) -> tuple[list[Row], list[Row]]:
-    measured = [*stores.of("lengths", "measurement"), *stores.of("lengths", "stretched"),
-                *stores.of("lengths", "points")]  # fmt: skip
-    return stores.of("lengths", "training"), measured
-
-
-def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
-    """Return how each picture is made, by its name in docs/images; of a store that is there."""
-    every, some = tuple(design.DEFAULT), ("norm", "none", "random_rare")
-    pictures = compare_clipping_pictures
-
-    def tall() -> Any:
-        studies = stores.studies("compare_clipping", every)
-        return pictures.task(next(study for study in studies if study.plan.name == "temporal_order_40"))
-
-    found: dict[str, dict[str, Callable[[], Any]]] = {
-        "compare_clipping": {
-            "compare_clipping": lambda: pictures.summary(stores.studies("compare_clipping", every)),
-            "compare_clipping_temporal_order_40": tall,
-        },
-        "rare": {"random_rare": lambda: pictures.summary(stores.studies("rare", some))},
-        "span": {"span": lambda: _success(stores, "span", inits=("smart_tanh",), lengths=(20, 50, 100), seeds=10,
-                                          budget=10)},
-        "figure_7": {"figure_7": lambda: _success(stores, "figure_7")},
-        "generalization": {"generalization": lambda: _generalization(stores)},
-        "language": {"language": lambda: _language(stores)},
-        "descent": {"descent": lambda: descent.picture(stores.of("descent", "network"))},
-        "overflow": {"overflow": lambda: overflow_report.picture(stores.of("overflow", "training"),
-                                                                 stores.of("overflow", "outcome"))},
-        "lengths": {"lengths": lambda: lengths_report.picture(*_lengths(stores))},
-    }  # fmt: skip
-    return {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
-
-
-def _success(stores: Stores, name: str, **options: Any) -> Any:
-    asked = success_rate.Options(name=name, **options)
-    return success_rate.picture(asked, success_rate.count(stores.rows(name)))
-
-
-def _generalization(stores: Stores) -> Any:
-    points = generalization.points_of(stores.of("generalization", "measurement"))
-    return generalization.picture(generalization.Options(), stores.of("generalization", "training"), points)
-
-
-def _language(stores: Stores) -> Any:
-    facts = stores.data("tinyshakespeare.txt")
-    options = language.Options(text=Path(facts["key"]))
-    parts: Any = LanguageParts(facts)
-    return language.picture(options, parts, language_found(stores.rows("language")))

@@ -25,7 +25,7 @@ script = fixture_of("results")
 @pytest.fixture(scope="module")
 def stores() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        return load(patch, "results_tables").Stores(ROOT / "results")
+        return load(patch, "results_stores").Stores(ROOT / "results")
 
 
 def test_every_table_between_marks_is_what_the_stores_say(script: Any, stores: Any) -> None:
@@ -48,7 +48,7 @@ def test_marks_of_no_table_are_refused(script: Any) -> None:
 
 
 def test_every_picture_of_a_store_stands_in_the_page_and_is_drawn(script: Any, stores: Any, tmp_path: Path) -> None:
-    drawn = script.tables.drawn_of(stores)
+    drawn = script.pictures.drawn_of(stores)
     text = PAGE.read_text(encoding="utf-8")
     assert {name for name in drawn if f"](images/{name}.png)" not in text} == set()
     for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths"):

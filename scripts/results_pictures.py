@@ -1,0 +1,63 @@
+"""The pictures of docs/results.md, each from its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import compare_clipping_design as design
+import compare_clipping_pictures
+import descent
+import generalization
+import language
+import lengths_report
+import overflow_report
+import success_rate
+from results_stores import LanguageParts, Stores
+from results_tables import language_found
+
+
+def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
+    """Return how each picture is made, by its name in docs/images; of a store that is there."""
+    every, some = tuple(design.DEFAULT), ("norm", "none", "random_rare")
+    pictures = compare_clipping_pictures
+
+    def tall() -> Any:
+        studies = stores.studies("compare_clipping", every)
+        return pictures.task(next(study for study in studies if study.plan.name == "temporal_order_40"))
+
+    found: dict[str, dict[str, Callable[[], Any]]] = {
+        "compare_clipping": {
+            "compare_clipping": lambda: pictures.summary(stores.studies("compare_clipping", every)),
+            "compare_clipping_temporal_order_40": tall,
+        },
+        "rare": {"random_rare": lambda: pictures.summary(stores.studies("rare", some))},
+        "span": {"span": lambda: _success(stores, "span", inits=("smart_tanh",), lengths=(20, 50, 100), seeds=10,
+                                          budget=10)},
+        "figure_7": {"figure_7": lambda: _success(stores, "figure_7")},
+        "generalization": {"generalization": lambda: _generalization(stores)},
+        "language": {"language": lambda: _language(stores)},
+        "descent": {"descent": lambda: descent.picture(stores.of("descent", "network"))},
+        "overflow": {"overflow": lambda: overflow_report.picture(stores.of("overflow", "training"),
+                                                                 stores.of("overflow", "outcome"))},
+        "lengths": {"lengths": lambda: lengths_report.picture(*stores.lengths())},
+    }  # fmt: skip
+    return {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
+
+
+def _success(stores: Stores, name: str, **options: Any) -> Any:
+    asked = success_rate.Options(name=name, **options)
+    return success_rate.picture(asked, success_rate.count(stores.rows(name)))
+
+
+def _generalization(stores: Stores) -> Any:
+    points = generalization.points_of(stores.of("generalization", "measurement"))
+    return generalization.picture(generalization.Options(), stores.of("generalization", "training"), points)
+
+
+def _language(stores: Stores) -> Any:
+    facts = stores.data("tinyshakespeare.txt")
+    options = language.Options(text=Path(facts["key"]))
+    parts: Any = LanguageParts(facts)
+    return language.picture(options, parts, language_found(stores.rows("language")))

@@ -1,0 +1,105 @@
+"""The stores of docs/results.md, read as scripts read their own, and what stands in place of data of other people."""
+
+from __future__ import annotations
+
+import functools
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import compare_clipping
+import compare_clipping_design as design
+from rich.console import Console
+
+from nbflow.data.sampler import DataTask, Trivial
+from nbflow.storage.compact import read_copy
+from nbflow.storage.store import Row, Store
+
+# The code that made the runs of the comparisons, as their lines have it.
+CODES = {"compare_clipping": "0.1.0+1074f1c81317", "rare": "0.1.0+284171cefc40"}
+
+
+class Stores:
+    """The compact copies in results/, each read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, name: str) -> bool:
+        return (self.folder / f"{name}.jsonl.xz").exists()
+
+    @functools.cache  # noqa: B019 - as long as a report is made
+    def rows(self, name: str) -> list[Row]:
+        """Return the lines of a store, in the names of today."""
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder) / "rows.jsonl")
+            store.add(read_copy(self.folder / f"{name}.jsonl.xz"))
+            return list(store.read().values())
+
+    def of(self, name: str, kind: str) -> list[Row]:
+        """Return the lines of a kind, in an order that does not depend on when they were made."""
+        found = [row for row in self.rows(name) if row["kind"] == kind]
+        places = ("optimizer", "lr", "place", "method", "seed", "policy", "length")
+        return sorted(found, key=lambda row: [str(row.get(place, "")) for place in places[:4]]
+                      + [row.get("seed", 0)] + [str(row.get(place, "")) for place in places[5:]])  # fmt: skip
+
+    def lengths(self) -> tuple[list[Row], list[Row]]:
+        """Return the trainings of scripts/lengths.py, and all that was measured of them."""
+        measured = [row for kind in ("measurement", "stretched", "points") for row in self.of("lengths", kind)]
+        return self.of("lengths", "training"), measured
+
+    def data(self, name: str) -> Row:
+        """Return what is known of a data set."""
+        return next(row for row in self.rows("data") if row["key"] == name)
+
+    @functools.cache  # noqa: B019 - as long as a report is made
+    def studies(self, name: str, variants: tuple[str, ...]) -> list[Any]:
+        """Return what scripts/compare_clipping.py finds in a store."""
+        with tempfile.TemporaryDirectory() as folder:
+            for part in (name, f"{name}.prepared"):
+                copy = self.folder / f"{part}.jsonl.xz"
+                (Path(folder) / copy.name).write_bytes(copy.read_bytes())
+            options = compare_clipping.Options(variants=variants, code=CODES[name], out=Path(folder), name=name)
+            machinery = compare_clipping.Machinery(options, Console(quiet=True))
+            plans = [*design.PLANS.values(), music(self.data("jsb-chorales-quarter.json"))]
+            return [compare_clipping.studied(machinery, plan) for plan in plans]
+
+
+class Kept(DataTask):
+    """In place of a data set that need not be there: what it is known by, and what knowing frequencies reaches."""
+
+    def __init__(self, facts: Row) -> None:
+        self.facts = facts
+        self.n_in = self.n_out = facts["channels"]
+        self.loss, self.tokens = facts["loss"], False
+        self.unit = facts["unit"]
+
+    def identity(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.facts["identity"]
+        return found
+
+    def trivial(self, length: int = 0) -> Trivial:
+        return Trivial(*self.facts["trivial"])
+
+
+def music(facts: Row) -> design.Plan:
+    """Return the plan of the chorales from what is known of them."""
+    parts = {part: Kept({**facts, **facts["parts"][part]}) for part in ("valid", "test")}
+    return design.music_of(facts["title"], parts["valid"], parts["test"])
+
+
+class LanguageParts:
+    """In place of a text that need not be there."""
+
+    def __init__(self, facts: Row) -> None:
+        self.facts = facts
+
+    def task(self, part: str) -> Any:
+        score = self.facts["by_frequency"][part]
+
+        class Task:
+            def trivial(self) -> Trivial:
+                return Trivial(score, score * math.log(2))
+
+        return Task()
