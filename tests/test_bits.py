@@ -91,7 +91,7 @@ def test_pieces_of_packing_and_summing_give_the_bits_of_the_whole(cell, dtype, R
         whole = find(*case)
         for size in (40, 3, 1):
             with monkeypatch.context() as patch:
-                patch.setattr("nbflow.cpu.workspace.PIECE", size)
+                patch.setattr("nbflow.cpu.sizes.PIECE", size)
                 pieces = with_threads(2, lambda: find(*case))  # noqa: B023
             for one, other in zip(whole, pieces, strict=True):
                 assert same_bits(one, other), (kind, size)

@@ -13,8 +13,8 @@ from tolerance import assert_close, differenced, within
 
 import nbflow as nf
 from nbflow.cpu.shards import shard_rows
+from nbflow.cpu.sizes import PIECE
 from nbflow.cpu.weights import COPIED_FOR, colliding
-from nbflow.cpu.workspace import PIECE
 
 # (T, B, N, H, M): 1 everywhere; below, at and above the lengths of vectors and the sizes of shards (they split at 8).
 SIZES = (

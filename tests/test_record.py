@@ -14,7 +14,8 @@ import nbflow as nf
 from nbflow._compile import JIT
 from nbflow.cpu import memory, record, views
 from nbflow.cpu.program import set_program
-from nbflow.cpu.workspace import Purpose, Workspace
+from nbflow.cpu.purpose import Purpose
+from nbflow.cpu.workspace import Workspace
 from nbflow.model._shape import Shape
 
 CODE = "".join(path.read_text() for path in pathlib.Path(record.__file__).parent.glob("*.py"))

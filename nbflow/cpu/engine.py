@@ -14,11 +14,12 @@ import numpy as np
 from nbflow import counter
 from nbflow.cpu.clipping import clip as clip
 from nbflow.cpu.program import set_program, way_back
+from nbflow.cpu.purpose import PLAIN as PLAIN_PURPOSE, Purpose
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.setup import choose, kind_of, purpose_of, run, set_gradient, set_start
 from nbflow.cpu.training import Training
 from nbflow.cpu.two_ways import TwoWays
-from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
+from nbflow.cpu.workspace import Workspace
 from nbflow.model._arguments import Checked
 from nbflow.model._asked import PLAIN, Asked, Found, Plan, at_ends
 from nbflow.records import Floats, Regularizer

@@ -16,8 +16,9 @@ import numpy as np
 from nbflow.cpu.hidden_clip import seen_of_a_step
 from nbflow.cpu.noise import blocks_of
 from nbflow.cpu.program import set_below, set_joint, set_program, set_second, way_back
+from nbflow.cpu.purpose import PLAIN, Purpose
 from nbflow.cpu.report import CLIPPED_INSIDE, COUNT, OMEGA
-from nbflow.cpu.workspace import PLAIN, Purpose, Workspace
+from nbflow.cpu.workspace import Workspace
 from nbflow.model._asked import UnitNoise
 from nbflow.model._shape import Shape
 from nbflow.model.stack import Stack

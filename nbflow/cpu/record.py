@@ -3,7 +3,7 @@
 A kernel takes the address of a record: a `Shard` is a few sequences of one replica, a `Replica` one network with its
 batch. A record holds integers (sizes, flags, addresses of kernels), numbers in the dtype of the network, and addresses
 of arrays. From what stands here come the records (`shard_dtype`, `replica_dtype`), all memory and what is gathered from
-it (`nbflow.cpu.workspace`), the views of the kernels, their checks and the slides of the tape (`nbflow.cpu.views`).
+it (`nbflow.cpu.buffers`), the views of the kernels, their checks and the slides of the tape (`nbflow.cpu.views`).
 
 Arrays are C-ordered. A shape names integers of the same record, the outermost axis first:
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from nbflow.cpu.layers import Layers
 from nbflow.cpu.program import execute, set_program, way_back
+from nbflow.cpu.purpose import PLAIN as PLAIN_PURPOSE, Purpose
 from nbflow.cpu.two_ways import TwoWays
-from nbflow.cpu.workspace import PLAIN as PLAIN_PURPOSE, Purpose, Workspace
+from nbflow.cpu.workspace import Workspace
 from nbflow.model._asked import PLAIN, Asked
 from nbflow.model.stack import Model, Stack
 from nbflow.records import Floats

@@ -15,8 +15,9 @@ import numpy as np
 
 from nbflow.cpu.layers import FORWARD, Layers, front
 from nbflow.cpu.program import set_below, set_joint, set_readout
+from nbflow.cpu.purpose import PLAIN, Purpose
 from nbflow.cpu.readout import readout_of
-from nbflow.cpu.workspace import PLAIN, Purpose, Workspace
+from nbflow.cpu.workspace import Workspace
 from nbflow.model._asked import at_ends
 from nbflow.model._shape import Shape
 from nbflow.model._step import last_step

@@ -66,8 +66,9 @@ def phases() -> str:
 def runner(side: peers.Nbflow) -> Callable[..., Callable[[], None]]:
     """Return what makes a program of the kernels run by its name, without checks, clip and step."""
     from nbflow.cpu import program
+    from nbflow.cpu.purpose import PLAIN
     from nbflow.cpu.second import build_nothing
-    from nbflow.cpu.workspace import PLAIN, Workspace
+    from nbflow.cpu.workspace import Workspace
     from nbflow.model import _arguments
 
     side.ready()
@@ -121,22 +122,22 @@ def cores() -> str:
 
 def core_rows(shape: peers.Shape) -> list[list[str]]:
     """Return a row for each way to cut a batch: as nbflow does, and into shards of a half and a quarter of its rows."""
-    workspace: Any = importlib.import_module("nbflow.cpu.workspace")
+    buffers: Any = importlib.import_module("nbflow.cpu.buffers")
     words.say(f"cores at {peers.named(shape)}")
-    kept, B = workspace.shard_rows, shape[1]
+    kept, B = buffers.shard_rows, shape[1]
     chosen = kept(peers.Nbflow(shape, 1).net, B)
     cuts = {part: even(B, part * len(chosen)) for part in (1, 2, 4) if part * len(chosen) <= B}
     sides: dict[str, Callable[[], Any]] = {}
     try:
         for part, cut in cuts.items():
-            workspace.shard_rows = functools.partial(as_cut, cut)
+            buffers.shard_rows = functools.partial(as_cut, cut)
             for threads in (1, 2):
                 sides[f"{part} on {threads}"] = updating(shape, threads)
             running = runner(peers.Nbflow(shape, 1))
             sides[f"{part} packing"], sides[f"{part} loops"] = running("nothing"), running("gradient")
         times = least(sides)
     finally:
-        workspace.shard_rows = kept
+        buffers.shard_rows = kept
     found = []
     for part, cut in cuts.items():
         one, two = times[f"{part} on 1"], times[f"{part} on 2"]
