@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what a type checker reads; what Python does is below
     from nbflow._compile import exact_unit as exact_unit, unit as unit
     from nbflow._load import names as names
     from nbflow.data.arrays import arrays as arrays
-    from nbflow.data.sampler import Task as Task, load_task as load_task
+    from nbflow.data.synthetic import Task as Task, load_task as load_task
     from nbflow.diagnostics.average_of_clipped import average_of_clipped as average_of_clipped
     from nbflow.diagnostics.clipping_bias import clipping_bias as clipping_bias
     from nbflow.diagnostics.diagnose import diagnose as diagnose
@@ -141,7 +141,7 @@ _HOMES = {
     "model.saved": ("load", "save"),
     "model.stack": ("Stack",),
     "model.torch_weights": ("from_torch", "to_torch"),
-    "data.sampler": ("Task", "load_task"),
+    "data.synthetic": ("Task", "load_task"),
     "gradients.gradient": ("gradient", "predict"),
     "gradients.workspace": ("workspace",),
     "gradients.vector_products": ("hvp", "jvp", "vjp"),

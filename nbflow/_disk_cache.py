@@ -34,8 +34,8 @@ from nbflow._identity import identity
 from nbflow._sources import meaning, read
 
 # What machine code can depend on: edit any of these, and everything is compiled anew; but for comments.
-SOURCES = ("_compile.py", "_disk_cache.py", "_identity.py", "scalars", "counter.py", "cpu", "cells", "losses",
-           "clips", "flows", "optimizers", "thresholds", "data/sampler.py", "tasks")  # fmt: skip
+SOURCES = ("_compile.py", "_machine_code.py", "_disk_cache.py", "_identity.py", "scalars", "counter.py", "cpu", "cells",
+           "losses", "clips", "flows", "optimizers", "thresholds", "data/sampler.py", "tasks")  # fmt: skip
 # Settings of numba that change what it makes of the same function.
 SETTINGS = (
     "OPT",

@@ -139,7 +139,7 @@ print(json.dumps([files, len(done.runs), [row["failure"] for row in done.failed]
 # What the sweep around the runs needs, and whoever looks at them.
 SWEEP = {
     *(f"{name}.py" for name in ("_legible", "_progress", "_disk_cache", "_identity", "_sources")),
-    *(f"experiments/{name}.py" for name in ("code_version", "machine", "_pool", "sweep", "warm_up")),
+    *(f"experiments/{name}.py" for name in ("code_version", "machine", "_driver", "_pool", "sweep", "warm_up")),
     *(f"storage/{name}.py" for name in ("_files", "_index", "_journal", "_lines", "_parquet", "_rows", "store")),
     "gradients/gradient.py",  # of which a sweep compiles what it needs, and a training uses a helper
 }

@@ -373,7 +373,11 @@ def sources(root):
     """Return every file in which something is compiled for the CPU; grids are not kept on disk."""
     use = re.compile(r"^from nbflow(?:\._compile)? import .*\b(?:unit|exact_unit|part|loop|kernel)\b", re.MULTILINE)
     files = [path for path in sorted(root.rglob("*.py")) if path.parent != root / "cuda"]
-    return [path for path in files if use.search(path.read_text()) or path.name in ("_compile.py", "_disk_cache.py")]
+    return [
+        path
+        for path in files
+        if use.search(path.read_text()) or path.name in ("_compile.py", "_machine_code.py", "_disk_cache.py")
+    ]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from cases import CELLS, FLOWS, LOSSES, REGULARIZERS, STATE_FLOWS, make_case
 from targets import fast, registers
 
 import nbflow as nf
-from nbflow import _compile
+from nbflow import _compile, _machine_code
 from nbflow._compile import JIT
 from nbflow._load import load
 from nbflow.cpu import backward, flow, forward, loss, program, replica, run, second, state_penalty, tangent
@@ -104,7 +104,7 @@ def test_no_kernel_lets_another_call_its_parts():
 @compiled
 def test_every_function_of_nbflow_asks_for_vectors_of_the_full_width():
     """LLVM's tuning for most of Intel's processors would halve them, in a part as in the kernel that calls it."""
-    wide = f" {_compile.FULL_WIDTH} "
+    wide = f" {_machine_code.FULL_WIDTH} "
     for name, kernel in kernels_of(np.float32):
         groups = dict(re.findall(r"^attributes (#\d+) = \{(.*)\}$", kernel.llvm, re.MULTILINE))
         functions = re.findall(r"^define [^@]*@\"?(\S*nbflow[^\s(\"]*).*?(#\d+)?[^#]*\{$", kernel.llvm, re.MULTILINE)
@@ -125,7 +125,7 @@ def test_a_part_asks_for_vectors_of_the_full_width_before_it_is_put_into_a_kerne
         add.compile((numba.float64[::1], numba.float64[::1]))
         [found] = add.overloads.values()
         code = found.library.get_llvm_str()
-        assert _compile.FULL_WIDTH in code
+        assert _machine_code.FULL_WIDTH in code
         assert registers() is None or f"<{lanes(np.float64)} x double>" in code
 
 

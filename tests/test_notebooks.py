@@ -110,7 +110,7 @@ def die(jobs: object) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="no process inherits the number of a file")
 def test_a_sweep_whose_workers_die_reports_their_last_words(tmp_path, monkeypatch):
-    module = importlib.import_module("nbflow.experiments.sweep")
+    module = importlib.import_module("nbflow.experiments._driver")
     monkeypatch.setattr(module, "run_group", die)
     one = nf.Experiment("temporal_order", nf.Recipe(lengths=10, max_updates=2, evaluate_every=0), n_hidden=5)
     with pytest.raises(RuntimeError, match="last words:\n    terminate called: no room for a stack"):

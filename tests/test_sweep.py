@@ -28,7 +28,7 @@ from disks import small_disk
 
 import nbflow as nf
 from nbflow.data import Text
-from nbflow.experiments import _group as group, _pool as pool
+from nbflow.experiments import _driver, _group as group, _pool as pool
 from nbflow.experiments._pool import local_pool
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.experiment import key_of, keys_of
@@ -364,7 +364,7 @@ def test_workers_that_do_not_see_the_folder_are_an_error_and_no_endless_loop(pat
     def elsewhere(job):
         return usual(job._replace(sign=job.sign.with_name("of another disk")))
 
-    monkeypatch.setattr(SWEEP, "run_group", elsewhere)
+    monkeypatch.setattr(_driver, "run_group", elsewhere)
     with pytest.raises(OSError, match=r"a worker does not see .*runs.jsonl.runs, .*expected a disk that workers share"):
         sweep(path, executor=threads)
     assert not (path.parent / "runs.jsonl.runs").exists()
@@ -386,7 +386,7 @@ def test_keys_are_hashes_of_setting_seed_and_code():
 
 
 def test_what_a_sweep_left_that_was_killed_before_it_had_tidied_up_is_deleted(path, threads, monkeypatch):
-    monkeypatch.setattr(SWEEP, "clear", lambda path: None)
+    monkeypatch.setattr(_driver, "clear", lambda path: None)
     first = sweep(path, executor=threads)
     assert len(list((path.parent / "runs.jsonl.runs").glob("*.npz"))) == 3
     monkeypatch.undo()
@@ -678,7 +678,7 @@ def test_sweeps_that_run_at_once_and_cut_other_groups_lose_nothing(path, monkeyp
 
 
 def test_a_group_whose_checkpoints_are_all_damaged_is_trained_anew(path, threads, monkeypatch):
-    monkeypatch.setattr(SWEEP, "clear", lambda path: None)
+    monkeypatch.setattr(_driver, "clear", lambda path: None)
     first = sweep(path, BASE, 1, executor=threads, checkpoint_seconds=0)
     monkeypatch.undo()
     kept = list(path.parent.glob("runs.jsonl.runs/*.npz*"))

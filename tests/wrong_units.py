@@ -21,7 +21,8 @@ from tolerance import differenced
 
 import nbflow as nf
 from nbflow import counter, scalars
-from nbflow.data.sampler import DataTask, Sampler, Task
+from nbflow.data.sampler import DataTask, Sampler
+from nbflow.data.synthetic import Task
 from nbflow.model._step import preactivations
 from nbflow.records import Batch, Cell, Clip, Loss, Optimizer, Penalty, Rule, StatefulRule, StatePenalty, Threshold
 

@@ -104,6 +104,7 @@ class LongSequence(Timed):
     params = [[0, 320, 3200]]
     param_names = ["recompute_every"]
     repeat = 2
+    shape = "100000,1,6,50"
 
     def setup_cache(self):
         """Compile in another process: a compiler needs more memory than the gradient does."""
@@ -111,7 +112,7 @@ class LongSequence(Timed):
             Problem("1000,1,6,50", asked={"recompute_every": every or None})
 
     def setup(self, every):
-        self.gradient = Problem("100000,1,6,50", asked={"recompute_every": every or None})
+        self.gradient = Problem(self.shape, asked={"recompute_every": every or None})
 
     def time_gradient(self, every):
         self.gradient()

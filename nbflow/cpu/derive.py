@@ -15,9 +15,18 @@ from typing import Any
 import numpy as np
 
 from nbflow._compile import loop, part, unit
+from nbflow.cpu.tuples import (
+    build_inner,
+    build_largest,
+    build_moved,
+    build_nudge,
+    build_pick,
+    build_slopes,
+    build_toward,
+    nothing,
+)
 from nbflow.records import Cell
 
-STEP = 1e-30
 # For four points the error of the formula falls as the fourth power of this, that of rounding grows as its inverse.
 DIFFERENCE = 1e-3
 
@@ -60,126 +69,6 @@ def _keep_arguments(cell: Cell) -> Cell:
     return dataclasses.replace(cell, step=keeping, saved=(*cell.saved, *names))
 
 
-# ------------------------------------------------------------------------- tuples, one number at a time
-# np.complex128, and not complex: without the JIT a complex of Python's and a constant in float32 make a complex64.
-
-
-@unit
-def _nothing(*arguments):
-    return ()
-
-
-@functools.cache
-def _build_pick(first: int, count: int) -> Any:
-    """Build `pick(numbers)`: the tuple of `count` numbers from `first` on."""
-    if count == 0:
-        return _nothing
-    before, last = _build_pick(first, count - 1), first + count - 1
-
-    @unit
-    def pick(numbers):
-        return (*before(numbers), numbers[last])
-
-    return pick
-
-
-@functools.cache
-def _build_nudge(count: int, k: int) -> Any:
-    """Build `nudge(numbers)`: the numbers as complex ones, number k with an imaginary step (none for k = -1)."""
-    if count == 0:
-        return _nothing
-    before, last, step = _build_nudge(count - 1, k), count - 1, STEP if count - 1 == k else 0.0
-
-    @unit
-    def nudge(numbers):
-        return (*before(numbers), np.complex128(complex(numbers[last], step)))
-
-    return nudge
-
-
-@functools.cache
-def _build_toward(count: int) -> Any:
-    """Build `toward(numbers, dots)`: numbers + i STEP dots."""
-    if count == 0:
-        return _nothing
-    before, last, step = _build_toward(count - 1), count - 1, STEP
-
-    @unit
-    def toward(numbers, dots):
-        return (*before(numbers, dots), np.complex128(complex(numbers[last], step * dots[last])))
-
-    return toward
-
-
-@functools.cache
-def _build_moved(count: int) -> Any:
-    """Build `moved(numbers, dots, far)`: numbers + far * dots."""
-    if count == 0:
-        return _nothing
-    before, last = _build_moved(count - 1), count - 1
-
-    @unit
-    def moved(numbers, dots, far):
-        return (*before(numbers, dots, far), numbers[last] + far * dots[last])
-
-    return moved
-
-
-@functools.cache
-def _build_slopes(count: int) -> Any:
-    """Build `slopes(numbers)`: imaginary parts over STEP."""
-    if count == 0:
-        return _nothing
-    before, last, step = _build_slopes(count - 1), count - 1, STEP
-
-    @unit
-    def slopes(numbers):
-        return (*before(numbers), numbers[last].imag / step)
-
-    return slopes
-
-
-@unit
-def _zero_inner(new, d):
-    return 0.0
-
-
-@functools.cache
-def _build_inner(count: int) -> Any:
-    """Build `inner(new, d)`: the sum of d times the slopes of `new`."""
-    if count == 0:
-        return _zero_inner
-    before, last, step = _build_inner(count - 1), count - 1, STEP
-
-    @unit
-    def inner(new, d):
-        return before(new, d) + new[last].imag / step * d[last]
-
-    return inner
-
-
-@unit
-def _zero_largest(numbers):
-    return 0.0
-
-
-@functools.cache
-def _build_largest(count: int) -> Any:
-    """Build `largest(numbers)`: the largest absolute value."""
-    if count == 0:
-        return _zero_largest
-    before, last = _build_largest(count - 1), count - 1
-
-    @unit
-    def largest(numbers):
-        return max(before(numbers), abs(numbers[last]))
-
-    return largest
-
-
-# ------------------------------------------------------------------------- derivatives
-
-
 @functools.cache
 def _build_complex_step(cell: Cell) -> Any:
     """Build `step` for complex numbers, called and not inlined: a column of the derivative each would take its time."""
@@ -195,13 +84,13 @@ def _build_complex_step(cell: Cell) -> Any:
 def _build_columns(cell: Cell, argument: int, count: int) -> Any:
     """Build `columns(a_in, a_rec, s, d, *settings)`: d times the derivative of `step` in each part of an argument."""
     if count == 0:
-        return _nothing
+        return nothing
     step, gates, states, last = _build_complex_step(cell), len(cell.gates), len(cell.states), count - 1
     before = _build_columns(cell, argument, last)
-    nudge_in = _build_nudge(gates, last if argument == A_IN else -1)
-    nudge_rec = _build_nudge(gates, last if argument == A_REC else -1)
-    nudge_state = _build_nudge(states, last if argument == STATE else -1)
-    inner = _build_inner(states)
+    nudge_in = build_nudge(gates, last if argument == A_IN else -1)
+    nudge_rec = build_nudge(gates, last if argument == A_REC else -1)
+    nudge_state = build_nudge(states, last if argument == STATE else -1)
+    inner = build_inner(states)
 
     @unit
     def columns(a_in, a_rec, s, d, *settings):
@@ -231,7 +120,7 @@ def _build_pull(cell: Cell) -> Any:
 def _arguments(cell: Cell) -> tuple[Any, Any]:
     """Return two units that take a_in and a_rec out of what `_keep_arguments` saves."""
     kept, gates = len(cell.saved), len(cell.gates)
-    return _build_pick(kept, gates), _build_pick(kept + gates, gates)
+    return build_pick(kept, gates), build_pick(kept + gates, gates)
 
 
 def _build_vjp(cell: Cell) -> Any:
@@ -247,7 +136,7 @@ def _build_vjp(cell: Cell) -> Any:
 
 def _build_inner_vjp(cell: Cell) -> Any:
     """Return the cell's own `step_vjp`, for a longer tuple of what was saved."""
-    own, take = cell.step_vjp, _build_pick(0, len(cell.saved))
+    own, take = cell.step_vjp, build_pick(0, len(cell.saved))
 
     @unit
     def step_vjp(saved, s, s_next, d, *settings):
@@ -259,8 +148,8 @@ def _build_inner_vjp(cell: Cell) -> Any:
 def _build_jvp(cell: Cell) -> Any:
     step = cell.step
     take_in, take_rec = _arguments(cell)
-    gates_toward, states_toward = _build_toward(len(cell.gates)), _build_toward(len(cell.states))
-    slopes = _build_slopes(len(cell.states))
+    gates_toward, states_toward = build_toward(len(cell.gates)), build_toward(len(cell.states))
+    slopes = build_slopes(len(cell.states))
 
     @unit
     def step_jvp(saved, s, s_next, a_in_dot, a_rec_dot, s_dot, *settings):
@@ -275,9 +164,9 @@ def _build_vjp_jvp(cell: Cell) -> Any:
     """Build the derivative of a cell's own `step_vjp` by one complex step through `step` and it."""
     step, own = cell.step, cell.step_vjp
     take_in, take_rec = _arguments(cell)
-    gates_toward, states_toward = _build_toward(len(cell.gates)), _build_toward(len(cell.states))
-    gate_slopes = _build_slopes(len(cell.gates))
-    state_slopes = _build_slopes(len(cell.states) if cell.carries else 0)
+    gates_toward, states_toward = build_toward(len(cell.gates)), build_toward(len(cell.states))
+    gate_slopes = build_slopes(len(cell.gates))
+    state_slopes = build_slopes(len(cell.states) if cell.carries else 0)
 
     @unit
     def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot, *settings):
@@ -295,9 +184,9 @@ def _build_vjp_jvp_by_differences(cell: Cell) -> Any:
     pull, far = _build_pull(cell), DIFFERENCE
     take_in, take_rec = _arguments(cell)
     gates, states = len(cell.gates), len(cell.states)
-    gates_moved, states_moved = _build_moved(gates), _build_moved(states)
-    largest_gate, largest_state = _build_largest(gates), _build_largest(states)
-    add_gates, add_states = _build_moved(gates), _build_moved(states if cell.carries else 0)
+    gates_moved, states_moved = build_moved(gates), build_moved(states)
+    largest_gate, largest_state = build_largest(gates), build_largest(states)
+    add_gates, add_states = build_moved(gates), build_moved(states if cell.carries else 0)
 
     @unit
     def step_vjp_jvp(saved, s, s_next, d, a_in_dot, a_rec_dot, s_dot, d_dot, *settings):

@@ -7,11 +7,11 @@ import functools
 import numpy as np
 
 from nbflow._compile import kernel, part
-from nbflow.cpu.derive import STEP
 from nbflow.cpu.memory import call, clear
 from nbflow.cpu.product import times
 from nbflow.cpu.record import PARAMETERS
 from nbflow.cpu.rules import weighed
+from nbflow.cpu.tuples import STEP
 from nbflow.cpu.views import at, place, shards, whole
 
 

@@ -14,9 +14,9 @@ import functools
 import numpy as np
 
 from nbflow._compile import exact_unit, unit
-from nbflow.cpu.derive import STEP
 from nbflow.cpu.report import COUNT
 from nbflow.cpu.rules import divisor, weighed
+from nbflow.cpu.tuples import STEP
 from nbflow.cuda.device import cuda, device_part, grid, real_of
 from nbflow.cuda.forward import longest_of
 from nbflow.cuda.job import (

@@ -16,7 +16,7 @@ from nbflow.cuda.clip import MENDED_NORM
 from nbflow.cuda.clipping import refuse_by_block
 from nbflow.cuda.threshold import Memory
 from nbflow.cuda.workspace import Workspace, purpose_of
-from nbflow.data.sampler import Task
+from nbflow.data.synthetic import Task
 from nbflow.model._asked import Limits, Plan
 from nbflow.model._shape import Shape
 from nbflow.records import Batch, Floats, StatefulRule

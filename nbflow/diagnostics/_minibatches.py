@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nbflow import _check, counter
-from nbflow.data.sampler import Sampler, check_task
+from nbflow.data.sampler import Sampler
+from nbflow.data.synthetic import check_task
 from nbflow.gradients.gradient import gradient
 from nbflow.gradients.workspace import Buffers, workspace
 from nbflow.model import _arguments

@@ -171,7 +171,7 @@ def check_numbers(options: Any, *, positive: str = "", part: str = "", **least: 
     if hasattr(options, "seed"):
         wanted["a seed of at least 0"] = "seed", -0.5, math.inf
     if hasattr(options, "length") and getattr(options, "task", None) in names_of("tasks"):
-        from nbflow.data.sampler import load_task  # which loads numba: not for a page of help
+        from nbflow.data.synthetic import load_task  # which loads numba: not for a page of help
 
         shortest = load_task(options.task).shortest
         wanted[f"at least {shortest}, the shortest of {options.task}"] = "length", shortest - 0.5, math.inf

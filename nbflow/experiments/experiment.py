@@ -18,7 +18,8 @@ import numpy as np
 from nbflow import _check
 from nbflow._legible import legible
 from nbflow._plain import plain_fields
-from nbflow.data.sampler import Sampler, Task, load_task
+from nbflow.data.sampler import Sampler
+from nbflow.data.synthetic import Task, load_task
 from nbflow.experiments._columns import columns_of, told_apart
 from nbflow.model.network import Network
 from nbflow.model.parameters import init

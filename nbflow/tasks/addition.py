@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from nbflow import counter, exact_unit
-from nbflow.data.sampler import Task, Trivial
+from nbflow.data.sampler import Trivial
+from nbflow.data.synthetic import Task
 
 TOLERANCE = 0.04
 

@@ -8,7 +8,8 @@ It is `memorization` with more symbols, and the answer begins a step after the c
 """
 
 from nbflow import exact_unit
-from nbflow.data.sampler import Task, Trivial
+from nbflow.data.sampler import Trivial
+from nbflow.data.synthetic import Task
 from nbflow.tasks.memorization import SYMBOLS, counted, counts, inputs, steps, target
 
 VALUES = 8

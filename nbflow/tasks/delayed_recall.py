@@ -8,7 +8,7 @@ task of Henaff, Szlam and LeCun 2016, where 1 to T blanks come before the delimi
 """
 
 from nbflow import counter, exact_unit
-from nbflow.data.sampler import Task
+from nbflow.data.synthetic import Task
 from nbflow.tasks.copy import VALUES, trivial
 from nbflow.tasks.memorization import SYMBOLS, counted, counts, inputs, steps, target
 

@@ -11,7 +11,8 @@ Every task of this kind has this form; `memorization_5bit`, `copy` and `delayed_
 """
 
 from nbflow import counter, exact_unit
-from nbflow.data.sampler import Task, Trivial
+from nbflow.data.sampler import Trivial
+from nbflow.data.synthetic import Task
 
 SYMBOLS, VALUES = 10, 5
 

@@ -6,7 +6,8 @@ everywhere. Who knows all but the symbols is wrong 31 of 32 times, with a loss o
 """
 
 from nbflow import exact_unit
-from nbflow.data.sampler import Task, Trivial
+from nbflow.data.sampler import Trivial
+from nbflow.data.synthetic import Task
 from nbflow.tasks.memorization import counts, inputs, target
 
 SYMBOLS, VALUES = 5, 2

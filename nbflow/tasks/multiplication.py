@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from nbflow import exact_unit
-from nbflow.data.sampler import Task, Trivial
+from nbflow.data.sampler import Trivial
+from nbflow.data.synthetic import Task
 from nbflow.tasks.addition import TOLERANCE, counts, inputs, places, steps, target, value_at
 
 

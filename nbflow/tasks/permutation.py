@@ -6,7 +6,8 @@ and 1 can follow is wrong half of the time.
 """
 
 from nbflow import counter, exact_unit
-from nbflow.data.sampler import Task, Trivial
+from nbflow.data.sampler import Trivial
+from nbflow.data.synthetic import Task
 
 
 @exact_unit

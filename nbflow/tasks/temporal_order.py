@@ -5,7 +5,8 @@ class, asked for at the last step, is v0 + 2 v1. A network that knows nothing is
 """
 
 from nbflow import counter, exact_unit
-from nbflow.data.sampler import Task, Trivial
+from nbflow.data.sampler import Trivial
+from nbflow.data.synthetic import Task
 
 
 @exact_unit

@@ -9,7 +9,7 @@ Differs from the source, whose symbols stand in [.1L, .2L) and [.5L, .6L).
 """
 
 from nbflow import counter, exact_unit
-from nbflow.data.sampler import Task
+from nbflow.data.synthetic import Task
 from nbflow.tasks.temporal_order import counts, inputs, target, trivial
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from nbflow import _check
 from nbflow._load import is_declared, load
-from nbflow.data.sampler import Sampler, Task, check_task
+from nbflow.data.sampler import Sampler
+from nbflow.data.synthetic import Task, check_task
 from nbflow.gradients._choices import check_asked, check_flow
 from nbflow.gradients._engine import Engine, refuse_lacking
 from nbflow.gradients.clipping import check_clip

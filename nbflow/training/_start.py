@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from nbflow.data.sampler import Task
+from nbflow.data.synthetic import Task
 from nbflow.storage import _checkpoint as checkpoint
 from nbflow.training._carry import StreamBatches
 from nbflow.training._identity import describe

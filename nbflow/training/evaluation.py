@@ -9,7 +9,8 @@ import numpy as np
 
 from nbflow import _check, counter
 from nbflow.data.array_task import part_wrong
-from nbflow.data.sampler import Sampler, Task, check_task
+from nbflow.data.sampler import Sampler
+from nbflow.data.synthetic import Task, check_task
 from nbflow.gradients._choices import check_noise
 from nbflow.gradients._engine import Engine, engine_of
 from nbflow.gradients.workspace import Buffers

@@ -11,7 +11,8 @@ from nbflow import _check, _fields
 from nbflow._legible import legible
 from nbflow._load import load
 from nbflow._plain import plain_fields
-from nbflow.data.sampler import Sampler, Task
+from nbflow.data.sampler import Sampler
+from nbflow.data.synthetic import Task
 from nbflow.gradients._choices import clip_by_groups
 from nbflow.records import (
     RATES,

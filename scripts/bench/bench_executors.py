@@ -8,19 +8,20 @@ sent out, its files are made and deleted, and its line goes into the store. Dask
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
+import commands
+
 import nbflow as nf
 
 RECIPE = nf.Recipe(lengths=10, batch_size=1, max_updates=1, evaluate_every=0)
+TRAININGS = 200  # of which the time of one is the median
 TINY = nf.Experiment("temporal_order", RECIPE, n_hidden=4)
 # Of nbflow's own pool the sweep decides; others are given.
 Way = Callable[[int], contextlib.AbstractContextManager[Executor | None]]
@@ -76,41 +77,34 @@ def bare(group_size: int, folder: Path) -> None:
     """Say how long the training of a group takes by itself."""
     theta = nf.init(TINY.net, TINY.init, rng=0, replicas=group_size)
     times = []
-    for _ in range(200):
+    for _ in range(TRAININGS):
         start = time.perf_counter()
         nf.train(TINY.net, theta, TINY.task, RECIPE, checkpoint=folder / "bare.npz")
         times.append(time.perf_counter() - start)
         (folder / "bare.npz").unlink()
-    print(f"training alone, with its checkpoint: {1000 * sorted(times)[100] / group_size:.2f} ms a run", flush=True)
+    print(
+        f"training alone, with its checkpoint: {1000 * sorted(times)[TRAININGS // 2] / group_size:.2f} ms a run",
+        flush=True,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=_count, default=10_000)
-    parser.add_argument("--workers", type=_count, default=2, help="processes of the pool, and of Dask")
-    parser.add_argument("--group-size", type=_count, default=4, help="as nf.sweep takes it")
+    parser = commands.parser_for(__doc__)
+    parser.add_argument("--runs", type=commands.count, default=10_000)
+    parser.add_argument("--workers", type=commands.count, default=2, help="processes of the pool, and of Dask")
+    parser.add_argument("--group-size", type=commands.count, default=4, help="as nf.sweep takes it")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--out", type=Path, help="a folder on the disk that is measured; by default that of the system")
     options = parser.parse_args(arguments)
+
+    def measure_all(folder: Path) -> None:
+        bare(options.group_size, folder)
+        for way in options.ways:
+            measure(way, options.runs, options.workers, options.group_size, folder)
+
     try:
-        with tempfile.TemporaryDirectory(dir=options.out) as name:
-            bare(options.group_size, Path(name))
-            for way in options.ways:
-                measure(way, options.runs, options.workers, options.group_size, Path(name))
-    except KeyboardInterrupt:
-        print("Stopped early: nothing was measured to its end. The same command begins anew.", file=sys.stderr)
-        return 130
+        return commands.measured_in_a_folder(parser, options.out, measure_all)
     except ImportError as error:
         parser.error(f"--ways: {error}. pip install -e '.[dask]', or leave dask out.")
-    except OSError as error:
-        parser.error(f"--out: {error}. Name a folder that can be written.")
-    return 0
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ file; then each adds to a file of its own, and one process merges them.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import commands
 
 import nbflow as nf
 
@@ -55,26 +55,13 @@ def measure(writers: int, lines: int, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--writers", type=_count, default=8, help="processes that write at once")
-    parser.add_argument("--lines", type=_count, default=200, help="that each of them adds")
-    parser.add_argument("--out", type=Path, help="a folder on the disk that is measured; by default that of the system")
+    parser = commands.parser_for(__doc__)
+    parser.add_argument("--writers", type=commands.count, default=8, help="processes that write at once")
+    parser.add_argument("--lines", type=commands.count, default=200, help="that each of them adds")
     options = parser.parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory(dir=options.out) as name:
-            measure(options.writers, options.lines, Path(name))
-    except KeyboardInterrupt:
-        print("Stopped early: nothing was measured to its end. The same command begins anew.", file=sys.stderr)
-        return 130
-    except OSError as error:
-        parser.error(f"--out: {error}. Name a folder that can be written.")
-    return 0
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+    return commands.measured_in_a_folder(
+        parser, options.out, lambda folder: measure(options.writers, options.lines, folder)
+    )
 
 
 if __name__ == "__main__":
