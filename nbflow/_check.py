@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -238,16 +238,21 @@ def settings(own: dict[str, float], given: Any, limits: Any = None, dtype: str =
     """Return the settings of an optimizer, its own where none are given; `limits` hold for them in the dtype."""
     if not isinstance(given, dict):
         raise TypeError(f"settings is {said(given)}; expected a dict of {', '.join(own) or 'none'}. Write {{}}.")
-    unknown = [name for name in given if name not in own]
-    if unknown:
-        meant = difflib.get_close_matches(f"{unknown[0]!s:.40}", own, 1)
-        remedy = f"Write {meant[0]}." if meant else "Leave the others out."
-        raise ValueError(f"settings has {said(unknown)}; expected some of: {', '.join(own) or 'none'}. {remedy}")
+    known_settings(own, given)
     checked = {name: per_replica(f"settings[{said(name)}]", value, 1, finite=True) for name, value in given.items()}
     found = {**own, **{name: float(value[0]) for name, value in checked.items()}}
     for name, limit in (limits or {}).items():
         within(f"settings[{said(name)}]", found[name], limit, f"The usual one is {own[name]:g}.", dtype)
     return found
+
+
+def known_settings(own: Mapping[str, Any], given: Iterable[Any], remedy: str = "Leave the others out.") -> None:
+    """Refuse names of settings that are none of its own."""
+    unknown = [name for name in given if name not in own]
+    if unknown:
+        meant = difflib.get_close_matches(f"{unknown[0]!s:.40}", own, 1)
+        remedy = f"Write {meant[0]}." if meant else remedy
+        raise ValueError(f"settings has {said(unknown)}; expected some of: {', '.join(own) or 'none'}. {remedy}")
 
 
 def within(name: str, value: float, limit: tuple[float | None, float], remedy: str, dtype: str = "float64") -> None:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from nbflow import plot, statistics
@@ -166,10 +165,3 @@ def ended(trained: Sequence[Row]) -> dict[str, dict[float, list[int]]]:
         if row["ended"] is not None:
             found.setdefault(row["optimizer"], {}).setdefault(row["lr"], []).append(row["ended"])
     return found
-
-
-def median_ended(trained: Sequence[Row], optimizer: str) -> float:
-    """Return the median update after which trainings ended."""
-    return float(
-        np.median([row["ended"] for row in trained if row["optimizer"] == optimizer and row["ended"] is not None])
-    )

@@ -12,6 +12,7 @@ TINY = ["--length", "10", "--hidden", "4", "--batch-size", "2", "--seconds", "0.
         "--sizes", "10", "2", "3"]  # fmt: skip
 
 script = fixture_of("gpu_population")
+sides = fixture_of("population_sides")
 
 
 @pytest.fixture
@@ -74,9 +75,9 @@ def test_a_side_that_runs_out_of_memory_keeps_what_it_has(script, monkeypatch, t
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_pytorchs_side_trains(script, torch, fused):
+def test_pytorchs_side_trains(script, sides, torch, fused):
     options = script.Options(length=5, hidden=4, batch_size=3)
-    assert script.torch_side(options, "cpu", fused=fused, tf32=False)(1 if fused else 3, 2) > 0
+    assert sides.torch_side(options, "cpu", fused=fused, tf32=False)(1 if fused else 3, 2) > 0
 
 
 def test_a_size_without_room_leaves_the_others_their_place(script, monkeypatch, tmp_path, capsys):
@@ -98,12 +99,12 @@ def test_a_size_without_room_leaves_the_others_their_place(script, monkeypatch, 
     assert [line["replicas"] for line in found["lines"]] == [[1, 3], [1]]
 
 
-def test_pytorch_out_of_memory_is_a_memory_error(script, torch, monkeypatch):
+def test_pytorch_out_of_memory_is_a_memory_error(script, sides, torch, monkeypatch):
     def full(*sizes, **choices):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore")
 
     monkeypatch.setattr(torch, "randint", full)
-    side = script.torch_side(script.Options(length=5, hidden=4, batch_size=3), "cpu", fused=True, tf32=False)
+    side = sides.torch_side(script.Options(length=5, hidden=4, batch_size=3), "cpu", fused=True, tf32=False)
     with pytest.raises(MemoryError, match="9 GiB"):
         side(1, 1)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from nbflow._compile import JIT, Kernel
 from nbflow.cpu.backward import build_backward, build_step_vjp
@@ -82,6 +83,23 @@ def _second_kernels(cell: Any, loss: Any, dtype: Any) -> dict[str, Kernel]:
     }
 
 
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _unless_chosen(choose: F) -> F:
+    """Leave a workspace as it is where its program has been chosen in just this way before."""
+
+    @functools.wraps(choose)
+    def chosen(workspace: Workspace, *program: str, **how: Any) -> None:
+        wanted = choose, program, how
+        if workspace.program != wanted:
+            choose(workspace, *program, **how)
+            workspace.program = wanted
+
+    return cast(F, chosen)
+
+
+@_unless_chosen
 def set_program(
     workspace: Workspace, program: str, *, penalty: Any = None, whole: bool = False, subnormals: bool = False
 ) -> None:
@@ -90,9 +108,6 @@ def set_program(
     `whole` runs every sequence through all steps, also those after its last weight; `subnormals` with the smallest
     numbers, as some programs always do.
     """
-    wanted = program, penalty, whole, subnormals
-    if workspace.program == wanted:
-        return
     dtype, shards = workspace.dtype, workspace.shards
     where = _write_kernels(workspace, PROGRAMS[program], penalty, whole)
     pack, combine = build_pack(dtype).address, build_combine(dtype).address
@@ -107,14 +122,11 @@ def set_program(
         ]
     else:
         workspace.entries = [(pack, phases_of_a_shard, combine, *where)]
-    workspace.program = wanted
 
 
+@_unless_chosen
 def set_below(workspace: Workspace, program: str, *, penalty: Any, whole: bool, subnormals: bool) -> None:
     """Write the same for a layer below another: `entries` of one call forward, and of one back where there is one."""
-    wanted = program, penalty, whole, subnormals
-    if workspace.program == wanted:
-        return
     dtype, shards, to_inputs = workspace.dtype, workspace.shards, way_back(workspace) == "ends"
     back, again = BELOW.get(program), program == "recomputing"
     forward = build_keeping if again else build_forward
@@ -125,51 +137,39 @@ def set_below(workspace: Workspace, program: str, *, penalty: Any, whole: bool, 
         shards["late"] = build_recomputing_back(dtype, to_inputs).address if back is None else back(dtype).address
         shards["later"] = build_input_gradients(dtype).address if to_inputs and not again else 0
         workspace.entries += [(nothing, build_late(dtype, subnormals).address, build_combine(dtype).address, *where)]
-    workspace.program = wanted
 
 
+@_unless_chosen
 def set_second(workspace: Workspace, *, penalty: Any, whole: bool, subnormals: bool) -> None:
     """Write the same for a layer of a stack and a second derivative of Omega.
 
     `entries` are of four calls: forward, back, tangents forward, tangents back. On top the first two are one.
     """
-    wanted = "flow of a layer", penalty, whole, subnormals
-    if workspace.program == wanted:
-        return
     dtype, nothing, to_inputs = workspace.dtype, build_nothing(workspace.dtype).address, way_back(workspace) == "ends"
     where = _up_and_back(workspace, build_weigh(dtype).address, penalty, whole, subnormals)
     workspace.entries += [
         (nothing, build_second_up(dtype).address, nothing, *where),
         (nothing, build_second_back(dtype, to_inputs).address, build_combine(dtype).address, *where),
     ]
-    workspace.program = wanted
 
 
+@_unless_chosen
 def set_joint(workspace: Workspace, *, penalty: Any, whole: bool, subnormals: bool) -> None:
     """Write the same for a layer of a stack whose groups are clipped by the norms over all layers.
 
     `entries` are of four calls: forward, back, the norms, the sum. On top the first two are one.
     """
-    wanted = "groups of a layer", penalty, whole, subnormals
-    if workspace.program == wanted:
-        return
-    dtype, nothing = workspace.dtype, build_nothing(workspace.dtype).address
+    nothing = build_nothing(workspace.dtype).address
     where = _up_and_back(workspace, nothing, penalty, whole, subnormals)
-    workspace.entries += [
-        (nothing, build_measure_groups(dtype, subnormals).address, nothing, *where),
-        (nothing, build_joint_groups(dtype, subnormals).address, build_combine(dtype).address, *where),
-    ]
-    workspace.program = wanted
+    workspace.entries += _of_groups(workspace, where, subnormals)
 
 
+@_unless_chosen
 def set_readout(workspace: Workspace, program: str, *, whole: bool, subnormals: bool) -> None:
     """Write the same for an output layer alone: `entries` of one call up, and back where there is a way back.
 
     For groups two more are of the norms and of the sum.
     """
-    wanted = f"{program} of outputs", whole, subnormals
-    if workspace.program == wanted:
-        return
     dtype, shards, groups = workspace.dtype, workspace.shards, program == "groups"
     for name, one in (("product", build_product(dtype)), ("loss", build_loss_rows(workspace.net.loss_object, dtype))):
         shards[name] = one.address
@@ -178,11 +178,16 @@ def set_readout(workspace: Workspace, program: str, *, whole: bool, subnormals: 
     phases, combine = build_phases(dtype, subnormals or program in SUBNORMALS).address, build_combine(dtype).address
     workspace.entries = [(build_pack(dtype).address, phases, nothing if groups else combine, *where)]
     if groups:
-        workspace.entries += [
-            (nothing, build_measure_groups(dtype, subnormals).address, nothing, *where),
-            (nothing, build_joint_groups(dtype, subnormals).address, combine, *where),
-        ]
-    workspace.program = wanted
+        workspace.entries += _of_groups(workspace, where, subnormals)
+
+
+def _of_groups(workspace: Workspace, where: tuple[int, ...], subnormals: bool) -> list[tuple[int, ...]]:
+    """Return the calls that find the norms of groups over all layers, and their sum."""
+    dtype, nothing = workspace.dtype, build_nothing(workspace.dtype).address
+    return [
+        (nothing, build_measure_groups(dtype, subnormals).address, nothing, *where),
+        (nothing, build_joint_groups(dtype, subnormals).address, build_combine(dtype).address, *where),
+    ]
 
 
 def _up_and_back(workspace: Workspace, after: int, penalty: Any, whole: bool, subnormals: bool) -> tuple[int, ...]:

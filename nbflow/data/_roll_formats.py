@@ -98,20 +98,19 @@ def _json_pieces(content: list[Any]) -> Pieces:
 
 
 def _json_part(part: object, name: str) -> Pieces:
-    if type(part) is not list or not part:
-        found = "no pieces" if type(part) is list else _found(part)
-        raise FormatError(
-            f"holds {found} as {name}; expected a list of at least 1 piece. Put one piece there at least."
-        )
-    return tuple(_json_roll(piece, f"{name}[{index}]") for index, piece in enumerate(part))
+    pieces = _json_list(part, name, "piece", "Put one piece there at least.")
+    return tuple(_json_roll(piece, f"{name}[{index}]") for index, piece in enumerate(pieces))
 
 
-def _json_roll(piece: object, where: str) -> Roll:
-    if type(piece) is not list or not piece:
-        found = "no frames" if type(piece) is list else _found(piece)
-        raise FormatError(
-            f"holds {found} as {where}; expected a list of at least 1 frame. Take the piece out or mend it."
-        )
+def _json_list(value: object, where: str, of: str, remedy: str) -> list[Any]:
+    if type(value) is not list or not value:
+        found = f"no {of}s" if type(value) is list else _found(value)
+        raise FormatError(f"holds {found} as {where}; expected a list of at least 1 {of}. {remedy}")
+    return value
+
+
+def _json_roll(content: object, where: str) -> Roll:
+    piece = _json_list(content, where, "frame", "Take the piece out or mend it.")
     if set(map(type, piece)) != {list}:
         t = next(t for t, frame in enumerate(piece) if type(frame) is not list)
         raise FormatError(

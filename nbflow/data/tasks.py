@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow import counter
+from nbflow.data._next_character import NextCharacter, hash_of
 from nbflow.data.roll_batches import checked_pieces, evaluation_batches, spans_of, write_spans
 from nbflow.data.sampler import DataTask, Trivial
 from nbflow.data.streams import Streams
@@ -24,7 +23,7 @@ STREAMS, SHORTEST_STREAM, STRETCH = 64, 200, 100
 PIECES = 64
 
 
-class TextTask(DataTask):
+class TextTask(NextCharacter):
     """Predict the next character: the characters of any text as a task.
 
     A sequence is a window of L characters and the one after each, from anywhere in the text, all places being equally
@@ -61,10 +60,6 @@ class TextTask(DataTask):
     (1, True, 'bits per character')
     """
 
-    loss = "softmax"
-    tokens = True
-    unit = "bits per character"
-    units_per_nat = 1 / math.log(2)
     carries = True
 
     def __init__(self, train: Tokens, held_out: Tokens) -> None:
@@ -74,13 +69,7 @@ class TextTask(DataTask):
             token_line(text.tokens, len(text.vocabulary))
             if text.tokens.size < 2:
                 raise ValueError(f"{name} has {text.tokens.size} characters; expected at least 2. Give a longer text.")
-        if train.vocabulary != held_out.vocabulary:
-            raise ValueError(
-                f"held_out has a vocabulary of {len(held_out.vocabulary)} characters, not that of train, which has "
-                f"{len(train.vocabulary)}; expected one for both. Split one text."
-            )
-        self.train, self.held_out = train, held_out
-        self.n_in = self.n_out = len(train.vocabulary)
+        super().__init__(train, held_out, "Split one text.")
 
     def __repr__(self) -> str:
         return f"TextTask({self.train.tokens.size} characters, {self.held_out.tokens.size} held out)"
@@ -126,16 +115,8 @@ class TextTask(DataTask):
         for batch in text_batches(tokens, streams, STRETCH, dtype=dtype):
             yield batch._replace(weights=np.full_like(batch.weights, 1 / predictions))
 
-    def trivial(self, length: int = 1) -> Trivial:
-        """Return what knowing how often each character stands in the text to train on reaches; `length` is not used.
-
-        Returns
-        -------
-        Trivial
-            score: bits per character of what is held out; loss: nats per character of what is trained on. A character
-            is counted once more than it is there, so that one that is only in the other part is not impossible.
-        """
-        return of_frequencies(self, self.train.tokens, self.train.tokens, self.held_out.tokens)
+    def _characters(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        return self.train.tokens, self.train.tokens, self.held_out.tokens
 
     def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it."""
@@ -252,18 +233,3 @@ def _in_text(name: str, text: Tokens, length: int) -> int:
             f"shorter length, or a longer text."
         )
     return length
-
-
-def of_frequencies(task: DataTask, seen: NDArray[Any], train: NDArray[Any], held_out: NDArray[Any]) -> Trivial:
-    """Return what knowing how often each character stands in `seen` reaches at those of the two parts."""
-    counts = np.bincount(seen, minlength=task.n_in) + 1
-    nats = -np.log(counts / counts.sum())
-    return Trivial(float(nats[held_out].mean() * task.units_per_nat), float(nats[train].mean()))
-
-
-def hash_of(arrays: Sequence[NDArray[Any]]) -> str:
-    """Return a hash of arrays: their shapes, dtypes and numbers."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype.str}".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

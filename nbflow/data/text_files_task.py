@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -10,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbflow import counter
-from nbflow.data.sampler import DataTask, Trivial
+from nbflow.data._next_character import NextCharacter, hash_of
 from nbflow.data.streams import Streams
-from nbflow.data.tasks import hash_of, of_frequencies
 from nbflow.data.text_streams import token_line
 from nbflow.records import Batch
 
@@ -84,7 +82,7 @@ class Lines:
         batch.weights[...] = np.where(inside, weight, 0)
 
 
-class TextFilesTask(DataTask):
+class TextFilesTask(NextCharacter):
     """Predict the next character of texts in several files, made by `TextFiles.task`.
 
     A sequence is a window of L characters of one file and the one after each, all places of all files being equally
@@ -116,20 +114,9 @@ class TextFilesTask(DataTask):
     (5, 3)
     """
 
-    loss = "softmax"
-    tokens = True
-    unit = "bits per character"
-    units_per_nat = 1 / math.log(2)
-
     def __init__(self, train: Files, held_out: Files) -> None:
         self._train, self._held_out = Lines("train", train), Lines("held_out", held_out)
-        if train.vocabulary != held_out.vocabulary:
-            raise ValueError(
-                f"held_out has a vocabulary of {len(held_out.vocabulary)} characters, not that of train, which has "
-                f"{len(train.vocabulary)}; expected one for both. Read all files at once, and select."
-            )
-        self.train, self.held_out = train, held_out
-        self.n_in = self.n_out = len(train.vocabulary)
+        super().__init__(train, held_out, "Read all files at once, and select.")
         self._firsts = [first for _, first in self._stretches()]
         self.longest = int(max(self._train.sizes.max(), self._held_out.sizes.max())) - 1
 
@@ -186,16 +173,8 @@ class TextFilesTask(DataTask):
     def _stretch(self, files: NDArray[np.int64]) -> int:
         return STRETCH // files.size
 
-    def trivial(self, length: int = 1) -> Trivial:
-        """Return what knowing how often each character stands in the files to train on reaches; `length` is not used.
-
-        Returns
-        -------
-        Trivial
-            score: bits per character of what is held out; loss: nats per character of what is trained on. A character
-            is counted once more than it is there, so that one that is only in the other part is not impossible.
-        """
-        return of_frequencies(self, self._train.tokens, self._train.targets, self._held_out.targets)
+    def _characters(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        return self._train.tokens, self._train.targets, self._held_out.targets
 
     def identity(self) -> dict[str, Any]:
         """Return what tells it from others, as `json.dumps` takes it: no names, and nothing of where files lie."""

@@ -129,17 +129,10 @@ def _of_network(
     k = min(look.k, len(net.cell_object.states) * net.n_hidden)
     inputs = np.ascontiguousarray(batch.inputs[: look.steps, look.longest])
     first = None if state is None else np.ascontiguousarray(state[look.longest])
-    verdict, kept, left = _of_lags(lags, look.loss)
     found = Diagnosis(
         words="",
-        verdict=verdict,
-        kept=kept,
-        left=left,
-        half=_first_below(left, 0.5),
-        hundredth=_first_below(left, LOST),
-        loss=look.loss,
+        **_of_lags(lags, look.loss),
         norm=_length(d_theta),
-        lags=lags,
         exponents=lyapunov_exponents(net, theta, inputs, k=k, state=first),
         singular_values=jacobian_singular_values(net, theta, inputs, k=k, state=first),
         steps=look.steps,
@@ -154,13 +147,14 @@ def _length(d_theta: Floats) -> float:
     return float(np.linalg.norm(d_theta.astype(np.float64)))
 
 
-def _of_lags(lags: LagProfile, loss: float) -> tuple[str, float, Floats]:
-    """Return verdict, what a step back leaves, and what is left by lag."""
+def _of_lags(lags: LagProfile, loss: float) -> dict[str, Any]:
+    """Return what norms by lag say, by the names of a diagnosis."""
     left = _left(lags)
     reached = left[~np.isnan(left)]
     with np.errstate(divide="ignore"):
         kept = float(np.exp(np.log(reached[-1]) / max(len(reached) - 1, 1)))
-    return _verdict(reached, loss), kept, left
+    return {"verdict": _verdict(reached, loss), "kept": kept, "left": left, "half": _first_below(left, 0.5),
+            "hundredth": _first_below(left, LOST), "loss": loss, "lags": lags}  # fmt: skip
 
 
 # ------------------------------------------------------------------------- stacks
@@ -178,17 +172,10 @@ def _of_stack(net: Stack, theta: Floats, batch: Batch, state: Any, whole: Gradie
         if number < len(net.layers) - 1:
             inputs = _handed(flow.states[1:, :, 0], batch.weights, number)
     lags = _joint_lags(net, theta, batch, state)
-    verdict, kept, left = _of_lags(lags, look.loss)
     return StackDiagnosis(
         words="",
-        verdict=verdict,
-        kept=kept,
-        left=left,
-        half=_first_below(left, 0.5),
-        hundredth=_first_below(left, LOST),
-        loss=look.loss,
+        **_of_lags(lags, look.loss),
         norm=_length(whole.d_theta),
-        lags=lags,
         exponents=_joint_exponents([layer.exponents for layer in layers], look.k),
         layers=tuple(layers),
         clipped=None,

@@ -8,7 +8,7 @@ that are not analytic. Both are as slow as they are simple: one forward pass for
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -126,29 +126,32 @@ def _name_of(net: Network, index: int) -> str:
     raise AssertionError
 
 
+def _chunks(size: int) -> Iterator[Any]:
+    """Yield the indices of all parameters, some at a time."""
+    for start in range(0, size, CHUNK):
+        yield np.arange(start, min(start + CHUNK, size))
+
+
+def _moved(function: Function, point: Floats, rows: Any, by: complex) -> Any:
+    """Return a function (n, P) -> (n,) at n points: each of these parameters moved by itself."""
+    points = np.tile(point.astype(complex), (rows.size, 1))
+    points[np.arange(rows.size), rows] += by
+    return function(points)
+
+
 def _complex_step(function: Function, point: Floats) -> Floats:
     """Return the gradient of a function of (n, P) -> (n,) at `point` by complex steps."""
-    found = np.empty(point.size)
-    for start in range(0, point.size, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, point.size))
-        points = np.tile(point.astype(complex), (rows.size, 1))
-        points[rows - start, rows] += 1j * STEP
-        found[rows] = function(points).imag / STEP
-    return found
+    return np.concatenate([_moved(function, point, rows, 1j * STEP).imag / STEP for rows in _chunks(point.size)])
 
 
 def _central(function: Function, point: Floats) -> Floats:
     """Return the gradient by four-point central differences, whose error falls as the fourth power of the step."""
-    found = np.empty(point.size)
-    for start in range(0, point.size, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, point.size))
-        total = np.zeros(rows.size)
-        for shift, factor in ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0)):
-            points = np.tile(point.astype(complex), (rows.size, 1))
-            points[rows - start, rows] += shift * CENTRAL_STEP
-            total += factor * function(points).real
-        found[rows] = total / (12 * CENTRAL_STEP)
-    return found
+    steps = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
+    found = [
+        sum(factor * _moved(function, point, rows, shift * CENTRAL_STEP).real for shift, factor in steps)
+        for rows in _chunks(point.size)
+    ]
+    return np.concatenate(found) / (12 * CENTRAL_STEP)
 
 
 class _Forward:

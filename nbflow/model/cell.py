@@ -42,12 +42,7 @@ def load_cell(name: str, **settings: Any) -> Cell:
     >>> mixed = nf.load_cell("leaky_tanh", rate=np.geomspace(0.01, 1.0, 50))  # a time constant of its own for each unit
     """
     found: Cell = load("cells", name)
-    unknown = [setting for setting in settings if setting not in found.settings]
-    if unknown:
-        raise ValueError(
-            f"settings has {_check.said(unknown)}; expected some of: {', '.join(found.settings) or 'none'}. "
-            f"{'Leave the others out.' if found.settings else _with_settings()}"
-        )
+    _check.known_settings(found.settings, settings, "Leave the others out." if found.settings else _with_settings())
     return dataclasses.replace(found, settings={**found.settings, **settings}) if settings else found
 
 

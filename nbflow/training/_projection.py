@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from nbflow.model.network import Network
 from nbflow.model.parameters import unpack
 from nbflow.model.stack import Model, layers_of
 from nbflow.records import Floats, Params
+from nbflow.training._trainable import check_block_name
 
 WANTED = "a function of Params, or units by block, as {'w_rec': unit}"
 
@@ -33,12 +33,7 @@ def check_projection(recipe: Any) -> None:
             raise TypeError(f"project is a unit; expected {WANTED}. Write project={{'w_rec': {how.__name__}}}, say.")
         return
     for name, unit in how.items():
-        if name not in Params._fields:
-            meant = difflib.get_close_matches(f"{name!s:.40}", Params._fields, 1)
-            remedy = f"Write {meant[0]}." if meant else "Name the blocks that nbflow.unpack names."
-            raise ValueError(
-                f"project has {_check.said(name)}; expected some of: {', '.join(Params._fields)}. {remedy}"
-            )
+        check_block_name("project", name)
         _check_unit(name, unit)
 
 

@@ -30,14 +30,17 @@ def check_trainable(given: Any) -> None:
 
 def _check_blocks(given: Any) -> None:
     for name, block in blocks_of(given).items():
-        if name not in Params._fields:
-            meant = difflib.get_close_matches(f"{name!s:.40}", Params._fields, 1)
-            remedy = f"Write {meant[0]}." if meant else "Name the blocks that nbflow.unpack names."
-            raise ValueError(
-                f"trainable has {_check.said(name)}; expected some of: {', '.join(Params._fields)}. {remedy}"
-            )
+        check_block_name("trainable", name)
         if not isinstance(block, bool):
             _check_booleans(f"trainable[{_check.said(name)}]", block)
+
+
+def check_block_name(what: str, name: Any) -> None:
+    """Refuse what is no name of a block of parameters."""
+    if name not in Params._fields:
+        meant = difflib.get_close_matches(f"{name!s:.40}", Params._fields, 1)
+        remedy = f"Write {meant[0]}." if meant else "Name the blocks that nbflow.unpack names."
+        raise ValueError(f"{what} has {_check.said(name)}; expected some of: {', '.join(Params._fields)}. {remedy}")
 
 
 def blocks_of(given: Any) -> dict[str, Any]:

@@ -98,10 +98,8 @@ class HeldOut:
     def score(self, theta: Floats, seed: int, index: int) -> Floats:
         """Return the score of each network (R,); `seed` and `index` say which noise, and nothing else is drawn."""
         first = index * len(self.batches)
-        if self.task.counts_wrong:
-            return np.array([self._wrong(theta[r : r + 1], r, seed, first) for r in range(theta.shape[0])])
-        nats = np.array([self._nats(theta[r : r + 1], r, seed, first) for r in range(theta.shape[0])])
-        return nats * self.task.units_per_nat
+        found = np.array([self._summed(theta[r : r + 1], r, seed, first) for r in range(theta.shape[0])])
+        return found if self.task.counts_wrong else found * self.task.units_per_nat
 
     def _asked(self, r: int, batch: Batch, state: Any, seed: int, number: int) -> Asked:
         """Return what a batch of network r is asked for: to begin with a state, or its first one; and its noise."""
@@ -112,24 +110,20 @@ class HeldOut:
         noise = self.noise._replace(deviation=self.noise.deviation[r : r + 1])
         return Asked(state=state, noise=noise).drawn(seed, number % 2**32, np.array([r]))
 
-    def _wrong(self, theta: Floats, r: int, seed: int, first: int) -> float:
-        wrong, state = 0.0, None
+    def _summed(self, theta: Floats, r: int, seed: int, first: int) -> float:
+        """Return the part that network r gets wrong, or its nats, over all batches."""
+        total, state = 0.0, None
         for k, (batch, goes_on) in enumerate(zip(self.batches, self.goes_on[1:], strict=True)):
             buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
             asked = self._asked(r, batch, state, seed, first + k)
-            y, states = self.engine.predict(buffers, checked, asked, with_states=goes_on)
-            state = at_ends(states, None) if goes_on else None
-            wrong += part_wrong(y[0], Batch(*(part[0] for part in batch)))
-        return wrong
-
-    def _nats(self, theta: Floats, r: int, seed: int, first: int) -> float:
-        nats, state = 0.0, None
-        for k, (batch, goes_on) in enumerate(zip(self.batches, self.goes_on[1:], strict=True)):
-            buffers, checked = self.buffers[batch.weights.shape[2]], _arguments.Checked(theta, *batch, False)
-            asked = self._asked(r, batch, state, seed, first + k)
-            losses, state = self.engine.losses(buffers, checked, asked, whole=goes_on)
-            nats += float(losses[0])
-        return nats
+            if self.task.counts_wrong:
+                y, states = self.engine.predict(buffers, checked, asked, with_states=goes_on)
+                state = at_ends(states, None) if goes_on else None
+                total += part_wrong(y[0], Batch(*(part[0] for part in batch)))
+            else:
+                losses, state = self.engine.losses(buffers, checked, asked, whole=goes_on)
+                total += float(losses[0])
+        return total
 
 
 def _repeated(first: Any, batch: int, rows: slice = slice(None)) -> Any:

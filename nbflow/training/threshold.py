@@ -55,11 +55,7 @@ def load_threshold(name: str, **settings: Any) -> Threshold:
             f"name is {_check.said(name)}; expected one of {', '.join(names('thresholds'))}. Choose one of these."
         )
     found: Threshold = load("thresholds", name)
-    unknown = [setting for setting in settings if setting not in found.settings]
-    if unknown:
-        raise ValueError(
-            f"settings has {_check.said(unknown)}; expected some of: {', '.join(found.settings)}. Leave the others out."
-        )
+    _check.known_settings(found.settings, settings)
     for setting, value in settings.items():
         _check_setting(found, setting, value, np.size(value))
     return dataclasses.replace(found, settings={**found.settings, **plain(settings)})
