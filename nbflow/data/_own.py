@@ -11,7 +11,7 @@ from numba.core import types
 
 from nbflow import _check, _probe, counter
 from nbflow._compile import JIT, bounded
-from nbflow.model import _arguments
+from nbflow.model import _batch
 from nbflow.model.network import Network
 from nbflow.model.stack import Model
 from nbflow.records import Batch
@@ -88,7 +88,7 @@ def check_drawn(task: Any, batch: Any, length: int) -> None:
     kind = type(task).__name__
     try:
         net = _face(task.n_in, task.n_out, task.loss, str(batch.weights.dtype))
-        _arguments.drawn(net, batch, task.tokens)
+        _batch.drawn(net, batch, task.tokens)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{kind} drew what is no batch for it: {error}") from None
     counted = getattr(task, "counted", None)
@@ -109,8 +109,8 @@ def check_held_out(task: Any, net: Model, batches: list[Any]) -> None:
         raise ValueError(f"{kind}.held_out_batches yields nothing; expected a batch or more. Hold something out.")
     try:
         for batch in batches:
-            _arguments.triple(batch)
-            _arguments.drawn(net, Batch(*(np.asarray(part)[None] for part in batch)), task.tokens)
+            _batch.triple(batch)
+            _batch.drawn(net, Batch(*(np.asarray(part)[None] for part in batch)), task.tokens)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{kind}.held_out_batches yields what is no batch for it: {error}") from None
     total = math.fsum(float(np.sum(batch[2], dtype=np.float64)) for batch in batches)

@@ -15,7 +15,7 @@ from nbflow._legible import legible
 from nbflow._load import load
 from nbflow._plain import plain_fields
 from nbflow.data.sampler import DataTask, Sampler, Trivial, _as_long, _unknown, once
-from nbflow.model import _arguments
+from nbflow.model import _batch
 from nbflow.records import Batch, Floats, Unit
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Task(Sampler):
         >>> task.wrong(y, batch).any()
         np.False_
         """
-        _arguments.triple(batch)
+        _batch.triple(batch)
         batch = Batch(*batch)
         if _check.array("y", y).dtype.kind not in "iuf":
             raise TypeError(f"y has dtype {y.dtype}; expected real numbers. Pass the outputs of nbflow.predict.")

@@ -10,7 +10,7 @@ from nbflow.gradients._choices import check_flow
 from nbflow.gradients.gradient import gradient
 from nbflow.gradients.vector_products import hvp
 from nbflow.gradients.workspace import workspace
-from nbflow.model import _arguments
+from nbflow.model import _arguments, _batch
 from nbflow.model.network import Network
 from nbflow.records import Batch, Floats, Flow
 
@@ -77,7 +77,7 @@ def objective(net: Network, batch: Batch, flow: Flow | None = None) -> Objective
     True
     """
     _arguments.network(net)
-    _arguments.triple(batch)
+    _batch.triple(batch)
     if np.ndim(batch[2]) != 2:
         raise ValueError(f"weights has shape {np.shape(batch[2])}; expected (T, B). Take the batch of one replica.")
     return Objective(net, batch, flow)

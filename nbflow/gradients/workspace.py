@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nbflow import _check
-from nbflow.model import _arguments
+from nbflow.model import _arguments, _batch
 from nbflow.model.stack import Model
 from nbflow.records import Batch
 
@@ -107,7 +107,7 @@ def workspace(net: Model, batch: Batch) -> Buffers:
     >>> out = nf.gradient(net, theta, batch, workspace=space)
     """
     _arguments.model(net)
-    _arguments.triple(batch)
+    _batch.triple(batch)
     lead = np.shape(_check.array("weights", batch[2]))[:-2]
     if len(lead) > 1 or 0 in lead:
         raise ValueError(f"weights has shape {batch[2].shape}; expected (T, B) or (R, T, B). Leave empty batches out.")
