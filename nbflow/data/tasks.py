@@ -61,6 +61,8 @@ class TextTask(NextCharacter):
     """
 
     carries = True
+    train: Tokens
+    held_out: Tokens
 
     def __init__(self, train: Tokens, held_out: Tokens) -> None:
         for name, text in (("train", train), ("held_out", held_out)):

@@ -114,6 +114,9 @@ class TextFilesTask(NextCharacter):
     (5, 3)
     """
 
+    train: Files
+    held_out: Files
+
     def __init__(self, train: Files, held_out: Files) -> None:
         self._train, self._held_out = Lines("train", train), Lines("held_out", held_out)
         super().__init__(train, held_out, "Read all files at once, and select.")

@@ -147,7 +147,7 @@ def _complex_step(function: Function, point: Floats) -> Floats:
 def _central(function: Function, point: Floats) -> Floats:
     """Return the gradient by four-point central differences, whose error falls as the fourth power of the step."""
     steps = ((-2, 1.0), (-1, -8.0), (1, 8.0), (2, -1.0))
-    found = [
+    found: list[Any] = [
         sum(factor * _moved(function, point, rows, shift * CENTRAL_STEP).real for shift, factor in steps)
         for rows in _chunks(point.size)
     ]
