@@ -23,20 +23,15 @@ FORWARD, BACK, TRACED = Purpose(), Purpose(backward=True), Purpose(backward=True
 
 def lacks(asked: Asked, project: Any = None, held_by_example: Any = None) -> dict[str, Any]:
     """Return what is asked for and not there, by name."""
-    found: dict[str, Any] = {}
-    if asked.every:
-        found["recompute_every"] = asked.every
-    if asked.flow is not None and isinstance(asked.penalty, Regularizer):
-        found["penalty"] = asked.flow.penalty
-    if asked.wrt:
-        found["wrt"] = asked.wrt
-    if asked.noise is not None:
-        found["noise"] = asked.noise.deviation
-    if project is not None:
-        found["project"] = project
-    if held_by_example is not None:
-        found["trainable beside a clip by example"] = held_by_example
-    return found
+    given = {
+        "recompute_every": asked.every or None,
+        "penalty": asked.flow.penalty if asked.flow is not None and isinstance(asked.penalty, Regularizer) else None,
+        "wrt": asked.wrt or None,
+        "noise": None if asked.noise is None else asked.noise.deviation,
+        "project": project,
+        "trainable beside a clip by example": held_by_example,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def gradient(buffers: Any, checked: Checked, asked: Asked) -> Found:
