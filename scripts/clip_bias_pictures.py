@@ -1,112 +1,135 @@
-"""The two pictures of scripts/clip_bias.py."""
+"""The two pictures of scripts/clip_bias.py, from the lines of its store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import clip_bias_report as reporting
 import numpy as np
 
 from nbflow import plot
+from nbflow.storage.store import Row
 
-# What is drawn: its field, its words, and the smallest value on the axis.
-METRICS = (("cosine", "cosine with the true gradient", 0.6),
-           ("relative_norm", "norm, relative to the true gradient", 0.0),
-           ("sign_agreement", "entries with the true sign (part)", 0.6))  # fmt: skip
-KINDS = (("other", plot.COLOURS[5]), ("companion", plot.COLOURS[1]), ("large", plot.COLOURS[0]))
-WORDS = {"large": "large", "companion": "in a minibatch\nwith a large one", "other": "all others"}
+# What is drawn: its field, its words, and the ends of the axis.
+METRICS = (("cosine", "cosine with the true gradient", (0.5, 1.02)),
+           ("relative_norm", "norm, relative to the true gradient", (0.0, 0.75)),
+           ("sign_agreement", "entries with the true sign (part)", (0.5, 1.02)))  # fmt: skip
+SHADES = {"norm": plot.COLOURS[1], "each example": plot.COLOURS[0]}
+MARKS = {"norm": "o", "each example": "s"}
 
 
-def bias(seen: Sequence[Any], names: Sequence[str], part: float) -> Any:
-    """Draw cosine, relative norm and signs of every way of clipping, a row for each stage."""
+def bias(rows: Sequence[Row]) -> Any:
+    """Draw cosine, relative norm and signs of every way of clipping, a row for each setting, a dot for each network."""
+    every = reporting.settings(rows)
+    names, count = reporting.names(every), len(every[0].seen)
+    part = float(np.median([one["ways"]["norm"]["strength"] for one in every[0].seen]))
     words = (
         f"The mean of clipped minibatch gradients against the mean of the unclipped ones. Thresholds are such that "
-        f"each way shortens them to {100 * part:.0f} % of their mean norm.\nDots: estimates for ever more minibatches; "
-        f"lines: 95 % bootstrap intervals over minibatches. A dashed line: no bias, or only in length."
+        f"each way shortens them to {100 * part:.0f} % of their mean norm.\nA dot for each of {count} networks; means "
+        f"over them and 95 % intervals. A dashed line: no bias, or only in length."
     )
-    size = 12.5, (0.5 + 0.25 * len(names)) * len(seen) + 0.4
+    size = 12.5, (0.5 + 0.25 * len(names)) * len(every) + 0.4
     title = "What each way of clipping does to the gradient on average"
     with plot.page(title, words, size, dpi=110, h_pad=0.1, w_pad=0.1) as found:
-        grid = found.subplots(len(seen), len(METRICS), squeeze=False, sharey=True, sharex="col")
-        for line, one in zip(grid, seen, strict=True):
-            line[0].set_title(f"{one.stage.title[0].upper()}{one.stage.title[1:]}", loc="left", fontsize=11,
-                              fontweight="bold")  # fmt: skip
-            for axes, (metric, _, least), mark in zip(line, METRICS, (1.0, part, 1.0), strict=True):
-                plot.clipping_bias(one.bias, metric, names=names, least=least, mark=mark, ax=axes)
-                axes.set_xlabel("")
-                axes.tick_params(labelbottom=True)
+        grid = found.subplots(len(every), len(METRICS), squeeze=False, sharey=True, sharex="col")
+        for line, setting in zip(grid, every, strict=True):
+            line[0].set_title(headline(setting), loc="left", fontsize=11, fontweight="bold")
+            for axes, (metric, label, ends), mark in zip(line, METRICS, (1.0, part, 1.0), strict=True):
                 for row, name in enumerate(names):
-                    if name not in one.bias.rules:
-                        axes.text(0.02, row, "cannot shorten so far", transform=axes.get_yaxis_transform(), fontsize=8,
-                                  color=plot.FAINT, va="center")  # fmt: skip
-        for column, (_, label, least) in zip(grid.T, METRICS, strict=True):
-            column[-1].set(xlabel=label)
-            column[-1].set_xlim(left=least)
+                    _networks(axes, row, setting, name, metric, ends[0])
+                axes.set_xlim(ends)
+                axes.tick_params(labelbottom=True)
+                plot.reference(axes, x=mark)
+                plot.grid(axes, "x")
+                if setting is every[-1]:
+                    axes.set_xlabel(label)
+            line[0].set_yticks(range(len(names)), names)
+        grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
     return found
 
 
-def who_loses(seen: Any, large: float) -> Any:
-    """Draw what is kept of each example, what it contributes, and average of clipped against clipped average."""
+def headline(setting: reporting.Setting) -> str:
+    return f"{setting.title[0].upper()}{setting.title[1:]}"
+
+
+def _networks(axes: Any, row: int, setting: reporting.Setting, name: str, metric: str, least: float) -> None:
+    """Draw a way of clipping; what lies left of the axis is written."""
+    values = reporting.numbers(setting, name, metric)
+    there = [value for value in values if np.isfinite(value)]
+    words = "" if len(there) > 1 else "nothing but noise" if values else "cannot shorten so far"
+    mean = reporting.mean(there) if len(there) > 1 else None
+    if mean and mean.value < least:
+        words = f"◄ {reporting.words(mean, 2)}"
+    elif mean:
+        axes.plot(there, [row] * len(there), ".", color=plot.COLOURS[0], markersize=5, alpha=0.55, markeredgewidth=0)
+        plot.intervals([row], [mean], colour=plot.COLOURS[1], across=True, ax=axes, capsize=0, elinewidth=2,
+                       markersize=5, zorder=3)  # fmt: skip
+    if mean and len(there) < len(setting.seen):
+        words += f"  of {len(there)} networks" if words else f"{len(there)} networks"
+    if words:
+        axes.text(0.02, row, words, transform=axes.get_yaxis_transform(), fontsize=8, color=plot.FAINT, va="center")
+
+
+def who_loses(rows: Sequence[Row]) -> Any:
+    """Draw what is kept by size of an example's gradient and by kind, and averages of clipped against clipped ones."""
+    every = reporting.settings(rows)
     words = (
-        f"{seen.stage.title[0].upper()}{seen.stage.title[1:]}. Every dot is an example, in a minibatch of "
-        f"{seen.stage.batches[0].weights.shape[1]}; large are the {100 * large:g} % with the largest gradients.\n"
-        "Below: the average of norm-clipped minibatch gradients against the norm-clipped average over all examples."
+        f"Means over {len(every[0].seen)} networks, each thin or a dot. Above: the part of an example's own gradient "
+        "that is kept; large are the 5 % with the largest gradients.\nBelow: how far the average of norm-clipped "
+        "minibatch gradients is from the norm-clipped average over all their examples."
     )
-    with plot.page("Whose gradient counts for less", words, (13, 8.6), dpi=110, h_pad=0.12, w_pad=0.1) as found:
-        grid = found.subplots(2, 3)
-        _draw_kept(grid[0, 0], seen, "norm", "Clipping the minibatch by norm")
-        _draw_kept(grid[0, 1], seen, "each example", "Clipping each example by norm")
-        plot.legend_beside(grid[0, 0], fontsize=9, markerscale=2.5)
-        _draw_shares(grid[0, 2], seen)
-        _draw_averages(grid[1], seen.averages)
+    size = 4.3 * len(every), 11.0
+    with plot.page("Whose gradient counts for less", words, size, dpi=110, h_pad=0.12, w_pad=0.1) as found:
+        grid = found.subplots(3, len(every), squeeze=False, sharey="row")
+        for column, setting in zip(grid.T, every, strict=True):
+            _by_rank(column[0], setting)
+            _by_kind(column[1], setting)
+            _averages(column[2], setting)
+        for axes, label in zip(grid[:, 0], ("part that is kept", "part that is kept", "distance / its length"),
+                               strict=True):  # fmt: skip
+            axes.set_ylabel(label)
     return found
 
 
-def _draw_kept(axes: Any, seen: Any, name: str, title: str) -> None:
-    kind_of = {"large": seen.bias.large, "companion": seen.bias.companion}
-    kind_of["other"] = ~(seen.bias.large | seen.bias.companion)
-    axes.set(title=title, xlabel="norm of the example's gradient", ylabel="part of it that is kept", xscale="log")
-    if name in seen.bias.rules:
-        kept, norms = seen.bias.rules[name].kept, seen.bias.example_norms
-        for kind, colour in KINDS:
-            there = kind_of[kind] & np.isfinite(kept) & (norms > 0)
-            mean = getattr(seen.bias.rules[name].kept_by_kind, kind)
-            axes.plot(norms[there], kept[there], ".", color=colour, markersize=3, alpha=0.6, rasterized=True,
-                      label=f"{WORDS[kind]}: {mean:.2f} on average".replace("\n", " "))  # fmt: skip
-            plot.reference(axes, y=mean, colour=colour, behind=False)
-    axes.set_ylim(-0.05, 1.12)
-    axes.set_yticks(np.linspace(0, 1, 6))
+def _by_rank(axes: Any, setting: reporting.Setting) -> None:
+    """Draw what is kept against the order of examples by the norms of their gradients."""
+    for name, colour in SHADES.items():
+        lines = np.array([one["ways"][name]["by_rank"] for one in setting.seen if name in one["ways"]], float)
+        at = 100 * (np.arange(lines.shape[1]) + 0.5) / lines.shape[1]
+        axes.plot(at, lines.T, color=colour, linewidth=0.7, alpha=0.4)
+        axes.plot(at, lines.mean(axis=0), color=colour, linewidth=2.4, label=_clipped(name))
+    axes.set(title=headline(setting), xlabel="examples, by norm of the gradient (%)", ylim=(0, 1.04), xlim=(0, 100))
     plot.grid(axes)
+    plot.legend_beside(axes, fontsize=9)
 
 
-def _draw_shares(axes: Any, seen: Any) -> None:
-    """Draw what each kind of example contributes to the true gradient, before and after."""
-    ways = [("before", seen.bias.share_by_kind)]
-    ways += [(f"{name}", seen.bias.rules[name].share_by_kind) for name in ("norm", "each example", "value")
-             if name in seen.bias.rules]  # fmt: skip
-    kinds = [kind for kind, _ in reversed(KINDS)]
-    width = 0.8 / len(ways)
-    for k, (name, shares) in enumerate(ways):
-        colour = plot.INK if name == "before" else plot.COLOURS[(k + 1) % len(plot.COLOURS)]
-        places = np.arange(len(kinds)) + (k - (len(ways) - 1) / 2) * width
-        heights = [100 * np.nan_to_num(getattr(shares, kind)) for kind in kinds]
-        axes.bar(places, heights, width * 0.92, color=colour, label=name)
-    axes.set_xticks(range(len(kinds)), [WORDS[kind] for kind in kinds])
-    axes.axhline(0, color=plot.FAINT, linewidth=0.8)
-    axes.set(title="Contribution to the true direction", ylabel="% of the true gradient")
-    plot.legend_beside(axes, columns=len(ways), fontsize=9)
+def _clipped(name: str) -> str:
+    return {"norm": "clipping the minibatch by norm"}.get(name, f"clipping {name}")
 
 
-def _draw_averages(line: Any, found: Any) -> None:
-    x = found.thresholds / found.true_norm
-    colours = plot.shades(len(found.sizes))
-    ratio = "norm of the average of clipped /\nnorm of the clipped average"
-    rows = ((found.cosine, "cosine between the two"), (found.norm_ratio, ratio),
-            (100 * found.changed, "minibatches clipped (%)"))  # fmt: skip
-    for axes, (values, label) in zip(line, rows, strict=True):
-        for row, size, colour in zip(values, found.sizes, colours, strict=True):
-            axes.plot(x, row, color=colour, linewidth=2, label=f"{size}")
-        axes.set(xscale="log", xlabel="threshold / norm of the true gradient", ylabel=label)
-        plot.reference(axes, x=1)
-        plot.grid(axes)
-    plot.legend_beside(line[0], columns=len(found.sizes), title="examples in a minibatch", fontsize=9, title_fontsize=9)
+def _by_kind(axes: Any, setting: reporting.Setting) -> None:
+    """Draw what is kept of large examples, of those beside them, and of the others."""
+    for side, (name, colour) in zip((-0.14, 0.14), SHADES.items(), strict=True):
+        for kind in range(3):
+            values = reporting.kept(setting, name, kind)
+            axes.plot([kind + side] * len(values), values, ".", color=colour, markersize=5, alpha=0.4,
+                      markeredgewidth=0)  # fmt: skip
+        means = [reporting.mean(reporting.kept(setting, name, kind)) for kind in range(3)]
+        plot.intervals([kind + side for kind in range(3)], means, colour=colour, marker=MARKS[name], ax=axes,
+                       linewidth=0, capsize=0, elinewidth=2, markersize=5)  # fmt: skip
+    axes.set_xticks(range(3), ["large", "beside a\nlarge one", "others"])
+    axes.set(xlim=(-0.5, 2.5), ylim=(0, 1.04))
+    plot.grid(axes, "y")
+
+
+def _averages(axes: Any, setting: reporting.Setting) -> None:
+    """Draw the distance of average of clipped and clipped average against the threshold, by size of the minibatch."""
+    averages = setting.seen[0]["averages"]
+    values = np.mean([reporting.distances(one["averages"]) for one in setting.seen], axis=0)
+    for line, size, colour in zip(values, averages["sizes"], plot.shades(len(values)), strict=True):
+        axes.plot(averages["thresholds"], line, color=colour, linewidth=2, label=f"{size}")
+    axes.set(xscale="log", xlabel="threshold / norm of the true gradient", ylim=(0, 1.04))
+    plot.reference(axes, x=1)
+    plot.grid(axes)
+    plot.legend_beside(axes, columns=len(values), title="examples in a minibatch", fontsize=9, title_fontsize=9)
