@@ -309,8 +309,8 @@ def check(options: Options) -> None:
 
 def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print tables, write the JSON and draw both pictures."""
-    for table in reporting.tables(found.rows):
-        console.print(table)
+    for table in reporting.TABLES.values():
+        console.print(table(found.rows))
     if options.data is None:
         tell(console, "Piano rolls are left out: no --data.")
     networks = [{**row, "moments": [{name: value for name, value in moment.items() if name != "theta"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -199,17 +200,6 @@ def verdict(every: Sequence[Setting]) -> str:
 # Tables.
 
 
-def tables(rows: Sequence[Row]) -> list[Table]:
-    return [
-        of_networks(rows),
-        of_parts(rows),
-        of_ways(rows, "cosine"),
-        of_ways(rows, "relative_norm"),
-        of_whom(rows),
-        of_averages(rows),
-    ]
-
-
 def heads(every: Sequence[Setting]) -> list[str]:
     return [setting.title for setting in every]
 
@@ -270,7 +260,7 @@ def of_whom(rows: Sequence[Row]) -> Table:
     """Return what is kept of whose gradient, and what the large ones make of the mean before and after."""
     every = settings(rows)
     heads = (*(f"kept of {kind} (%)" for kind in KINDS), "the large ones' part of the mean gradient: before (%)",
-             "after (%)")  # fmt: skip
+             "after (%)", "change (points)")  # fmt: skip
     found = headed("Whose gradient counts for less: means over networks (95 %)", "", "clipping", *heads)
     for setting in every:
         for name in OF_WHOM:
@@ -278,8 +268,16 @@ def of_whom(rows: Sequence[Row]) -> Table:
                 setting.title, f"by {name}" if name in ("norm", "value") else name,
                 *(words(mean_part(kept(setting, name, kind)), 0, 100) for kind in range(3)),
                 words(mean(shares(setting)), 0, 100), words(mean(shares(setting, name)), 0, 100),
+                changed(setting, name),
             )  # fmt: skip
     return found
+
+
+def changed(setting: Setting, name: str) -> str:
+    """Return by how many points a way changes the large examples' part of the mean gradient, network by network."""
+    before = [share for share, one in zip(shares(setting), setting.seen, strict=True) if name in one["ways"]]
+    change = mean([100 * (after - share) for share, after in zip(before, shares(setting, name), strict=True)])
+    return f"{change.value:+.0f} ({change.low:+.0f} to {change.high:+.0f})"
 
 
 def of_averages(rows: Sequence[Row]) -> Table:
@@ -296,3 +294,10 @@ def of_averages(rows: Sequence[Row]) -> Table:
                 words(mean_part(of_average(setting, "changed", size)), 0, 100),
             )  # fmt: skip
     return found
+
+
+# By what they are called between the marks of docs/results.md.
+TABLES: dict[str, Callable[[Sequence[Row]], Table]] = {
+    "networks": of_networks, "parts": of_parts, "cosines": functools.partial(of_ways, metric="cosine"),
+    "norms": functools.partial(of_ways, metric="relative_norm"), "whom": of_whom, "averages": of_averages,
+}  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clip_bias_pictures
 import compare_clipping_design as design
 import compare_clipping_pictures
 import descent
@@ -38,6 +39,10 @@ def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
         "figure_7": {"figure_7": lambda: _success(stores, "figure_7")},
         "generalization": {"generalization": lambda: _generalization(stores)},
         "language": {"language": lambda: _language(stores)},
+        "clip_bias": {
+            "clip_bias": lambda: clip_bias_pictures.bias(stores.of("clip_bias", "network")),
+            "clip_bias_who": lambda: clip_bias_pictures.who_loses(stores.of("clip_bias", "network")),
+        },
         "descent": {"descent": lambda: descent.picture(stores.of("descent", "network"))},
         "overflow": {"overflow": lambda: overflow_report.picture(stores.of("overflow", "training"),
                                                                  stores.of("overflow", "outcome"))},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import clip_bias_report
 import compare_clipping_design as design
 import compare_clipping_verdicts as verdicts
 import descent
@@ -243,7 +245,7 @@ def claims(stores: Stores) -> str:
          runs_of(every)],
         overflow_claim(stores),
         ["5", "the average of clipped minibatch gradients is not the clipped average; large gradients and their "
-              "company lose weight", "holds", "below", "2 networks"],
+              "company lose weight", *average_claim(stores)],
         ["6", "clipping element by element is still descent", *descent_claim(stores)],
         ["7", "clipping the back-propagated vector behaves like the others", tally(every, HIDDEN),
          f"{sum(study.compared[name].verdict == verdicts.EQUIVALENT for study in every for name in HIDDEN)} of "
@@ -339,6 +341,18 @@ def overflow_claim(stores: Stores) -> list[str]:
     return [*claim, overflow_report.verdict(outcomes), effect, f"{networks} networks an optimizer"]
 
 
+def average_claim(stores: Stores) -> list[str]:
+    """Return verdict, effect and runs of what clipping does to the gradient on average."""
+    if "clip_bias" not in stores:
+        return ["holds", "below", "2 networks"]
+    every = clip_bias_report.settings(stores.of("clip_bias", "network"))
+    short = ("distance", "weight of large examples", "of those beside them")
+    effects = [f"{what} {', '.join(clip_bias_report.effect(part, setting) for setting in every)}"
+               for what, part in zip(short, clip_bias_report.PARTS, strict=False)]  # fmt: skip
+    where = "; ".join(setting.title for setting in every)
+    return [clip_bias_report.verdict(every), f"{'; '.join(effects)} ({where})", f"{len(every[0].seen)} networks each"]
+
+
 def length_claim(stores: Stores) -> list[str]:
     """Return verdict, effect and runs of what is learnt short and asked for long."""
     from scipy.stats import fisher_exact
@@ -367,6 +381,10 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
     """Return how each table is made, by the name of its marks; of a store that is there."""
     every = tuple(design.DEFAULT)
     some = ("norm", "none", "random_rare")
+
+    def networks() -> list[Row]:
+        return stores.of("clip_bias", "network")
+
     found: dict[str, dict[str, Callable[[], str]]] = {
         "compare_clipping": {
             "claims": lambda: claims(stores),
@@ -392,6 +410,10 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
             "language_differences": lambda: language_differences(
                 language_found(stores.rows("language")), stores.data("tinyshakespeare.txt")
             ),
+        },
+        "clip_bias": {
+            f"clip_bias_{name}": functools.partial(lambda table: rich_to_markdown(table(networks())), table)
+            for name, table in clip_bias_report.TABLES.items()
         },
         "descent": {"descent": lambda: rich_to_markdown(descent.table(stores.of("descent", "network")))},
         "overflow": {

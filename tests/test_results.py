@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scripted import SCRIPTS, assert_help, fixture_of, load
-from tolerance import printed
+from tolerance import near, printed
 
 import nbflow as nf
 
@@ -51,7 +52,7 @@ def test_every_picture_of_a_store_stands_in_the_page_and_is_drawn(script: Any, s
     drawn = script.pictures.drawn_of(stores)
     text = PAGE.read_text(encoding="utf-8")
     assert {name for name in drawn if f"](images/{name}.png)" not in text} == set()
-    for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths"):
+    for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths", "clip_bias", "clip_bias_who"):
         if name in drawn:
             assert script.save(drawn[name](), tmp_path / f"{name}.png").stat().st_size > 10_000
 
@@ -103,6 +104,27 @@ def test_networks_in_overflow_reload_and_overflow(stores: Any, monkeypatch: Any)
         finite += bool(np.isfinite(nf.gradient(net, theta, batch).d_theta).all())
     # One at the very brink may be finite where sums are taken in another order.
     assert finite <= len(rows[::20]) // 4
+
+
+def test_networks_of_clip_bias_reload_and_have_their_documented_errors_and_gradients(
+    stores: Any, monkeypatch: Any
+) -> None:
+    theta_of, task = load(monkeypatch, "generalization").theta_of, nf.load_task("temporal_order")
+    rows = stores.of("clip_bias", "network")
+    for row in [row for row in rows if row["on"] == "temporal order"][:2]:
+        net = nf.Network("tanh", task.n_in, 50, task.n_out)
+        for moment in row["moments"]:
+            theta, how = theta_of(moment["theta"]), {"seed": row["seed"], "length": 50}
+            assert hashlib.sha256(theta.astype("<f4").tobytes()).hexdigest() == moment["sha256"]
+            wrong = nf.evaluate(net, theta, task, size=2000, **how)
+            assert abs(wrong - moment["reached"]) * 2000 <= FEW
+            batches = [task.sample(index=k, batch_size=20, stream="evaluation", **how) for k in range(300)]
+            space = nf.workspace(net, batches[0])
+            true = sum(nf.gradient(net, theta, one, workspace=space).d_theta.astype(float) for one in batches) / 300
+            assert moment["true_norm"] == near(float(np.linalg.norm(true)), "float32", 50, 6000)
+    first = next(row for row in rows if row["on"] == "piano rolls" and row["seed"] == 0)["moments"][0]
+    net = nf.Network("tanh", 88, 100, 88, loss="bernoulli")
+    assert theta_of(first["theta"]).size == net.size
 
 
 def test_help_teaches() -> None:
