@@ -12,9 +12,9 @@ from nbflow import plot
 from nbflow.storage.store import Row
 
 # What is drawn: its field, its words, and the ends of the axis.
-METRICS = (("cosine", "cosine with the true gradient", (0.5, 1.02)),
+METRICS = (("cosine", "cosine with the true gradient", (0.35, 1.02)),
            ("relative_norm", "norm, relative to the true gradient", (0.0, 0.75)),
-           ("sign_agreement", "entries with the true sign (part)", (0.5, 1.02)))  # fmt: skip
+           ("sign_agreement", "entries with the true sign (part)", (0.45, 1.02)))  # fmt: skip
 SHADES = {"norm": plot.COLOURS[1], "each example": plot.COLOURS[0]}
 MARKS = {"norm": "o", "each example": "s"}
 
@@ -26,8 +26,9 @@ def bias(rows: Sequence[Row]) -> Any:
     part = float(np.median([one["ways"]["norm"]["strength"] for one in every[0].seen]))
     words = (
         f"The mean of clipped minibatch gradients against the mean of the unclipped ones. Thresholds are such that "
-        f"each way shortens them to {100 * part:.0f} % of their mean norm.\nA dot for each of {count} networks; means "
-        f"over them and 95 % intervals. A dashed line: no bias, or only in length."
+        f"each way shortens them alike, to about {100 * part:.0f} % of their mean norm.\nA dot for each of {count} "
+        f"networks; means over them and 95 % intervals. A number on the right: of so many networks only. Dashed: no "
+        f"bias, or only in length."
     )
     size = 12.5, (0.5 + 0.25 * len(names)) * len(every) + 0.4
     title = "What each way of clipping does to the gradient on average"
@@ -58,17 +59,15 @@ def _networks(axes: Any, row: int, setting: reporting.Setting, name: str, metric
     values = reporting.numbers(setting, name, metric)
     there = [value for value in values if np.isfinite(value)]
     words = "" if len(there) > 1 else "nothing but noise" if values else "cannot shorten so far"
-    mean = reporting.mean(there) if len(there) > 1 else None
+    mean = reporting.mean(there, most=1.0) if len(there) > 1 else None
     if mean and mean.value < least:
         words = f"◄ {reporting.words(mean, 2)}"
     elif mean:
         axes.plot(there, [row] * len(there), ".", color=plot.COLOURS[0], markersize=5, alpha=0.55, markeredgewidth=0)
         plot.intervals([row], [mean], colour=plot.COLOURS[1], across=True, ax=axes, capsize=0, elinewidth=2,
                        markersize=5, zorder=3)  # fmt: skip
-    if mean and len(there) < len(setting.seen):
-        words += f"  of {len(there)} networks" if words else f"{len(there)} networks"
-    if words:
-        axes.text(0.02, row, words, transform=axes.get_yaxis_transform(), fontsize=8, color=plot.FAINT, va="center")
+    for at, said in ((0.02, words), (1.01, f"{len(there)}" if mean and len(there) < len(setting.seen) else "")):
+        axes.text(at, row, said, transform=axes.get_yaxis_transform(), fontsize=8, color=plot.FAINT, va="center")
 
 
 def who_loses(rows: Sequence[Row]) -> Any:

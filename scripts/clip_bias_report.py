@@ -249,7 +249,7 @@ def of_ways(rows: Sequence[Row], metric: str) -> Table:
     every = settings(rows)
     what, digits = {"cosine": ("Cosine with the true gradient", 3),
                     "relative_norm": ("Norm, relative to that of the true gradient", 2)}[metric]  # fmt: skip
-    title = f"{what}: means over networks (95 %), with their number where it is more than noise in some only"
+    title = f"{what}: means over networks (95 %), with their number where it is not known of all"
     found = headed(title, what.lower(), *heads(every))
     for name in names(every):
         found.add_row(name, *(told(setting, name, metric, digits) for setting in every))
