@@ -46,9 +46,10 @@ def build_choice(count):
 
 @functools.cache
 def build_update_but_held(optimizer_update, slot_count, setting_count):
-    """Build `update(theta, d, slots, lr, settings, counts, stands, held)`: as `nbflow.cpu.update`, without the held.
+    """Build `update(theta, d, slots, lr, settings, counts, stands, held, room)`: as `nbflow.cpu.update`, less the held.
 
-    An update may move a parameter whose gradient is 0, by its weight decay or by a velocity of before.
+    An update may move a parameter whose gradient is 0, by its weight decay or by a velocity of before. `room` (R, P) is
+    overwritten.
     """
     optimizer_update = exactly(optimizer_update)
     load_slots, store_slots = build_load(slot_count), build_store(slot_count)
@@ -57,17 +58,22 @@ def build_update_but_held(optimizer_update, slot_count, setting_count):
     chosen = build_choice(slot_count)
 
     @exact_loop("but held", optimizer_update, slot_count, setting_count)
-    def update(theta, d, slots, lr, settings, counts, stands, held):
+    def update(theta, d, slots, lr, settings, counts, stands, held, room):
         constants = load_settings(settings, 0, 0)
         for r in range(theta.shape[0]):
             if stands[r]:
                 continue
             counts[r] += 1
             n = theta.dtype.type(counts[r])
-            for p in range(theta.shape[1]):
-                before, slots_before, still = theta[r, p], load_slots(slots, r, p), held[r, p]
-                moved, kept = optimizer_update(before, d[r, p], slots_before, lr[r], constants, n)
-                theta[r, p] = before if still else moved
+            # What stays is read from a copy: written back from where it lies it becomes a store under a mask, for which
+            # AMD's processors take four times as long as for the others (P = 3,054: 1.9 us instead of 0.8).
+            before, now = room[r], theta[r]
+            for p in range(now.size):
+                before[p] = now[p]
+            for p in range(now.size):
+                slots_before, still = load_slots(slots, r, p), held[r, p]
+                moved, kept = optimizer_update(now[p], d[r, p], slots_before, lr[r], constants, n)
+                now[p] = before[p] if still else moved
                 store_slots(slots, r, p, chosen(still, slots_before, kept))
 
     return update

@@ -36,10 +36,15 @@ def purpose_of(asked: Asked) -> Purpose:
     """Return what a workspace for a gradient is cut for."""
     if asked is PLAIN:
         return PLAIN_PURPOSE
-    return Purpose(
-        derivative=asked.derivative, every=asked.every, group_rows=asked.group_rows, at_ends=bool(asked.wrt),
-        at_inputs="inputs" in asked.wrt, masked=asked.groups is not None and asked.groups.held is not None,
-    )  # fmt: skip
+    groups = asked.groups
+    masked = groups is not None and groups.held is not None
+    return _purpose(asked.derivative, asked.every, asked.group_rows, asked.wrt, masked)
+
+
+@functools.cache
+def _purpose(derivative: str, every: int, group_rows: int, wrt: tuple[str, ...], masked: bool) -> Purpose:
+    return Purpose(derivative=derivative, every=every, group_rows=group_rows, at_ends=bool(wrt),
+                   at_inputs="inputs" in wrt, masked=masked)  # fmt: skip
 
 
 def set_gradient(space: Any, asked: Asked) -> None:

@@ -43,8 +43,8 @@ class Training:
         sizes = plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings)
         if plan.held is None:
             return build_update(*sizes)
-        update = build_update_but_held(*sizes)
-        return lambda *arguments: update(*arguments, plan.held)
+        update, held, room = build_update_but_held(*sizes), plan.held, np.empty_like(plan.theta)
+        return lambda *arguments: update(*arguments, held, room)
 
     def make_room(self, task: Any, batch_size: int, steps: int) -> None:
         """Make room for the batches of a task: as long as the longest, shorter ones use the front of it."""

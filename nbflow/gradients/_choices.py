@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -187,6 +188,12 @@ def check_wrt(wrt: Any, tokens: bool) -> tuple[str, ...]:
     return found
 
 
+@functools.lru_cache(64)  # checked once, as own loops ask for the same again and again
+def _at_ends(wrt: tuple[str, ...], tokens: bool) -> Asked:
+    """Return what a plain gradient is asked for that goes on to its ends."""
+    return PLAIN._replace(wrt=check_wrt(wrt, tokens))
+
+
 def check_asked(
     net: Model, shape: tuple[int, int], *, flow: Any = None, state: Any = None, clip_hidden: Any = None,
     clip_example: Any = None, clip_microbatch: Any = None, h_detach: Any = None, noise: Any = None,
@@ -194,9 +201,11 @@ def check_asked(
 ) -> Asked:  # fmt: skip
     """Check what a gradient of a batch of shape (R, B) is asked for, each choice and all of them together."""
     given = (flow, state, clip_hidden, clip_example, clip_microbatch, h_detach, noise, recompute_every)
-    plain = all(one is None for one in given)
-    if plain and type(wrt) is tuple and not wrt:
-        return PLAIN
+    if all(one is None for one in given):
+        if type(wrt) is tuple and all(type(name) is str for name in wrt):
+            return _at_ends(wrt, tokens) if wrt else PLAIN
+        found = check_wrt(wrt, tokens)
+        return PLAIN._replace(wrt=found) if found else PLAIN
     replicas, batch_size = shape
     penalty, alpha = (None, None) if flow is None else check_flow(flow, replicas, net.dtype)
     asked = Asked(
