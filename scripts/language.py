@@ -1,19 +1,25 @@
 """Characters of a text: does a tanh network with Omega and clipping match an LSTM? Bits per character on held-out text.
 
-Three methods with the same number of parameters, within 1 %, and of updates: tanh with clipping, tanh with clipping and
-Omega, LSTM with clipping. The text is cut into three parts, in its order: trained on, validation, test. Each method
-first tries each learning rate of a grid, with seeds of its own; the best on validation at the end is then trained with
-fresh seeds, and those are reported. Nothing is chosen on the test part, and no network is taken from the middle of its
+Methods with the same number of parameters, within 1 %, and of updates: tanh with clipping, tanh with clipping and
+Omega, LSTM with clipping; by --methods also tanh without either (sgd), and GRU with clipping. The text is cut into
+three parts, in its order: trained on, validation, test. Each method first tries each learning rate of a grid, with
+seeds of its own; the best on validation at the end is then trained with fresh seeds, and those are reported; with one
+rate there is nothing to choose. Nothing is chosen on the test part, and no network is taken from the middle of its
 training.
 
-The optimizer is Adam: it gives every parameter a step of its own, so that one grid of learning rates serves cells as
-unlike as these. Batches are windows from anywhere in the text, each from a state of zeros (see nbflow.data.TextTask);
-with --carry they are read one behind the other, the state carried over (docs/truncated_bptt.md). Measured is all of a
-part, with the state carried through: of the part trained on, a piece at its end.
+The optimizer is Adam unless another is named: it gives every parameter a step of its own, so that one grid of learning
+rates serves cells as unlike as these. Batches are windows from anywhere in the text, each from a state of zeros (see
+nbflow.data.TextTask); with --carry they are read one behind the other, the state carried over
+(docs/truncated_bptt.md). Measured is all of a part, with the state carried through: of the part trained on, a piece at
+its end.
 
 Every run is kept in the store as soon as it is done. Ctrl-C and the same command go on where it was.
 
 Usage: python scripts/language.py --text input.txt
+       python scripts/language.py --text input.txt --methods sgd clip clip+omega --cell sigmoid --init sigmoid
+           --hidden 500 --no-biases --optimizer sgd --lrs 0.001 0.01 0.05 --cost sum --threshold 45 --alpha 1
+           --alpha-decay --carry --length 50 --batch-size 10 --halve-after 1
+       (as Pascanu, Mikolov, Bengio 2013 trained on the characters of the Penn Treebank)
 """
 
 from __future__ import annotations
@@ -28,17 +34,17 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import tyro
+from language_training import GATED, PARTS, Parts, SummedTask, alike, read_parts, size_of
 from rich.console import Console
 from rich.table import Table
+from schedules import InverseTime
 
 import nbflow as nf
 from nbflow import plot, statistics
 from nbflow.data.tasks import TextTask
-from nbflow.data.text import Text, read_text
-from nbflow.data.text_files import read_text_files
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, headed, keep, tell
 from nbflow.experiments.experiment import key_of
@@ -48,17 +54,23 @@ from nbflow.records import Interval
 from nbflow.storage.compact import clipped_of
 from nbflow.storage.store import Row, Store
 
-TITLES = {"clip": "tanh + clipping", "clip+omega": "tanh + clipping + Omega", "lstm": "LSTM + clipping"}
-PARTS = ("train", "validation", "test")
-MARKS = ("o", "s", "^")
+TITLES = {"sgd": "tanh", "clip": "tanh + clipping", "clip+omega": "tanh + clipping + Omega", "lstm": "LSTM + clipping",
+          "gru": "GRU + clipping"}  # fmt: skip
+MARKS = ("o", "s", "^", "D", "v")
 # Pairs whose difference answers something: the first less the second.
-PAIRS = (("clip+omega", "clip"), ("clip", "lstm"), ("clip+omega", "lstm"))
+PAIRS = (("clip+omega", "clip"), ("clip", "lstm"), ("clip+omega", "lstm"), ("clip", "sgd"), ("clip+omega", "gru"))
 # Updates of a run at budget 1, and the parts of them after which it is measured.
 UPDATES, EVALUATIONS = 25_000, 20
+BIASES = ("bias", "bias_rec", "b_out")
 # Seeds from here on choose the learning rate; those below are reported.
 TUNING = 1_000
-# How far apart two numbers of parameters may be.
-ALIKE = 0.01
+
+Method = Literal["sgd", "clip", "clip+omega", "lstm", "gru"]
+if TYPE_CHECKING:
+    Init: TypeAlias = str
+    Optimizer: TypeAlias = str
+else:  # the names of the files in each package of nbflow
+    Init, Optimizer = (Literal[nf.names(package)] for package in ("inits", "optimizers"))
 
 
 @dataclass(frozen=True)
@@ -67,16 +79,31 @@ class Options:
 
     text: Path
     """A text in UTF-8, or a folder of them (*.txt), read as one."""
+    methods: tuple[Method, ...] = ("clip", "clip+omega", "lstm")
+    """What is compared: a plain cell without a cure (sgd), with clipping, with clipping and Omega; LSTM or GRU with
+    clipping."""
     seeds: int = 3
     """Runs of each method that are reported; 2 or more for an interval."""
     budget: float = 1.0
     """How long a run is, in units of 25,000 updates."""
+    evaluations: int = EVALUATIONS
+    """How often a run is measured on validation, at equal distances; what --halve-after and --alpha-decay count."""
     lrs: tuple[float, ...] = (0.001, 0.002, 0.004, 0.008, 0.016)
-    """Learning rates that each method tries."""
+    """Learning rates that each method tries; where it is one, it is taken."""
+    halve_after: int = 0
+    """Evaluations without a better validation score after which the learning rate is halved; 0 for never."""
+    optimizer: Optimizer = "adam"
+    """How a gradient becomes a step."""
     tuning_seeds: int = 1
     """Runs of each method at each learning rate, to choose one."""
     hidden: int = 100
-    """H, hidden units of the tanh networks, or a number near it; the LSTM gets as many as make it as large."""
+    """H, hidden units of the tanh networks, or a number near it; LSTM and GRU get as many as make them as large."""
+    cell: Literal["tanh", "sigmoid", "relu"] = "tanh"
+    """The cell without gates."""
+    init: Init = "glorot"
+    """How first weights are drawn."""
+    biases: bool = True
+    """Whether biases are trained; otherwise they stay as they begin, 0 (and 1 of an LSTM's forget gate)."""
     length: int = 100
     """Steps of a sequence in training."""
     batch_size: int = 32
@@ -84,9 +111,13 @@ class Options:
     carry: bool = False
     """Whether windows follow each other in the text, the state carried from each to the next."""
     threshold: float = 1.0
-    """What the norm of a gradient is clipped to, in nats per character."""
+    """What the norm of a gradient is clipped to, in nats per character (with --cost sum per window)."""
+    cost: Literal["mean", "sum"] = "mean"
+    """Whether the loss of a window is the mean or the sum over its steps; either is a mean over windows."""
     alpha: float = 0.1
     """The weight of Omega beside the loss; its penalty is (r^2 - 1)^2, the mean over steps and sequences."""
+    alpha_decay: bool = False
+    """Divide alpha by t, the number of the stretch between two evaluations, from 1."""
     parts: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """The shares of the text: trained on, validation, test."""
     margin: float = 0.02
@@ -101,7 +132,7 @@ class Options:
     @property
     def updates(self) -> int:
         """Updates of a run."""
-        return max(round(UPDATES * self.budget), EVALUATIONS)
+        return max(round(UPDATES * self.budget), self.evaluations)
 
     @property
     def store(self) -> Store:
@@ -111,58 +142,41 @@ class Options:
 # What is compared.
 
 
-def size_of(cell: str, characters: int, hidden: int) -> int:
-    """Return P."""
-    return int(nf.Network(cell, characters, hidden, characters).size)
-
-
-def alike(characters: int, hidden: int) -> dict[str, int]:
-    """Return H of each cell so that their numbers of parameters are within 1 %, with that of tanh as near as can be.
-
-    Examples
-    --------
-    >>> alike(65, 100)
-    {'tanh': 100, 'lstm': 45}
-    """
-    for tanh in sorted(range(max(hidden // 2, 1), 2 * hidden + 50), key=lambda h: (abs(h - hidden), h)):
-        wanted = size_of("tanh", characters, tanh)
-        lstm = min(range(1, tanh + 1), key=lambda h: abs(size_of("lstm", characters, h) - wanted))
-        if abs(size_of("lstm", characters, lstm) / wanted - 1) <= ALIKE:
-            return {"tanh": tanh, "lstm": lstm}
-    raise ValueError(f"hidden is {hidden}; expected a number near which tanh and LSTM can be alike. Give a larger one.")
-
-
-class Parts(NamedTuple):
-    """A text in three."""
-
-    train: Text
-    validation: Text
-    test: Text
-
-    def task(self, held_out: str) -> TextTask:
-        """Return the task that is measured on a part; on a piece of the first one as long as the second."""
-        if held_out != "train":
-            return TextTask(self.train, getattr(self, held_out))
-        piece = Text(self.train.tokens[-self.validation.tokens.size :], self.train.vocabulary)
-        return TextTask(self.train, piece)
-
-
 def read(options: Options) -> Parts:
-    text = read_text_files(options.text).joined() if options.text.is_dir() else read_text(options.text)
-    return Parts(*text.split(options.parts))
+    return read_parts(options.text, options.parts)
+
+
+def sizes(options: Options, parts: Parts) -> dict[str, int]:
+    """Return H of each cell that is trained; that of a single kind is what was asked for."""
+    gated = [cell for cell in GATED if cell in options.methods]
+    found = alike(len(parts.train.vocabulary), options.hidden, gated)
+    return {options.cell: found.pop("tanh"), **found}
+
+
+def title(options: Options, method: str) -> str:
+    return TITLES[method].replace("tanh", options.cell)
 
 
 def experiment(options: Options, parts: Parts, method: str, lr: float) -> nf.Experiment:
     """Return how a method trains at a learning rate."""
-    cell = "lstm" if method == "lstm" else "tanh"
-    task = parts.task("validation")
+    gated, every = method in GATED, options.updates // options.evaluations
+    task = parts.task("validation", SummedTask if options.cost == "sum" else TextTask)
+    alpha: Any = InverseTime(options.alpha, every) if options.alpha_decay else options.alpha
+    cure = cures("clip" if gated else method, clip=nf.Clip("norm", options.threshold), flow=omega("squared", alpha))
     recipe = nf.Recipe(
-        optimizer="adam", lr=lr, batch_size=options.batch_size, lengths=options.length, carry=options.carry,
-        **cures(f"clip+{method}", clip=nf.Clip("norm", options.threshold), flow=omega("squared", options.alpha)),
-        max_updates=options.updates, record_every=max(options.updates // EVALUATIONS // 5, 1),
-        evaluate_every=options.updates // EVALUATIONS,
+        optimizer=options.optimizer, batch_size=options.batch_size, lengths=options.length, carry=options.carry, **cure,
+        lr=nf.HalvingRate(lr, patience=options.halve_after) if options.halve_after else lr,
+        trainable=None if options.biases else dict.fromkeys(BIASES, False),
+        max_updates=options.updates, record_every=max(every // 5, 1), evaluate_every=every,
     )  # fmt: skip
-    return nf.Experiment(task, recipe, cell, alike(task.n_in, options.hidden)[cell], "glorot")
+    cell = method if gated else options.cell
+    return nf.Experiment(task, recipe, cell, sizes(options, parts)[cell], options.init)
+
+
+def parameters(one: nf.Experiment) -> int:
+    """Return how many are trained."""
+    blocks = nf.unpack(one.net, one.theta(0))._asdict()
+    return sum(block.size for name, block in blocks.items() if name not in (one.recipe.trainable or ()))
 
 
 # What is run.
@@ -174,7 +188,7 @@ def jobs(options: Options, parts: Parts, seeds: Sequence[int], lrs: dict[str, Se
     made = {(method, lr): experiment(options, parts, method, lr) for method in lrs for lr in lrs[method]}
     for seed, (method, lr) in itertools.product(seeds, made):
         key = key_of(made[method, lr], seed, code_version())
-        found.append(job(options.store, key, TITLES[method], options.updates, (options, method, lr, seed)))
+        found.append(job(options.store, key, title(options, method), options.updates, (options, method, lr, seed)))
     return found
 
 
@@ -189,7 +203,7 @@ def learn(job: Job, watch: Watch) -> Row | None:
         return None
     bits = {part: nf.evaluate(one.net, run.theta, parts.task(part)) for part in PARTS}
     return {
-        "method": method, "lr": lr, "seed": seed, **one.flat, "parameters": one.net.size, "updates": run.updates,
+        "method": method, "lr": lr, "seed": seed, **one.flat, "parameters": parameters(one), "updates": run.updates,
         "seconds": run.seconds, "bits": bits, "evaluations": run.evaluations, "history": run.history,
         "theta_sha256": hashlib.sha256(run.theta.tobytes()).hexdigest(),
     }  # fmt: skip
@@ -223,15 +237,18 @@ def work(options: Options, console: Console, found: Found, executor: Executor | 
     """Choose learning rates and train with fresh seeds, or go on with it."""
     with compiling(console):
         parts = check(options)
-    sizes = alike(len(parts.train.vocabulary), options.hidden)
     tell(console, ", ".join(f"{cell}: {h} units, {size_of(cell, len(parts.train.vocabulary), h):,} parameters"
-                            for cell, h in sizes.items()))  # fmt: skip
+                            for cell, h in sizes(options, parts).items()))  # fmt: skip
     store = options.store
-    tuning = jobs(options, parts, range(TUNING, TUNING + options.tuning_seeds), dict.fromkeys(TITLES, options.lrs))
-    tell(console, f"Learning rates: {len(tuning)} runs of {options.updates:,} updates")
-    found.tuned = run_all(learn, tuning, store, console, executor)
-    found.chosen = choose(found.tuned)
-    final = jobs(options, parts, range(options.seeds), {method: [found.chosen[method]] for method in TITLES})
+    if len(options.lrs) > 1:
+        tuning = jobs(options, parts, range(TUNING, TUNING + options.tuning_seeds),
+                      dict.fromkeys(options.methods, options.lrs))  # fmt: skip
+        tell(console, f"Learning rates: {len(tuning)} runs of {options.updates:,} updates")
+        found.tuned = run_all(learn, tuning, store, console, executor)
+        found.chosen = choose(found.tuned)
+    else:
+        found.chosen = dict.fromkeys(options.methods, options.lrs[0])
+    final = jobs(options, parts, range(options.seeds), {method: [found.chosen[method]] for method in options.methods})
     tell(console, f"Fresh seeds: {len(final)} runs")
     try:
         run_all(learn, final, store, console, executor)
@@ -240,11 +257,6 @@ def work(options: Options, console: Console, found: Found, executor: Executor | 
 
 
 # What is seen at the end.
-
-
-def trivial(parts: Parts) -> dict[str, float]:
-    """Return what knowing how often each character stands in the text to train on reaches, in bits per character."""
-    return {part: parts.task(part).trivial().score for part in PARTS}
 
 
 def mean_of(options: Options, values: Sequence[float]) -> Interval:
@@ -262,9 +274,9 @@ def table(options: Options, parts: Parts, found: Found) -> Table:
         rows = found.of(method)
         if rows:
             cells = [words(mean_of(options, found.bits(method, part))) for part in PARTS]
-            shown.add_row(TITLES[method], str(rows[0]["n_hidden"]), f"{rows[0]['parameters']:,}",
+            shown.add_row(title(options, method), str(rows[0]["n_hidden"]), f"{rows[0]['parameters']:,}",
                           rate(options, found.chosen[method]), str(len(rows)), *cells)  # fmt: skip
-    guess = [f"{bits:.3f}" for bits in trivial(parts).values()]
+    guess = [f"{bits:.3f}" for bits in parts.trivial().values()]
     shown.add_row("each by its frequency", "", "", "", "", *guess)
     return shown
 
@@ -315,10 +327,9 @@ def picture(options: Options, parts: Parts, found: Found) -> Any:
     title = "Characters of a text, with as many parameters and updates"
     with plot.page(title, about(options, parts, found), (10.4, 4.2), dpi=150, wspace=0.06) as shown:
         left, right = shown.subplots(1, 2, width_ratios=(3, 2))
-        for k, method in enumerate(TITLES):
-            if found.of(method):
-                draw_curve(left, options, found.of(method), k)
-                draw_ends(right, options, found, method, k)
+        for k, method in enumerate(drawn := [method for method in TITLES if found.of(method)]):
+            draw_curve(left, options, found.of(method), k)
+            draw_ends(right, options, found, method, (k, len(drawn)))
         left.set_xlabel("updates")
         left.set_ylabel("validation (bits per character)")
         left.set_xlim(left=0)
@@ -337,16 +348,17 @@ def draw_curve(axes: Any, options: Options, rows: Sequence[Row], k: int) -> None
     updates = rows[0]["evaluations"]["update"]
     means = [mean_of(options, at) for at in zip(*(row["evaluations"]["score"] for row in rows), strict=True)]
     value, low, high = zip(*means, strict=True)
-    method = rows[0]["method"]
-    axes.plot(updates, value, color=plot.COLOURS[k], marker=MARKS[k], markersize=4, linewidth=1.8, label=TITLES[method])
+    label = title(options, rows[0]["method"])
+    axes.plot(updates, value, color=plot.COLOURS[k], marker=MARKS[k], markersize=4, linewidth=1.8, label=label)
     axes.fill_between(updates, low, high, color=plot.COLOURS[k], alpha=0.18, linewidth=0)
 
 
-def draw_ends(axes: Any, options: Options, found: Found, method: str, k: int) -> None:
-    """Draw the mean of a method on each part, and beside it its seeds."""
+def draw_ends(axes: Any, options: Options, found: Found, method: str, place: tuple[int, int]) -> None:
+    """Draw the mean of a method, the k-th of so many, on each part, and beside it its seeds."""
+    k, of = place
     for at, part in enumerate(PARTS):
         values = found.bits(method, part)
-        mean, x = mean_of(options, values), at + 0.24 * (k - 1)
+        mean, x = mean_of(options, values), at + 0.72 / of * (k - (of - 1) / 2)
         plot.intervals([x], [mean], colour=plot.COLOURS[k], marker=MARKS[k], ax=axes)
         axes.plot([x + 0.08] * len(values), values, ".", color=plot.COLOURS[k], alpha=0.6, markersize=5)
 
@@ -354,10 +366,11 @@ def draw_ends(axes: Any, options: Options, found: Found, method: str, k: int) ->
 def about(options: Options, parts: Parts, found: Found) -> str:
     """Say in two lines what was trained, and what whoever remembers nothing reaches."""
     sizes = {row["parameters"] for row in found.final}
+    optimizer = {"adam": "Adam", "sgd": "SGD"}.get(options.optimizer, options.optimizer)
     return (
-        f"{min(sizes):,} to {max(sizes):,} parameters, {options.updates:,} updates (Adam) of {options.batch_size} "
-        f"windows of {options.length} characters; learning rates chosen on validation.\n"
-        f"Each character by its frequency alone: {trivial(parts)['test']:.2f} bits on test. Bands and bars: "
+        f"{min(sizes):,} to {max(sizes):,} parameters, {options.updates:,} updates ({optimizer}) of "
+        f"{options.batch_size} windows of {options.length} characters; learning rates chosen on validation.\n"
+        f"Each character by its frequency alone: {parts.trivial()['test']:.2f} bits on test. Bands and bars: "
         f"{100 * options.confidence:g} % intervals (Student's, {options.seeds} seeds)."
     )
 
@@ -374,7 +387,7 @@ def numbers(options: Options, parts: Parts, found: Found) -> dict[str, Any]:
     }  # fmt: skip
     return document(
         options, updates=options.updates, characters={part: len(getattr(parts, part).tokens) for part in PARTS},
-        by_frequency=trivial(parts), methods=methods, clipped=clipped(found), differences=differences(options, found),
+        by_frequency=parts.trivial(), methods=methods, clipped=clipped(found), differences=differences(options, found),
         tuning=[{name: row[name] for name in ("method", "lr", "seed", "bits")} for row in found.tuned],
     )  # fmt: skip
 
@@ -384,7 +397,7 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
     parts = read(options)
     console.print(table(options, parts, found))
     for method, part in clipped(found).items():
-        tell(console, f"{TITLES[method]}: the clip acted on {100 * part:.1f} % of the updates")
+        tell(console, f"{title(options, method)}: the clip acted on {100 * part:.1f} % of the updates")
     for name, difference in differences(options, found).items():
         tell(console, sentence(options, name, difference))
     drawn = {"": picture(options, parts, found)}
@@ -394,9 +407,14 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
 def check(options: Options) -> Parts:
     """Read the text, and refuse what makes no sense before a worker finds it."""
     check_numbers(options, positive="budget threshold margin lrs", part="confidence", least_0="alpha",
-                  least_1="seeds tuning_seeds hidden length batch_size")  # fmt: skip
+                  least_1="seeds tuning_seeds hidden length batch_size evaluations")  # fmt: skip
+    for name in ("methods", "lrs"):
+        given = getattr(options, name)
+        if len(set(given)) < max(len(given), 1):
+            said = " ".join(map(str, given))
+            raise ValueError(f"{name} is {said or 'empty'}; expected one at least, each once. Leave it out.")
     parts = read(options)
-    for method in TITLES:
+    for method in options.methods:
         one = experiment(options, parts, method, options.lrs[0])
         short = dataclasses.replace(one.recipe, max_updates=1, evaluate_every=0)
         nf.train(one.net, one.theta(0), one.task, short)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from schedules import InverseTime
 
 import nbflow as nf
 from nbflow.data import PianoRolls, piano_roll_batches
@@ -124,62 +126,93 @@ class Result:
         return self.updates / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """Batches of passes through all pieces, in which every subsequence comes once, as in the paper.
+
+    The batch of an update follows from its number alone, so that a run that was killed goes on where it was.
+    """
+
+    pieces: InitVar[Sequence[NDArray[Any]]]
+    data: str
+    """What the pieces are known by."""
+    batch_size: int
+    length: int
+    dtype: str
+    seed: int
+
+    def __post_init__(self, pieces: Sequence[NDArray[Any]]) -> None:
+        """Keep beside the fields what is no part of what it is."""
+        spans = sum(math.ceil(len(piece) / self.length) for piece in pieces)
+        object.__setattr__(self, "in_a_pass", math.ceil(spans / self.batch_size))
+        object.__setattr__(self, "_of", pieces)
+        object.__setattr__(self, "_next", (-1, iter(())))
+
+    def __call__(self, update: int) -> nf.Batch:
+        """Return the batch of an update, counted from 0."""
+        at, batches = self._next  # type: ignore[attr-defined]
+        if at != update or update % self.in_a_pass == 0:  # type: ignore[attr-defined]
+            epoch, place = divmod(update, self.in_a_pass)  # type: ignore[attr-defined]
+            batches = islice(self.shuffled(epoch), place, None)
+        object.__setattr__(self, "_next", (update + 1, batches))
+        return next(batches)  # type: ignore[no-any-return]
+
+    def shuffled(self, epoch: int) -> Iterator[nf.Batch]:
+        """Return the batches of a pass, in an order of its own."""
+        rng = np.random.default_rng([self.seed, 1, epoch])
+        return piano_roll_batches(self._of, self.batch_size, self.length, dtype=self.dtype, rng=rng)  # type: ignore[attr-defined]
+
+
+def network(options: Options) -> nf.Network:
+    """Return what is trained."""
+    return nf.Network(options.cell, n_in=NOTES, n_hidden=options.hidden, n_out=NOTES, loss="bernoulli",
+                      dtype=options.dtype)  # fmt: skip
+
+
+def recipe_of(options: Options, in_a_pass: int) -> nf.Recipe:
+    """Return how it is trained, in passes of so many updates."""
+    lr: Any = options.lr
+    if options.halve_after:
+        lr = nf.HalvingRate(lr, patience=options.halve_after, min_delta=options.min_gain)
+    # Without clipping the threshold is infinite: such a clip changes nothing, and reports the norm.
+    clip = nf.Clip("norm", math.inf, nonfinite="keep")
+    if options.rule != "none":
+        clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
+    alpha: Any = InverseTime(options.alpha, in_a_pass) if options.decay else options.alpha
+    flow = None if options.penalty == "none" else omega(options.penalty, alpha, options.reduction)
+    return nf.Recipe(
+        optimizer=options.optimizer, lr=lr, clip=clip, flow=flow, batch_size=options.batch_size,
+        max_updates=options.max_epochs * in_a_pass, record_every=in_a_pass, evaluate_every=in_a_pass,
+    )  # fmt: skip
+
+
 class Training:
-    """Batches, schedules, and what happens after every epoch.
+    """A run of scripts/music.py: its batches, and what happens after every epoch.
 
     An epoch is a pass in which every subsequence comes once, as in the paper; the task of the pieces, whose batches are
     drawn with replacement, is what is measured on.
     """
 
     def __init__(self, options: Options, rolls: PianoRolls, show: Show, result: Result) -> None:
-        self.options, self.pieces, self.show, self.result = options, rolls.train, show, result
-        self.net = nf.Network(options.cell, n_in=NOTES, n_hidden=options.hidden, n_out=NOTES, loss="bernoulli",
-                              dtype=options.dtype)  # fmt: skip
+        self.options, self.show, self.result = options, show, result
+        self.net = network(options)
         self.theta = nf.init(self.net, options.init, rng=options.seed)
-        self.rng = np.random.default_rng([options.seed, 1])
-        self.batches = self.shuffled()
-        pieces = sum(math.ceil(len(piece) / options.length) for piece in rolls.train)
-        self.updates_an_epoch = math.ceil(pieces / options.batch_size)
+        self.passes = Passes(rolls.train, "", options.batch_size, options.length, options.dtype, options.seed)
+        self.updates_an_epoch: int = self.passes.in_a_pass  # type: ignore[attr-defined]
+        self.recipe = recipe_of(options, self.updates_an_epoch)
         self.stop = nf.EarlyStopping(options.patience, options.min_gain)
         self.held_out = rolls.task("valid")
         self.started = time.perf_counter()
 
-    def shuffled(self) -> Iterator[nf.Batch]:
-        """Return the batches of an epoch, in an order of its own."""
-        options = self.options
-        return piano_roll_batches(self.pieces, options.batch_size, options.length, dtype=options.dtype, rng=self.rng)
-
     def source(self, update: int) -> nf.Batch:
         """Return the batch of an update, counted from 0."""
-        if update and update % self.updates_an_epoch == 0:
-            self.batches = self.shuffled()
         self.result.updates, self.result.seconds = update, time.perf_counter() - self.started
         self.show("updates", update % self.updates_an_epoch, self.updates_an_epoch, state(self.result))
-        return next(self.batches)
+        return self.passes(update)
 
     def valid(self, theta: NDArray[Any]) -> float:
         """Return the validation loss in nats per frame."""
         return float(nf.evaluate(self.net, theta, self.held_out))
-
-    def alpha(self, update: int) -> float:
-        """Return the weight of Omega at an update."""
-        return self.options.alpha / (1 + update // self.updates_an_epoch if self.options.decay else 1)
-
-    def recipe(self) -> nf.Recipe:
-        options = self.options
-        lr: Any = options.lr
-        if options.halve_after:
-            lr = nf.HalvingRate(lr, patience=options.halve_after, min_delta=options.min_gain)
-        # Without clipping the threshold is infinite: such a clip changes nothing, and reports the norm.
-        clip = nf.Clip("norm", math.inf, nonfinite="keep")
-        if options.rule != "none":
-            clip = nf.Clip(options.rule, options.threshold, nonfinite=options.nonfinite)
-        flow = None if options.penalty == "none" else omega(options.penalty, self.alpha, options.reduction)
-        return nf.Recipe(
-            optimizer=options.optimizer, lr=lr, clip=clip, flow=flow, batch_size=options.batch_size,
-            max_updates=options.max_epochs * self.updates_an_epoch, record_every=self.updates_an_epoch,
-            evaluate_every=self.updates_an_epoch,
-        )  # fmt: skip
 
     def after_epoch(self, run: nf.Run) -> bool:
         """Note what was measured, and what is best; return whether to end."""
@@ -209,7 +242,7 @@ class Training:
 
     def go(self) -> nf.Run:
         """Train until it is over or Ctrl-C comes; what was done stands in the result."""
-        run = nf.train(self.net, self.theta, self.source, self.recipe(), seed=self.options.seed, score=self.valid,
+        run = nf.train(self.net, self.theta, self.source, self.recipe, seed=self.options.seed, score=self.valid,
                        callbacks=[self.after_epoch])  # fmt: skip
         self.result.updates, self.result.seconds = run.updates, time.perf_counter() - self.started
         return run

@@ -207,7 +207,8 @@ def characters(found: Any, facts: Row) -> str:
     """Return bits per character of every method on every part."""
     options = language.Options(text=Path(facts["key"]))
     rows = []
-    for method, title in language.TITLES.items():
+    for method in (method for method in language.TITLES if found.of(method)):
+        title = language.TITLES[method]
         means = [language.words(language.mean_of(options, found.bits(method, part))) for part in language.PARTS]
         rows.append([title, f"{found.chosen[method]:g}", *(mean.replace("±", "± ") for mean in means)])
     rows.append(
