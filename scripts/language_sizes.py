@@ -29,9 +29,9 @@ from typing import Literal, NamedTuple
 
 import language_sizes_report as reporting
 import numba
+import tuning
 import tyro
-from generalization import hashed, text_of
-from language import choose
+from generalization import hashed, text_of, theta_of
 from language_training import GATED, PARTS, Parts, hidden_of, read_parts
 from rich.console import Console
 from schedules import Descent, InverseTime
@@ -48,8 +48,6 @@ from nbflow.storage.store import Row, Store
 Method = Literal["clip", "clip+omega", "lstm", "gru"]
 # How often a run is measured on validation; twentieths of a run are also what alpha / t counts.
 EVALUATIONS, STRETCHES = 10, 20
-# Between two learning rates, and how many are tried at most.
-FACTOR, MOST_RATES = 2.0, 9
 # Seeds from here on choose the learning rate; those below are reported.
 TUNING = 1_000
 # Parameters are kept of networks up to this size, of the first seed.
@@ -71,7 +69,8 @@ class Options:
     tuning_seeds: int = 1
     """Runs of each method at each learning rate, to choose one."""
     lrs: tuple[float, ...] = (0.001, 0.002, 0.004)
-    """Learning rates to begin with; beyond an end of them others follow, each twice or half of the last."""
+    """Learning rates to begin with; beyond an end of them others follow, each twice or half of the last. A single one
+    is taken as it is."""
     part: float = 1.0
     """The part of the text to train on that a run reads; 1 is all of it, once."""
     batch_size: int = 8
@@ -204,6 +203,18 @@ class Found(Something):
 
     final: list[Row] = field(default_factory=list)
     tuned: list[Row] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+
+
+def again(options: Options, cell: Cell, rows: Sequence[Row]) -> list[str]:
+    """Say what the networks that are kept reach when they are measured once more."""
+    found = []
+    for row in (row for row in rows if row["theta"]):
+        one = experiment(options, cell, row["method"], row["lr"])
+        bits = nf.evaluate(one.net, theta_of(row["theta"]), read(cell.text, options.parts).task("test"))
+        found.append(f"{row['text']}, {row['size']:,}, {row['method']}, seed {row['seed']}, from the store again: "
+                     f"{bits:.4f} bits on test, {row['bits']['test']:.4f} when it was trained.")  # fmt: skip
+    return found
 
 
 class Machinery(NamedTuple):
@@ -223,6 +234,8 @@ class Machinery(NamedTuple):
 def tune(machinery: Machinery, cell: Cell, found: Found) -> dict[str, float]:
     """Return the learning rate of each method: the best on validation, which stands between others that were tried."""
     options = machinery.options
+    if len(options.lrs) == 1:
+        return dict.fromkeys(options.methods, options.lrs[0])
     tried = {method: sorted(options.lrs) for method in options.methods}
     seeds = range(TUNING, TUNING + options.tuning_seeds)
     while True:
@@ -230,19 +243,15 @@ def tune(machinery: Machinery, cell: Cell, found: Found) -> dict[str, float]:
         rows = machinery.do(jobs)
         if len(rows) < len(jobs):  # of what is in the store alone
             return {}
-        chosen = choose(rows)
-        more = {method: _beyond(tried[method], lr) for method, lr in chosen.items()}
+        chosen = {
+            method: tuning.best((row["lr"], row["bits"]["validation"]) for row in rows if row["method"] == method)
+            for method in tried
+        }
+        more = {method: tuning.beyond(tried[method], lr) for method, lr in chosen.items()}
         if not any(more.values()):
             found.tuned += rows
             return chosen
         tried = {method: sorted([*tried[method], *more[method]]) for method in tried}
-
-
-def _beyond(tried: Sequence[float], best: float) -> list[float]:
-    """Return the learning rate beyond the end of those that were tried where the best one is that end."""
-    if len(tried) >= MOST_RATES:
-        return []
-    return [lr for lr, end in ((best / FACTOR, tried[0]), (best * FACTOR, tried[-1])) if best == end][:1]
 
 
 def fresh(options: Options, cell: Cell, chosen: dict[str, float]) -> list[Job]:
@@ -285,14 +294,17 @@ def work(options: Options, console: Console, found: Found, executor: Executor | 
         try:
             machinery.do(jobs)
         finally:
-            found.final += done(options.store, jobs)
+            there = done(options.store, jobs)
+            found.final += there
+        found.again += again(options, cell, there) if options.report_only else []
 
 
 def report(options: Options, found: Found, console: Console) -> list[Path]:
     """Print the tables, write the JSON and draw the picture; the networks themselves are in the store."""
     for table in reporting.tables(found.final, found.tuned):
         console.print(table)
-    tell(console, reporting.verdict(found.final))
+    for words in [reporting.verdict(found.final), *found.again]:
+        tell(console, words)
     runs = [{name: value for name, value in row.items() if name != "theta"} for row in found.final]
     tuned = [{name: row[name] for name in ("text", "size", "method", "lr", "seed", "bits")} for row in found.tuned]
     numbers = document(options, runs=runs, tuned=tuned, verdict=reporting.verdict(found.final))

@@ -142,22 +142,28 @@ def of_rates(final: Sequence[Row], tuned: Sequence[Row]) -> Table:
     return found
 
 
-def verdict(rows: Sequence[Row]) -> str:
-    """Say whether Omega with clipping does not match an LSTM where data are abundant."""
+def judged(rows: Sequence[Row]) -> tuple[str, str]:
+    """Return whether Omega with clipping does not match an LSTM where data are abundant, and by how much."""
     seen = [one for one in differences(rows) if one.pair == PAIRS[0] and one.abundant]
     if not seen:
-        return "Can't tell: no cell with abundant data has two seeds of both."
+        return "can't tell", "no cell with abundant data has two seeds of both"
     effects = "; ".join(f"{one.cell[0]}, {one.cell[1]:,}: {one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
                         for one in seen)  # fmt: skip
     worse = sum(one.value > 0 and one.p < LEVEL for one in seen)
     matched = sum(one.high < MARGIN for one in seen)
     if worse == len(seen):
-        words = "holds"
+        word = "holds"
     elif matched == len(seen):
-        words = "doesn't hold"
+        word = "doesn't hold"
     else:
-        words = f"holds in {worse} of {len(seen)} cells with abundant data, doesn't in {matched}"
-    return f"That tanh with Omega does not match LSTM where data are abundant {words}: {effects} bits."
+        word = f"holds in {worse} of {len(seen)} cells, doesn't in {matched}"
+    return word, f"{effects} bits"
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Say it in a sentence."""
+    word, effects = judged(rows)
+    return f"That tanh with Omega does not match LSTM where data are abundant: {word} ({effects})."
 
 
 def picture(rows: Sequence[Row]) -> Any:

@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from music_accuracy import expected_accuracy
 from music_pictures import about, picture
 from music_published import published
 from music_training import NOTES, Options, Result, Training
@@ -75,6 +76,8 @@ def work(options: Options, console: Console, found: Result) -> None:
         run = training.go()
     if found:
         found.test = nf.evaluate(training.net, found.theta, tasks["test"])
+        found.accuracy = {part: expected_accuracy(training.net, found.theta, getattr(rolls, part))
+                          for part in SPLITS[1:]}  # fmt: skip
     uninterrupted(run)
 
 
@@ -99,9 +102,12 @@ def verdict(options: Options, result: Result) -> str:
     goal = published(result.frames, options.data.stem).goal
     part = acted({**result.history, "update": result.history.get("update", [])})
     clipped = f" The clip acted on {part * result.updates:,.0f} of them." if part is not None else ""
+    seen = result.accuracy.get("test")
+    accuracy = "" if seen is None else f" Expected accuracy {100 * seen:.1f} %."
     words = (
         f"Test loss {result.test:.3f} nats per frame at the best validation epoch, {result.best_epoch} of "
-        f"{result.epochs}, in {result.seconds:.0f} s ({result.updates:,} updates, {result.rate:.0f} a second).{clipped}"
+        f"{result.epochs}, in {result.seconds:.0f} s ({result.updates:,} updates, {result.rate:.0f} a second)."
+        f"{clipped}{accuracy}"
     )
     if goal is None:
         return words
@@ -113,8 +119,8 @@ def numbers(options: Options, result: Result) -> dict[str, Any]:
     sizes = {name: {"pieces": len(part), "frames": sum(part)} for name, part in result.frames.items()}
     found = {
         "unit": "nats per frame", "best_epoch": result.best_epoch, "valid": result.best_valid, "test": result.test,
-        "by_frequency": result.by_frequency, "epochs": result.epochs, "updates": result.updates,
-        "seconds": result.seconds, "ended": result.ended, "clipped": acted(result.history),
+        "accuracy": result.accuracy, "by_frequency": result.by_frequency, "epochs": result.epochs,
+        "updates": result.updates, "seconds": result.seconds, "ended": result.ended, "clipped": acted(result.history),
     }  # fmt: skip
     data = {"sha256": digest(options, result), **sizes}
     return document(options, data=data, result=found, history=result.history)

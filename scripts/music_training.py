@@ -104,6 +104,7 @@ class Result:
     best_epoch: int = 0
     best_valid: float = math.inf
     test: float = math.nan
+    accuracy: dict[str, float] = field(default_factory=dict)
     by_frequency: dict[str, float] = field(default_factory=dict)
     frames: dict[str, list[int]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)

@@ -12,9 +12,13 @@ import compare_clipping_pictures
 import descent
 import generalization
 import language
+import language_sizes
+import language_sizes_report
 import lengths_report
 import overflow_report
 import success_rate
+import table_1
+import table_1_report
 from results_stores import LanguageParts, Stores
 from results_tables import language_found
 
@@ -47,6 +51,9 @@ def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
         "overflow": {"overflow": lambda: overflow_report.picture(stores.of("overflow", "training"),
                                                                  stores.of("overflow", "outcome"))},
         "lengths": {"lengths": lambda: lengths_report.picture(*stores.lengths())},
+        "language_sizes": {"language_sizes": lambda: language_sizes_report.picture(
+            stores.chosen("language_sizes", language_sizes.TUNING)[0])},
+        "table_1": {"table_1": lambda: table_1_report.picture(stores.chosen("table_1", table_1.TUNING)[0])},
     }  # fmt: skip
     return {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
 

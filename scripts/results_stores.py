@@ -48,6 +48,11 @@ class Stores:
         measured = [row for kind in ("measurement", "stretched", "points") for row in self.of("lengths", kind)]
         return self.of("lengths", "training"), measured
 
+    def chosen(self, name: str, tuning: int) -> tuple[list[Row], list[Row]]:
+        """Return runs that are reported, and those that chose, whose seeds begin at `tuning`."""
+        rows = self.of(name, "run")
+        return [row for row in rows if row["seed"] < tuning], [row for row in rows if row["seed"] >= tuning]
+
     def data(self, name: str) -> Row:
         """Return what is known of a data set."""
         return next(row for row in self.rows("data") if row["key"] == name)

@@ -13,9 +13,13 @@ import compare_clipping_verdicts as verdicts
 import descent
 import generalization
 import language
+import language_sizes
+import language_sizes_report
 import lengths_report
 import overflow_report
 import success_rate
+import table_1
+import table_1_report
 from results_stores import Stores
 
 import nbflow as nf
@@ -229,6 +233,38 @@ def language_differences(found: Any, facts: Row) -> str:
     return grid(["bits on test", "difference (Welch, 95 %)", f"within {options.margin:g}: alike"], rows)
 
 
+def sized(stores: Stores) -> str:
+    """Return the section of three sizes in one pass."""
+    final, tuned = stores.chosen("language_sizes", language_sizes.TUNING)
+    return section(
+        "What size and abundance change",
+        "python scripts/language_sizes.py --texts kingjames.txt tinyshakespeare.txt",
+        "design-characters-where-data-are-abundant-claim-8",
+        [*language_sizes_report.tables(final, tuned), f"**{language_sizes_report.verdict(final)}**"],
+        "![bits per character against parameters, updates and seconds](images/language_sizes.png)",
+    )
+
+
+def published_table(stores: Stores) -> str:
+    """Return the section of table 1 of Pascanu, Mikolov, Bengio (2013)."""
+    final, _ = stores.chosen("table_1", table_1.TUNING)
+    return section(
+        "Table 1 of Pascanu, Mikolov, Bengio (2013): piano rolls",
+        "python scripts/table_1.py --data Piano_midi.mat Nottingham.mat",
+        "design-table-1-piano-rolls",
+        [*table_1_report.tables(final), *(f"**{words}**" for words in table_1_report.verdicts(final))],
+        "![validation over epochs, and test losses beside the published ones](images/table_1.png)",
+    )
+
+
+def section(title: str, command: str, design: str, parts: Sequence[Any], image: str) -> str:
+    """Return a section that stands in the page as soon as its store is there."""
+    found = [f"### {title}", f"```\n{command}\n```", f"What was fixed before the runs: [design](methods.md#{design})."]
+    for part in parts:
+        found += [part] if isinstance(part, str) else [f"{part.title}:", rich_to_markdown(part)]
+    return "\n\n".join([*found, image])
+
+
 # The verdicts.
 
 
@@ -259,8 +295,19 @@ def claims(stores: Stores) -> str:
         ["8c", "what is learnt on 50 to 200 steps is known at 5,000", *length_claim(stores)],
         ["8d", "Omega with clipping does not match LSTM on language", "doesn't hold at 23,000 parameters",
          f"{lstm['value']:+.3f} bits ({lstm['low']:+.3f} to {lstm['high']:+.3f})", "3 a method"],
+        *abundant_claim(stores),
     ]  # fmt: skip
     return grid(["", "claim", "verdict", "effect (95 %)", "runs"], rows)
+
+
+def abundant_claim(stores: Stores) -> list[list[str]]:
+    """Return the line of claim 8d where data are abundant, if that was seen."""
+    if "language_sizes" not in stores:
+        return []
+    final, _ = stores.chosen("language_sizes", language_sizes.TUNING)
+    word, effects = language_sizes_report.judged(final)
+    seeds = {row["seed"] for row in final}
+    return [["8e", "the same where data are abundant, tanh less LSTM", word, effects, f"{len(seeds)} a method"]]
 
 
 HIDDEN = tuple(name for name in design.DEFAULT if name.startswith("hidden"))
@@ -428,4 +475,7 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
             "lengths_by_part": lambda: rich_to_markdown(lengths_report.by_part(*stores.lengths())),
         },
     }  # fmt: skip
-    return {name: make for store, makes in found.items() if store in stores for name, make in makes.items()}
+    # Whose stores are yet to come: nothing stands between their marks until then.
+    later = {"language_sizes": lambda: sized(stores), "table_1": lambda: published_table(stores)}
+    made = {name: make for store, makes in found.items() if store in stores for name, make in makes.items()}
+    return made | {name: make if name in stores else str for name, make in later.items()}

@@ -52,7 +52,8 @@ def test_every_picture_of_a_store_stands_in_the_page_and_is_drawn(script: Any, s
     drawn = script.pictures.drawn_of(stores)
     text = PAGE.read_text(encoding="utf-8")
     assert {name for name in drawn if f"](images/{name}.png)" not in text} == set()
-    for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths", "clip_bias", "clip_bias_who"):
+    for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths", "clip_bias", "clip_bias_who",
+                 "language_sizes", "table_1"):  # fmt: skip
         if name in drawn:
             assert script.save(drawn[name](), tmp_path / f"{name}.png").stat().st_size > 10_000
 
@@ -129,3 +130,11 @@ def test_networks_of_clip_bias_reload_and_have_their_documented_errors_and_gradi
 
 def test_help_teaches() -> None:
     assert_help("results.py", "docs/results.md", "--check")
+
+
+def test_sections_of_stores_that_are_not_there_yet_say_nothing(stores: Any, monkeypatch: Any) -> None:
+    tables = load(monkeypatch, "results_tables")
+    for name in ("language_sizes", "table_1"):
+        if name not in stores:
+            assert tables.made_of(stores)[name]() == ""
+            assert name not in load(monkeypatch, "results_pictures").drawn_of(stores)

@@ -79,6 +79,8 @@ def test_a_run_writes_numbers_parameters_and_picture(
     assert found["result"]["valid"] == min(found["history"]["valid"])
     by_frequency = read_piano_rolls(tunes).task("test").trivial().score
     assert found["result"]["by_frequency"]["test"] == by_frequency
+    assert 0 < found["result"]["accuracy"]["test"] < 1
+    assert f"Expected accuracy {100 * found['result']['accuracy']['test']:.1f} %" in said
     assert "every note by its frequency alone" in said
     assert f"{by_frequency:.3f}" in said
 
@@ -188,8 +190,8 @@ def test_a_recipe_sets_defaults_and_an_option_overrides_them(music: Any) -> None
 
 def test_alpha_falls_with_the_epoch(music: Any, tunes: Path) -> None:
     found = training(music, tunes)
-    assert found.updates_an_epoch == sum(1 for _ in found.shuffled()) == 2
-    assert [found.alpha(update) for update in (0, 1, 2, 4)] == [0.5, 0.5, 0.25, 0.5 / 3]
+    assert found.updates_an_epoch == sum(1 for _ in found.passes.shuffled(0)) == 2
+    assert [found.recipe.flow.alpha(update) for update in (0, 1, 2, 4)] == [0.5, 0.5, 0.25, 0.5 / 3]
 
 
 def test_a_rising_validation_loss_halves_lr_and_then_ends_training(
