@@ -45,6 +45,7 @@ from schedules import InverseTime
 import nbflow as nf
 from nbflow import plot, statistics
 from nbflow.data.tasks import TextTask
+from nbflow.experiments import machine
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, headed, keep, tell
 from nbflow.experiments.experiment import key_of
@@ -203,7 +204,8 @@ def learn(job: Job, watch: Watch) -> Row | None:
         return None
     bits = {part: nf.evaluate(one.net, run.theta, parts.task(part)) for part in PARTS}
     return {
-        "method": method, "lr": lr, "seed": seed, **one.flat, "parameters": parameters(one), "updates": run.updates,
+        "method": method, "lr": lr, "seed": seed, **one.flat, "code": code_version(),
+        "processor": machine.processor(), "parameters": parameters(one), "updates": run.updates,
         "seconds": run.seconds, "bits": bits, "evaluations": run.evaluations, "history": run.history,
         "theta_sha256": hashlib.sha256(run.theta.tobytes()).hexdigest(),
     }  # fmt: skip
@@ -267,9 +269,9 @@ def mean_of(options: Options, values: Sequence[float]) -> Interval:
 
 def table(options: Options, parts: Parts, found: Found) -> Table:
     """Return the table of bits per character."""
-    title = (f"Bits per character after {options.updates:,} updates: means over seeds, {100 * options.confidence:g} % "
-             f"intervals")  # fmt: skip
-    shown = headed(title, "", "H", "parameters", "learning rate", "seeds", *PARTS)
+    heading = (f"Bits per character after {options.updates:,} updates: means over seeds, "
+               f"{100 * options.confidence:g} % intervals")  # fmt: skip
+    shown = headed(heading, "", "H", "parameters", "learning rate", "seeds", *PARTS)
     for method in TITLES:
         rows = found.of(method)
         if rows:

@@ -234,9 +234,9 @@ class Machinery(NamedTuple):
 def tune(machinery: Machinery, cell: Cell, found: Found) -> dict[str, float]:
     """Return the learning rate of each method: the best on validation, which stands between others that were tried."""
     options = machinery.options
+    tried: dict[str, list[float]] = {method: sorted(options.lrs) for method in options.methods}
     if len(options.lrs) == 1:
-        return dict.fromkeys(options.methods, options.lrs[0])
-    tried = {method: sorted(options.lrs) for method in options.methods}
+        return {method: lrs[0] for method, lrs in tried.items()}
     seeds = range(TUNING, TUNING + options.tuning_seeds)
     while True:
         jobs = [training(options, cell, method, lr, seed) for seed in seeds for method in tried for lr in tried[method]]

@@ -97,20 +97,21 @@ def differences(rows: Sequence[Row]) -> list[Tested]:
     """Return the differences of all pairs in all cells where each has two seeds (Welch)."""
     from scipy.stats import ttest_ind
 
-    found = []
+    found: list[Tested] = []
     for pair in PAIRS:
-        mine = []
+        mine: list[Tested] = []
         for cell in cells(rows):
             runs = [of(rows, cell, method) for method in pair]
             bits = [[row["bits"]["test"] for row in one] for one in runs]
             if min(map(len, bits)) < 2 or not all(math.isfinite(value) for one in bits for value in one):
                 continue
             # At alpha .025 its interval has 95 %.
-            seen = statistics.equivalence(*bits, MARGIN, alpha=LEVEL / 2)
+            seen = statistics.equivalence(bits[0], bits[1], MARGIN, alpha=LEVEL / 2)
             p = float(ttest_ind(*bits, equal_var=False).pvalue)
             mine.append(Tested(cell, pair, runs[0][0]["per_parameter"], *seen.difference, seen.equivalent, p))
-        adjusted = statistics.holm([one.p for one in mine]) if mine else []
-        found += [one._replace(p=float(p)) for one, p in zip(mine, adjusted, strict=True)]
+        if mine:
+            adjusted = statistics.holm([one.p for one in mine])
+            found += [one._replace(p=float(p)) for one, p in zip(mine, adjusted, strict=True)]
     return found
 
 

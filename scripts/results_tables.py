@@ -20,6 +20,7 @@ import overflow_report
 import success_rate
 import table_1
 import table_1_report
+from language_training import PARTS
 from results_stores import Stores
 
 import nbflow as nf
@@ -213,12 +214,10 @@ def characters(found: Any, facts: Row) -> str:
     rows = []
     for method in (method for method in language.TITLES if found.of(method)):
         title = language.TITLES[method]
-        means = [language.words(language.mean_of(options, found.bits(method, part))) for part in language.PARTS]
+        means = [language.words(language.mean_of(options, found.bits(method, part))) for part in PARTS]
         rows.append([title, f"{found.chosen[method]:g}", *(mean.replace("±", "± ") for mean in means)])
-    rows.append(
-        ["each character by its frequency", "", *(f"{facts['by_frequency'][part]:.3f}" for part in language.PARTS)]
-    )
-    return grid(["", "learning rate", *language.PARTS], rows)
+    rows.append(["each character by its frequency", "", *(f"{facts['by_frequency'][part]:.3f}" for part in PARTS)])
+    return grid(["", "learning rate", *PARTS], rows)
 
 
 def language_differences(found: Any, facts: Row) -> str:

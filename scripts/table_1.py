@@ -183,8 +183,11 @@ def learn(job: Job, watch: Watch) -> Row | None:
     if run.interrupted or not (run.updates == recipe.max_updates or stop(run)):
         return None
     seen = {"train": PianoRollTask(rolls.train, rolls.train), "valid": rolls.task("valid"), "test": rolls.task("test")}
-    best = run.best
-    parts = SPLITS if seed < TUNING and best is not None else ()
+    best, nats, accuracy, frequency = run.best, {}, {}, {}
+    if best is not None and seed < TUNING:
+        nats = {part: nf.evaluate(net, best.theta, task) for part, task in seen.items()}
+        accuracy = {part: expected_accuracy(net, best.theta, getattr(rolls, part)) for part in SPLITS}
+        frequency = {part: task.trivial().score for part, task in seen.items()}
     acts = acted(run.history)
     return {
         "kind": "run", "data": title(path), "file": path.name, "data_sha256": known_by(path), "column": column,
@@ -194,15 +197,12 @@ def learn(job: Job, watch: Watch) -> Row | None:
         "updates": run.updates, "epochs": run.updates // every,
         "best_epoch": None if best is None else best.update // every,
         "valid": math.nan if best is None else best.score,
-        "nats": {part: nf.evaluate(net, best.theta, seen[part]) for part in parts},
-        "accuracy": {part: expected_accuracy(net, best.theta, pieces)
-                     for part, pieces in zip(SPLITS, rolls, strict=True) if part in parts},
-        "by_frequency": {part: seen[part].trivial().score for part in parts},
+        "nats": nats, "accuracy": accuracy, "by_frequency": frequency,
         "clipped": acts, "clipped_updates": None if acts is None else round(acts * run.updates),
         "seconds": run.seconds, "core_seconds": spent, "history": run.history,
         "evaluations": {"epoch": [update // every for update in run.evaluations["update"]],
                         "valid": list(run.evaluations["score"]), "train": list(run.history["loss"])},
-        "theta": text_of(best.theta) if parts and seed == 0 and column == KEPT else None,
+        "theta": text_of(best.theta) if best is not None and seed == 0 and column == KEPT else None,
     }  # fmt: skip
 
 
@@ -243,9 +243,9 @@ def do(options: Options, jobs: Sequence[Job], console: Console, executor: Execut
 
 def tune(options: Options, path: Path, console: Console, executor: Executor | None, found: Found) -> dict[str, float]:
     """Return the learning rate of each column: the best on validation, which stands between others that were tried."""
+    tried: dict[str, list[float]] = {column: sorted(options.lrs) for column in options.columns}
     if len(options.lrs) == 1:
-        return dict.fromkeys(options.columns, options.lrs[0])
-    tried = {column: sorted(options.lrs) for column in options.columns}
+        return {column: lrs[0] for column, lrs in tried.items()}
     while True:
         jobs = [training(options, path, column, lr, TUNING) for column in tried for lr in tried[column]]
         rows = do(options, jobs, console, executor)

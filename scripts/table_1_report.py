@@ -109,10 +109,12 @@ def differences(rows: Sequence[Row]) -> list[tuple[str, str, Interval, float]]:
         for one, other in (("clip", "plain"), ("clip+omega", "clip"), ("clip+omega", "plain")):
             values = [nats(of(rows, data, column), "test") for column in (one, other)]
             if min(map(len, values)) >= 2 and all(map(math.isfinite, itertools.chain(*values))):
-                seen = statistics.equivalence(*values, 0.02, alpha=LEVEL / 2).difference
+                seen = statistics.equivalence(values[0], values[1], 0.02, alpha=LEVEL / 2).difference
                 p = float(ttest_ind(*values, equal_var=False).pvalue)
                 found.append((data, f"{TITLES[one]} less {TITLES[other]}", Interval(*seen[:3]), p))
-    adjusted = statistics.holm([p for *_, p in found]) if found else []
+    if not found:
+        return []
+    adjusted = statistics.holm([p for *_, p in found])
     return [(*one[:3], float(p)) for one, p in zip(found, adjusted, strict=True)]
 
 

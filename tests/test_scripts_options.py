@@ -13,8 +13,9 @@ from scripted import SCRIPTS, assert_refused, load, write_tunes
 
 from nbflow.experiments import console
 
-NAMES = ("clip_bias", "cliff", "compare_clipping", "descent", "flow", "generalization", "language", "lengths", "music",
-         "nonfinite", "overflow", "single_steps", "success_rate", "temporal_order")  # fmt: skip
+NAMES = ("clip_bias", "cliff", "compare_clipping", "descent", "flow", "generalization", "language", "language_sizes",
+         "lengths", "music", "nonfinite", "overflow", "single_steps", "success_rate", "table_1",
+         "temporal_order")  # fmt: skip
 # Of these a name in the folder of scripts has the options.
 HOMES = {"cliff": "cliff_surface", "music": "music_training"}
 
@@ -47,7 +48,9 @@ def test_a_number_that_makes_no_sense_is_refused_by_the_name_of_its_option(
     script = load(monkeypatch, name)
     text = tmp_path / "text.txt"
     text.write_text("a text of a few characters " * 40)
-    given = {"language": ["--text", str(text)], "music": ["--data", str(write_tunes(tmp_path / "tunes.json"))]}
+    tunes = str(write_tunes(tmp_path / "tunes.json"))
+    given = {"language": ["--text", str(text)], "language_sizes": ["--texts", str(text)], "music": ["--data", tunes],
+             "table_1": ["--data", tunes]}  # fmt: skip
     out = tmp_path / "new" / ("cliff.png" if name == "cliff" else "")
     arguments = [*given.get(name, []), f"--{field.replace('_', '-')}", value, "--out", str(out)]
     assert_refused(script, arguments, f"error: {field} is {value}", capsys)
