@@ -418,7 +418,7 @@ def check(options: Options) -> Parts:
     parts = read(options)
     for method in options.methods:
         one = experiment(options, parts, method, options.lrs[0])
-        short = dataclasses.replace(one.recipe, max_updates=1, evaluate_every=0)
+        short = dataclasses.replace(one.recipe, max_updates=1, evaluate_every=0, lr=options.lrs[0])
         nf.train(one.net, one.theta(0), one.task, short)
     return parts
 
