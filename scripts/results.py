@@ -63,7 +63,8 @@ def written(text: str, made: dict[str, Callable[[], str]]) -> str:
         raise ValueError(f"the page has marks of {', '.join(sorted(unknown))}; expected some of {', '.join(made)}.")
 
     def again(found: re.Match[str]) -> str:
-        return BLOCK.format(found[1], f"\n{made[found[1]]()}\n")
+        table = made[found[1]]()
+        return BLOCK.format(found[1], f"\n{table}\n" if table else "")  # "" where the store is yet to come
 
     return MARKED.sub(again, text)
 
