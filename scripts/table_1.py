@@ -88,9 +88,9 @@ class Options:
     """What the norm of a gradient is clipped to."""
     alpha: float = 0.5
     """The weight of Omega beside the loss, in the first epoch; in epoch t it is alpha / t."""
-    halve_after: int = 1
+    halve_after: int = 3
     """Epochs without a better validation loss after which the learning rate is halved; 0 for never."""
-    patience: int = 8
+    patience: int = 10
     """Epochs without a better validation loss after which training ends; the best of all epochs is kept."""
     max_epochs: int = 100
     """Epochs after which training ends in any case."""

@@ -186,7 +186,7 @@ def test_columns_leave_out_what_they_say_and_nothing_else(script: Any, tunes: Pa
     assert [recipe.flow is None for recipe in recipes.values()] == [True, True, False]
     flow = recipes["clip+omega"].flow
     assert [flow.alpha(update) for update in (0, 3, 4, 8)] == [0.5, 0.5, 0.25, 0.5 / 3]
-    assert {recipe.lr for recipe in recipes.values()} == {nf.HalvingRate(0.3, patience=1)}
+    assert {recipe.lr for recipe in recipes.values()} == {nf.HalvingRate(0.3, patience=3)}
     keys = {script.training(options, tunes, column, 0.3, seed).key for column in script.COLUMNS for seed in (0, 1)}
     assert len(keys) == 6
 
