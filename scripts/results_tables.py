@@ -306,7 +306,7 @@ def abundant_claim(stores: Stores) -> list[list[str]]:
     final, _ = stores.chosen("language_sizes", language_sizes.TUNING)
     word, effects = language_sizes_report.judged(final)
     seeds = {row["seed"] for row in final}
-    return [["8e", "the same where data are abundant, tanh less LSTM", word, effects, f"{len(seeds)} a method"]]
+    return [["8e", "the same where data are abundant, tanh with Omega less LSTM", word, effects, f"{len(seeds)} a method"]]
 
 
 HIDDEN = tuple(name for name in design.DEFAULT if name.startswith("hidden"))
