@@ -163,9 +163,7 @@ def test_a_training_that_was_cut_off_ends_in_the_same_bits(
     assert found[0]["updates"] == 5 * 4
 
 
-def test_a_pass_has_every_subsequence_once_and_each_batch_follows_from_its_number(
-    script: Any, tunes: Path
-) -> None:
+def test_a_pass_has_every_subsequence_once_and_each_batch_follows_from_its_number(script: Any, tunes: Path) -> None:
     pieces = read_piano_rolls(tunes).train
     passes = [script.Passes(pieces, "x", 1, 5, "float32", 3) for _ in range(2)]
     assert passes[0].in_a_pass == 4
