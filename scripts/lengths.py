@@ -21,7 +21,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ import nbflow as nf
 from nbflow.experiments import machine
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, keep
-from nbflow.experiments.jobs import Job, Watch, done, job, run_all
+from nbflow.experiments.jobs import Job, Watch, Work, done, job, run_all
 from nbflow.experiments.methods import cures, omega
 from nbflow.storage.compact import unpacked
 from nbflow.storage.store import Row, Store
@@ -85,7 +85,7 @@ class Options:
     threshold: float = 1.0
     """What the norm of a gradient is clipped to."""
     workers: int | None = None
-    """Local processes, by default one for each core; 1 is this process alone."""
+    """Local processes, by default one for each core."""
     report_only: bool = False
     """Make tables and pictures from what is in the store, and train nothing."""
     out: Path = Path("results")
@@ -277,16 +277,19 @@ def work(options: Options, console: Console, found: Found, executor: Executor | 
     if not options.report_only:
         with compiling(console):
             options.experiments("paper", "clip")
-    own = ThreadPoolExecutor(1) if executor is None and options.workers == 1 else executor
     store = options.store
+
+    def do(work: Work, jobs: Sequence[Job]) -> list[Row]:
+        if options.report_only:
+            return done(store, jobs)
+        return run_all(work, jobs, store, console, executor, options.workers)
+
     try:
         for seed in range(options.seeds):
             arms = [training(options, place, method, seed) for place in options.places for method in options.methods]
-            trained = done(store, arms) if options.report_only else run_all(learn, arms, store, console, own)
+            trained = do(learn, arms)
             found.trained += trained
-            looks = [one for row in trained for one in measurements(options, row)]
-            found.measured += done(store, looks) if options.report_only else run_all(
-                measure, looks, store, console, own)  # fmt: skip
+            found.measured += do(measure, [one for row in trained for one in measurements(options, row)])
     except KeyboardInterrupt:
         found.trained, found.measured = all_of(options)
         raise

@@ -16,9 +16,11 @@ import language_sizes
 import language_sizes_report
 import lengths_report
 import overflow_report
+import reach_report
 import success_rate
 import table_1
 import table_1_report
+from reach_design import DESIGNS
 from results_stores import LanguageParts, Stores
 from results_tables import language_found
 
@@ -55,7 +57,19 @@ def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
             stores.chosen("language_sizes", language_sizes.TUNING)[0])},
         "table_1": {"table_1": lambda: table_1_report.picture(stores.chosen("table_1", table_1.TUNING)[0])},
     }  # fmt: skip
-    return {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
+    there = {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
+    return there | _reach(stores)
+
+
+def _reach(stores: Stores) -> dict[str, Callable[[], Any]]:
+    """Return the pictures of scripts/reach.py, of designs that have runs."""
+
+    def drawn(name: str, kind: str) -> Callable[[], Any]:
+        return lambda: reach_report.pictures(name, DESIGNS[name], stores.reached(name))[kind]
+
+    kinds = {"span": ("",), "figure_7": ("", "_rates")}
+    return {f"reach_{name}{kind}": drawn(name, kind) for name in DESIGNS if stores.reached(name)
+            for kind in kinds[name]}  # fmt: skip
 
 
 def _success(stores: Stores, name: str, **options: Any) -> Any:

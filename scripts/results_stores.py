@@ -9,6 +9,7 @@ from typing import Any
 
 import compare_clipping
 import compare_clipping_design as design
+import reach
 from rich.console import Console
 
 from nbflow.data.sampler import DataTask, Trivial
@@ -52,6 +53,15 @@ class Stores:
         """Return runs that are reported, and those that chose, whose seeds begin at `tuning`."""
         rows = self.of(name, "run")
         return [row for row in rows if row["seed"] < tuning], [row for row in rows if row["seed"] >= tuning]
+
+    @functools.cache  # noqa: B019 - as long as a report is made
+    def reached(self, name: str) -> list[Any]:
+        """Return what scripts/reach.py finds of a design in its store; nothing where it has no balanced runs yet."""
+        found = reach.Found()
+        if "reach" in self:
+            options: Any = reach.Options(design="span" if name == "span" else "figure_7")
+            reach.gather(options, self.rows("reach"), found)
+        return found.outcomes
 
     def data(self, name: str) -> Row:
         """Return what is known of a data set."""

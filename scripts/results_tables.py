@@ -17,10 +17,12 @@ import language_sizes
 import language_sizes_report
 import lengths_report
 import overflow_report
+import reach_report
 import success_rate
 import table_1
 import table_1_report
 from language_training import PARTS
+from reach_design import DESIGNS
 from results_stores import Stores
 
 import nbflow as nf
@@ -270,7 +272,6 @@ def section(title: str, command: str, design: str, parts: Sequence[Any], image: 
 def claims(stores: Stores) -> str:
     """Return every claim with its verdict, the effect behind it with an interval, and how many runs that is from."""
     every = stores.studies("compare_clipping", tuple(design.DEFAULT))
-    span = span_tests(stores.rows("span"))
     bits = language.differences(language.Options(text=Path("text")), language_found(stores.rows("language")))
     lstm = bits["clip+omega less lstm"]
     rows = [
@@ -286,11 +287,7 @@ def claims(stores: Stores) -> str:
         ["7", "clipping the back-propagated vector behaves like the others", tally(every, HIDDEN),
          f"{sum(study.compared[name].verdict == verdicts.EQUIVALENT for study in every for name in HIDDEN)} of "
          f"{len(every) * len(HIDDEN)} equivalent", runs_of(every)],
-        ["8a", "Omega with clipping widens the span", "holds at 50 steps, in this budget",
-         "; ".join(f"{words.split(', ')[1]}: {points(interval)}, p {probability(adjusted)} (Holm)"
-                   for words, interval, _, adjusted in span[:2]), "10 a cell"],
-        ["8b", "Omega fails without clipping", "holds at 100 steps, not at 20",
-         f"L = 100: {points(span[3][1])}, p {probability(span[3][3])} (Holm)", "10 a cell"],
+        *span_claims(stores),
         ["8c", "what is learnt on 50 to 200 steps is known at 5,000", *length_claim(stores)],
         ["8d", "Omega with clipping does not match LSTM on language", "doesn't hold at 23,000 parameters",
          f"{lstm['value']:+.3f} bits ({lstm['low']:+.3f} to {lstm['high']:+.3f})", "3 a method"],
@@ -401,6 +398,44 @@ def average_claim(stores: Stores) -> list[str]:
     return [clip_bias_report.verdict(every), f"{'; '.join(effects)} ({where})", f"{len(every[0].seen)} networks each"]
 
 
+def span_claims(stores: Stores) -> list[list[str]]:
+    """Return the lines of claims 8a and 8b: of tuned rates where they were run, else of one rate for all."""
+    heads = [["8a", "Omega with clipping widens the span"], ["8b", "Omega fails without clipping"]]
+    outcomes = stores.reached("span")
+    if any(one.family == "core" for one in outcomes):
+        found = reach_report.tested(DESIGNS["span"], outcomes)
+        words = reach_report.span_verdict(found), reach_report.clipping_verdict(found, outcomes)
+        questions = [test.question for test in DESIGNS["span"].tests[:2]]
+        runs = f"{min(len(one.seeds) for one in outcomes if one.family == 'core')} a cell"
+        return [[*head, verdict, reached(found, question), runs]
+                for head, verdict, question in zip(heads, words, questions, strict=True)]  # fmt: skip
+    span = span_tests(stores.rows("span"))
+    wider = "; ".join(f"{words.split(', ')[1]}: {points(interval)}, p {probability(adjusted)} (Holm)"
+                      for words, interval, _, adjusted in span[:2])  # fmt: skip
+    alone = f"L = 100: {points(span[3][1])}, p {probability(span[3][3])} (Holm)"
+    return [[*heads[0], "holds at 50 steps, in this budget", wider, "10 a cell"],
+            [*heads[1], "holds at 100 steps, not at 20", alone, "10 a cell"]]  # fmt: skip
+
+
+def reached(found: Sequence[reach_report.Tested], question: str) -> str:
+    """Return the effects behind a question of scripts/reach.py."""
+    return "; ".join(f"L = {one.length}: {points(one.difference)}, p {reach_report.probability(one.adjusted)} (Holm)"
+                     for one in found if one.question == question)  # fmt: skip
+
+
+def of_reach(stores: Stores) -> dict[str, Callable[[], str]]:
+    """Return the tables of scripts/reach.py; nothing of a design that has no runs yet."""
+
+    def made(name: str, table: Callable[..., Any]) -> Callable[[], str]:
+        return lambda: rich_to_markdown(table(DESIGNS[name], stores.reached(name)))
+
+    kinds: dict[str, Callable[..., Any]] = {
+        "": reach_report.of_rates, "_settings": reach_report.of_settings, "_tests": reach_report.of_tests,
+    }  # fmt: skip
+    return {f"reach_{name}{kind}": made(name, table) if stores.reached(name) else str
+            for name in DESIGNS for kind, table in kinds.items()}  # fmt: skip
+
+
 def length_claim(stores: Stores) -> list[str]:
     """Return verdict, effect and runs of what is learnt short and asked for long."""
     from scipy.stats import fisher_exact
@@ -478,4 +513,4 @@ def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
     # Whose stores are yet to come: nothing stands between their marks until then.
     later = {"language_sizes": lambda: sized(stores), "table_1": lambda: published_table(stores)}
     made = {name: make for store, makes in found.items() if store in stores for name, make in makes.items()}
-    return made | {name: make if name in stores else str for name, make in later.items()}
+    return made | {name: make if name in stores else str for name, make in later.items()} | of_reach(stores)

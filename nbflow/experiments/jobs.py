@@ -69,7 +69,12 @@ def done(store: Store, jobs: Iterable[Job]) -> list[Row]:
 
 
 def run_all(
-    work: Work, jobs: Sequence[Job], store: Store, console: Console, executor: Executor | None = None
+    work: Work,
+    jobs: Sequence[Job],
+    store: Store,
+    console: Console,
+    executor: Executor | None = None,
+    workers: int | None = None,
 ) -> list[Row]:
     """Do every job that has no line in the store; return the lines of all.
 
@@ -82,7 +87,9 @@ def run_all(
     console : Console
         Where progress is shown.
     executor : concurrent.futures.Executor, optional
-        By default processes on this machine, one for each core.
+        By default processes on this machine.
+    workers : int, optional
+        How many of these, by default one for each core.
 
     Raises
     ------
@@ -92,7 +99,7 @@ def run_all(
     there = store.read()
     left = [job for job in jobs if job.key not in there]
     if left:
-        _do(work, left, jobs, store, console, executor)
+        _do(work, left, jobs, store, console, executor, workers)
     return done(store, jobs)
 
 
@@ -103,8 +110,9 @@ def alone(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 
 def _do(
-    work: Work, left: Sequence[Job], jobs: Sequence[Job], store: Store, console: Console, executor: Executor | None
-) -> None:
+    work: Work, left: Sequence[Job], jobs: Sequence[Job], store: Store, console: Console, executor: Executor | None,
+    workers: int | None,
+) -> None:  # fmt: skip
     folder, stop = _folder_of(store), left[0].stop
     folder.mkdir(parents=True, exist_ok=True)
     stop.unlink(missing_ok=True)
@@ -125,7 +133,7 @@ def _do(
             show(words, sum(parts), sum(job.total for job in mine))
 
     try:
-        own = contextlib.nullcontext(executor) if executor else local_pool(min(cores(), len(left)))
+        own = contextlib.nullcontext(executor) if executor else local_pool(min(workers or cores(), len(left)))
         with own as pool, progress(console) as show:
             call_all(pool, functools.partial(_one, work), left, take, look, stop.touch)
     finally:
