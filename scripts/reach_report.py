@@ -244,9 +244,10 @@ def survival(asked: Design, outcomes: Sequence[Outcome]) -> Any:
     """Draw which part of the runs is not yet solved: a row for arms that belong together, a column for each length."""
     lengths = sorted({one.length for one in outcomes})
     rows = _rows_of(asked, {one.arm for one in outcomes})
-    with plot.page(asked.title, _words(outcomes), (2.6 * len(lengths) + 0.6, 2.9 * len(rows)), dpi=130) as found:
-        grid = found.subplots(len(rows), len(lengths), sharey=True, squeeze=False)
-        for line, (title, arms) in zip(grid, rows.items(), strict=True):
+    size = max(2.6 * len(lengths), 7.0), 3.1 * len(rows)
+    with plot.page(asked.title, _words(outcomes), size, dpi=130) as found:
+        lines = found.subfigures(len(rows), 1, squeeze=False)[:, 0]
+        for line, (title, arms) in zip(lines, rows.items(), strict=True):
             _survival_row(asked, line, title, arms, lengths, outcomes)
     return found
 
@@ -271,7 +272,8 @@ def _words(outcomes: Sequence[Outcome]) -> str:
 def _survival_row(asked: Design, line: Any, title: str, arms: Sequence[str], lengths: Sequence[int],
                   outcomes: Sequence[Outcome]) -> None:  # fmt: skip
     labels: dict[str, Any] = {}
-    for axes, length in zip(line, lengths, strict=True):
+    field = line.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
+    for axes, length in zip(field, lengths, strict=True):
         for k, arm in enumerate(arms):
             for one in (one for one in outcomes if (one.arm, one.length) == (arm, length)):
                 plot.survival(statistics.survival(one.times), colour=plot.COLOURS[k], ax=axes)
@@ -280,9 +282,8 @@ def _survival_row(asked: Design, line: Any, title: str, arms: Sequence[str], len
         axes.set(title=f"L = {length}", xlim=(0, most), ylim=(-4, 104), ylabel="", xlabel="updates")
         axes.xaxis.set_major_locator(_few())
         axes.xaxis.set_major_formatter("{x:,.0f}")
-    line[0].set_ylabel(f"{title}\nnot yet solved (%)")
-    line[len(line) // 2].legend(labels.values(), labels.keys(), loc="upper center", bbox_to_anchor=(0.5, -0.2),
-                                ncols=3, frameon=False)  # fmt: skip
+    field[0].set_ylabel(f"{title}\nnot yet solved (%)")
+    line.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3, frameon=False)
 
 
 def _few() -> Any:
