@@ -46,9 +46,10 @@ import compare_clipping_design as design
 import compare_clipping_pictures as pictures
 import compare_clipping_verdicts as verdicts
 import tyro
-from compare_clipping_design import PLANS, REFERENCE, VARIANTS, Plan
+from compare_clipping_design import PLANS, REFERENCE, VARIANTS
 from rich.console import Console
 from rich.table import Table
+from ways_to_clip_design import Plan, cheapest, score
 
 import nbflow as nf
 from nbflow.experiments.code_version import code_version
@@ -180,7 +181,7 @@ class Machinery:
         if not set(keys.values()) <= self.prepared.read().keys():
             self.refuse_old_code(f"{plan.title}: cost")
             bare = self.experiment(plan, "none", (design.LRS[0], math.inf), tuning=False)
-            seconds = alone(design.cheapest, {"": bare, **every}, updates=100, rounds=11)
+            seconds = alone(cheapest, {"": bare, **every}, updates=100, rounds=11)
             self.prepared.add({"key": keys[name], "task": plan.name, "variant": name, "seconds": seconds[name],
                                "seconds_unclipped": seconds[""]} for name in every)  # fmt: skip
         rows = self.prepared.read()
@@ -197,7 +198,7 @@ def tune(machinery: Machinery, study: Study) -> None:
     runs = machinery.sweep(f"{plan.title}: tuning", every, design.TUNING_SEEDS)
     for name in names:
         mine = [(setting, rows) for (owner, setting), rows in zip(places, runs, strict=True) if owner == name]
-        study.tuned[name] = min(mine, key=lambda one: design.score(plan, one[1], study.updates))[0]
+        study.tuned[name] = min(mine, key=lambda one: score(plan, one[1], study.updates))[0]
         study.tuning_runs[name] = sum(len(rows) for _, rows in mine)
 
 

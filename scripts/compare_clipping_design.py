@@ -5,16 +5,15 @@ All that decides an outcome is named here, before any run.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ways_to_clip_design import Plan, measures
 
 import nbflow as nf
 from nbflow.data import read_piano_rolls
@@ -44,34 +43,6 @@ MOST_SEEDS = TUNING_SEEDS[0]
 # Sequences in an update, and in a microbatch.
 BATCH, MICROBATCH = 20, 5
 LEAST_WEIGHT_NORM = 1e-3  # of a unit, as in clipping by unit (Brock et al. 2021)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A task and how it is trained.
-
-    Attributes
-    ----------
-    tuned_on, tested_on : str or Task
-        Differ for music alone: the pieces held out for tuning are not those of the test.
-    updates : int
-        Most updates of a run, at budget 1.
-    """
-
-    name: str
-    title: str
-    tuned_on: Any
-    tested_on: Any
-    length: int
-    init: str
-    updates: int
-    is_music: bool = False
-
-    @property
-    def trivial(self) -> float:
-        """The error of whoever remembers nothing, or nats per frame of whoever knows the frequencies of notes."""
-        task = nf.load_task(self.tested_on) if isinstance(self.tested_on, str) else self.tested_on
-        return float(task.trivial(self.length).score)
 
 
 def _synthetic(name: str, title: str, task: str, length: int, init: str, updates: int) -> Plan:
@@ -183,59 +154,6 @@ VARIANTS |= {
 # What a variant measures.
 
 
-def measures(net: nf.Network, theta: Any, batch: nf.Batch) -> dict[str, float]:
-    """Return what each variant holds against its threshold in one update of a tanh network: a joint norm, or `half`."""
-    found = nf.gradient(net, theta, batch, clip_example=math.inf)
-    groups = nf.gradient(net, theta, batch, clip_microbatch=(MICROBATCH, math.inf))
-    at_state, at_preactivation = hidden(net, theta, batch)
-    d = np.float64(found.d_theta)
-    arrays = _parts(net, found.d_theta)
-    units, ratios = map(np.concatenate, zip(*map(_of_units, arrays, _parts(net, theta)), strict=True))
-    return {
-        "norm": float(np.linalg.norm(d)),
-        "entry": half(d),
-        "array": half([np.linalg.norm(part) for part in arrays]),
-        "unit": half(ratios, units),
-        "state_value": half(at_state),
-        "state_norm": half(np.linalg.norm(at_state, axis=-1)),
-        "preactivation_value": half(at_preactivation),
-        "preactivation_norm": half(np.linalg.norm(at_preactivation, axis=-1)),
-        "example": half(found.example_norms),
-        "microbatch": half(groups.example_norms),
-    }
-
-
-def half(values: Any, lengths: Any = None) -> float:
-    """Return the value above which, and at which, lie half of the squared lengths, by default of the values themselves.
-
-    A variant that looks at groups (entries, arrays, units, vectors, examples) with this threshold clips those that make
-    half of the gradient: not only the largest, nor the many that are next to nothing.
-    """
-    v = np.abs(np.float64(values)).ravel()
-    squares = (v if lengths is None else np.float64(lengths).ravel()) ** 2
-    order = np.argsort(-v)
-    above = np.cumsum(squares[order])
-    return float(v[order][np.searchsorted(above, above[-1] / 2)]) if np.isfinite(above[-1]) else math.nan
-
-
-def hidden(net: nf.Network, theta: Any, batch: nf.Batch) -> tuple[Any, Any]:
-    """Return the back-propagated vectors (T, B, H) at the states and at the pre-activations of a tanh network."""
-    traced = nf.trace(net, theta, batch)
-    at_state = np.float64(traced.delta[1:, :, 0])
-    return at_state, at_state * (1 - np.float64(traced.states[1:, :, 0]) ** 2)
-
-
-def _parts(net: nf.Network, theta: Any) -> list[Any]:
-    return [np.float64(part) for part in nf.unpack(net, theta) if part.size]
-
-
-def _of_units(d: Any, w: Any) -> tuple[Any, Any]:
-    """Return norms of the gradients of units' incoming weights, and over those of the weights; biases are one unit."""
-    rows = len(d) if d.ndim == 3 or (d.ndim == 2 and len(d) > 1) else d.size
-    norms, sizes = (np.linalg.norm(part.reshape(rows, -1), axis=0) for part in (d, w))
-    return norms, norms / np.maximum(sizes, LEAST_WEIGHT_NORM)
-
-
 def unclipped(plan: Plan, hidden: int) -> nf.Experiment:
     """Return the training whose gradients are looked at."""
     recipe = nf.Recipe(lr=LOOK_LR, batch_size=BATCH, lengths=plan.length, max_updates=LOOK_UPDATES,
@@ -302,38 +220,3 @@ def experiment(plan: Plan, variant: Variant, lr: float, threshold: float, *, bud
     )  # fmt: skip
     task = plan.tuned_on if tuning else plan.tested_on
     return nf.Experiment(task, recipe, n_hidden=hidden, init=plan.init)
-
-
-def score(plan: Plan, rows: Sequence[Row], updates: int) -> tuple[float, ...]:
-    """Return what the best setting of a variant has least of.
-
-    Most runs solved; then the least mean of updates to the first passage, unsolved ones counting as the whole budget;
-    then the least last error. For music the mean held-out loss. What diverged or failed counts as infinite.
-    """
-    errors = [row.get("score") for row in rows]
-    last = float(np.mean([math.inf if e is None or not math.isfinite(e) else e for e in errors]))
-    if plan.is_music:
-        return (last,)
-    passages = [row.get("first_passage") for row in rows]
-    return (
-        float(-sum(at is not None for at in passages)),
-        float(np.mean([updates if at is None else at for at in passages])),
-        last,
-    )
-
-
-def cheapest(experiments: dict[str, nf.Experiment], *, updates: int, rounds: int) -> dict[str, float]:
-    """Return processor seconds of an update by name: the least of several rounds, in which all take turns."""
-    found = dict.fromkeys(experiments, math.inf)
-    for _, (name, one) in itertools.product(range(rounds), experiments.items()):
-        found[name] = min(found[name], _seconds(one, updates))
-    return found
-
-
-def _seconds(one: nf.Experiment, updates: int) -> float:
-    """Return the seconds of an update, without the start and the first ones."""
-    marks: list[float] = []
-    recipe = dataclasses.replace(one.recipe, max_updates=2 * updates, record_every=updates, evaluate_every=0,
-                                 stop_when_solved=False)  # fmt: skip
-    nf.train(one.net, one.theta(0), one.task, recipe, callbacks=[lambda run: marks.append(time.process_time())])
-    return (marks[1] - marks[0]) / updates

@@ -11,6 +11,7 @@ import compare_clipping
 import compare_clipping_design as design
 import reach
 from rich.console import Console
+from ways_to_clip_design import Plan
 
 from nbflow.data.sampler import DataTask, Trivial
 from nbflow.storage.compact import read_copy
@@ -97,7 +98,7 @@ class Kept(DataTask):
         return Trivial(*self.facts["trivial"])
 
 
-def music(facts: Row) -> design.Plan:
+def music(facts: Row) -> Plan:
     """Return the plan of the chorales from what is known of them."""
     parts = {part: Kept({**facts, **facts["parts"][part]}) for part in ("valid", "test")}
     return design.music_of(facts["title"], parts["valid"], parts["test"])

@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from scripted import assert_help, assert_refused, assert_stopped, load, write_tunes
-from tolerance import near, within
 
 import nbflow as nf
 
@@ -92,181 +90,11 @@ def test_variants_differ_in_the_clip_alone_and_all_leave_out_what_is_not_finite(
     assert len({json.dumps(one.described) for one in every.values()}) == 17  # a step at random is one, however rare
 
 
-def network_and_batch(task: str) -> Any:
-    source = nf.load_task(task)
-    net = nf.Network("tanh", source.n_in, 7, source.n_out, source.loss, dtype="float64")
-    batch = source.sample(seed=3, index=5, batch_size=20, length=12, dtype="float64")
-    return net, nf.init(net, "basic_tanh", rng=1) + np.random.default_rng(0).normal(0, 0.2, net.size), batch
-
-
-def test_half_of_the_squares_lie_above(script: Any) -> None:
-    assert script.design.half([3.0, -4.0, 0.1, 0.0]) == 4.0
-    assert script.design.half([3.0, -3.5, 0.1, 2.0]) == 3.0
-    assert script.design.half([9.0, 1.0, 2.0], [0.1, 5.0, 5.0]) == 2.0, (
-        "a large ratio of a tiny gradient is passed over"
-    )
-    assert script.design.half([[5.0]]) == 5.0
-    assert math.isnan(script.design.half([1.0, math.nan]))
-
-
-@pytest.mark.parametrize("task", ["temporal_order", "addition", "memorization_5bit"])
-@pytest.mark.parametrize("name", ["norm", "value", "block", "unit"])
-def test_a_rule_changes_half_of_the_gradient_from_its_measure_on(script: Any, task: str, name: str) -> None:
-    """Just below what was measured what is clipped makes half of the squared norm, just above it does not."""
-    design = script.design
-    net, theta, batch = network_and_batch(task)
-    plain, seen = nf.gradient(net, theta, batch).d_theta, design.measures(net, theta, batch)
-    shares = []
-    for part in (1 - 1e-9, 1 + 1e-9):
-        clip = design.VARIANTS[name].fields(part * seen[design.VARIANTS[name].measure])["clip"]
-        changed = nf.clip(net, plain, clip, theta=theta).d_theta != plain
-        shares.append((plain[changed] ** 2).sum() / (plain**2).sum())
-    assert shares[1] < 0.5 <= shares[0]
-
-
-@pytest.mark.parametrize("task", ["temporal_order", "addition", "memorization_5bit"])
-@pytest.mark.parametrize("name, size", [("example", 1), ("microbatch", 5)])
-def test_groups_are_measured_one_by_one(script: Any, task: str, name: str, size: int) -> None:
-    """Each group's norm from a batch in which no other one counts."""
-    net, theta, batch = network_and_batch(task)
-    norms = []
-    for first in range(0, 20, size):
-        weights = np.zeros_like(batch.weights)
-        weights[:, first : first + size] = batch.weights[:, first : first + size] * 20 / size
-        norms.append(np.linalg.norm(nf.gradient(net, theta, batch._replace(weights=weights)).d_theta))
-    seen = script.design.measures(net, theta, batch)[name]
-    ordered = np.sort(norms)[::-1]
-    at = int(np.flatnonzero(np.isclose(ordered, seen, rtol=within("float64", 20, 500)))[0])
-    total = (ordered**2).sum()
-    assert (ordered[:at] ** 2).sum() < total / 2 <= (ordered[: at + 1] ** 2).sum()
-
-
-@pytest.mark.parametrize("task", ["temporal_order", "addition", "memorization_5bit"])
-def test_vectors_inside_are_where_the_clip_acts(script: Any, task: str) -> None:
-    """Those at the pre-activations add up to the gradient of the bias, and a clip at their largest begins to act."""
-    design = script.design
-    net, theta, batch = network_and_batch(task)
-    plain = nf.gradient(net, theta, batch).d_theta
-    at_state, at_preactivation = design.hidden(net, theta, batch)
-    size = np.abs(at_preactivation).sum(axis=(0, 1)).max()
-    assert at_preactivation.sum(axis=(0, 1)) == near(nf.unpack(net, plain).bias[0], "float64", 20, 500, size=size)
-    for site, found in (("state", at_state), ("preactivation", at_preactivation)):
-        for by, largest in (("value", np.abs(found).max()), ("norm", np.linalg.norm(found, axis=-1).max())):
-            above, below = (
-                nf.gradient(net, theta, batch, clip_hidden=nf.HiddenClip(part * largest, site=site, by=by)).d_theta
-                for part in (1 + 1e-9, 1 - 1e-3)
-            )
-            assert np.array_equal(above, plain), (site, by)
-            assert np.abs(below - plain).max() > 1e-9 * np.abs(plain).max(), (site, by)
-
-
 def test_thresholds_are_quantiles_of_what_is_finite_and_beyond_them_on_both_sides(script: Any) -> None:
     looks = [{"norm": [1.0, 2.0, None]}, {"norm": [math.inf, 3.0, math.nan]}]
     found = script.design.thresholds(looks)
     assert {name: found.pop(name) for name in script.design.GRIDS} == {k: [*v] for k, v in script.design.GRIDS.items()}
     assert found == {"norm": [0.12, 1.2, 2.0, 2.8], "norm_rare": [2.9, 2.98, 3.0, 30.0]}
-
-
-def test_the_best_setting_solves_most_then_soonest_then_errs_least(script: Any) -> None:
-    design = script.design
-    plan = design.PLANS["addition_10"]
-
-    def of(*runs: tuple[int | None, float | None]) -> Any:
-        return design.score(plan, [{"first_passage": at, "score": score} for at, score in runs], 1000)
-
-    in_order = [of((900, 0.0), (900, 0.0)), of((100, 0.0), (None, 0.3)), of((200, 0.0), (None, 0.3)),
-                of((None, 0.3), (None, 0.3)), of((None, 0.4), (None, 0.3)), of((None, None), (None, 0.3))]  # fmt: skip
-    assert sorted(in_order) == in_order
-    assert len(set(in_order)) == len(in_order)
-    music = replace(plan, is_music=True)
-    assert design.score(music, [{"score": 9.0}, {"score": 8.0}], 10) == (8.5,)
-    assert design.score(music, [{"score": 9.0}, {"failure": "x"}], 10) == (math.inf,)
-
-
-# --- Verdicts on made-up runs.
-
-
-def made_up(script: Any, *times: Any, music: bool = False) -> Any:
-    """Return verdicts for norm and one other; a time of None is unsolved."""
-    design, verdicts = script.design, script.verdicts
-    plan = design.PLANS["temporal_order_20"]
-    if music:
-        plan = replace(plan, is_music=True)  # whose trivial error is 0.75
-    field = "score" if music else "first_passage"
-    outcomes = {
-        name: verdicts.outcome(plan, [{"seed": k, "failure": None, field: at} for k, at in enumerate(column)], 10_000)
-        for name, column in zip(("norm", "value"), times, strict=True)
-    }
-    return verdicts.compare(plan, outcomes)["value"]
-
-
-def spread(factor: float, n: int, seed: int = 0) -> list[float]:
-    return [float(x) for x in factor * np.exp(0.3 * np.random.default_rng(seed).normal(size=n))]
-
-
-def test_runs_of_one_distribution_are_equivalent(script: Any) -> None:
-    found = made_up(script, spread(2000, 40), spread(2000, 40, 1))
-    assert found.verdict == script.verdicts.EQUIVALENT
-    assert 1 / 1.5 < found.ratio.low < 1 < found.ratio.high < 1.5
-    assert found.words == "equivalent"
-
-
-def test_a_small_difference_that_is_there_is_equivalent_and_said_to_be_there(script: Any) -> None:
-    found = made_up(script, spread(2000, 200), spread(2400, 200, 1))
-    assert found.verdict == script.verdicts.EQUIVALENT
-    assert found.adjusted < 0.05
-    assert found.words.startswith("equivalent, though not the same: 1.17 times")
-
-
-def test_three_times_the_updates_is_different_by_how_much(script: Any) -> None:
-    found = made_up(script, spread(1000, 30), spread(3000, 30, 1))
-    assert found.verdict == script.verdicts.DIFFERENT
-    assert found.ratio.low < 3 < found.ratio.high
-    assert "times the updates" in found.words
-
-
-def test_what_solves_nothing_is_different_by_its_success(script: Any) -> None:
-    found = made_up(script, spread(1000, 30), [None] * 30)
-    assert found.words == "different: solves 0 of 30, norm 30 of 30"
-
-
-@pytest.mark.parametrize("times", [([None] * 40, [None] * 40), ([500.0, *[None] * 39], [None] * 40)])
-def test_where_hardly_anything_is_solved_nothing_can_be_told(script: Any, times: Any) -> None:
-    """All unsolved runs cost the budget: their ratio of 1 says nothing."""
-    found = made_up(script, *times)
-    assert found.ratio.high < 1.5
-    assert found.verdict == script.verdicts.UNCLEAR
-    assert made_up(script, [9.0] * 40, [9.0] * 40, music=True).verdict == script.verdicts.UNCLEAR
-
-
-def test_that_no_difference_is_found_in_few_runs_is_no_equivalence(script: Any) -> None:
-    found = made_up(script, spread(2000, 4), spread(2000, 4, 1))
-    assert found.adjusted > 0.05
-    assert found.verdict == script.verdicts.UNCLEAR
-
-
-def test_losses_are_compared_by_pairs_and_what_diverged_is_no_better_than_the_trivial(script: Any) -> None:
-    shared = np.random.default_rng(0).normal(size=30)
-    one, two = ([float(0.5 + 0.05 * x + 1e-4 * k) for x in shared] for k in (0, 1))
-    assert made_up(script, one, two, music=True).verdict == script.verdicts.EQUIVALENT
-    assert made_up(script, one, [1.05 * x for x in one], music=True).verdict == script.verdicts.DIFFERENT
-    diverged = made_up(script, one, [*one[:10], *[math.nan, None, math.inf, 50.0] * 5], music=True)
-    assert diverged.rate.value == near(1 / 3)
-    assert diverged.typical.high < 0.75
-
-
-def test_p_values_are_adjusted_for_all_variants_of_a_task(script: Any) -> None:
-    verdicts, plan = script.verdicts, script.design.PLANS["temporal_order_20"]
-    names = list(script.VARIANTS)
-    outcomes = {
-        name: verdicts.outcome(plan, [{"seed": s, "failure": None, "first_passage": at}
-                                      for s, at in enumerate(spread(1000 + 50 * k, 20, k))], 10_000)
-        for k, name in enumerate(names)
-    }  # fmt: skip
-    found = verdicts.compare(plan, outcomes)
-    p = [found[name].p for name in names[1:]]
-    assert [found[name].adjusted for name in names[1:]] == near(nf.statistics.holm(p))
-    assert math.isnan(found["norm"].p)
 
 
 # --- All of it.
