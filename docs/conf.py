@@ -11,6 +11,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
 os.environ.setdefault("NBFLOW_QUIET", "1")
 
+from members import own  # noqa: E402
+from sphinx.ext import autosummary  # noqa: E402
+
 import nbflow  # noqa: E402
 
 project = "nbflow"
@@ -47,7 +50,10 @@ bibtex_reference_style = "author_year"
 
 # The reference comes from the docstrings.
 autosummary_generate = True
+autosummary_context = {"own": own}
 autosummary_ignore_module_all = False
+# A summary is a first sentence, and no sentence ends here.
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("eq.",)
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 numpydoc_show_class_members = False

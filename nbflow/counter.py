@@ -118,7 +118,7 @@ def uniform(word):
 
 @exact_unit
 def below(word, m):
-    """Return an int64 in 0 .. m - 1, floor(word * m / 2**32); m / 2**32 bounds its bias.
+    """Return an int64 from 0 to m - 1, floor(word * m / 2**32); m / 2**32 bounds its bias.
 
     Examples
     --------

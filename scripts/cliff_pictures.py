@@ -88,15 +88,13 @@ def _draw_losses(axes: Any, options: Options, plain: Descent, clipped: Descent) 
     low, high = (end(end(path.losses) for path in (plain, clipped)) for end in (min, max))
     bottom = max(low, LOWEST) / 8
     for name, descent, colour in (("plain", plain, plot.COLOURS[0]), ("clipped", clipped, plot.COLOURS[1])):
-        axes.plot(descent.losses, color=colour, linewidth=1.8, marker="o", markersize=3,
-                  label=f"{name} gradient descent")  # fmt: skip
-        below = np.flatnonzero(descent.losses < bottom)
-        axes.plot(below, np.full(len(below), 1.4 * bottom), "v", color=colour, markersize=7)
-    axes.set_yscale("log")
+        table = {"update": range(len(descent.losses)), "loss": descent.losses}
+        plot.learning_curve(table, "loss", unit="square error", bottom=bottom, marker="o", colour=colour,
+                            label=f"{name} gradient descent", ax=axes)  # fmt: skip
     title = "The loss along both paths" + (" (triangles: below the axis)" if low < bottom else "")
-    axes.set(xlabel="updates", ylabel="loss (square error)", title=title)
+    axes.set_title(title)
     axes.set_ylim(bottom, 8 * high)
-    plot.grid(axes, "y")
+    plot.plain_log(axes.yaxis)
     plot.legend_beside(axes, columns=2)
     k = plain.jump
     w, b = plain.points[k + 1]

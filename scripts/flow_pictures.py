@@ -53,8 +53,8 @@ def lags(options: Any, found: Sequence[Any]) -> Any:
     words = (
         f"{about(options)}. Size of the gradient so many steps before the end, relative to the end.\n"
         "A line that falls is a gradient that vanishes: what happened that far back is hard to learn from. Flat, at 1: "
-        "it arrives as it was.\nThick lines: geometric means over sequences and seeds, darker is later in training. "
-        "Thin lines: each seed at the end of training."
+        "it arrives as it was.\nThick lines: geometric means over sequences and seeds; the more a line stands out from "
+        "the page, the later in training. Thin lines: each seed at the end of training."
     )
 
     def draw(axes: Any, look: Any, style: Any) -> None:
@@ -74,7 +74,8 @@ def gains(options: Any, found: Sequence[Any]) -> Any:
     """Draw the histogram of gains, a panel for each method."""
     words = (
         f"{about(options)}. The gain: the size of the gradient after one step back over its size before.\nBelow 1 "
-        f"it shrinks, above 1 it grows. All steps, fresh sequences and seeds; darker is later in training."
+        f"it shrinks, above 1 it grows. All steps, fresh sequences and seeds. The more a line stands out from "
+        f"the page, the later in training."
     )
 
     def draw(axes: Any, look: Any, style: Any) -> None:

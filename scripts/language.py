@@ -326,43 +326,30 @@ def sentence(options: Options, name: str, found: dict[str, Any]) -> str:
 
 def picture(options: Options, parts: Parts, found: Found) -> Any:
     """Draw validation over updates with bands, and every part at the end with intervals and a dot for each seed."""
-    title = "Characters of a text, with as many parameters and updates"
-    with plot.page(title, about(options, parts, found), (10.4, 4.2), dpi=150, wspace=0.06) as shown:
+    head = "Characters of a text, with as many parameters and updates"
+    with plot.page(head, about(options, parts, found), (10.4, 4.2), dpi=150, wspace=0.06) as shown:
         left, right = shown.subplots(1, 2, width_ratios=(3, 2))
         for k, method in enumerate(drawn := [method for method in TITLES if found.of(method)]):
-            draw_curve(left, options, found.of(method), k)
+            plot.learning_curve(found.of(method), "score", interval=options.confidence, marker=MARKS[k],
+                                colour=plot.COLOURS[k], label=title(options, method), ax=left)  # fmt: skip
             draw_ends(right, options, found, method, (k, len(drawn)))
-        left.set_xlabel("updates")
         left.set_ylabel("validation (bits per character)")
         left.set_xlim(left=0)
-        left.xaxis.set_major_formatter("{x:,.0f}")
         right.set_xticks(range(len(PARTS)), PARTS)
         right.set_xlim(-0.5, len(PARTS) - 0.5)
         right.set_ylabel("at the end (bits per character)")
-        for axes in (left, right):
-            plot.grid(axes, "y")
+        plot.grid(right, "y")
         plot.legend_below(left)
     return shown
-
-
-def draw_curve(axes: Any, options: Options, rows: Sequence[Row], k: int) -> None:
-    """Draw the mean of a method over updates, and its interval where there is one."""
-    updates = rows[0]["evaluations"]["update"]
-    means = [mean_of(options, at) for at in zip(*(row["evaluations"]["score"] for row in rows), strict=True)]
-    value, low, high = zip(*means, strict=True)
-    label = title(options, rows[0]["method"])
-    axes.plot(updates, value, color=plot.COLOURS[k], marker=MARKS[k], markersize=4, linewidth=1.8, label=label)
-    axes.fill_between(updates, low, high, color=plot.COLOURS[k], alpha=0.18, linewidth=0)
 
 
 def draw_ends(axes: Any, options: Options, found: Found, method: str, place: tuple[int, int]) -> None:
     """Draw the mean of a method, the k-th of so many, on each part, and beside it its seeds."""
     k, of = place
-    for at, part in enumerate(PARTS):
-        values = found.bits(method, part)
-        mean, x = mean_of(options, values), at + 0.72 / of * (k - (of - 1) / 2)
-        plot.intervals([x], [mean], colour=plot.COLOURS[k], marker=MARKS[k], ax=axes)
-        axes.plot([x + 0.08] * len(values), values, ".", color=plot.COLOURS[k], alpha=0.6, markersize=5)
+    seeds = [found.bits(method, part) for part in PARTS]
+    places = [at + 0.72 / of * (k - (of - 1) / 2) for at in range(len(PARTS))]
+    plot.intervals(places, [mean_of(options, values) for values in seeds], of=seeds, beside=0.08, linewidth=0,
+                   colour=plot.COLOURS[k], marker=MARKS[k], ax=axes)  # fmt: skip
 
 
 def about(options: Options, parts: Parts, found: Found) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from music_published import Published, published
@@ -26,47 +25,45 @@ def about(options: Options) -> str:
 def picture(options: Options, result: Result) -> Any:
     """Draw losses, gradient norm and learning rate over epochs."""
     rows, known = result.history, published(result.frames, options.data.stem)
+    # A mark for an epoch that has no neighbours.
+    over: dict[str, Any] = {"over": "epoch", "marker": "o" if result.epochs == 1 else ""}
     with plot.page(f"{known.title}: predicting the next frame", about(options), (8.5, 7.2), dpi=130) as found:
         losses, norm, lr = found.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
-        _draw_losses(losses, known, result)
-        _draw(norm, rows["epoch"], rows["norm"], "gradient norm,\nmean of the epoch", plot.COLOURS[2])
+        _draw_losses(losses, known, result, over)
+        plot.learning_curve(rows, "norm", colour=plot.COLOURS[2], ax=norm, **over)
+        norm.set_ylabel("gradient norm,\nmean of the epoch")
         if options.rule == "norm":
-            plot.reference(norm, y=options.threshold, colour=plot.INK, behind=False)
+            plot.reference(norm, y=options.threshold, colour=plot.inks(norm).ink, behind=False)
             norm.text(1, options.threshold, f"clipped to {options.threshold:g}", fontsize=8.5, ha="right",
                       va="bottom", transform=norm.get_yaxis_transform())  # fmt: skip
-        _draw(lr, rows["epoch"], rows["lr"], "learning rate", plot.COLOURS[3], drawstyle="steps-mid")
-        lr.set_xlabel("epoch")
+        plot.learning_curve(rows, "lr", step=True, colour=plot.COLOURS[3], ax=lr, **over)
+        for axes in (losses, norm):
+            axes.set_xlabel("")
         for axes in (losses, norm, lr):
             axes.margins(x=0.02)
-            plot.grid(axes, "y")
+        for axes in (norm, lr):
+            axes.margins(y=0.2)
+            plot.plain_log(axes.yaxis)
     return found
 
 
-def _draw(axes: Any, epochs: Sequence[int], values: Sequence[float], label: str, colour: str, **more: Any) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    # A mark for an epoch that has no neighbours.
-    axes.plot(epochs, values, color=colour, linewidth=1.6, marker="o" if len(epochs) == 1 else "", **more)
-    axes.set_yscale("log")
-    axes.set_ylabel(label)
-    axes.margins(y=0.2)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _draw_losses(axes: Any, known: Published, result: Result) -> None:
-    rows, marker = result.history, "o" if result.epochs == 1 else ""
-    axes.plot(rows["epoch"], rows["loss"], color=plot.COLOURS[1], label="train, while it learns", marker=marker)
-    axes.plot(rows["epoch"], rows["valid"], color=plot.COLOURS[0], linewidth=2, label="valid", marker=marker)
+def _draw_losses(axes: Any, known: Published, result: Result, over: dict[str, Any]) -> None:
+    rows = result.history
+    for column, colour, label in (
+        ("loss", plot.COLOURS[1], "train, while it learns"),
+        ("valid", plot.COLOURS[0], "valid"),
+    ):
+        plot.learning_curve(rows, column, unit="nats per frame", colour=colour, label=label, ax=axes, **over)
+    axes.set_yscale("linear")
     plot.reference(axes, x=result.best_epoch)
-    axes.plot(result.best_epoch, result.test, "*", color=plot.INK, markersize=12, zorder=5,
+    axes.plot(result.best_epoch, result.test, "*", color=plot.inks(axes).ink, markersize=12, zorder=5,
               label=f"test at the best valid epoch: {result.test:.3f}")  # fmt: skip
     if known.span:
-        label = "{:.1f} to {:.1f}: test loss of plain RNNs in several papers".format(*known.span)
-        axes.axhspan(*known.span, color=plot.FAINT, alpha=0.15, linewidth=0, label=label, zorder=0)
+        plot.reference(
+            axes, y=known.span, label="{:.1f} to {:.1f}: test loss of plain RNNs in several papers".format(*known.span)
+        )
     for (network, test), style in zip(known.lines(), ("-", "--", ":"), strict=False):
-        axes.axhline(test, color=plot.FAINT, linewidth=1.2, linestyle=style, label=f"{test:.2f}: {network}, published")
+        plot.reference(axes, y=test, linewidth=1.2, linestyle=style, label=f"{test:.2f}: {network}, published")
     low = min(*rows["loss"], *rows["valid"], result.test, *(test for _, test in known.lines()))
     # The first epochs, from 61 nats down, would flatten all that follows.
     axes.set_ylim(low - 0.15, max(result.test + 0.3, low + 2.5))

@@ -350,6 +350,73 @@ def test_a_learning_curve_shows_the_median_of_the_replicas_of_a_run_or_of_a_stor
         assert axes.lines[5].get_ydata()[0] == near(0.5)
 
 
+def test_trainings_side_by_side_are_drawn_as_replicas_or_as_their_mean_with_a_band(seen: dict[str, Any]) -> None:
+    table = {"epoch": [1, 2, 4], "valid": [3.0, 2.0, 1.5], "loss": [3.0, 2.0, 1.0]}
+    other = {"epoch": [1, 2, 4], "valid": [5.0, np.nan, 2.5], "loss": [1.0, 2.0, 3.0]}
+    axes = plot.learning_curve([table, other], "valid", over="epoch", unit="nats per frame", marker="s", label="both")
+    assert np.array_equal(axes.lines[2].get_ydata(), [4.0, 2.0, 2.0])
+    assert (axes.lines[2].get_marker(), axes.lines[2].get_label()) == ("s", "both")
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_yscale()) == ("epoch", "valid (nats per frame)", "linear")
+    axes = plot.learning_curve([table, other], "loss", over="epoch", interval=0.9)
+    wanted = statistics.mean_interval([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]], confidence=0.9)
+    assert np.array_equal(axes.lines[0].get_ydata(), wanted.mean)
+    edges = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == (near(wanted.low.min()), near(wanted.high.max()))
+    run, _ = seen["learning_curve"]
+    twice = plot.learning_curve([run, run.as_dict()], "norm")
+    assert np.array_equal(twice.lines[6].get_ydata(), plot.learning_curve(run, "norm").lines[3].get_ydata())
+    assert len(twice.lines) == 9, "six replicas, their median, what is left after the clip, the threshold"
+    with pytest.raises(ValueError, match="were not seen at the same 'epoch'"):
+        plot.learning_curve([table, {"epoch": [1, 2, 3], "valid": [1.0, 1.0, 1.0]}], "valid", over="epoch")
+    with pytest.raises(ValueError, match="run has 4 entries of 'valid' and 2 of 'epoch'; expected as many"):
+        plot.learning_curve({"epoch": [1, 2], "valid": [1.0, 1.0, 2.0, 2.0]}, "valid", over="epoch")
+    with pytest.raises(ValueError, match="run is empty; expected one training"):
+        plot.learning_curve([])
+
+
+def test_a_triangle_stands_where_a_learning_curve_is_below_its_axis_and_steps_hold_until_the_next() -> None:
+    table = {"update": [0, 1, 2, 3], "loss": [1.0, 1e-7, 0.1, 0.0], "lr": [1.0, 1.0, 0.5, 0.5]}
+    axes = plot.learning_curve(table, "loss", bottom=1e-3, label="one")
+    triangles = axes.lines[-1]
+    assert triangles.get_marker() == "v"
+    assert triangles.get_xdata().tolist() == [1.0, 3.0]
+    assert axes.get_ylim()[0] == near(1e-3)
+    plot.learning_curve({"update": [0, 1], "loss": [50.0, 40.0]}, "loss", bottom=1e-3, ax=axes)
+    assert axes.get_ylim()[1] > 50, "what is drawn later is not cut"
+    assert axes.get_legend_handles_labels()[1] == ["one"]
+    assert plot.learning_curve(table, "lr", step=True).lines[1].get_drawstyle() == "steps-mid"
+
+
+def test_a_table_without_rows_takes_no_label_from_what_is_there() -> None:
+    axes = plot.learning_curve({"update": [0, 1], "loss": [1.0, 2.0]}, "loss", label="first")
+    plot.learning_curve({"update": [], "loss": []}, "loss", label="nothing", ax=axes)
+    assert axes.get_legend_handles_labels()[1] == ["first"]
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_what_an_estimate_is_of_stands_beside_it_as_dots(across: bool) -> None:
+    runs = [[1.0, 2.0, 3.0], [4.0]]
+    axes = plot.intervals(
+        [10, 20], [Interval(2.0, 1.0, 3.0), Interval(4.0, 4.0, 4.0)], of=runs, beside=0.5, across=across
+    )
+    for line, place, values in zip(axes.lines, (10.5, 20.5), runs, strict=False):
+        where, what = line.get_data()[::-1] if across else line.get_data()
+        assert np.array_equal(where, [place] * len(values))
+        assert np.array_equal(what, values)
+    with pytest.raises(ValueError, match="of has 1 parts, and there are 2 places; expected as many"):
+        plot.intervals([10, 20], [Interval(2.0, 1.0, 3.0)] * 2, of=runs[:1])
+
+
+def test_a_reference_is_a_line_or_a_band_with_a_label_of_its_own() -> None:
+    axes = plot.intervals([1], [Interval(1.0, 0.0, 2.0)])
+    plot.reference(axes, y=3.5, label="a line", linestyle=":")
+    plot.reference(axes, x=(1.0, 2.0), label="a band")
+    line, band = axes.lines[-1], axes.patches[-1]
+    assert (line.get_linestyle(), line.get_ydata()[0]) == (":", 3.5)
+    assert (band.get_x(), band.get_width()) == (near(1.0), near(1.0))
+    assert sorted(axes.get_legend_handles_labels()[1]) == ["a band", "a line"]
+
+
 def test_a_report_of_clips_has_a_row_for_each_and_for_each_replica() -> None:
     net = nf.Network(cell="tanh", n_in=1, n_hidden=2, n_out=1)
     rows = np.ones((2, net.size), np.float32)
@@ -399,7 +466,7 @@ def test_a_heat_map_has_the_median_or_the_part_solved_of_each_pair_and_gaps_wher
         ("spectrum", (None, "singular"), TypeError, "expected an nbflow.Spectrum"),
         ("saturation", (None,), TypeError, "expected an nbflow.Saturation"),
         ("learning_curve", (None,), TypeError, "run is None; expected an nbflow.Run"),
-        ("learning_curve", (nf.Run(np.zeros(1)), "error"), ValueError, "expected one of score, loss, norm, gain"),
+        ("learning_curve", ({"epoch": [1]}, "error"), TypeError, "or a table with a column 'update'"),
         ("learning_curve", (nf.Run(np.zeros(1)), "gain"), ValueError, "run.history has nothing; expected 'update'"),
         ("clip_report", ({"norm": 1.0},), TypeError, "expected an nbflow.Clipped"),
         ("clipping_bias", (None,), TypeError, "expected an nbflow.ClippingBias"),

@@ -1,10 +1,12 @@
-"""What a finished site is held to: nothing is loaded from elsewhere, and every picture has words beside it."""
+"""What a finished site is held to: nothing from elsewhere, no picture without words, no class without its methods."""
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from members import own
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
@@ -36,8 +38,13 @@ def check(app: Sphinx, error: Exception | None) -> None:
     found = []
     for path in sorted(Path(app.outdir).rglob("*.html")):
         page = Page()
-        page.feed(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        page.feed(text)
+        page.wrong += [f"shows an object as {words}" for words in re.findall(r"&lt;nbflow\.[\w.]+ object", text)]
         found += [f"{path.relative_to(app.outdir)}: {words}" for words in page.wrong]
+    known = app.env.domains["py"].objects
+    for name in sorted(name for name, entry in known.items() if entry.objtype == "class"):
+        found += [f"{name}.{member} has no entry" for member in own(name) if f"{name}.{member}" not in known]
     if found:
         raise SphinxError("\n".join(["the site is not whole:", *found[:20]]))
 

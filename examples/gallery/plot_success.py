@@ -49,7 +49,7 @@ with plot.page("Three methods, eight seeds each", "Temporal order, 20 steps; 95 
         plot.survival(statistics.survival(times), colour=plot.COLOURS[k], label=name, ax=right)
     left.set_xticks(range(len(cures)), list(cures))
     left.set_xlabel("method")
-    right.legend(frameon=False)
+    plot.legend_beside(right, columns=3)
 
 alternative_text = (
     "Left: the part of runs that solved the task, with intervals. Right: the part not yet solved over updates"

@@ -46,14 +46,46 @@ def plain_log(axis: Any) -> None:
 
 
 def reference(
-    ax: Any, *, x: float | None = None, y: float | None = None, colour: str | None = None, behind: bool = True
+    ax: Any,
+    *,
+    x: float | tuple[float, float] | None = None,
+    y: float | tuple[float, float] | None = None,
+    colour: str | None = None,
+    behind: bool = True,
+    **style: Any,
 ) -> None:
-    """Draw a dashed line at x or at y, which means something."""
-    style = {"color": colour or inks(ax).faint, "linewidth": 0.9, "linestyle": DASHED, "zorder": 0 if behind else 3}
-    if x is not None:
-        ax.axvline(x, **style)
-    if y is not None:
-        ax.axhline(y, **style)
+    """Draw a dashed line at x or at y, which means something, or a band from one to another.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    x, y : float or (float, float), optional
+        Where the line is, or the ends of the band.
+    colour : str, optional
+        By default that of words that matter less.
+    behind : bool
+        Whether a line stands behind what else is drawn; a band always does.
+    style : keywords
+        Of matplotlib's lines, or patches for a band: label, linestyle, linewidth ...
+
+    Examples
+    --------
+    >>> from nbflow.plot import page
+    >>> with page("", "", (4, 3)) as figure:
+    ...     ax = figure.subplots()
+    >>> reference(ax, y=3.5, label="published", linestyle=":")
+    >>> reference(ax, y=(3.4, 4.5), label="others")
+    >>> ax.get_legend_handles_labels()[1]
+    ['published', 'others']
+    """
+    ink = colour or inks(ax).faint
+    line = {"color": ink, "linewidth": 0.9, "linestyle": DASHED, "zorder": 0 if behind else 3}
+    band = {"color": ink, "alpha": 0.15, "linewidth": 0, "zorder": 0}
+    for at, one, two in ((x, ax.axvline, ax.axvspan), (y, ax.axhline, ax.axhspan)):
+        if isinstance(at, tuple):
+            two(*at, **(band | style))
+        elif at is not None:
+            one(at, **(line | style))
 
 
 def intervals(
@@ -63,6 +95,8 @@ def intervals(
     colour: str = COLOURS[0],
     marker: str = "o",
     across: bool = False,
+    of: Sequence[Sequence[float]] = (),
+    beside: float = 0.0,
     ax: Any = None,
     **style: Any,
 ) -> Any:
@@ -76,6 +110,10 @@ def intervals(
     colour, marker : str
     across : bool
         Whether values go from left to right, and places from bottom to top.
+    of : sequence of sequences of float, optional
+        What each estimate is of, as the runs of a mean: a dot for each.
+    beside : float
+        How far from its place the dots of an estimate stand.
     ax : matplotlib.axes.Axes, optional
     style : keywords
         Of `Axes.errorbar`: label, linewidth (0 for points alone), capsize, zorder ...
@@ -90,11 +128,26 @@ def intervals(
     >>> ax = intervals([10, 20], [success_rate(k, 10) for k in (3, 8)], label="SGD")
     >>> len(ax.containers)
     1
+
+    The mean of three runs, and the runs beside it:
+
+    >>> from nbflow.statistics import mean_interval
+    >>> found = mean_interval([1.0, 2.0, 3.0])
+    >>> ax = intervals([0], [found[:3]], of=[[1.0, 2.0, 3.0]], beside=0.1)
+    >>> ax.lines[0].get_xdata().tolist()
+    [0.1, 0.1, 0.1]
     """
+    if len(of) not in (0, len(places)):
+        raise ValueError(
+            f"of has {len(of)} parts, and there are {len(places)} places; expected as many. Give one for each."
+        )
     ax = axes_of(ax)
     value, low, high = np.array([tuple(one) for one in found], float).reshape(-1, 3).T
     ends = np.nan_to_num(np.stack([value - low, high - value]), nan=0.0, posinf=0.0, neginf=0.0)
     style = {"markersize": 6, "linewidth": 1.6, "elinewidth": 1.1, "capsize": 3, **style}
+    for place, values in zip(places, of, strict=False):  # none at all where they are not given
+        there = np.full(len(values), place + beside)
+        ax.plot(*((values, there) if across else (there, values)), ".", color=colour, alpha=0.6, markersize=5)
     x, y = (value, places) if across else (places, value)
     ax.errorbar(x, y, **{"xerr" if across else "yerr": ends}, color=colour, marker=marker, **style)
     return ax
