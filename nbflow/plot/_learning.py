@@ -158,15 +158,16 @@ def learning_curve(
 def _seen(run: Any, quantity: str, over: str) -> _Seen:
     """Return the tables that a quantity is taken from."""
     runs = list(run) if isinstance(run, Sequence) and not isinstance(run, str) else [run]
-    tables, names, units = [], [], []
+    part = "evaluations" if quantity == "score" else "history"  # copies of stores have no history
+    tables: list[Any] = []
+    unit, name = "", "run"
     for one in runs:
         told = one if isinstance(one, Mapping) else getattr(one, "__dict__", {})
-        if {"history", "evaluations"} <= told.keys():
-            names.append("evaluations" if quantity == "score" else "history")
-            tables.append(told[names[-1]])
-            units.append(told.get("unit") if quantity == "score" else None)
+        if part in told:
+            tables.append(told[part])
+            name = f"run.{part}"
+            unit = unit or (quantity == "score" and told.get("unit")) or ""
         elif isinstance(one, Mapping) and over in one:
-            names.append("")
             tables.append(one)
         else:
             raise TypeError(
@@ -175,8 +176,7 @@ def _seen(run: Any, quantity: str, over: str) -> _Seen:
             )
     if not tables:
         raise ValueError("run is empty; expected one training, or several. Give those that there are.")
-    name = f"run.{names[0]}" if names[0] else "run"
-    return _Seen(name, tables, next((unit for unit in units if unit), ""), over)
+    return _Seen(name, tables, unit, over)
 
 
 def _mean(ax: Any, places: Floats, rows: Floats, confidence: float, colour: str) -> Floats:
@@ -189,8 +189,8 @@ def _mean(ax: Any, places: Floats, rows: Floats, confidence: float, colour: str)
 
 def _below(ax: Any, places: Floats, bottom: float, colour: str) -> None:
     """End the axis, and draw a triangle over its end at each place where the line is below."""
-    ax.set_ylim(bottom=bottom, auto=True)  # more may be drawn on these axes
     ax.plot(places, np.full(len(places), 0.025), "v", color=colour, markersize=7, transform=ax.get_xaxis_transform())
+    ax.set_ylim(bottom=bottom, auto=True)  # more may be drawn on these axes
 
 
 def _clipped(ax: Any, seen: _Seen, colour: str) -> None:
