@@ -24,6 +24,8 @@ def about(options: Options) -> str:
 
 def picture(options: Options, result: Result) -> Any:
     """Draw losses, gradient norm and learning rate over epochs."""
+    from matplotlib.ticker import LogLocator
+
     rows, known = result.history, published(result.frames, options.data.stem)
     # A mark for an epoch that has no neighbours.
     over: dict[str, Any] = {"over": "epoch", "marker": "o" if result.epochs == 1 else ""}
@@ -44,6 +46,7 @@ def picture(options: Options, result: Result) -> Any:
         for axes in (norm, lr):
             axes.margins(y=0.2)
             plot.plain_log(axes.yaxis)
+        lr.yaxis.set_major_locator(LogLocator(subs=(1, 3)))  # it is short, and halved many times
     return found
 
 
