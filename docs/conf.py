@@ -51,6 +51,7 @@ bibtex_reference_style = "author_year"
 # The reference comes from the docstrings.
 autosummary_generate = True
 autosummary_context = {"own": own}
+suppress_warnings = ["config.cache"]  # it holds a function
 autosummary_ignore_module_all = False
 # A summary is a first sentence, and no sentence ends here.
 autosummary.WELL_KNOWN_ABBREVIATIONS += ("eq.",)
