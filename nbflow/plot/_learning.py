@@ -136,7 +136,7 @@ def learning_curve(
     before = len(ax.lines)
     shown = median(rows) if interval is None else _mean(ax, places, rows, interval, colour)
     if interval is None:
-        replicas(places, rows, colour=colour, ax=ax)
+        replicas(places.tolist(), rows, colour=colour, ax=ax)
     if len(places):
         for line in ax.lines[before:]:
             line.set_drawstyle("steps-mid" if step else "default")
@@ -181,9 +181,10 @@ def _seen(run: Any, quantity: str, over: str) -> _Seen:
 
 def _mean(ax: Any, places: Floats, rows: Floats, confidence: float, colour: str) -> Floats:
     """Draw the mean of each row, and its interval where there is one; return the mean."""
-    mean, low, high, _ = statistics.mean_interval(np.where(np.isfinite(rows), rows, np.nan), confidence=confidence)
+    found = statistics.mean_interval(np.where(np.isfinite(rows), rows, np.nan), confidence=confidence)
+    mean: Floats = np.asarray(found.mean)
     ax.plot(places, mean, color=colour, linewidth=1.8)
-    ax.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.fill_between(places, found.low, found.high, color=colour, alpha=0.18, linewidth=0)
     return mean
 
 
