@@ -45,7 +45,7 @@ def link(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: lis
 
 def shorten(app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str, returns: str) -> Any:
     """Write dots for a default that nobody could write, as <factory> and <function _as_long>."""
-    return re.sub(r"=\w*\(?<(?:factory|function \w+)>\)?", "=...", signature) if signature else signature, returns
+    return re.sub(r"=(?:\w+\(<function \w+>\)|<(?:factory|function \w+)>)", "=...", signature) if signature else signature, returns
 
 
 def broken(name: str) -> str:
