@@ -13,6 +13,8 @@ from sphinx.application import Sphinx
 FIRST = {"index", "five_minutes", "concepts", "overview", "how_to", "more"}
 MORE = {"clipping", "flow", "results", "stores", "benchmarks", "contributors", "changelog", "architecture", "glossary"}
 PLACED = FIRST | MORE | {"benchmarks_avx512", "bibliography", "methods"}
+# What stands for a default in a signature and is no Python.
+DEFAULTS = re.compile(r"=(?:\w+\(<function \w+>\)|<(?:factory|function \w+)>)")
 # Files above docs/ that have a page here.
 ELSEWHERE = {
     "../CONTRIBUTING.md": "contributors.md",
@@ -45,7 +47,7 @@ def link(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: lis
 
 def shorten(app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str, returns: str) -> Any:
     """Write dots for a default that nobody could write, as <factory> and <function _as_long>."""
-    return re.sub(r"=(?:\w+\(<function \w+>\)|<(?:factory|function \w+)>)", "=...", signature) if signature else signature, returns
+    return DEFAULTS.sub("=...", signature) if signature else signature, returns
 
 
 def broken(name: str) -> str:

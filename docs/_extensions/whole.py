@@ -43,6 +43,8 @@ def check(app: Sphinx, error: Exception | None) -> None:
         page.wrong += [f"shows an object as {words}" for words in re.findall(r"&lt;nbflow\.[\w.]+ object", text)]
         found += [f"{path.relative_to(app.outdir)}: {words}" for words in page.wrong]
     known = app.env.domains["py"].objects
+    pages = [name.rpartition("/")[2] for name in sorted(app.env.found_docs) if name.startswith("api/generated/")]
+    found += [f"{name} has a page and no entry" for name in pages if name not in known]
     for name in sorted(name for name, entry in known.items() if entry.objtype == "class" and not entry.aliased):
         found += [f"{name}.{member} has no entry" for member in own(name) if f"{name}.{member}" not in known]
     if found:
