@@ -36,6 +36,7 @@ import nbflow as nf
 from nbflow.experiments import machine
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.console import Found as Something, begin, check_numbers, compiling, document, keep
+from nbflow.experiments.experiment import key_of
 from nbflow.experiments.jobs import Job, Watch, Work, done, job, run_all
 from nbflow.experiments.methods import cures, omega
 from nbflow.storage.compact import unpacked
@@ -118,7 +119,8 @@ class Options:
 def training(options: Options, place: str, method: str, seed: int) -> Job:
     """Return the training of a seed of an arm."""
     stages = options.experiments(place, method)
-    key = hashed([[one.described for one in stages], seed])
+    # By what is trained, not by what code: nor by fields of recipes that did not exist when a line was made.
+    key = hashed([key_of(one, seed, "") for one in stages])
     most = sum(one.recipe.max_updates for one in stages)
     return job(options.store, key, f"{place}, {method}", most, (options, place, method, seed))
 

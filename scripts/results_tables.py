@@ -54,6 +54,8 @@ def points(interval: Any) -> str:
 
 
 def probability(p: float) -> str:
+    if p < 0.0001:
+        return "below 0.0001"
     return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
 
 

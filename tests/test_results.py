@@ -92,6 +92,19 @@ def test_networks_of_every_arm_reload_and_make_their_documented_errors(stores: A
             assert abs(found - wrong[100]) <= FEW
 
 
+def test_what_is_in_the_store_of_lengths_is_found_by_todays_code(stores: Any, monkeypatch: Any) -> None:
+    """Else the same command would train all of it once more beside it."""
+    lengths = load(monkeypatch, "lengths")
+    options = lengths.Options()
+    trained = [row for row, _ in networks(stores, monkeypatch)]
+    assert len({(row["place"], row["method"], row["seed"]) for row in trained}) == len(trained)
+    for row in trained:
+        assert lengths.training(options, row["place"], row["method"], row["seed"]).key == row["key"]
+    wanted = {job.key for row in trained for job in lengths.measurements(options, row)}
+    rows = [row for kind in ("measurement", "stretched", "points") for row in stores.of("lengths", kind)]
+    assert wanted == {row["key"] for row in rows}
+
+
 def test_networks_in_overflow_reload_and_overflow(stores: Any, monkeypatch: Any) -> None:
     if "overflow" not in stores:
         pytest.skip("there is no such store yet")
