@@ -159,7 +159,8 @@ def grids(dtype):
         yield f"rule {name}", stateful.build_stateful_rule(rule.clip, rule.over, *sizes, dtype), (*all_three, n, n)
         yield f"settle {name}", stateful.build_settle(of), all_three
     yield "joint", stateful.build_joint(dtype), tables
-    yield "mend", clip.build_mend(True, True, True, dtype), (*all_three, n, n, n)
+    for sized in (False, True):
+        yield f"mend {sized}", clip.build_mend(True, True, True, sized, dtype), (*all_three, n, n, n)
     for name in nf.names("thresholds"):
         found = load("thresholds", name)
         kernel = threshold.build_follow(found.value, found.learn, found.learns_first, len(found.settings), dtype)

@@ -152,6 +152,7 @@ CASES = {
     ),
     "calibrate_threshold.updates": (100, lambda x: calibrated(updates=x)),
     "calibrate_threshold.seed": (100, lambda x: calibrated(updates=2, seed=x)),
+    "Clip.length": (0.25, lambda x: nf.clip(NET, gradient().d_theta, nf.Clip("random", 1e-3, length=x), rng=0)),
     "clip.rng": (100, lambda x: nf.clip(NET, gradient().d_theta, nf.Clip("random", 0.01), rng=x)),
     "clipping_bias.length": (100, lambda x: bias(length=x)),
     "clipping_bias.batch_size": (100, lambda x: bias(batch_size=x)),

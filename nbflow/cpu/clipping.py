@@ -53,6 +53,8 @@ class Clipper:
         Norm and changed part of what took the place of a gradient that was not finite, by replica.
     stands : bool array (R,)
         Where that is 0: no step is taken there, whatever the optimizer would make of a gradient of 0.
+    lengths : array (R,), or None
+        Of random steps, where they are not the thresholds.
     """
 
     def __init__(self, net: Model, how: Clip, replicas: int, replica_ids: Any = None, held: Any = None) -> None:
@@ -60,6 +62,7 @@ class Clipper:
         self.ids = range(replicas) if replica_ids is None else replica_ids  # under which random steps are drawn
         self.rule: AnyRule = load("clips", how.rule)
         self.dtype = net.scalar
+        self.lengths = None if how.length is None else np.broadcast_to(how.length, replicas).astype(self.dtype)
         self._compile()
         self.report = np.empty((replicas, len(COLUMNS)), self.dtype)
         self.report.fill(1)
@@ -100,34 +103,38 @@ class Clipper:
         """Apply the policy to every row that is not finite, and a random step to every one that asks for it."""
         if self.rule.random:
             for r in np.flatnonzero((self.report[:, FINITE] != 0) & (self.report[:, ENTRIES] > 0)):
-                self._step_at_random(rows[r], out[r], threshold[r], seed, int(r), index)
+                self._step_at_random(rows[r], out[r], self._length(threshold, r), seed, int(r), index)
         for r in np.flatnonzero(self.report[:, FINITE] == 0):
             fraction = 1.0
             if self.how.nonfinite == "zero":
                 weights = None if theta is None else theta[r : r + 1]
-                fraction = self._zero(rows[r], out[r], threshold[r], weights, seed, int(r), index)
+                fraction = self._zero(rows[r], out[r], threshold, weights, seed, int(r), index)
             else:
-                out[r] = self._replacement(rows[r], threshold[r], theta, seed, int(r), index)
+                out[r] = self._replacement(rows[r], self._length(threshold, r), theta, seed, int(r), index)
             norm = float(np.linalg.norm(out[r].astype(np.float64)))
             self.stands[r] = not out[r].any()
             self.mended[int(r)] = norm, 0.0 if self.how.nonfinite == "keep" else fraction
 
-    def _step_at_random(self, row: Floats, out: Floats, threshold: Any, seed: int, r: int, index: int) -> None:
+    def _length(self, threshold: Floats, r: int) -> Any:
+        """Return how long a random step of a replica is, or how long it is in each block."""
+        return threshold[r] if self.lengths is None else self.lengths[r]
+
+    def _step_at_random(self, row: Floats, out: Floats, length: Any, seed: int, r: int, index: int) -> None:
         """Put a random step in the place of a clipped gradient, and into the report."""
         report = self.report[r]
         scaled = float(report[SCALE]) * row.astype(np.float64)
-        step = self._random_step(threshold, seed, r, index)
+        step = self._random_step(length, seed, r, index)
         out[...] = step
-        report[[CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES]] = threshold, 1.0, scaled @ step, row.size
+        report[[CLIPPED_NORM, CLIPPED_SCALE, INNER, ENTRIES]] = length, 1.0, scaled @ step, row.size
 
-    def _zero(self, row: Floats, out: Floats, threshold: Any, theta: Any, seed: int, r: int, index: int) -> float:
+    def _zero(self, row: Floats, out: Floats, threshold: Floats, theta: Any, seed: int, r: int, index: int) -> float:
         """Set bad entries to 0 and clip the rest; return the part of entries that changed."""
         report = np.ones((1, len(COLUMNS)), self.dtype)
         bad = ~np.isfinite(row)
         cleaned = np.where(bad, self.dtype(0), row)[None]
-        self._run(cleaned, out[None], np.asarray(threshold)[None], report, theta, slice(r, r + 1))
+        self._run(cleaned, out[None], threshold[r : r + 1], report, theta, slice(r, r + 1))
         if self.rule.random and report[0, ENTRIES] > 0:
-            out[...] = self._random_step(threshold, seed, r, index)
+            out[...] = self._random_step(self._length(threshold, r), seed, r, index)
         if self.rule.over == "all":
             return 1.0
         return float(min(1.0, (bad.sum() + report[0, ENTRIES]) / row.size))
@@ -138,13 +145,13 @@ class Clipper:
         held = None if self.held is None else self.held[r]
         return random_step(arrays, np.atleast_1d(length), seed, self.ids[r], index, held)
 
-    def _replacement(self, row: Floats, threshold: Any, theta: Any, seed: int, r: int, index: int) -> Any:
+    def _replacement(self, row: Floats, length: Any, theta: Any, seed: int, r: int, index: int) -> Any:
         policy = self.how.nonfinite
         if policy == "random":
-            if np.isinf(threshold).any():
+            if np.isinf(length).any():
                 where = where_not_finite(self.net, row, r, self.report.shape[0])
                 raise FloatingPointError(f"{where} {ENDLESS} inf: give a finite one.")
-            return self._random_step(threshold, seed, r, index)
+            return self._random_step(length, seed, r, index)
         if policy == "shrink":
             step = np.zeros_like(row)
             for w_rec in layout.recurrent(self.net):

@@ -26,6 +26,7 @@ from nbflow.cuda.job import (
     PARAMETERS,
     RAW,
     SPANS,
+    STEP_LENGTH,
     THETA,
     THRESHOLD,
     at,
@@ -212,11 +213,11 @@ def build_random_step(holding):
 
 
 @functools.cache
-def build_mend(jointly, random, holding, dtype):
+def build_mend(jointly, random, holding, sized, dtype):
     """Build the grid `mend(job, numbers, integers, policy, seed, index)`, a block a replica; it comes after the rule.
 
     A random step where the rule asks for one, and the policy's replacement of a gradient that is not finite. With
-    `holding`, neither moves what HELD says.
+    `holding`, neither moves what HELD says; if `sized`, STEP_LENGTH says how long a step is, and not the threshold.
     """
     random_step, measure, inner = build_random_step(holding), build_block_measure(dtype), build_block_inner(dtype)
     real, zero, one, double = real_of(dtype), dtype(0), dtype(1), real_of(np.float64)
@@ -240,13 +241,13 @@ def build_mend(jointly, random, holding, dtype):
         r, size = cuda.blockIdx.x, job[PARAMETERS]
         d, raw, report = at(job, D_THETA, r), at(job, RAW, r), at(job, CLIP_REPORT, r)
         finite, entries = numbers[report + FINITE] != 0, numbers[report + ENTRIES]
-        bad, threshold = numbers[report + MENDED_FRACTION], numbers[at(job, THRESHOLD, r)]
+        bad, length = numbers[report + MENDED_FRACTION], numbers[at(job, STEP_LENGTH if sized else THRESHOLD, r)]
         at_random = random and entries > 0 and (finite or policy == ZERO)
         if finite and not at_random:
             return
         if at_random or policy == RANDOM:
             stream = seed, counter.DIRECTION, integers[at(job, IDS, r)], index
-            random_step(job, numbers, r, np.float64(threshold), stream, wide)
+            random_step(job, numbers, r, np.float64(length), stream, wide)
         elif policy in (SKIP, SHRINK):
             replace(job, numbers, r, policy)
         root, scale = measure(numbers, d, size, 1, room)

@@ -22,7 +22,10 @@ def clip(
     """Return gradients (R, P) clipped, the report, and what it says of the mended ones, by replica."""
     refuse_by_block(how)
     rule: Rule = load("clips", how.rule)
-    space = Workspace(net, Shape(rows.shape[0], 0, 0, tokens=False), Purpose(rule=rule, keeps_raw=True))
+    space = Workspace(
+        net, Shape(rows.shape[0], 0, 0, tokens=False), Purpose(rule=rule, keeps_raw=True, sized=how.length is not None)
+    )
+    space.set_length(how)
     space.write("D_THETA", rows)
     space.write("THRESHOLD", threshold.astype(net.dtype))
     if theta is not None:
@@ -33,7 +36,7 @@ def clip(
     if bad.size:
         if how.nonfinite == "raise":
             raise FloatingPointError(where_not_finite(net, rows[bad[0]], int(bad[0]), rows.shape[0]))
-        if how.nonfinite == "random":
+        if how.nonfinite == "random" and how.length is None:
             _refuse_endless_step(threshold[bad])
     if bad.size or (rule.random and report[:, ENTRIES].any()):
         program.mend(space, how.nonfinite, draw_seed(), 0)

@@ -39,6 +39,7 @@ GROUP_NORMS           (parts, 3)          root and scale of the norm of each gro
 GROUP_THRESHOLD       (1,)                the limit of these norms
 REPORT                (columns,)          as `nbflow.cpu.report.GRADIENT` names them
 ALPHA, LR, THRESHOLD  (1,)
+STEP_LENGTH           (1,)                of random steps, where it is not the threshold
 HIDDEN_THRESHOLD      (1,)                of the clip inside back-propagation
 DETACH                (1,)                the probability that h is detached at a step
 SLOTS                 (K', P)             what the optimizer keeps
@@ -81,7 +82,8 @@ FLOATS = ("THETA", "D_THETA", "RAW", "INPUTS", "TARGETS", "WEIGHTS", "START", "S
           "GROUP_NORMS", "REPORT", "ALPHA", "LR", "THRESHOLD", "GROUP_THRESHOLD", "HIDDEN_THRESHOLD", "SLOTS",
           "SETTINGS", "CELL_SETTINGS", "HELD", "CLIP_REPORT", "CLIPPED", "INSIDE", "HISTORY", "DETACH",
           "H_NORM", "PULL", "RULE_SLOTS", "RULE_FRESH", "RULE_SETTINGS", "MEASURED", "MEASURED_NORM",
-          "FLOW_SLOPE", "STATES_DOT", "REC_DOT", "PRE_DOT", "DELTA_DOT", "Y_DOT", "Y_BOTH", "PARTIAL_OUT")  # fmt: skip
+          "FLOW_SLOPE", "STATES_DOT", "REC_DOT", "PRE_DOT", "DELTA_DOT", "Y_DOT", "Y_BOTH", "PARTIAL_OUT",
+          "STEP_LENGTH")  # fmt: skip
 INTEGERS = ("TOKENS", "CLASSES", "FIRST", "HEARD", "LAST", "SPANS", "WRONG", "IDS", "STEPS_TAKEN",
             "DETACHED", "LEARNT")  # fmt: skip
 # Each array has two numbers: where it begins, and how far apart the replicas' parts are.
@@ -90,7 +92,7 @@ PLACES = {name: len(SIZES) + 2 * k for k, name in enumerate(FLOATS + INTEGERS)}
  PENALTIES, COUNTED, W_BACK, PARTIAL, PARTIAL_FLOW, GROUP_NORMS, REPORT, ALPHA, LR, THRESHOLD, GROUP_THRESHOLD,
  HIDDEN_THRESHOLD, SLOTS, SETTINGS, CELL_SETTINGS, HELD, CLIP_REPORT, CLIPPED, INSIDE, HISTORY, DETACH, H_NORM, PULL,
  RULE_SLOTS, RULE_FRESH, RULE_SETTINGS, MEASURED, MEASURED_NORM, FLOW_SLOPE, STATES_DOT, REC_DOT, PRE_DOT, DELTA_DOT,
- Y_DOT, Y_BOTH, PARTIAL_OUT,
+ Y_DOT, Y_BOTH, PARTIAL_OUT, STEP_LENGTH,
  TOKENS, CLASSES, FIRST, HEARD, LAST, SPANS, WRONG, IDS, STEPS_TAKEN, DETACHED, LEARNT) = PLACES.values()  # fmt: skip
 LENGTH = len(SIZES) + 2 * len(PLACES)
 

@@ -195,7 +195,8 @@ def mend(space: Workspace, policy: str, seed: int, index: int) -> None:
     """Take the random steps that the rule asks for, and put something in the place of what is not finite."""
     rule, replicas = space.purpose.rule, space.shape.replicas
     assert rule is not None
-    kernel = build_mend(rule.over == "all", rule.random, space.purpose.holds, space.dtype)
+    purpose = space.purpose
+    kernel = build_mend(rule.over == "all", rule.random, purpose.holds, purpose.sized, space.dtype)
     launch(kernel, replicas, MOST_THREADS, space.job, space.numbers, space.integers, POLICIES[policy], seed, index)
 
 

@@ -78,14 +78,16 @@ class Training:
             self.space = None  # its memory first
         plan, asked = self.plan, self.plan.asked(shape.batch)
         purpose = purpose_of(asked)._replace(
-            rule=plan.rule, keeps_raw=True, optimizer=plan.optimizer, history=self.rows, holds=plan.held is not None
-        )
+            rule=plan.rule, keeps_raw=True, optimizer=plan.optimizer, history=self.rows, holds=plan.held is not None,
+            sized=plan.clip.length is not None,
+        )  # fmt: skip
         self.asked, self.space = asked, Workspace(plan.net, shape, purpose)
         self.space.set_ids(plan.ids)
         self.space.write("SETTINGS", np.array(list(plan.settings.values()), plan.net.scalar))
         if isinstance(plan.rule, StatefulRule):
             self.space.write("RULE_SETTINGS", np.array(list(plan.rule.settings.values()), plan.net.scalar))
         self.space.set_asked(asked)
+        self.space.set_length(plan.clip)
         if plan.held is not None:
             self.space.write("HELD", plan.held.astype(plan.net.scalar))
         self.sent.clear()
@@ -139,7 +141,7 @@ class Training:
                     f"least 0. Look at the `value` of {self.plan.follower.how}."
                 )
         endless = ~finite & np.isinf(thresholds)
-        if self.policy == "random" and endless.any():
+        if self.policy == "random" and self.plan.clip.length is None and endless.any():
             r, k = np.argwhere(endless)[0]
             raise FloatingPointError(
                 f"the gradient of replica {r} is not finite at update {self.first + k}. {ENDLESS} inf: give a finite "

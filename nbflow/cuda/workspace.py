@@ -21,7 +21,7 @@ from nbflow.model._arguments import Checked
 from nbflow.model._asked import Asked
 from nbflow.model._shape import Shape
 from nbflow.model.network import Network
-from nbflow.records import AnyRule, Batch, Optimizer, StatefulRule, StatePenalty
+from nbflow.records import AnyRule, Batch, Clip, Optimizer, StatefulRule, StatePenalty
 
 # Sequences of a block: each weight that is read serves all of them. Their sums, one a gate, must stay in registers:
 # 16 of them the compiler puts into memory (sm_90, PTX of CUDA 13.0).
@@ -39,6 +39,7 @@ class Purpose(NamedTuple):
     detaching: bool = False  #: h is a constant at steps that are drawn
     group_rows: int = 0  #: sequences that are clipped together, 0 for none
     keeps_raw: bool = False  #: the gradient as it was before the clip
+    sized: bool = False  #: random steps have a length of their own
     optimizer: Optimizer | None = None
     holds: bool = False  #: some parameters stay as they are
     history: int = 0  #: rows
@@ -127,6 +128,11 @@ class Workspace:
     def set_ids(self, ids: Any) -> None:
         """Set the numbers (R,) under which replicas draw sequences and random steps."""
         self.write("IDS", ids.astype(np.int32))
+
+    def set_length(self, clip: Clip) -> None:
+        """Set how long random steps are, where the threshold does not say it."""
+        if self.purpose.sized:
+            self.write("STEP_LENGTH", np.broadcast_to(clip.length, self.shape.replicas).astype(self.dtype))
 
     def set_asked(self, asked: Asked) -> None:
         """Set what is clipped or detached on the way back, and the threshold of a clip by groups."""
@@ -220,7 +226,7 @@ class Workspace:
             floats |= {"GROUP_NORMS": 3 * parts, "GROUP_THRESHOLD": 1}
         if purpose.rule is not None:
             floats |= {"D_THETA": net.size, "THRESHOLD": 1, "CLIP_REPORT": WIDTH, "CLIPPED": self.clip_blocks}
-            floats |= {"RAW": net.size if purpose.keeps_raw else 0}
+            floats |= {"RAW": net.size if purpose.keeps_raw else 0, "STEP_LENGTH": int(purpose.sized)}
             integers |= {"SPANS": self.spans.size}
         if isinstance(purpose.rule, StatefulRule):
             integers |= {"LEARNT": 1}

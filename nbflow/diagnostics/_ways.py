@@ -120,7 +120,8 @@ def _name(how: Any) -> str:
     else:
         threshold = f"{np.ravel(how.threshold)[0]:g}"
     if isinstance(how, Clip):
-        return f"{how.rule if isinstance(how.rule, str) else type(how.rule).__name__} {threshold}"
+        length = "" if how.length is None else f" length {np.ravel(how.length)[0]:g}"
+        return f"{how.rule if isinstance(how.rule, str) else type(how.rule).__name__} {threshold}{length}"
     if isinstance(how, HiddenClip):
         return f"hidden {how.site} {how.by} {threshold}"
     return f"example {threshold}" if isinstance(how, ExampleClip) else f"{how.size} examples {threshold}"

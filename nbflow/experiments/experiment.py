@@ -229,7 +229,8 @@ def keys_of(experiment: Experiment, seeds: Iterable[int], code: str) -> list[str
 
 
 # Fields of a recipe that may differ between replicas of one training.
-OWN = (("lr",), ("lr", "lr"), ("clip", "threshold"), ("flow", "alpha"), ("clip_hidden", "threshold"), ("clip_example",))
+OWN = (("lr",), ("lr", "lr"), ("clip", "threshold"), ("clip", "length"), ("flow", "alpha"),
+       ("clip_hidden", "threshold"), ("clip_example",))  # fmt: skip
 
 
 def _is_number(value: Any) -> bool:

@@ -14,7 +14,7 @@ from nbflow.gradients._by_block import check_rule_by_block, spread
 from nbflow.gradients._engine import engine_of
 from nbflow.model import _arguments
 from nbflow.model.stack import Model
-from nbflow.records import THRESHOLDS, AnyRule, Clip, Clipped, Floats, Rule, StatefulRule, Threshold
+from nbflow.records import LENGTHS, THRESHOLDS, AnyRule, Clip, Clipped, Floats, Rule, StatefulRule, Threshold
 
 
 def clip(
@@ -39,9 +39,9 @@ def clip(
         It is not changed.
     how : Clip
         Rule, threshold (in units of the gradient) and what to do with a gradient that is not finite: "random", a step
-        of the threshold's length in a random direction (Goodfellow et al. 2016, section 10.11.1) · "skip", 0 · "zero",
-        set the bad entries to 0 and clip the rest · "shrink", 0.02 w_rec as the gradient of w_rec and 0 for all else
-        (the code of Pascanu et al. 2013) · "raise" · "keep" it as it is.
+        of the threshold's length, or the clip's own, in a random direction (Goodfellow et al. 2016, section 10.11.1) ·
+        "skip", 0 · "zero", set the bad entries to 0 and clip the rest · "shrink", 0.02 w_rec as the gradient of w_rec
+        and 0 for all else (the code of Pascanu et al. 2013) · "raise" · "keep" it as it is.
     theta : array like d_theta, optional
         The parameters; rule "unit" and policy "shrink" need them.
     rng : None, int or numpy.random.Generator
@@ -150,10 +150,12 @@ def check_clip(how: Any, replicas: int, net: Model) -> Floats:
         from nbflow import _probe
 
         (_probe.check_stateful_rule if isinstance(rule, StatefulRule) else _probe.check_rule)(rule, net.dtype)
-    if isinstance(rule, StatefulRule) and rule.relative and how.nonfinite == "random":
+    if how.length is not None:
+        _check_length(how, rule, replicas, net.dtype)
+    elif isinstance(rule, StatefulRule) and rule.relative and how.nonfinite == "random":
         raise ValueError(
             f"nonfinite is 'random' with rule {_check.said(how.rule)}, whose threshold is no length; expected another "
-            f"policy. Write nonfinite='skip', say."
+            f"policy. Write nonfinite='skip', say, or length=."
         )
     if isinstance(how.threshold, dict):
         check_rule_by_block(how, rule)
@@ -165,6 +167,16 @@ def check_clip(how: Any, replicas: int, net: Model) -> Floats:
             f"update and no past norms. Give a float, or use it in the recipe of nbflow.train."
         )
     return _check.per_replica("threshold", how.threshold, replicas, dtype=net.dtype, **THRESHOLDS)
+
+
+def _check_length(how: Clip, rule: AnyRule, replicas: int, dtype: str) -> None:
+    """Refuse a length that does not fit the network, and one of a clip that takes no random steps."""
+    if how.nonfinite != "random" and not (isinstance(rule, Rule) and rule.random):
+        raise ValueError(
+            f"length is {_check.said(how.length)} with rule {_check.said(how.rule)} and nonfinite "
+            f"{_check.said(how.nonfinite)}, which take no random steps; expected none. Leave it out."
+        )
+    _check.per_replica("length", how.length, replicas, dtype=dtype, **LENGTHS)
 
 
 def _one_of_block(name: str, value: Any, replicas: int, dtype: str) -> Floats | None:

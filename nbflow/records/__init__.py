@@ -5,7 +5,7 @@ P parameters. Arrays are time-major. A call with replicas has R in front of ever
 dtype of the network, float32 or float64.
 """
 
-from nbflow.records._limits import BOUNDS, PARTS, RATES, THRESHOLDS
+from nbflow.records._limits import BOUNDS, LENGTHS, PARTS, RATES, THRESHOLDS
 from nbflow.records._types import UNLESS_EMPTY, Floats, Unit
 from nbflow.records.batch import Batch, Params
 from nbflow.records.bias import AverageOfClipped, ClippingBias, Distances, Kinds, RuleBias
@@ -35,7 +35,7 @@ from nbflow.records.threshold import Threshold, check_threshold
 from nbflow.records.trace import LagProfile, Trace
 
 __all__ = [
-    "BOUNDS", "DERIVATIVES", "GROUP_POLICIES", "OTHERS", "OVER", "PARTS", "POLICIES", "RATES", "REDUCTIONS",
+    "BOUNDS", "DERIVATIVES", "GROUP_POLICIES", "LENGTHS", "OTHERS", "OVER", "PARTS", "POLICIES", "RATES", "REDUCTIONS",
     "SITES", "THRESHOLDS", "UNLESS_EMPTY", "AnyPenalty", "AnyRule", "AverageOfClipped", "Batch", "Calibration",
     "Cell", "Clip", "Clipped", "ClippingBias", "Cotangent", "Diagnosis", "Distances", "ExampleClip", "FixedPoints",
     "Floats",

@@ -10,4 +10,5 @@ from typing import Any
 RATES: dict[str, Any] = {"least": 0.0, "finite": True}
 THRESHOLDS: dict[str, Any] = {"least": 0.0}
 BOUNDS: dict[str, Any] = {"least": 0.0, "above": True}
+LENGTHS: dict[str, Any] = {"least": 0.0, "above": True, "finite": True}
 PARTS: dict[str, Any] = {"least": 0.0, "most": 1.0}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nbflow import _check, _fields, _names
 from nbflow._legible import legible
 from nbflow._plain import plain_fields
-from nbflow.records._limits import BOUNDS, THRESHOLDS
-from nbflow.records._types import Floats
+from nbflow.records._limits import BOUNDS, LENGTHS, THRESHOLDS
+from nbflow.records._types import UNLESS_EMPTY, Floats
 from nbflow.records.batch import Params
 from nbflow.records.rules import AnyRule
 from nbflow.records.threshold import Threshold, check_threshold
@@ -42,11 +42,17 @@ class Clip:
     nonfinite : str
         What becomes of a gradient with NaN or Inf: "random", "skip", "zero", "shrink", "raise" or "keep". In a training
         one that becomes 0 is no step: parameters, the optimizer's slots and its count stay as they were.
+    length : float, or float array of shape (R,), optional
+        The norm of every random step of this clip, those of a rule like "random" and those of policy "random" alike, in
+        units of the gradient: above 0 and finite. None, by default: that of the threshold. So when a random step is
+        taken and how long it is are two numbers. A clip that takes no random steps has none, nor has one with a
+        threshold for each block.
     """
 
     rule: str | AnyRule
     threshold: float | Floats | str | Threshold | Callable[[int], Any] | dict[str, Any]
     nonfinite: str = "random"
+    length: float | Floats | None = field(default=None, metadata={UNLESS_EMPTY: True})
 
     def __post_init__(self) -> None:
         """Check what needs no network: its dtype may hold fewer numbers, and it knows how many replicas there are."""
@@ -59,6 +65,8 @@ class Clip:
         else:
             check_threshold("threshold", self.threshold, THRESHOLDS)
         _check.choice("nonfinite", self.nonfinite, POLICIES)
+        if self.length is not None:
+            _check_length(self.length, isinstance(self.threshold, dict))
 
 
 @legible
@@ -173,6 +181,21 @@ class HiddenClip:
         check_threshold("threshold", self.threshold, BOUNDS)
         _check.choice("site", self.site, SITES)
         _check.choice("by", self.by, ("value", "norm"))
+
+
+def _check_length(length: Any, by_block: bool) -> None:
+    """Refuse what is no length of a random step."""
+    if callable(length):
+        raise TypeError(
+            f"length is {_check.said(length)}; expected a number, or one per replica, the same at every update. Give a "
+            f"float."
+        )
+    _fields.check_numeric("length", length, LENGTHS)
+    if by_block:
+        raise ValueError(
+            f"length is {_check.said(length)} and threshold is by block; expected no length there: a random step has "
+            f"in each block that of its threshold. Leave length out, or give one threshold."
+        )
 
 
 def _check_by_block(thresholds: dict[str, Any]) -> None:

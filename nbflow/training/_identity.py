@@ -46,7 +46,7 @@ def describe(thing: Any, depth: int = DEEP) -> Any:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         # A schedule with numbers of its own: its name tells it from another with the same numbers.
         held = ((f, getattr(thing, f.name)) for f in dataclasses.fields(thing))
-        own = {f.name: describe(value) for f, value in held if not f.metadata.get(UNLESS_EMPTY) or value}
+        own = {f.name: describe(value) for f, value in held if not (f.metadata.get(UNLESS_EMPTY) and _is_empty(value))}
         return {"function": name_of(type(thing)), **own} if callable(thing) else own
     if isinstance(thing, np.ndarray):
         return _of_array(thing)
@@ -60,6 +60,10 @@ def describe(thing: Any, depth: int = DEEP) -> Any:
     if isinstance(thing, float) and not math.isfinite(thing):
         return str(thing)
     return thing
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value is False or (isinstance(value, dict) and not value)
 
 
 def name_of(thing: Any) -> str:

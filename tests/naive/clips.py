@@ -117,16 +117,19 @@ def clip(
     theta: Array | None = None,
     blocks: dict[str, tuple[int, ...]] | None = None,
     direction: Array | None = None,
+    step: float | None = None,
 ) -> Clipped:
     """Clip the gradient d (P,), in its own dtype, with norms in float64, strictly above the threshold.
 
     norm: Pascanu 2013 alg. 1, book eq. 10.48-10.49; value: book, after Mikolov 2012; block: norm per array of `blocks`
     (name -> shape); unit: Brock et al. 2021, against threshold * max(||w_unit||, 1e-3); normalize: always; smoothed:
-    always, to v ||g|| / (v + ||g||) (Gorbunov et al. 2024, algorithm 1); random: the book's step along `direction`. The
-    policy `nonfinite` comes first: `zero` drops the bad entries and clips the rest, the others answer by themselves
-    (`shrink`: Pascanu's code).
+    always, to v ||g|| / (v + ||g||) (Gorbunov et al. 2024, algorithm 1); random: the book's step along `direction`, as
+    long as the threshold, or as `step` says. The policy `nonfinite` comes first: `zero` drops the bad entries and clips
+    the rest, the others answer by themselves (`shrink`: Pascanu's code).
     """
     d = np.asarray(d)
+    if direction is not None and step is not None:
+        direction = np.asarray(direction, dtype=np.float64) * (step / threshold)
     finite = bool(np.isfinite(d).all())
     if finite or nonfinite == "zero":
         bad = ~np.isfinite(d)
