@@ -8,7 +8,8 @@ tanh networks, plain SGD:
 2. Twelve kinds of random steps: the trigger is the 90 or 99 % percentile of the norms so far (of the training itself),
    the greatest norm of step 1, or ten times their mean; the length is the trigger itself, the median norm of step 1, or
    a tenth of that. Each at four learning rates, three runs each; so is clipping by norm, at the median norm and at a
-   tenth of it, and no clip. The best has most runs solved, then the least mean of updates (unsolved: the budget).
+   tenth of it, and no clip. The best has most runs solved, then the least mean of updates (unsolved: the budget). A
+   setting that has failed so often that it can no more be the best has no further runs.
 3. Fresh seeds, the same for all three, at the best random step, the best clip by norm and the best rate without one.
 
 A random step WORKS ALMOST AS WELL on a task if its success is less than 10 points below that of clipping by norm
@@ -241,8 +242,7 @@ def studied(runs: Runs, plan: Any) -> Study:
     study = Study(plan, updates_of(options, plan), runs.seen(plan))
     places = [(name, method, lr, experiment(options, plan, lr, clip))
               for name, (method, clip) in variants(study.seen).items() for lr in LRS]  # fmt: skip
-    tuning = runs.sweep(f"{plan.title}: tuning", [place[-1] for place in places], TUNING_SEEDS)
-    for (name, method, lr, one), rows in zip(places, tuning, strict=True):
+    for (name, method, lr, one), rows in zip(places, tuned(runs, places, plan.title), strict=True):
         if name not in study.tuned or score(study, rows) < score(study, study.tuned[name][-1]):
             study.tuned[name] = method, lr, one, rows
     for method in METHODS:
@@ -251,6 +251,26 @@ def studied(runs: Runs, plan: Any) -> Study:
     best = [study.tuned[name][2] for name in study.chosen.values()]
     study.fresh = dict(zip(METHODS, runs.sweep(f"{plan.title}: fresh seeds", best, range(options.seeds)), strict=True))
     return study
+
+
+def tuned(runs: Runs, places: Sequence[tuple[str, str, float, nf.Experiment]], title: str) -> list[list[Row]]:
+    """Return the tuning runs of every setting: of one that can no more be its method's best, fewer than all.
+
+    Those go on first that may yet solve most seeds. So the best is the one that all runs of all settings would show.
+    """
+    found: list[list[Row]] = [[] for _ in places]
+    while True:
+        solved = [solved_of(rows) for rows in found]
+        best = {method: max(solved[k] for k, place in enumerate(places) if place[1] == method) for method in METHODS}
+        reach = [solved[k] + len(TUNING_SEEDS) - len(rows) for k, rows in enumerate(found)]
+        open_ = [k for k, rows in enumerate(found) if len(rows) < len(TUNING_SEEDS) and reach[k] >= best[places[k][1]]]
+        if not open_:
+            return found
+        most, fewest = max((reach[k], -len(found[k])) for k in open_)
+        some = [k for k in open_ if (reach[k], -len(found[k])) == (most, fewest)]
+        seed = TUNING_SEEDS[-fewest]
+        for k, rows in zip(some, runs.sweep(f"{title}: tuning", [places[k][-1] for k in some], [seed]), strict=True):
+            found[k] += rows
 
 
 def score(study: Study, rows: Sequence[Row]) -> tuple[float, ...]:
@@ -299,14 +319,14 @@ def compared(done: Sequence[Study]) -> Table:
 
 def cells(done: Sequence[Study]) -> Table:
     """Return what tuning saw of every trigger and length: runs solved, and mean updates, at the best rate of each."""
-    found = headed("Tuning: solved of 3, mean updates (unsolved: the budget), at the best learning rate of each",
+    found = headed("Tuning: solved, mean updates (unsolved: the budget), at the best learning rate of each",
                    "trigger, length", *(study.plan.title for study in done), wrap=False)  # fmt: skip
     for name in done[0].tuned:
         row = []
         for study in done:
             _, lr, _, rows = study.tuned[name]
             mark = " (best)" if name in study.chosen.values() and name != "none" else ""
-            row.append(f"{solved_of(rows)}, {np.mean(study.costs(rows)):,.0f}, lr {lr:g}{mark}")
+            row.append(f"{solved_of(rows)} of {len(rows)}, {np.mean(study.costs(rows)):,.0f}, lr {lr:g}{mark}")
         found.add_row(METHODS.get(name, name), *row)
     return found
 
