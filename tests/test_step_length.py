@@ -20,7 +20,7 @@ BACKENDS = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.sim]
 TASK = nf.load_task("temporal_order")
 SMALL = nf.Network("tanh", TASK.n_in, 3, TASK.n_out, dtype="float64")
 ROWS = nf.init(SMALL, "glorot", rng=0, replicas=2)
-RECIPE = nf.Recipe(lr=1.0, lengths=6, batch_size=2, max_updates=4, record_every=1, evaluate_every=0)
+RECIPE = nf.Recipe(lr=1.0, lengths=10, batch_size=2, max_updates=4, record_every=1, evaluate_every=0)
 NINETY = nf.load_threshold("percentile", percent=90)
 
 
@@ -223,7 +223,7 @@ def test_a_length_of_no_step_is_refused_by_name():
 
 
 def test_ways_of_clipping_are_told_apart_by_it():
-    batches = [TASK.sample(seed=0, index=k, batch_size=2, length=6, dtype="float64") for k in range(3)]
+    batches = [TASK.sample(seed=0, index=k, batch_size=2, length=10, dtype="float64") for k in range(3)]
     clips = [nf.Clip("random", 1e-3), nf.Clip("random", 1e-3, length=0.5)]
     found = nf.clipping_bias(SMALL, ROWS[0], batches, clips, resamples=9, rng=0)
     assert list(found.rules) == ["random 0.001", "random 0.001 length 0.5"]

@@ -103,14 +103,14 @@ class Clipper:
         """Apply the policy to every row that is not finite, and a random step to every one that asks for it."""
         if self.rule.random:
             for r in np.flatnonzero((self.report[:, FINITE] != 0) & (self.report[:, ENTRIES] > 0)):
-                self._step_at_random(rows[r], out[r], self._length(threshold, r), seed, int(r), index)
+                self._step_at_random(rows[r], out[r], self._length(threshold, int(r)), seed, int(r), index)
         for r in np.flatnonzero(self.report[:, FINITE] == 0):
             fraction = 1.0
             if self.how.nonfinite == "zero":
                 weights = None if theta is None else theta[r : r + 1]
                 fraction = self._zero(rows[r], out[r], threshold, weights, seed, int(r), index)
             else:
-                out[r] = self._replacement(rows[r], self._length(threshold, r), theta, seed, int(r), index)
+                out[r] = self._replacement(rows[r], self._length(threshold, int(r)), theta, seed, int(r), index)
             norm = float(np.linalg.norm(out[r].astype(np.float64)))
             self.stands[r] = not out[r].any()
             self.mended[int(r)] = norm, 0.0 if self.how.nonfinite == "keep" else fraction

@@ -131,7 +131,7 @@ class Workspace:
 
     def set_length(self, clip: Clip) -> None:
         """Set how long random steps are, where the threshold does not say it."""
-        if self.purpose.sized:
+        if clip.length is not None:
             self.write("STEP_LENGTH", np.broadcast_to(clip.length, self.shape.replicas).astype(self.dtype))
 
     def set_asked(self, asked: Asked) -> None:
