@@ -223,7 +223,7 @@ class Runs:
             norms = nf.calibrate_threshold(one.net, theta, one.task, bare, updates=LOOK_UPDATES, seed=LOOK_SEED).norms
             numbers = {"median": np.nanmedian(norms), "greatest": np.nanmax(norms), "ten_means": 10 * np.nanmean(norms)}
             self.store.add([{"key": key, "code": self.code, "kind": "seen", "plan": plan.name,
-                             **{name: rounded(value) for name, value in numbers.items()}}])  # fmt: skip
+                             **{name: rounded(float(value)) for name, value in numbers.items()}}])  # fmt: skip
         row = self.store.read()[key]
         return {name: row[name] for name in ("median", "greatest", "ten_means")}
 

@@ -57,7 +57,9 @@ def test_runs_differ_in_rate_and_clip_alone_and_seeds_are_never_the_same(script:
     for plan in script.PLANS.values():
         clips = [clip for _, clip in script.variants(SEEN).values()]
         every = [script.experiment(options, plan, lr, clip) for lr in script.LRS for clip in clips]
-        assert len({one.structure for one in every}) == 2 + 2 + 1, "two policies with and without a length, and numbers"
+        assert len({one.structure for one in every}) == 4 + 2 + 1, (
+            "policies and numbers, with and without a length; norm"
+        )
         assert {one.recipe.max_updates for one in every} == {script.BUDGETS[plan.name]}
         assert {one.recipe.max_updates // one.recipe.evaluate_every for one in every} == {script.LOOKS}
     assert not set(script.TUNING_SEEDS) & set(script.LOOK_SEEDS)
@@ -83,10 +85,12 @@ def study(script: Any, **passages: list[int | None]) -> Any:
 
 def test_costs_are_paired_and_the_unsolved_count_as_the_budget(script: Any) -> None:
     norm = [100, 200, 400, 300] * 10
-    one = study(script, norm=norm, random=[2 * at for at in norm], none=[None] * 40)
+    twice = [2 * at + 10 * (k % 3) for k, at in enumerate(norm)]
+    one = study(script, norm=norm, random=twice, none=[None] * 40)
     assert one.costs(one.fresh["none"]) == [1000.0] * 40
-    assert one.ratio("random").value == near(2.0)
-    assert one.ratio("random").low == near(2.0)
+    ratio = one.ratio("random")
+    assert ratio.value == near(math.prod(a / b for a, b in zip(twice, norm, strict=True)) ** (1 / 40))
+    assert 2 < ratio.low < ratio.value < ratio.high < 2.2
     assert one.verdict("random") == one.verdict("none") == "doesn't hold"
     assert one.points("none").value == -1
     alike = study(script, norm=norm, random=norm[::-1], none=norm)
