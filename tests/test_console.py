@@ -19,7 +19,8 @@ EVERY = sorted(path.stem for path in (*SCRIPTS.glob("*.py"), *BENCH.glob("*.py")
 # What a script must be given.
 NEEDED = {
     "music": ["--data", "tunes.json"], "language": ["--text", "text.txt"], "compact": ["runs.jsonl"],
-    "bench_peers": ["--quick"],
+    "bench_peers": ["--quick"], "language_sizes": ["--texts", "text.txt", "--length", "10"],
+    "table_1": ["--data", "tunes.json"],
 }  # fmt: skip
 
 
