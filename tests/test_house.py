@@ -191,3 +191,18 @@ def test_every_file_that_a_page_of_the_house_names_is_there(page):
     assert len(named) > 10
     missing = {name for name in named if "NAME" not in name and not any(path.endswith(f"/{name}") for path in there)}
     assert not missing
+
+
+# What an extra brings, and the lowest versions are tried without.
+EXTRAS = {"dask", "distributed", "jax", "matplotlib", "mido", "optax", "pandas", "pyarrow", "rich", "torch", "tyro"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=lambda path: path.name)
+def test_tests_can_be_collected_without_what_an_extra_brings(path):
+    """Imported behind `pytest.importorskip`, in a test, or through the script that is under test."""
+    text = path.read_text()
+    for node in ast.parse(text).body:
+        names = [name.name for name in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+        for name in names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            root = (name or "").partition(".")[0]
+            assert root not in EXTRAS or f'importorskip("{root}' in text, f"{name} at the top"

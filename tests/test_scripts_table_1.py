@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scripted import assert_help, assert_refused, fixture_of, load, write_tunes
 from tolerance import by_chance, near
 
@@ -214,7 +213,7 @@ def test_rates_beyond_an_end_are_tried_until_the_best_stands_between_others(
     options = options_of(script, tunes, lrs=(0.2, 0.4), columns=("clip",), out=tmp_path)
     found = script.Found()
     with ThreadPoolExecutor(1) as executor:
-        chosen = script.tune(options, tunes, Console(quiet=True), executor, found)
+        chosen = script.tune(options, tunes, script.Console(quiet=True), executor, found)
     assert chosen == {"clip": 0.05}
     assert sorted(row["lr"] for row in found.tuned) == [0.025, 0.05, 0.1, 0.2, 0.4]
 
