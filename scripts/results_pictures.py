@@ -21,8 +21,8 @@ import success_rate
 import table_1
 import table_1_report
 from reach_design import DESIGNS
+from results_language import language_found
 from results_stores import LanguageParts, Stores
-from results_tables import language_found
 
 
 def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:

@@ -295,7 +295,7 @@ def test_claims_are_said_in_a_line(reporting: Any) -> None:
 def test_results_have_tables_and_pictures_of_a_store_and_say_nothing_of_none(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tables, pictures = load(monkeypatch, "results_tables"), load(monkeypatch, "results_pictures")
+    tables, pictures = load(monkeypatch, "results_span"), load(monkeypatch, "results_pictures")
     stores, arms = tables.Stores, script.designs.SPAN.arms
     assert {make() for make in tables.of_reach(stores(tmp_path)).values()} == {""}
     assert pictures.drawn_of(stores(tmp_path)) == {}
