@@ -11,6 +11,7 @@ from test_inside import share_of
 from tolerance import assert_close, error, near, same_bits, within
 
 import nbflow as nf
+from nbflow.cpu import held
 from nbflow.records import Optimizer
 
 BACKENDS = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -30,6 +31,12 @@ def trained(trainable, cases=CASES, **choices):
 CALLED = ("backend", "checkpoint", "callbacks", "start_from")
 
 
+@pytest.fixture(params=["spans", "mask"])
+def loops(request, monkeypatch):
+    """Take what is held by its spans, or by a mask, however long the spans are."""
+    monkeypatch.setattr(held, "LONG", {"spans": 0, "mask": NET.size + 1}[request.param])
+
+
 def by_hand(optimizer, clip, mask=MASK, cases=CASES):
     """Return theta after every update, and the norms before the clip, in NumPy."""
     theta, state, path, norms = cases[0].theta.astype(np.float64), None, [], []
@@ -43,6 +50,7 @@ def by_hand(optimizer, clip, mask=MASK, cases=CASES):
     return path, norms
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("rule", ["norm", "block", "value"])
 def test_five_updates_are_those_of_naive_training_whose_gradient_is_masked_before_the_clip(optimizer, rule):
@@ -104,6 +112,27 @@ def _unpacked(net, mask):
     return nf.Params(*parts)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_spans_are_where_a_mask_is_true(seed):
+    mask = np.random.default_rng(seed).random((3, 40)) < (0.0, 0.1, 0.5, 0.9, 1.0)[seed]
+    found = np.zeros_like(mask)
+    for r, first, stop in held.spans_of(mask):
+        assert not found[r, first:stop].any()
+        assert stop == 40 or not mask[r, stop]
+        assert first == 0 or not mask[r, int(first) - 1]
+        found[r, first:stop] = True
+    assert (found == mask).all()
+
+
+@pytest.mark.parametrize(("block", "spans"), [(True, True), (False, False)], ids=["block", "scattered"])
+def test_long_spans_are_taken_as_such(block, spans):
+    mask = np.arange(1000)[None] < 400 if block else np.random.default_rng(0).random((1, 1000)) < 0.4
+    assert (held.holder(mask, np.float32).func is held.build_hold_spans(np.float32)) is spans
+    d = np.full((1, 1000), np.nan, np.float32)
+    held.holder(mask, np.float32)(d)
+    assert ((d == 0) == mask).all()
+
+
 # ----------------------------------------------------------------------------------------------------------- its forms
 
 
@@ -128,6 +157,7 @@ def test_what_holds_nothing_changes_no_bit(everything):
 
 
 @pytest.mark.sim
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_replica_has_its_mask_and_trains_as_it_would_alone(backend):
     net, theta, batch, _, _ = make_replicas("tanh", R=3, T=3, B=2, H=3)
@@ -157,6 +187,7 @@ DECAY = Optimizer(slots=("sum", "n"), update=decay, settings={"decay": 0.5})
 
 
 @pytest.mark.sim
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize(
     ("optimizer", "backend"),
     [(name, "cpu") for name in (*OPTIMIZERS, DECAY)]
@@ -175,6 +206,7 @@ def test_no_optimizer_moves_what_is_held_nor_its_slots_not_even_by_weight_decay(
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.sim
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("policy", ["random", "skip", "zero", "shrink"])
 def test_no_policy_moves_what_is_held_and_a_random_step_has_its_length_all_the_same(policy, backend):

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbflow import counter
 from nbflow.cpu.clipping import Clipper
-from nbflow.cpu.held import build_hold, build_update_but_held
+from nbflow.cpu.held import holder, updater
 from nbflow.cpu.program import execute
 from nbflow.cpu.regularize import regularize
 from nbflow.cpu.report import LEFT_OUT, at_update, where_groups
@@ -32,7 +32,7 @@ class Training:
         self.clipper = Clipper(*whose) if plan.memory is None else StatefulClipper(*whose, plan.memory)
         self.settings = np.array(list(plan.settings.values()), dtype).reshape(1, -1, 1)
         self.update = self._build_update()
-        self.hold = build_hold(dtype)
+        self.hold = None if plan.held is None else holder(plan.held, dtype)
         self.spaces: dict[tuple[int, bool], Any] = {}
         self.batch: Any = None
         self.length = 0
@@ -43,8 +43,7 @@ class Training:
         sizes = plan.optimizer.update, len(plan.optimizer.slots), len(plan.settings)
         if plan.held is None:
             return build_update(*sizes)
-        update, held, room = build_update_but_held(*sizes), plan.held, np.empty_like(plan.theta)
-        return lambda *arguments: update(*arguments, held, room)
+        return updater(plan.held, plan.net.scalar, *sizes)
 
     def make_room(self, task: Any, batch_size: int, steps: int) -> None:
         """Make room for the batches of a task: as long as the longest, shorter ones use the front of it."""
@@ -107,8 +106,8 @@ class Training:
             raise FloatingPointError(at_update(where_groups(space.group_norms(), asked.groups.rows), update))
         if isinstance(asked.penalty, Regularizer) and alpha is not None:
             regularize(asked.penalty, plan.net, plan.theta, self.batch, alpha, plan.d_theta, space.report)
-        if plan.held is not None:
-            self.hold(plan.d_theta, plan.held)
+        if self.hold is not None:
+            self.hold(plan.d_theta)
 
     def step(self, update: int, lr: Floats, threshold: Floats | None) -> Exception | None:
         """Clip the gradient and take a step; a `threshold` (R,) of None is asked of the one that follows the norms.
