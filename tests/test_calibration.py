@@ -83,3 +83,14 @@ def test_without_a_finite_gradient_there_is_no_mean():
 def test_a_number_of_updates_that_is_none_is_refused(updates):
     with pytest.raises((TypeError, ValueError), match="updates is"):
         nf.calibrate_threshold(NET, theta_of(), TASK, RECIPE, updates=updates)
+
+
+@pytest.mark.sim
+def test_ctrl_c_gives_no_calibration_of_fewer_updates():
+    def source(update):
+        if update == 2:
+            raise KeyboardInterrupt
+        return TASK.sample(seed=0, index=update, batch_size=3, length=10, dtype="float64")
+
+    with pytest.raises(KeyboardInterrupt):
+        nf.calibrate_threshold(NET, theta_of(), source, RECIPE, updates=4)

@@ -180,6 +180,18 @@ def words_of(figure: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+def test_axes_of_survival_begin_at_0_and_hold_the_longest_curve_whichever_comes_first() -> None:
+    curves = [statistics.survival(statistics.passages([10, 20, None], last)) for last in (100, 4000)]
+    for some in (curves, curves[::-1]):
+        with plot.page("", "", (4, 3)) as figure:
+            axes = figure.subplots()
+        for one in some:
+            plot.survival(one, ax=axes)
+        low, high = axes.get_xlim()
+        assert low == 0
+        assert 4000 < high < 4400
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", DRAWN)
 def test_what_draws_one_thing_draws_on_its_axes_alone_with_labels_that_can_be_read(

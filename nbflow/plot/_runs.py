@@ -42,10 +42,10 @@ def survival(seen: statistics.Survival, *, colour: str = COLOURS[0], label: str 
         )
     ax = axes_of(ax)
     low, high = (np.where(np.isfinite(end), end, seen.unsolved) for end in (seen.low, seen.high))
-    ax.step(seen.updates, 100 * seen.unsolved, where="post", color=colour, linewidth=2, label=label)
+    (line,) = ax.step(seen.updates, 100 * seen.unsolved, where="post", color=colour, linewidth=2, label=label)
     ax.fill_between(seen.updates, 100 * low, 100 * high, step="post", color=colour, alpha=0.18, linewidth=0)
     ax.set(xlabel="updates", ylabel="runs not yet solved (%)", ylim=(-4, 104))
-    ax.set_xlim(left=0)
+    line.sticky_edges.x.append(0.0)  # axes begin at 0, and grow with a later curve that is longer
     ax.xaxis.set_major_formatter("{x:,.0f}")
     grid(ax, "y")
     return ax

@@ -54,6 +54,8 @@ def calibrate_threshold(
     ------
     TypeError, ValueError
         If an argument makes no sense.
+    KeyboardInterrupt
+        After a Ctrl-C: fewer norms than were asked for would say something else.
 
     Examples
     --------
@@ -70,7 +72,10 @@ def calibrate_threshold(
     bare = dataclasses.replace(
         recipe, clip=None, max_updates=n, record_every=1, evaluate_every=0, lr=first_rate(recipe.lr)
     )
-    history = train(net, theta, task, bare, seed=seed).history
+    run = train(net, theta, task, bare, seed=seed)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    history = run.history
     norms = np.where(np.equal(history["nonfinite"], 0), history["norm"], np.nan)
     each = [_summary(column) for column in norms.reshape(len(norms), -1).T]
     single = norms.ndim == 1
