@@ -23,6 +23,7 @@ from nbflow.storage.store import Row
 ALPHA, POINTS, FACTOR = 0.05, 0.1, 1.5
 # Of the runs of clipping by norm: where it solves fewer, to be as good as it says nothing.
 LEAST_SOLVED = 0.5
+AT_AN_END = "the learning rate is at an end of those that were tried"
 ALMOST, NOT, UNCLEAR = "works almost as well", "doesn't hold", "can't tell"
 
 
@@ -268,7 +269,7 @@ def report(options: Any, done: Sequence[Study], console: Console) -> list[Any]:
         tell(console, f"{len(done)} of {wanted} tasks are done; what follows is of these alone, adjusted for these.")
     for table in (thresholds(done), cells(done), compared(done), verdicts(done)):
         console.print(table)
-    tell(console, "*: the learning rate is at an end of those that were tried.")
+    tell(console, f"*: {AT_AN_END}.")
     failed = [row for study in done for rows in study.fresh.values() for row in rows if row.get("failure")]
     failed += [row for study in done for one in study.settings for row in one.rows if row.get("failure")]
     if failed:

@@ -16,6 +16,7 @@ import language_sizes
 import language_sizes_report
 import lengths_report
 import overflow_report
+import random_steps_report
 import reach_report
 import success_rate
 import table_1
@@ -58,6 +59,8 @@ def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
         "table_1": {"table_1": lambda: table_1_report.picture(stores.chosen("table_1", table_1.TUNING)[0])},
     }  # fmt: skip
     there = {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
+    if stores.random_steps():
+        there["random_steps"] = lambda: random_steps_report.picture(stores.random_steps())
     return there | _reach(stores)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import compare_clipping
 import compare_clipping_design as design
+import random_steps
 import reach
+from random_steps_design import Study
 from rich.console import Console
 from ways_to_clip_design import Plan
 
@@ -63,6 +68,21 @@ class Stores:
             options: Any = reach.Options(design="span" if name == "span" else "figure_7")
             reach.gather(options, self.rows("reach"), found)
         return found.outcomes
+
+    @functools.cache  # noqa: B019 - as long as a report is made
+    def random_steps(self) -> list[Study]:
+        """Return what scripts/random_steps.py finds in its store: the tasks that are all there, by the code of most."""
+        if "random_steps" not in self:
+            return []
+        rows, done = self.rows("random_steps"), list[Study]()
+        code = Counter(row["code"] for row in rows).most_common(1)[0][0]
+        fresh = [row["seed"] for row in rows if row["code"] == code and row.get("seed", math.inf) < design.MOST_SEEDS]
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "random_steps.jsonl.xz").write_bytes((self.folder / "random_steps.jsonl.xz").read_bytes())
+            options = random_steps.Options(seeds=max(fresh, default=1) + 1, code=code, out=Path(folder))
+            with contextlib.suppress(random_steps.MissingError):
+                random_steps.studies(options, Console(quiet=True), done)
+        return done
 
     def data(self, name: str) -> Row:
         """Return what is known of a data set."""

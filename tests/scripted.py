@@ -34,20 +34,40 @@ def load(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
 
 
 def save_with_legends_beside(figure: Any, path: Path) -> Path:
-    """Save a picture, once no legend is found to lie over axes."""
+    """Save a picture, once no legend is found to lie over axes or another one, and no words are found to be cut."""
     assert legends_over_data(figure) == []
+    assert words_cut(figure) == []
     return save(figure, path)
 
 
 def legends_over_data(figure: Any) -> list[str]:
-    """Return the words of the legends that lie over any axes of a page, by more than a line's width."""
+    """Return the words of the legends that lie over axes, by more than a line's width, or over another legend."""
     figure.draw_without_rendering()
-    legends = [*figure.legends, *(one.get_legend() for one in figure.axes if one.get_legend() is not None)]
+    legends = legends_of(figure)
     fields = [one.get_window_extent().padded(-3) for one in figure.axes if one.axison]
     return [
         " ".join(text.get_text() for text in legend.get_texts()) for legend in legends
         if any(legend.get_window_extent().overlaps(field) for field in fields)
+        or any(legend.get_window_extent().overlaps(one.get_window_extent()) for one in legends if one is not legend)
     ]  # fmt: skip
+
+
+def words_cut(figure: Any) -> list[str]:
+    """Return the words of heads, titles, labels and legends that go beyond a page, by more than a line's width."""
+    figure.draw_without_rendering()
+    page = figure.bbox.padded(3)
+    seen = [*figure.texts, *(text for legend in legends_of(figure) for text in legend.get_texts())]
+    seen += [text for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
+    ends = [(text, text.get_window_extent()) for text in seen if text.get_visible() and text.get_text().strip()]
+    return [text.get_text() for text, at in ends
+            if at.x0 < page.x0 or at.y0 < page.y0 or at.x1 > page.x1 or at.y1 > page.y1]  # fmt: skip
+
+
+def legends_of(figure: Any) -> list[Any]:
+    """Return the legends of a page, of its parts and of its axes."""
+    from matplotlib.legend import Legend
+
+    return list(figure.findobj(Legend))
 
 
 def fixture_of(name: str) -> Any:

@@ -53,7 +53,7 @@ def test_every_picture_of_a_store_stands_in_the_page_and_is_drawn(script: Any, s
     text = PAGE.read_text(encoding="utf-8")
     assert {name for name in drawn if f"](images/{name}.png)" not in text} == set()
     for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths", "clip_bias", "clip_bias_who",
-                 "language_sizes", "table_1"):  # fmt: skip
+                 "language_sizes", "table_1", "random_steps"):  # fmt: skip
         if name in drawn:
             assert script.save(drawn[name](), tmp_path / f"{name}.png").stat().st_size > 10_000
 
@@ -147,7 +147,7 @@ def test_help_teaches() -> None:
 
 def test_sections_of_stores_that_are_not_there_yet_say_nothing(stores: Any, monkeypatch: Any) -> None:
     tables = load(monkeypatch, "results_tables")
-    for name in ("language_sizes", "table_1"):
+    for name in ("language_sizes", "table_1", "random_steps"):
         if name not in stores:
             assert tables.made_of(stores)[name]() == ""
             assert name not in load(monkeypatch, "results_pictures").drawn_of(stores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from scripted import assert_help, assert_refused, assert_stopped, fixture_of, lo
 from tolerance import near, printed
 
 import nbflow as nf
+from nbflow.storage.compact import compact
 
 student = pytest.importorskip("scipy.stats").t
 SEEN = {"median": 0.5, "greatest": 8.0, "ten_means": 6.0}
@@ -254,6 +256,34 @@ def test_all_of_it_on_tiny_runs_once(
     assert "2 of 3 tasks are done" in capsys.readouterr().out
     assert store.read_bytes() == before, "nothing is run twice"
     assert_refused(script, [*TINY, "--out", str(tmp_path), "--code", "nonsense"], "code is 'nonsense'", capsys)
+    results_say_the_same(tmp_path, found, monkeypatch)
+
+
+def results_say_the_same(folder: Path, found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assert that the results have section, claim and picture of the tasks in a store that are all there."""
+    plans = load(monkeypatch, "random_steps_design").PLANS.values()
+    stores, tables, pictures = (load(monkeypatch, f"results_{name}") for name in ("stores", "random_steps", "pictures"))
+    tiny = functools.partial(stores.random_steps.Options, budget=0.005, hidden=5, evaluate_size=10)
+    monkeypatch.setattr(stores.random_steps, "Options", tiny)
+    assert tables.made_of(stores.Stores(folder))["random_steps"]() == "", "no copy yet"
+    assert "random_steps" not in pictures.drawn_of(stores.Stores(folder))
+    store = nf.Store(folder / "random_steps.jsonl")
+    lost = [row for row in store.read().values() if row.get("task") == "memorization_5bit" and row["seed"] == 1]
+    for rows, titles in ((lost, ["addition, 10 steps"]), ([], ["addition, 10 steps", "five bits, 10 blanks"])):
+        place = folder / f"{len(rows)}"
+        nf.Store(place / "random_steps.jsonl").add([row for row in store.read().values() if row not in rows])
+        compact(place / "random_steps.jsonl")
+        there = stores.Stores(place)
+        section, claim = tables.made_of(there)["random_steps"](), tables.random_claim(there)
+        assert [title for title in (plan.title for plan in plans) if title in section] == titles
+        assert "images/random_steps.png" in section
+        assert claim[4] == "2 a cell"
+        assert f"of {len(titles)}" in claim[2]
+        assert all(title in claim[3] for title in titles)
+        points = found["tasks"]["addition_10"]["fresh"]["random"]["points"]
+        said = f"{100 * points['value']:+.0f} ({100 * points['low']:+.0f} to {100 * points['high']:+.0f})"
+        assert f"{said} points" in claim[3]
+        assert len(pictures.drawn_of(there)["random_steps"]().axes) == 2 * len(titles)
 
 
 def test_a_ctrl_c_while_norms_are_seen_leaves_none_in_the_store(
