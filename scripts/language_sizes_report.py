@@ -183,9 +183,15 @@ def picture(rows: Sequence[Row]) -> Any:
             for k, method in enumerate(methods(rows)):
                 draw(line, [row for row in rows if (row["text"], row["method"]) == (text, method)], sizes, k)
             line[0].set_ylabel(f"{text}\ntest (bits per character)")
-            line[0].set_xscale("log")
             line[1].set_ylabel("validation (bits per character)")
+            line[0].set_xscale("log")
+            line[0].set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
+            line[0].set_xticks(sizes, [f"{size:,}" for size in sizes])
+            line[0].minorticks_off()
+            line[1].locator_params(axis="x", nbins=4)
+            line[1].xaxis.set_major_formatter("{x:,.0f}")
             line[2].set_xscale("log")
+            plot.plain_log(line[2].xaxis)
             for axes in line:
                 plot.grid(axes, "y")
         for axes, label in zip(grid[-1], ("parameters", "updates", "seconds of a core"), strict=True):

@@ -283,7 +283,8 @@ def _survival_row(asked: Design, line: Any, title: str, arms: Sequence[str], len
         axes.xaxis.set_major_locator(_few())
         axes.xaxis.set_major_formatter("{x:,.0f}")
     field[0].set_ylabel(f"{title}\nnot yet solved (%)")
-    line.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3, frameon=False)
+    columns = 3 if len(lengths) > 2 or len(labels) <= 3 else 2
+    line.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _few() -> Any:
@@ -295,8 +296,8 @@ def _few() -> Any:
 def rates(outcomes: Sequence[Outcome]) -> Any:
     """Draw success against length: first weights side by side, the paper's rate above the tuned one."""
     inits = [init for init in FIGURE_7.rows if any(one.arm.startswith(init) for one in outcomes)]
-    with plot.page(FIGURE_7.title, _words(outcomes) + " Bars: Wilson intervals, 95 %.", (3.4 * len(inits) + 1, 5.6),
-                   dpi=130) as found:  # fmt: skip
+    size, lengths = (max(3.4 * len(inits) + 1, 7.0), 5.6), sorted({one.length for one in outcomes})
+    with plot.page(FIGURE_7.title, _words(outcomes) + " Bars: Wilson intervals, 95 %.", size, dpi=130) as found:
         grid = found.subplots(len(RATES), len(inits), sharey=True, sharex=True, squeeze=False)
         for (row, rate), (column, init) in itertools.product(enumerate(RATES), enumerate(inits)):
             axes = grid[row][column]
@@ -307,6 +308,7 @@ def rates(outcomes: Sequence[Outcome]) -> Any:
                              colour=plot.COLOURS[k], marker=MARKERS[k], label=CURES[cure], ax=axes)  # fmt: skip
             axes.set(title=f"{init}, {RATES[rate]}", xlabel="length (steps)" if row else "",
                      ylabel="" if column else "runs that solved it (%)")  # fmt: skip
-            axes.set_xticks(sorted({one.length for one in outcomes}))
+            axes.set_xticks(lengths)
+            axes.set_xlim(lengths[0] - 15, lengths[-1] + 15)
         plot.legend_below(grid[0][0])
     return found

@@ -186,4 +186,5 @@ def draw(curves: Any, ends: Any, rows: Sequence[Row], k: int) -> None:
         plot.intervals([k], [Interval(mean.mean, mean.low, mean.high)], colour=colour, marker=MARKS[k], ax=ends)
         ends.plot([k + 0.15] * len(values), values, ".", color=colour, alpha=0.6, markersize=6)
     if known(rows[0]["data"]).pascanu:
-        ends.plot(k - 0.15, known(rows[0]["data"]).pascanu[k], "x", color=plot.FAINT, markersize=7)
+        ends.plot(k - 0.15, known(rows[0]["data"]).pascanu[k], "x", color=plot.inks(ends).faint,
+                  markersize=7)  # fmt: skip

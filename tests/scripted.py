@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -61,6 +62,25 @@ def words_cut(figure: Any) -> list[str]:
     ends = [(text, text.get_window_extent()) for text in seen if text.get_visible() and text.get_text().strip()]
     return [text.get_text() for text, at in ends
             if at.x0 < page.x0 or at.y0 < page.y0 or at.x1 > page.x1 or at.y1 > page.y1]  # fmt: skip
+
+
+def labels_that_meet(figure: Any) -> list[str]:
+    """Return the labels at ticks of an axis that lie over the next one."""
+    figure.draw_without_rendering()
+    found = []
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if low <= tick.get_loc() <= high]
+        labels = [tick.label1 for tick in sorted(ticks, key=lambda tick: float(tick.get_loc()))]
+        labels = [label for label in labels if label.get_visible() and label.get_text()]
+        found += [one.get_text() for one, two in itertools.pairwise(labels)
+                  if one.get_window_extent().overlaps(two.get_window_extent())]  # fmt: skip
+    return found
+
+
+def assert_legible(figure: Any) -> None:
+    """Assert that no legend hides anything, that no words are cut, and that labels at ticks stand apart."""
+    assert (legends_over_data(figure), words_cut(figure), labels_that_meet(figure)) == ([], [], [])
 
 
 def legends_of(figure: Any) -> list[Any]:
@@ -129,3 +149,15 @@ def write_tunes(path: Path, frames: Mapping[str, Sequence[int]] = SHORT) -> Path
     }
     path.write_text(json.dumps(parts))
     return path
+
+
+class Cut:
+    """In place of a watch: one that asks to stop after so many updates."""
+
+    keeps_nothing = True
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, run: Any) -> bool:
+        return bool(run.updates >= self.at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, assert_refused, fixture_of, load
+from scripted import Cut, assert_help, assert_legible, assert_refused, fixture_of, load
 from tolerance import near
 
 import nbflow as nf
@@ -42,18 +43,6 @@ def run(script: Any, text: Path, *arguments: str) -> int:
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "language_sizes.jsonl").read_text().splitlines()]
-
-
-class Cut:
-    """In place of a watch: one that asks to stop after so many updates."""
-
-    keeps_nothing = True
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def __call__(self, run: nf.Run) -> bool:
-        return run.updates >= self.at
 
 
 def test_help_teaches() -> None:
@@ -166,6 +155,17 @@ def test_the_verdict_is_that_of_the_design(script: Any, lead: float, per: float,
     rows = [row("a.txt", size, method, seed, 2.0 + 0.001 * seed + (lead if method == "clip+omega" else 0), per)
             for size in (100, 200) for method in ("clip+omega", "lstm") for seed in range(3)]  # fmt: skip
     assert words in script.reporting.verdict(rows)
+
+
+@pytest.mark.parametrize("sizes", [(20_000,), (20_000, 100_000, 400_000)], ids=len)
+def test_the_picture_of_any_sizes_is_legible(script: Any, sizes: tuple[int, ...]) -> None:
+    rows = []
+    for text, size, method, seed in itertools.product("ab", sizes, ("clip", "clip+omega", "lstm", "gru"), range(2)):
+        scores = [3 + 2 / k + seed / 10 - size / 1e6 for k in range(1, 11)]
+        rows.append({"text": text, "size": size, "method": method, "seed": seed, "parameters": size + 100 * len(method),
+                     "bits": {"test": scores[-1]}, "updates": 4860, "core_seconds": size / 2000,
+                     "evaluations": {"update": list(range(486, 4861, 486)), "score": scores}})  # fmt: skip
+    assert_legible(script.reporting.picture(rows))
 
 
 def test_p_values_are_adjusted_by_holm_over_cells(script: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, assert_refused, assert_stopped, fixture_of, load
+from scripted import assert_help, assert_legible, assert_refused, assert_stopped, fixture_of, load
 from tolerance import near, printed
 
 import nbflow as nf
@@ -283,7 +283,9 @@ def results_say_the_same(folder: Path, found: Any, monkeypatch: pytest.MonkeyPat
         points = found["tasks"]["addition_10"]["fresh"]["random"]["points"]
         said = f"{100 * points['value']:+.0f} ({100 * points['low']:+.0f} to {100 * points['high']:+.0f})"
         assert f"{said} points" in claim[3]
-        assert len(pictures.drawn_of(there)["random_steps"]().axes) == 2 * len(titles)
+        picture = pictures.drawn_of(there)["random_steps"]()
+        assert len(picture.axes) == 2 * len(titles)
+        assert_legible(picture)
 
 
 def test_a_ctrl_c_while_norms_are_seen_leaves_none_in_the_store(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, assert_refused, assert_stopped, fixture_of, load
+from scripted import assert_help, assert_legible, assert_refused, assert_stopped, fixture_of, load
 from tolerance import near
 
 import nbflow as nf
@@ -287,6 +287,16 @@ def test_claims_are_said_in_a_line(reporting: Any) -> None:
     assert reporting.said_of("figure_7", reporting.FIGURE_7, full) == (
         "Figure 7: met by clipping and Omega, smart_tanh at tuned.")  # fmt: skip
     assert "can't tell" in reporting.said_of("figure_7", reporting.FIGURE_7, full[:3])
+
+
+@pytest.mark.parametrize("lengths", [(50,), (50, 100), (50, 100, 150, 200)], ids=len)
+@pytest.mark.parametrize("name", ["span", "figure_7"])
+def test_pictures_of_any_lengths_are_legible(reporting: Any, name: str, lengths: tuple[int, ...]) -> None:
+    asked = {"span": reporting.SPAN, "figure_7": reporting.FIGURE_7}[name]
+    arms = [arm for arm in asked.arms if len(lengths) > 1 or not arm.startswith(("smart", "sigmoid"))]
+    some = [outcome(reporting, arm, length, [1000 * k + 3000 for k in range(5)]) for arm in arms for length in lengths]
+    for picture in reporting.pictures(name, asked, some).values():
+        assert_legible(picture)
 
 
 # What docs/results.md makes of it.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import assert_help, assert_refused, fixture_of, load, write_tunes
+from scripted import Cut, assert_help, assert_legible, assert_refused, fixture_of, load, write_tunes
 from tolerance import by_chance, near
 
 import nbflow as nf
@@ -42,18 +42,6 @@ def run(script: Any, tunes: Path, *arguments: str) -> int:
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "table_1.jsonl").read_text().splitlines()]
-
-
-class Cut:
-    """In place of a watch: one that asks to stop after so many updates."""
-
-    keeps_nothing = True
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def __call__(self, run: nf.Run) -> bool:
-        return run.updates >= self.at
 
 
 def test_help_teaches() -> None:
@@ -239,7 +227,7 @@ def test_a_run_that_diverged_is_said_and_drawn_as_such(script: Any, tmp_path: Pa
     assert "1 of 2 diverged" in cells
     assert "14 of 200 updates" in cells
     assert script.reporting.differences(rows) == []
-    script.reporting.picture(rows)
+    assert_legible(script.reporting.picture(rows))
 
 
 @pytest.mark.parametrize(
