@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from results_averages import average_claim
-from results_clips import hidden_claim, value_claim
 from results_descent import descent_claim, direction_claim
 from results_language import language_claims
 from results_length import length_claim
@@ -14,6 +13,7 @@ from results_overflow import overflow_claim
 from results_random_steps import random_claim
 from results_span import span_claims
 from results_stores import Stores
+from results_ways_to_clip import hidden_claim, value_claim
 
 
 def claims(stores: Stores) -> str:
@@ -35,4 +35,4 @@ def claims(stores: Stores) -> str:
 
 def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
     """Return how the table is made, by the name of its marks."""
-    return {"claims": lambda: claims(stores)} if "compare_clipping" in stores else {}
+    return {"claims": lambda: claims(stores)} if "ways_to_clip" in stores else {}

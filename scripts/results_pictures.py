@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import clip_bias_pictures
-import compare_clipping_design as design
-import compare_clipping_pictures
 import descent
 import generalization
 import language
@@ -21,6 +20,7 @@ import reach_report
 import success_rate
 import table_1
 import table_1_report
+import ways_to_clip_pictures
 from reach_design import DESIGNS
 from results_language import language_found
 from results_stores import LanguageParts, Stores
@@ -28,19 +28,7 @@ from results_stores import LanguageParts, Stores
 
 def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
     """Return how each picture is made, by its name in docs/images; of a store that is there."""
-    every, some = tuple(design.DEFAULT), ("norm", "none", "random_rare")
-    pictures = compare_clipping_pictures
-
-    def tall() -> Any:
-        studies = stores.studies("compare_clipping", every)
-        return pictures.task(next(study for study in studies if study.plan.name == "temporal_order_40"))
-
     found: dict[str, dict[str, Callable[[], Any]]] = {
-        "compare_clipping": {
-            "compare_clipping": lambda: pictures.summary(stores.studies("compare_clipping", every)),
-            "compare_clipping_temporal_order_40": tall,
-        },
-        "rare": {"random_rare": lambda: pictures.summary(stores.studies("rare", some))},
         "span": {"span": lambda: _success(stores, "span", inits=("smart_tanh",), lengths=(20, 50, 100), seeds=10,
                                           budget=10)},
         "figure_7": {"figure_7": lambda: _success(stores, "figure_7")},
@@ -61,7 +49,19 @@ def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
     there = {name: draw for store, draws in found.items() if store in stores for name, draw in draws.items()}
     if stores.random_steps():
         there["random_steps"] = lambda: random_steps_report.picture(stores.random_steps())
-    return there | _reach(stores)
+    return there | _ways_to_clip(stores) | _reach(stores)
+
+
+def _ways_to_clip(stores: Stores) -> dict[str, Callable[[], Any]]:
+    """Return the pictures of scripts/ways_to_clip.py: all tasks side by side, and the slower temporal order."""
+    studies = stores.studies()
+    found: dict[str, Callable[[], Any]] = {}
+    if studies:
+        found["ways_to_clip"] = lambda: ways_to_clip_pictures.summary(studies)
+    for study in studies:
+        if study.plan.name == "temporal_order_40":
+            found["ways_to_clip_temporal_order_40"] = functools.partial(ways_to_clip_pictures.task, study)
+    return found
 
 
 def _reach(stores: Stores) -> dict[str, Callable[[], Any]]:

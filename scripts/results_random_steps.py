@@ -1,54 +1,61 @@
-"""Tables of random steps above the threshold (claim 3), from scripts/compare_clipping.py and random_steps.py."""
+"""Tables of random steps above the threshold (claim 3), from scripts/random_steps.py and ways_to_clip.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import compare_clipping_design as design
 import random_steps_report as reporting
-from results_clips import beside, runs_of, studies_of
 from results_markdown import grid, points, rich_to_markdown
 from results_stores import Stores
+from results_ways_to_clip import acted, beside, runs_of, setting_of, title_of
+from ways_to_clip import Study
+from ways_to_clip_design import REFERENCE
+from ways_to_clip_verdicts import RATE_MARGIN
 
 from nbflow import statistics
-
-
-def rare(studies: Sequence[Any]) -> str:
-    """Return random steps at thresholds that few gradients exceed, and no clip at all."""
-    heads = ["", *(study.plan.title for study in studies)]
-    chosen = []
-    for study in studies:
-        words = ("95 % quantile", "99 % quantile", "the greatest", "ten times the greatest")
-        chosen.append(words[study.thresholds["norm_rare"].index(study.tuned["random_rare"][1])])
-    rows = [
-        [design.VARIANTS[name].title, *(beside(study, name) for study in studies)] for name in ("random_rare", "none")
-    ]
-    return grid(heads, [["threshold chosen", *chosen], *rows])
-
-
-def random_steps(studies: Sequence[Any]) -> str:
-    """Return how much less random steps solve than clipping by norm, over all tasks that are solved or not."""
-    seen = [study for study in studies if not study.plan.is_music]
-    solved = [sum(study.outcomes[name].solved for study in seen) for name in ("random", "norm")]
-    runs = [sum(study.outcomes[name].runs for study in seen) for name in ("random", "norm")]
-    difference = statistics.rate_difference((solved[0], solved[1]), (runs[0], runs[1]))
-    return f"solved {solved[0]} of {runs[0]}, norm {solved[1]} of {runs[1]}: {points(difference)}"
 
 
 def random_claim(stores: Stores) -> list[str]:
     """Return the line of claim 3: of triggers apart from lengths where they were run, else of both tied."""
     claim = ["3", "a random step above the threshold works almost as well"]
-    done = stores.random_steps()
-    if not done:
-        every = studies_of(stores)
-        return [*claim, "doesn't hold", random_steps(every), runs_of(every)]
+    if not (done := stores.random_steps()):
+        return [*claim, *tied(stores)]
     effects = [
         f"{study.plan.title} {reporting.in_points(one.points)} points, {reporting.said(one.ratio)} times the updates"
         for study, one in zip(done, reporting.tested(done, "random"), strict=True)
     ]
     effect = f"the best of twelve kinds beside norm (90 %): {'; '.join(effects)}"
     return [*claim, reporting.tally(done), effect, f"{len(done[0].fresh['random'])} a cell"]
+
+
+# As one of the ways to clip: trigger and length are one.
+
+
+def tied(stores: Stores) -> list[str]:
+    """Return verdict, effect and runs of how much less random steps solve than clipping by norm, over all tasks."""
+    if not (studies := stores.studies()):
+        return ["not seen", "", ""]
+    seen = [study.outcomes for study in studies if not study.plan.is_music]
+    solved = [sum(outcomes[name].solved for outcomes in seen) for name in ("random", REFERENCE)]
+    runs = [sum(outcomes[name].runs for outcomes in seen) for name in ("random", REFERENCE)]
+    less = statistics.rate_difference((solved[0], solved[1]), (runs[0], runs[1]))
+    verdict = "doesn't hold" if less.high < -RATE_MARGIN else "can't tell" if less.low < -RATE_MARGIN else "holds"
+    effect = f"solved {solved[0]} of {runs[0]}, norm {solved[1]} of {runs[1]}: {points(less)}"
+    return [verdict, effect, runs_of(studies, "random")]
+
+
+def beside_norm(studies: Sequence[Study]) -> str:
+    """Return random steps on every task, and no clip, beside clipping by norm; and how often there was a random one."""
+    names = (REFERENCE, "random", "none")
+    rows = [[title_of(name), *(beside(study, name) for study in studies)] for name in names]
+    rows += [
+        ["its learning rate, threshold", *(setting_of(study.tuned["random"].setting) for study in studies)],
+        ["steps that were random", *(acted(study, "random") for study in studies)],
+    ]
+    return grid(["", *(study.plan.title for study in studies)], rows)
+
+
+# By scripts/random_steps.py.
 
 
 def apart(stores: Stores) -> str:
@@ -63,7 +70,7 @@ def apart(stores: Stores) -> str:
 
 def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
     """Return how each table is made, by the name of its marks; nothing of what has no runs yet."""
-    found: dict[str, Callable[[], str]] = {"random_steps": lambda: apart(stores)}
-    if "rare" in stores:
-        found["rare"] = lambda: rare(stores.studies("rare", ("norm", "none", "random_rare")))
-    return found
+    return {
+        "random_steps": lambda: apart(stores),
+        "random_beside_norm": lambda: beside_norm(studies) if (studies := stores.studies()) else "",
+    }

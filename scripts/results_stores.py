@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import math
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import compare_clipping
-import compare_clipping_design as design
 import random_steps
 import reach
+import ways_to_clip
 from random_steps_design import Study
 from rich.console import Console
-from ways_to_clip_design import Plan
+from ways_to_clip_design import MOST_SEEDS, PLANS, VARIANTS, Plan, music_of
 
+from nbflow.data import read_piano_rolls
 from nbflow.data.sampler import DataTask, Trivial
 from nbflow.storage.compact import read_copy
 from nbflow.storage.store import Row, Store
 
 # The code that made the runs of the comparisons, as their lines have it.
-CODES = {"compare_clipping": "0.1.0+1074f1c81317", "rare": "0.1.0+284171cefc40"}
+CODES = {"ways_to_clip": "0.1.0+f72d122a0a17"}
+# More fresh runs than any way of clipping has: all that are there count.
+SEEDS = 1_000
 
 
 class Stores:
@@ -76,7 +79,7 @@ class Stores:
             return []
         rows, done = self.rows("random_steps"), list[Study]()
         code = Counter(row["code"] for row in rows).most_common(1)[0][0]
-        fresh = [row["seed"] for row in rows if row["code"] == code and row.get("seed", math.inf) < design.MOST_SEEDS]
+        fresh = [row["seed"] for row in rows if row["code"] == code and row.get("seed", math.inf) < MOST_SEEDS]
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "random_steps.jsonl.xz").write_bytes((self.folder / "random_steps.jsonl.xz").read_bytes())
             options = random_steps.Options(seeds=max(fresh, default=1) + 1, code=code, out=Path(folder))
@@ -89,16 +92,42 @@ class Stores:
         return next(row for row in self.rows("data") if row["key"] == name)
 
     @functools.cache  # noqa: B019 - as long as a report is made
-    def studies(self, name: str, variants: tuple[str, ...]) -> list[Any]:
-        """Return what scripts/compare_clipping.py finds in a store."""
+    def studies(self, name: str = "ways_to_clip") -> list[ways_to_clip.Study]:
+        """Return what scripts/ways_to_clip.py finds in its store, of the tasks that are all there."""
+        found: list[ways_to_clip.Study] = []
+        if name not in self:
+            return found
+        timed = {(row["task"], row["variant"]) for row in self.rows(f"{name}.prepared") if "variant" in row}
+        plans = [plan for plan in (*PLANS.values(), *self.rolls()) if plan.name in {task for task, _ in timed}]
+        variants = tuple(way for way in VARIANTS if all((plan.name, way) in timed for plan in plans))
         with tempfile.TemporaryDirectory() as folder:
             for part in (name, f"{name}.prepared"):
                 copy = self.folder / f"{part}.jsonl.xz"
                 (Path(folder) / copy.name).write_bytes(copy.read_bytes())
-            options = compare_clipping.Options(variants=variants, code=CODES[name], out=Path(folder), name=name)
-            machinery = compare_clipping.Machinery(options, Console(quiet=True))
-            plans = [*design.PLANS.values(), music(self.data("jsb-chorales-quarter.json"))]
-            return [compare_clipping.studied(machinery, plan) for plan in plans]
+            options = ways_to_clip.Options(variants=variants, seeds=SEEDS, pair_seeds=SEEDS, music_seeds=SEEDS,
+                                           code=CODES[name], out=Path(folder), name=name)  # fmt: skip
+            machinery = ways_to_clip.Machinery(options, Console(quiet=True))
+            for plan in plans:
+                with contextlib.suppress(ways_to_clip.MissingError):
+                    found += ways_to_clip.studied(machinery, [plan])
+        return found
+
+    def rolls(self) -> list[Plan]:
+        """Return the plans of the piano rolls of which something is known."""
+        facts = [row for row in self.rows("data") if "parts" in row] if "data" in self else []
+        return [music(one) for one in facts]
+
+
+def facts_of(path: Path) -> Row:
+    """Return what is kept of a file of piano rolls, a line of results/data.jsonl, so that reports need not have it."""
+    rolls = read_piano_rolls(path)
+    tasks = {part: rolls.task(part) for part in ("valid", "test")}
+    one = tasks["test"]
+    return {
+        "key": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "title": path.stem,
+        "channels": one.n_out, "loss": one.loss, "unit": one.unit,
+        "parts": {part: {"identity": task.identity(), "trivial": [*task.trivial()]} for part, task in tasks.items()},
+    }  # fmt: skip
 
 
 class Kept(DataTask):
@@ -119,9 +148,9 @@ class Kept(DataTask):
 
 
 def music(facts: Row) -> Plan:
-    """Return the plan of the chorales from what is known of them."""
+    """Return the plan of piano rolls from what is known of them."""
     parts = {part: Kept({**facts, **facts["parts"][part]}) for part in ("valid", "test")}
-    return design.music_of(facts["title"], parts["valid"], parts["test"])
+    return music_of(facts["title"], parts["valid"], parts["test"])
 
 
 class LanguageParts:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import results_averages
 import results_claims
-import results_clips
 import results_descent
 import results_language
 import results_length
@@ -14,11 +13,12 @@ import results_overflow
 import results_random_steps
 import results_span
 import results_table_1
+import results_ways_to_clip
 from results_stores import Stores
 
 SECTIONS = (
     results_claims,
-    results_clips,
+    results_ways_to_clip,
     results_random_steps,
     results_span,
     results_length,

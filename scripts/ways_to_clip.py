@@ -57,7 +57,7 @@ from ways_to_clip_tuning import Asked, Tuned
 import nbflow as nf
 from nbflow.experiments.code_version import code_version
 from nbflow.experiments.console import begin, begun, check_numbers, document, executor_of, headed, keep, tell
-from nbflow.experiments.experiment import key_of
+from nbflow.experiments.experiment import key_of, keys_of
 from nbflow.experiments.jobs import alone
 from nbflow.storage.compact import clipped_of, unpacked
 
@@ -97,7 +97,8 @@ class Options:
     workers: int | None = None
     """Local processes, by default one for each core."""
     code: str | None = None
-    """Report from the runs of this version of the code (the column "code" of the store) and train nothing."""
+    """Report from the runs of this version of the code (the column "code" of the store) and train nothing; of fresh
+    seeds as many count as all ways of a task have."""
     out: Path = Path("results")
     """The folder for stores, pictures and JSON."""
     name: str = "ways_to_clip"
@@ -142,12 +143,23 @@ def code_of(options: Options) -> str:
     return code_version() if options.code is None else options.code
 
 
+class MissingError(ValueError):
+    """What is to be reported without training is not all there."""
+
+
 class Machinery:
-    """The stores, and what runs sweeps."""
+    """The stores, and what runs sweeps.
+
+    Attributes
+    ----------
+    there : dict of runs by key
+        What the store had when it was read last.
+    """
 
     def __init__(self, options: Options, console: Console) -> None:
         self.options, self.console = options, console
         self.runs = nf.Store(unpacked(options.store))
+        self.there = self.runs.read()
         self.prepared = nf.Store(unpacked(options.out / f"{options.name}.prepared.jsonl"))
         self.executor = executor_of(options.executor)
         self.code = code_of(options)
@@ -155,21 +167,20 @@ class Machinery:
     def sweep(self, words: str, experiments: Sequence[nf.Experiment], seeds: Sequence[int]) -> list[list[design.Row]]:
         """Train what is missing, and return the runs of each experiment."""
         tell(self.console, f"{words}: {len(experiments) * len(seeds):,} runs")
-        keys = [[key_of(one, seed, self.code) for seed in seeds] for one in experiments]
-        there = self.runs.read()
-        if any(key not in there for row in keys for key in row):
+        keys = [keys_of(one, seeds, self.code) for one in experiments]
+        if any(key not in self.there for row in keys for key in row):
             self.refuse_old_code(words)
             workers = self.options.workers if self.executor is None else None
             swept = nf.sweep(list(experiments), list(seeds), self.runs.path, executor=self.executor, workers=workers)
             if swept.missing:
                 raise KeyboardInterrupt(f"{words}: {swept.missing:,} runs are missing")
-            there = self.runs.read()
-        return [[there[key] for key in row] for row in keys]
+            self.there = self.runs.read()
+        return [[self.there[key] for key in row] for row in keys]
 
     def refuse_old_code(self, words: str) -> None:
         """Refuse to compute what another version of the code is said to have computed."""
         if self.options.code is not None:
-            raise ValueError(
+            raise MissingError(
                 f"code is '{self.code}', and for {words} the stores lack something of it; expected a version whose "
                 f"runs are all there. Leave it out to train."
             )
@@ -189,11 +200,23 @@ class Machinery:
         scale = Scale(study.updates, study.every, self.options.evaluate_size, self.options.hidden)
         return design.experiment(study.plan, VARIANTS[name], study.tuned[name].setting, scale, tuning=False)
 
-    def seeds(self, plan: Plan, name: str) -> int:
-        """Return how many fresh runs a variant has."""
-        if plan.is_music:
-            return self.options.music_seeds
-        return self.options.pair_seeds if name in PAIR else self.options.seeds
+    def seeds(self, study: Study) -> dict[str, int]:
+        """Return how many fresh runs each variant has; where nothing is trained, at most what all alike have."""
+        music, found = study.plan.is_music, dict[str, int]()
+        for pair in (True, False):
+            names = [name for name in study.tuned if (name in PAIR) == pair]
+            most = self.options.music_seeds if music else self.options.pair_seeds if pair else self.options.seeds
+            if self.options.code is not None:
+                most = min((self.stored(study, name, most) for name in names), default=0)
+            found |= dict.fromkeys(names, most)
+        if min(found.values()) < 2:
+            self.refuse_old_code(f"{study.plan.title}: comparison")
+        return {name: found[name] for name in study.tuned}
+
+    def stored(self, study: Study, name: str, most: int) -> int:
+        """Return how many fresh runs of a variant are there, from the first seed on."""
+        keys = keys_of(self.fresh(study, name), range(most), self.code)
+        return sum(1 for _ in itertools.takewhile(self.there.__contains__, keys))
 
     def looks(self, plan: Plan) -> dict[str, tuple[float, float]]:
         """Return the least and greatest threshold of the first grid by what they measure."""
@@ -250,16 +273,17 @@ def tune(machinery: Machinery, studies: Sequence[Study]) -> None:
 
 def compare(machinery: Machinery, studies: Sequence[Study]) -> None:
     """Train every variant at its setting with fresh seeds, and hold it against clipping by norm."""
-    places = [(study, name, machinery.seeds(study.plan, name)) for study in studies for name in study.tuned]
+    places = [(study, name, seeds) for study in studies for name, seeds in machinery.seeds(study).items()]
     for seeds in sorted({seeds for *_, seeds in places}):
         mine = [(study, name) for study, name, wanted in places if wanted == seeds]
         runs = machinery.sweep("comparison", [machinery.fresh(*one) for one in mine], range(seeds))
         for (study, name), rows in zip(mine, runs, strict=True):
             study.outcomes[name] = verdicts.outcome(study.plan, rows, study.updates)
             parts = [part for part in map(clipped_of, rows) if part is not None]
-            if parts:
+            if parts and VARIANTS[name].is_of_gradient:
                 study.clipped[name] = sum(parts) / len(parts)
     for study in studies:
+        study.outcomes = {name: study.outcomes[name] for name in study.tuned}
         study.compared = verdicts.compare(study.plan, study.outcomes)
 
 

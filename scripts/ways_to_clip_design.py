@@ -146,6 +146,11 @@ class Variant:
         """Whether the learning rate alone is tuned."""
         return self.scales or not self.measure
 
+    @property
+    def is_of_gradient(self) -> bool:
+        """Whether it clips the gradient itself: of others a history says something else under "clipped"."""
+        return set(self.fields(1.5)) == {"clip"}
+
 
 # A gradient that is not finite is left out by every variant, the one without clipping too: only the clip differs.
 BAD = "skip"

@@ -63,6 +63,40 @@ def test_every_store_is_named_where_stores_are_explained() -> None:
     assert [name for name in STORES if not re.search(rf"\b{name.partition('.')[0]}\b", text)] == []
 
 
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+# Sections whose sentences are held against their tables, and the designs that fix what else is a number in them.
+# The first table of the page, of all claims, counts too.
+HELD = {"1, 7. Are the ways to clip equivalent?": "Design: the ways to clip beside each other (claims 1 and 7)"}
+
+
+def sections(path: Path) -> dict[str, str]:
+    """Return what stands under each heading of the second order."""
+    parts = re.split(r"^## (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def sentences(script: Any, text: str) -> str:
+    """Return a section without its tables, commands, pictures, code and places of links."""
+    for what in (script.MARKED, r"(?s)```.*?```", r"!\[.*?\]\(.*?\)", r"\]\(.*?\)", r"`.*?`"):
+        text = re.sub(what, "", text)
+    return text
+
+
+@pytest.mark.parametrize("title", HELD)
+def test_what_a_sentence_says_of_a_number_stands_in_a_table_or_in_the_design(script: Any, title: str) -> None:
+    section, design = sections(PAGE)[title], sections(ROOT / "docs/methods.md")[HELD[title]]
+    tables = [*script.MARKED.findall(section), script.MARKED.search(PAGE.read_text(encoding="utf-8")).groups()]
+    known = set(NUMBER.findall(" ".join([*(table for _, table in tables), design, title])))
+    said = NUMBER.findall(sentences(script, section))
+    assert len(said) > 10
+    assert [number for number in said if number not in known] == []
+
+
+def test_nothing_in_the_page_is_left_to_be_filled_in() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    assert [k for k, line in enumerate(lines, 1) if "TODO" in line] == []
+
+
 def networks(stores: Any, monkeypatch: Any) -> list[tuple[Any, Any]]:
     """Return the trained networks of scripts/lengths.py with their measurements at the paper's positions."""
     if "lengths" not in stores:

@@ -6,6 +6,7 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scripted import assert_help, assert_refused, assert_stopped, load, write_tu
 from tolerance import near, within
 
 import nbflow as nf
+from nbflow.storage.compact import compact
 
 TINY = ["--budget", "0.0001", "--hidden", "5", "--evaluate-size", "10",
         "--seeds", "2", "--pair-seeds", "3", "--music-seeds", "2"]  # fmt: skip
@@ -376,7 +378,7 @@ def test_help_teaches_every_option() -> None:
 
 
 def test_variants_are_tuned_compared_written_and_never_trained_twice(
-    script: Any, tmp_path: Path, tunes: Path, capsys: pytest.CaptureFixture[str]
+    script: Any, tmp_path: Path, tunes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = ["norm", "none", "value", "adagc", "microbatch"]
     arguments = [*TINY, "--tasks", "temporal_order_20", "addition_10", "music", "--data", str(tunes),
@@ -417,6 +419,42 @@ def test_variants_are_tuned_compared_written_and_never_trained_twice(
     assert script.main([*arguments, "--code", "old"]) == 2
     assert "code is 'old'" in capsys.readouterr().out
     assert {name: (tmp_path / name).read_bytes() for name in before} == before, "another code's name trains nothing"
+    assert_results_read_the_same(script, tmp_path, tunes, found, monkeypatch)
+
+
+def assert_results_read_the_same(
+    script: Any, folder: Path, tunes: Path, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Assert that docs/results.md has from compact copies what the script reported, and says nothing of what is cut."""
+    stores = load(monkeypatch, "results_stores")
+    monkeypatch.setitem(stores.CODES, "ways_to_clip", found["code"])
+    monkeypatch.setattr(script, "Options", partial(script.Options, budget=0.0001, hidden=5, evaluate_size=10))
+
+    def costs() -> dict[str, dict[str, int]]:
+        for name in ("ways_to_clip", "ways_to_clip.prepared"):
+            compact(folder / f"{name}.jsonl")
+        studies = stores.Stores(folder).studies()
+        for study in studies:
+            for name, one in study.outcomes.items():
+                told = found["tasks"][study.plan.name]["variants"][name]
+                assert list(one.cost.values()) == told["cost"][: one.runs]
+                assert study.tuned[name].setting == (told["lr"], told["threshold"] or math.inf)
+                assert study.cost[name] == told["update_relative_to_none"]
+        return {study.plan.name: {name: one.runs for name, one in study.outcomes.items()} for study in studies}
+
+    every = {"norm": 3, "none": 2, "value": 3, "adagc": 2, "microbatch": 2}
+    assert costs() == {"temporal_order_20": every, "addition_10": every}, "music needs a line of what is known of it"
+    nf.Store(folder / "data.jsonl").add([stores.facts_of(tunes)])
+    compact(folder / "data.jsonl")
+    assert costs() == {"temporal_order_20": every, "addition_10": every, "music_short": dict.fromkeys(every, 2)}
+    rows = rows_of(path := folder / "ways_to_clip.jsonl")
+    lost = [next(row for row in rows if row["seed"] == seed and row["task"] == task)["key"]
+            for task, seed in (("temporal_order", 2), ("addition", 1))]  # fmt: skip
+    path.unlink()
+    nf.Store(path).add([row for row in rows if row["key"] not in lost])
+    assert costs() == {
+        "temporal_order_20": dict.fromkeys(every, 2), "music_short": dict.fromkeys(every, 2)
+    }, "as many seeds as all alike have, and no task of which one alone is there"  # fmt: skip
 
 
 def test_ctrl_c_in_any_stage_keeps_what_was_done_and_the_same_command_goes_on(
