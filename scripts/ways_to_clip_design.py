@@ -367,8 +367,8 @@ def experiment(plan: Plan, variant: Variant, setting: tuple[float, float], scale
 def score(plan: Plan, rows: Sequence[Row], updates: int) -> tuple[float, ...]:
     """Return what the best setting of a variant has least of.
 
-    Most runs solved; then the least mean of updates to the first passage, unsolved ones counting as the whole budget;
-    then the least last error. For music the mean held-out loss. What diverged or failed counts as infinite.
+    The greatest part of runs solved; then the least mean of updates to the first passage, unsolved ones counting as the
+    whole budget; then the least last error. For music the mean held-out loss. What diverged or failed is infinite.
     """
     errors = [row.get("score") for row in rows]
     last = float(np.mean([math.inf if e is None or not math.isfinite(e) else e for e in errors]))
@@ -376,7 +376,7 @@ def score(plan: Plan, rows: Sequence[Row], updates: int) -> tuple[float, ...]:
         return (last,)
     passages = [row.get("first_passage") for row in rows]
     return (
-        float(-sum(at is not None for at in passages)),
+        -float(np.mean([at is not None for at in passages])),
         float(np.mean([updates if at is None else at for at in passages])),
         last,
     )

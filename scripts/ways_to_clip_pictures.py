@@ -24,6 +24,8 @@ from nbflow import plot
 # Mark and colour of a verdict: told apart by either.
 LOOKS = {EQUIVALENT: ("o", plot.COLOURS[1]), DIFFERENT: ("D", plot.COLOURS[0]), UNCLEAR: ("s", plot.FAINT),
          "": ("*", plot.INK)}  # fmt: skip
+# How many margins the axis of a ratio reaches to at most, so that the margin itself can be seen.
+FARTHEST = 8
 TITLES = {EQUIVALENT: "equivalent to norm", DIFFERENT: "different from norm", UNCLEAR: "can't tell",
           "": "norm itself"}  # fmt: skip
 
@@ -73,7 +75,7 @@ def summary(studies: Sequence[Any]) -> Any:
         f"Geometric mean of updates until solved (music: of the loss) over that of clipping by norm, same seeds. "
         f"Lines: 90 % intervals, as two one-sided tests at 5 % ask. Shaded: the margin, a factor {TIME_MARGIN:g} "
         f"(music {LOSS_MARGIN:g}). Equivalent also needs success within {100 * RATE_MARGIN:.0f} points; numbers: "
-        f"runs solved. Hollow: fewer than half solved, so that the ratio is the budget's."
+        f"runs solved. Hollow: fewer than half solved, so that the ratio is the budget's. Triangles: beyond the axis."
     )
     width = 2.6 + 3.0 * max(len(studies), 3)
     with _page("Does it matter how a gradient is clipped?", words, len(studies), names, width) as (found, line):
@@ -81,20 +83,37 @@ def summary(studies: Sequence[Any]) -> Any:
             margin = LOSS_MARGIN if study.plan.is_music else TIME_MARGIN
             axes.axvspan(1 / margin, margin, color=plot.COLOURS[2], alpha=0.15, linewidth=0, zorder=0)
             plot.reference(axes, x=1)
+            reach = _reach(study, margin)
             for k, name in enumerate(names):
                 one, seen = study.outcomes[name], study.compared[name]
                 hollow = not (one.seen and study.outcomes[REFERENCE].seen)
-                _interval(axes, k, seen.ratio, *LOOKS[seen.verdict], hollow=hollow)
+                if abs(math.log(seen.ratio.value)) > reach:
+                    _beyond(axes, k, seen.ratio.value, reach, LOOKS[seen.verdict][1])
+                else:
+                    _interval(axes, k, seen.ratio, *LOOKS[seen.verdict], hollow=hollow)
                 axes.text(1.02, k, f"{one.solved}/{one.runs}", transform=axes.get_yaxis_transform(), fontsize=8,
                           va="center", color=plot.FAINT)  # fmt: skip
-            ends = [end for seen in study.compared.values() for end in (seen.ratio.low, seen.ratio.high)]
-            reach = max(*(abs(math.log(end)) for end in ends), 1.6 * math.log(margin)) * 1.1
             axes.set_xscale("log")
             axes.set_xlim(math.exp(-reach), math.exp(reach))
             plot.plain_log(axes.xaxis)
             axes.set_title(study.plan.title.replace(", ", "\n").replace(" (", "\n("), fontsize=10.5, fontweight="bold")
             axes.set_xlabel("loss / loss of norm" if study.plan.is_music else "updates / updates of norm")
     return found
+
+
+def _reach(study: Any, margin: float) -> float:
+    """Return how far from 1 the axis of the ratios of a task goes, on both sides, as a logarithm."""
+    ends = [end for seen in study.compared.values() for end in (seen.ratio.low, seen.ratio.high)]
+    wanted = max(*(abs(math.log(end)) for end in ends), 1.6 * math.log(margin)) * 1.1
+    return min(wanted, FARTHEST * math.log(margin))
+
+
+def _beyond(axes: Any, k: int, ratio: float, reach: float, colour: str) -> None:
+    """Draw a ratio that the axis does not reach at its end, with its number."""
+    side = 1 if ratio > 1 else -1
+    axes.plot([math.exp(side * reach * 0.96)], [k], ">" if side > 0 else "<", color=colour, markersize=6.5)
+    axes.text(math.exp(side * reach * 0.88), k, f"{ratio:.2f}", fontsize=8, va="center", color=plot.FAINT,
+              ha="right" if side > 0 else "left")  # fmt: skip
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def race(plan: Plan, grid: Grid, updates: int) -> Race:
 
     Rounds: every place of the grid with few seeds and a part of the budget; those that stay with more of both. Then
     every neighbour of the best, with as many seeds as the round before the last had, and with all of them where it is
-    better on these; until the best has no better neighbour.
+    better on these, or better than the best is on all of its own; until the best has no better neighbour.
     """
     alive, runs, tried = grid.places(), 0, set(grid.places())
     seen: Rows = {}
@@ -66,7 +66,8 @@ def race(plan: Plan, grid: Grid, updates: int) -> Race:
             rows = yield Asked(unseen, few, 1.0)
             runs += new_runs(seen, rows)
             seen |= rows
-        if better := [p for p in near if len(seen[p]) < every and cost(p, few) < cost(best, few)]:
+        mark = max(cost(best, few), cost(best, every))
+        if better := [p for p in near if len(seen[p]) < every and cost(p, few) < mark]:
             rows = yield Asked(better, every, 1.0)
             runs += new_runs(seen, rows)
             seen |= rows

@@ -127,6 +127,12 @@ def test_a_race_ends_where_no_neighbour_is_better_inside_or_beyond(script: Any, 
     assert found.settings >= 16
 
 
+def test_a_setting_that_was_lucky_on_the_first_seeds_is_left_for_a_neighbour_that_is_better_on_all(script: Any) -> None:
+    costs = {(1, 1): (100, 20_000), (1, 2): (500, 500)}
+    found = best_of(script, lambda place, k: costs.get(place, (2_000, 2_000))[k])
+    assert found.setting == (to_four(0.1 * 2.0), to_four(4.0))
+
+
 def test_a_race_that_would_go_on_for_ever_ends_and_says_so(script: Any) -> None:
     found = best_of(script, lambda place, k: max(5_000 * 2.0 ** -place[0], 1e-9))
     assert not found.settled
