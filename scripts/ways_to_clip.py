@@ -84,7 +84,7 @@ class Options:
     pair_seeds: int = 300
     """Fresh runs of clipping by norm and by value, whose likeness is the book's first claim; at least seeds."""
     music_seeds: int = 20
-    """Fresh runs of every way on piano rolls, where runs differ little."""
+    """Fresh runs of every way on piano rolls, where runs differ little; of fewer than 25 none can be equivalent."""
     budget: float = 1.0
     """How long a run may take, in units of what each task has by default; for tuning and comparison alike."""
     hidden: int = 50

@@ -33,8 +33,8 @@ CALLED = ("backend", "checkpoint", "callbacks", "start_from")
 
 @pytest.fixture(params=["spans", "mask"])
 def loops(request, monkeypatch):
-    """Take what is held by its spans, or by a mask, however long the spans are."""
-    monkeypatch.setattr(held, "LONG", {"spans": 0, "mask": NET.size + 1}[request.param])
+    """Take what is held by its spans, or by a mask, however many spans there are."""
+    monkeypatch.setattr(held, "PER_SPAN", {"spans": 0, "mask": 10**9}[request.param])
 
 
 def by_hand(optimizer, clip, mask=MASK, cases=CASES):
@@ -125,7 +125,7 @@ def test_spans_are_where_a_mask_is_true(seed):
 
 
 @pytest.mark.parametrize(("block", "spans"), [(True, True), (False, False)], ids=["block", "scattered"])
-def test_long_spans_are_taken_as_such(block, spans):
+def test_spans_are_taken_where_they_are_few(block, spans):
     mask = np.arange(1000)[None] < 400 if block else np.random.default_rng(0).random((1, 1000)) < 0.4
     assert (held.holder(mask, np.float32).func is held.build_hold_spans(np.float32)) is spans
     d = np.full((1, 1000), np.nan, np.float32)
