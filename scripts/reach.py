@@ -2,10 +2,11 @@
 
 Temporal order asks which of two symbols came first, over 50 to 250 steps. Every arm has its learning rate tuned for
 every length, by seeds that are not reported: budgets of 2,000, 4,000 and 8,000 updates are given out one after another
-until a setting has two of three seeds solved, which then has the least median. Then fresh seeds are trained until they
-are solved, or the budget of the stage ends. Two designs (scripts/reach_design.py, docs/methods.md): "span", with and
-without Omega and clipping, and other kinds of networks; "figure_7", two kinds of first weights at the paper's learning
-rate and at the tuned one. What both ask for is trained once.
+until a setting has two of three seeds solved, which then has the least median; where that one stands at an end of what
+was tried, one more beyond it is tried. Then fresh seeds are trained until they are solved, or the budget of the stage
+ends. Two designs (scripts/reach_design.py, docs/methods.md): "span", with and without Omega and clipping, and other
+kinds of networks; "figure_7", two kinds of first weights at the paper's learning rate and at the tuned one. What both
+ask for is trained once.
 
 Runs are made stage by stage, seed by seed, lengths ascending, arms side by side: whenever it ends, arms have as many
 seeds. Later stages have more seeds, and larger budgets with which unsolved runs go on. Every run is kept in the store
@@ -197,18 +198,32 @@ def copied(path: Path, to: Path) -> None:
 # Tuning.
 
 
-def chosen(options: Options, known: Known, arm: Arm, length: int) -> Setting | int:
-    """Return the setting that tuning has found, or the budget of which runs are missing.
+def chosen(options: Options, known: Known, arm: Arm, length: int) -> tuple[tuple[Setting, ...], Setting | int]:
+    """Return what is tried, and the one of these that is best, or the budget of which runs are missing.
+
+    Where the best stands at an end, one more beyond it is tried, until it stands between others.
+    """
+    settings = arm.settings
+    if len(settings) == 1:
+        return settings, settings[0]
+    while True:
+        best = _raced(options, known, arm, length, settings)
+        more = () if isinstance(best, int) else designs.beyond(settings, best)
+        if not more:
+            return settings, best
+        settings = more
+
+
+def _raced(options: Options, known: Known, arm: Arm, length: int, settings: Sequence[Setting]) -> Setting | int:
+    """Return the best of some settings, or the budget of which runs are missing.
 
     The first setting with a median of updates over the seeds has the least one, for all the others' are larger than the
     budget. Where none has one in the end, it is the setting that solved most, and of these the one whose best errors
     are least on average.
     """
-    if len(arm.settings) == 1:
-        return arm.settings[0]
     for updates in options.tuning:
         runs = {setting: [known.of(Place(arm, length, setting, seed), updates) for seed in designs.TUNING_SEEDS]
-                for setting in arm.settings}  # fmt: skip
+                for setting in settings}  # fmt: skip
         if any(run is None for some in runs.values() for run in some):
             return updates
         passages = {setting: sorted(np.inf if run["passage"] is None else run["passage"] for run in some if run)
@@ -236,13 +251,13 @@ def tune(options: Options, stage: Stage, run: Any) -> None:
     arms = options.asked.arms
     while True:
         known = Known(options.store.read().values(), options.hidden)
-        wanted = [(arm, length, found) for arm, length in places_of(stage, arms)
-                  if isinstance(found := chosen(options, known, arm, length), int)]  # fmt: skip
+        wanted = [(arm, length, tried, best) for arm, length in places_of(stage, arms)
+                  for tried, best in [chosen(options, known, arm, length)] if isinstance(best, int)]  # fmt: skip
         if not wanted:
             return
         least = min(updates for *_, updates in wanted)
-        places = [(Place(arm, length, setting, seed), updates) for arm, length, updates in wanted if updates == least
-                  for seed in designs.TUNING_SEEDS for setting in arm.settings]  # fmt: skip
+        places = [(Place(arm, length, setting, seed), updates) for arm, length, tried, updates in wanted
+                  if updates == least for seed in designs.TUNING_SEEDS for setting in tried]  # fmt: skip
         run(known, f"{stage.family}: tuning, {least:,} updates", places)
 
 
@@ -255,6 +270,7 @@ class Found(Something):
 
     outcomes: list[reporting.Outcome] = field(default_factory=list)
     chosen: dict[tuple[str, int], Setting] = field(default_factory=dict)
+    ends: set[tuple[str, int]] = field(default_factory=set)
     rows: list[Row] = field(default_factory=list)
 
 
@@ -301,14 +317,15 @@ def train(options: Options, console: Console, executor: Executor | None) -> None
         known = Known(store.read().values(), options.hidden)
         places = [(Place(arm, length, setting, seed), stage.updates) for seed in stage.seeds
                   for arm, length in places_of(stage, options.asked.arms)
-                  if isinstance(setting := chosen(options, known, arm, length), Setting)]  # fmt: skip
+                  if isinstance(setting := chosen(options, known, arm, length)[1], Setting)]  # fmt: skip
         run(known, f"stage {number}, {stage.family}, seeds {stage.seeds.start} to {stage.seeds.stop - 1}", places)
 
 
 def gather(options: Options, rows: Sequence[Row], found: Found) -> None:
     """Put into `found` what the lines of a store say of a design: of each family the seeds that all of its arms have.
 
-    The budget of a length is the largest one that all of these seeds had in all of these arms.
+    The budget of a length is the largest one that all of these seeds had in all of these arms; where all runs are
+    solved, the smallest one within which they are.
     """
     known = Known(rows, options.hidden)
     whole = replace(options, stages=len(designs.DESIGNS[options.design].stages)).asked
@@ -319,8 +336,10 @@ def gather(options: Options, rows: Sequence[Row], found: Found) -> None:
             names = dict.fromkeys(name for stage in stages if length in stage.lengths for name in stage.arms)
             settings = {name: chosen(options, known, whole.arms[name], length) for name in names}
             places = {name: [Place(whole.arms[name], length, setting, seed) for seed in range(most)]
-                      for name, setting in settings.items() if isinstance(setting, Setting)}  # fmt: skip
+                      for name, (_, setting) in settings.items() if isinstance(setting, Setting)}  # fmt: skip
             if len(places) == len(names):
+                found.ends |= {(name, length) for name, (tried, setting) in settings.items()
+                               if len(tried) > 1 and setting in (tried[0], tried[-1])}  # fmt: skip
                 _gather_cell(known, family, length, places, budgets, found)
 
 
@@ -333,13 +352,18 @@ def _gather_cell(known: Known, family: str, length: int, places: dict[str, list[
     if not seeds:
         return
     updates = max(updates for updates in budgets if all(there(seed, updates) for seed in seeds))
+    last = [row["passage"] for some in places.values() for seed in seeds if (row := known.of(some[seed], updates))]
+    if None not in last:
+        updates = min(budget for budget in budgets if budget >= max(last))
     for name, some in places.items():
         rows = [known.of(some[seed], updates) for seed in seeds]
         passages = tuple(row["passage"] if row else None for row in rows)
         acted = [row["clipped"] for row in rows if row and row["clipped"] is not None]
         found.chosen[name, length] = some[0].setting
-        found.outcomes.append(reporting.Outcome(family, name, length, some[0].setting, tuple(seeds), updates, passages,
-                                                float(np.mean(acted)) if acted else None))  # fmt: skip
+        found.outcomes.append(reporting.Outcome(
+            family, name, length, some[0].setting, (name, length) in found.ends, tuple(seeds), updates, passages,
+            float(np.mean(acted)) if acted else None,
+        ))  # fmt: skip
         found.rows += [row for row in rows if row]
 
 

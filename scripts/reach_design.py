@@ -20,6 +20,8 @@ EVALUATE_EVERY, EVALUATE_SIZE, FINAL_SIZE = 1_000, 2_000, 10_000
 THRESHOLD, PRODUCTS = 0.15, (0.01, 0.03, 0.1)
 # Learning rates without a clip.
 OMEGA_RATES, SGD_RATES = (0.0003, 0.001, 0.003, 0.01), (0.003, 0.01, 0.03, 0.1)
+# Beyond an end of these, where the best is one: the learning rates' ratio, and how many are tried at most.
+STEP, MOST_SETTINGS = 10**0.5, 7
 # Of Pascanu, Mikolov, Bengio (2013).
 PAPER_LR, PAPER_THRESHOLD = 0.01, 1.0
 # Tuning: its seeds, which are never reported, and its budgets, one after another until a median is known.
@@ -46,6 +48,21 @@ TUNED = tuple(Setting(float(f"{product / THRESHOLD:.3g}"), THRESHOLD) for produc
 PAPER = (Setting(PAPER_LR, PAPER_THRESHOLD),)
 
 
+def beyond(settings: tuple[Setting, ...], best: Setting) -> tuple[Setting, ...]:
+    """Return settings with one more beyond the end at which the best stands; none where there is nothing more to try.
+
+    Examples
+    --------
+    >>> [str(setting) for setting in beyond((Setting(0.1, None), Setting(0.3, None)), Setting(0.3, None))]
+    ['lr 0.1', 'lr 0.3', 'lr 0.949']
+    """
+    if len(settings) < MOST_SETTINGS and best == settings[0]:
+        return replace(best, lr=float(f"{best.lr / STEP:.3g}")), *settings
+    if len(settings) < MOST_SETTINGS and best == settings[-1]:
+        return *settings, replace(best, lr=float(f"{best.lr * STEP:.3g}"))
+    return ()
+
+
 @dataclass(frozen=True)
 class Arm:
     """A kind of network and a cure.
@@ -55,7 +72,7 @@ class Arm:
     flow : str
         The derivative of Omega, "immediate" or "exact"; "" for no Omega.
     settings : tuple of Setting
-        What is tried for each length, ascending; where there is one, it is not tuned.
+        What is tried for each length at first, ascending; where there is one, it is not tuned.
     """
 
     name: str
@@ -75,10 +92,6 @@ class Arm:
             evaluate_size=EVALUATE_SIZE, solved_below=SOLVED, stop_when_solved=True,
         )  # fmt: skip
         return nf.Experiment(TASK, recipe, self.cell, hidden, self.init)
-
-    def at_an_end(self, setting: Setting) -> bool:
-        """Tell whether a setting is the first or the last of those that are tried."""
-        return len(self.settings) > 1 and setting in (self.settings[0], self.settings[-1])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ ALPHA, HALF = 0.05, 0.5
 MARGIN = 0.2
 WIDENS, SOONER, ALIKE, WORSE, UNCLEAR = "widens", "sooner", "alike", "worse", "can't tell"
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# Lines that lie on each other are seen through the gaps of those above them.
+STYLES: tuple[Any, ...] = ("-", (0, (5, 3)), (0, (1.5, 2.5)), (3, (4, 6)), (0, (3, 1, 1, 4)), (2, (1, 6)))
 
 
 class Outcome(NamedTuple):
@@ -29,6 +31,7 @@ class Outcome(NamedTuple):
     arm: str
     length: int
     setting: Setting
+    end: bool  #: whether that is an end of what was tried
     seeds: tuple[int, ...]
     updates: int  #: most of a run
     passages: tuple[int | None, ...]  #: by seed, None for unsolved
@@ -204,7 +207,7 @@ def of_settings(asked: Design, outcomes: Sequence[Outcome]) -> Table:
     """Return which setting each arm had at each length, and how often its clip acted."""
 
     def cell(one: Outcome) -> str:
-        end = " (end)" if asked.arms[one.arm].at_an_end(one.setting) else ""
+        end = " (end)" if one.end else ""
         acted = "" if one.setting.threshold is None or one.clipped is None else f", acted {100 * one.clipped:.0f} %"
         return f"{one.setting}{end}{acted}"
 
@@ -277,6 +280,7 @@ def _survival_row(asked: Design, line: Any, title: str, arms: Sequence[str], len
         for k, arm in enumerate(arms):
             for one in (one for one in outcomes if (one.arm, one.length) == (arm, length)):
                 plot.survival(statistics.survival(one.times), colour=plot.COLOURS[k], ax=axes)
+                axes.lines[-1].set_linestyle(STYLES[k])
                 labels[asked.arms[arm].title] = axes.lines[-1]
         most = max((one.updates for one in outcomes if one.length == length), default=1)
         axes.set(title=f"L = {length}", xlim=(0, most), ylim=(-4, 104), ylabel="", xlabel="updates")

@@ -17,7 +17,6 @@ import lengths_report
 import overflow_report
 import random_steps_report
 import reach_report
-import success_rate
 import table_1
 import table_1_report
 import ways_to_clip_pictures
@@ -29,9 +28,6 @@ from results_stores import LanguageParts, Stores
 def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
     """Return how each picture is made, by its name in docs/images; of a store that is there."""
     found: dict[str, dict[str, Callable[[], Any]]] = {
-        "span": {"span": lambda: _success(stores, "span", inits=("smart_tanh",), lengths=(20, 50, 100), seeds=10,
-                                          budget=10)},
-        "figure_7": {"figure_7": lambda: _success(stores, "figure_7")},
         "generalization": {"generalization": lambda: _generalization(stores)},
         "language": {"language": lambda: _language(stores)},
         "clip_bias": {
@@ -73,11 +69,6 @@ def _reach(stores: Stores) -> dict[str, Callable[[], Any]]:
     kinds = {"span": ("",), "figure_7": ("", "_rates")}
     return {f"reach_{name}{kind}": drawn(name, kind) for name in DESIGNS if stores.reached(name)
             for kind in kinds[name]}  # fmt: skip
-
-
-def _success(stores: Stores, name: str, **options: Any) -> Any:
-    asked = success_rate.Options(name=name, **options)
-    return success_rate.picture(asked, success_rate.count(stores.rows(name)))
 
 
 def _generalization(stores: Stores) -> Any:

@@ -50,7 +50,7 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     shutil.copytree(
         ROOT / "results",
         "results",
-        ignore=lambda folder, names: {n for n in names if n.split(".")[0] not in ("span", "lengths")},
+        ignore=lambda folder, names: {n for n in names if n.split(".")[0] not in ("random_steps", "lengths")},
     )
     names = {"__name__": "page"}
     for found in blocks(page):

@@ -52,8 +52,8 @@ def test_every_picture_of_a_store_stands_in_the_page_and_is_drawn(script: Any, s
     drawn = script.pictures.drawn_of(stores)
     text = PAGE.read_text(encoding="utf-8")
     assert {name for name in drawn if f"](images/{name}.png)" not in text} == set()
-    for name in ("span", "figure_7", "generalization", "language", "overflow", "lengths", "clip_bias", "clip_bias_who",
-                 "language_sizes", "table_1", "random_steps"):  # fmt: skip
+    for name in ("reach_span", "reach_figure_7", "generalization", "language", "overflow", "lengths", "clip_bias",
+                 "clip_bias_who", "language_sizes", "table_1", "random_steps"):  # fmt: skip
         if name in drawn:
             assert script.save(drawn[name](), tmp_path / f"{name}.png").stat().st_size > 10_000
 

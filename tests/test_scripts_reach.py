@@ -107,7 +107,7 @@ def lines(script: Any, arm: Any, passages: dict[Any, list[Any]], most: int, scor
 def test_the_setting_with_the_least_median_is_chosen_as_soon_as_it_is_known(script: Any, designs: Any) -> None:
     arm = designs.SPAN.arms["clip"]
     low, mid, high = arm.settings
-    choose = lambda rows: script.chosen(script.Options(), script.Known(rows, 50), arm, 50)  # noqa: E731
+    choose = lambda rows: script.chosen(script.Options(), script.Known(rows, 50), arm, 50)[1]  # noqa: E731
     assert choose([]) == 2_000
     first = lines(script, arm, {low: [None] * 3, mid: [None, 1500, None], high: [None] * 3}, 2_000)
     assert choose(first) == 4_000, "one of three is no median"
@@ -120,11 +120,31 @@ def test_the_setting_with_the_least_median_is_chosen_as_soon_as_it_is_known(scri
 def test_where_nothing_has_a_median_most_solved_and_then_least_error_count(script: Any, designs: Any) -> None:
     arm = designs.SPAN.arms["clip"]
     low, mid, high = arm.settings
-    choose = lambda rows: script.chosen(script.Options(), script.Known(rows, 50), arm, 50)  # noqa: E731
+    choose = lambda rows: script.chosen(script.Options(), script.Known(rows, 50), arm, 50)[1]  # noqa: E731
     none = {low: [None] * 3, mid: [None] * 3, high: [None] * 3}
     scores = {low: 0.5, mid: 0.25, high: 0.4}
     assert choose(lines(script, arm, none, 8_000, scores)) == mid
-    assert choose(lines(script, arm, {**none, high: [None, 7_000, None]}, 8_000, scores)) == high
+    assert choose(lines(script, arm, {**none, mid: [None, 7_000, None]}, 8_000, {**scores, mid: 0.7})) == mid
+
+
+def test_beyond_an_end_more_is_tried_until_the_best_stands_between_others(script: Any, designs: Any) -> None:
+    arm = designs.SPAN.arms["clip"]
+    low, mid, high = arm.settings
+    choose = lambda rows: script.chosen(script.Options(), script.Known(rows, 50), arm, 50)  # noqa: E731
+    rows = lines(script, arm, {low: [None] * 3, mid: [None] * 3, high: [1_000] * 3}, 2_000)
+    tried, budget = choose(rows)
+    assert (len(tried), budget) == (4, 2_000)
+    assert tried[-1] == designs.Setting(2.11, high.threshold)
+    slower, faster = ({tried[-1]: [at] * 3} for at in (1_500, 500))
+    assert choose(rows + lines(script, arm, slower, 2_000)) == (tried, high)
+    assert choose(rows + lines(script, arm, faster, 2_000))[1] == 2_000, "and one more beyond that"
+    none: dict[Any, list[Any]] = {}
+    for k in range(designs.MOST_SETTINGS - 3, -1, -1):  # none is better than the least rate, whatever is tried
+        settings, _ = choose(lines(script, arm, none, 8_000, {one: one.lr for one in none}))
+        none = {one: [None] * 3 for one in settings}
+        assert len(settings) == designs.MOST_SETTINGS - k
+    settings, best = choose(lines(script, arm, none, 8_000, {one: one.lr for one in none}))
+    assert (len(settings), best) == (designs.MOST_SETTINGS, settings[0]), "until there are enough"
 
 
 def test_a_run_is_seen_within_a_budget(script: Any, designs: Any) -> None:
@@ -171,7 +191,7 @@ def test_a_larger_budget_goes_on_to_the_bits_of_one_training(
     assert run(script, *one, "--budget", "0.002") == 0
     row = next(row for row in rows_of(tmp_path) if (row["seed"], row["most"]) == (1, 60))
     arm = designs.SPAN.arms["clip"]
-    setting = next(setting for setting in arm.settings if setting.lr == row["lr"])
+    setting = designs.Setting(row["lr"], row["threshold"])
     whole = arm.experiment(50, setting, 60, 6)
     trained = nf.train(whole.net, whole.theta(1), whole.task, whole.recipe, replica_ids=[1])
     theta = load(monkeypatch, "generalization").theta_of(row["theta"])
@@ -218,8 +238,11 @@ def test_only_seeds_that_all_arms_of_a_family_have_are_reported(script: Any, des
         assert {one.updates for one in found.outcomes} == {30_000}
         more = script.Found()
         script.gather(options, rows + [line(name, seed, 500_000, 400_000) for name in names for seed in range(3)], more)
-    assert {one.updates for one in more.outcomes} == {500_000}
-    assert {one.passages for one in more.outcomes} == {(400_000,) * 3}
+        assert {one.updates for one in more.outcomes} == {500_000}
+        assert {one.passages for one in more.outcomes} == {(400_000,) * 3}
+        sooner = script.Found()
+        script.gather(options, [line(name, seed, 500_000, 9_000) for name in names for seed in range(3)], sooner)
+    assert {one.updates for one in sooner.outcomes} == {30_000}, "the least budget within which all are solved"
 
 
 def test_costs_are_timed_and_nothing_is_trained(
@@ -243,7 +266,7 @@ def test_costs_are_timed_and_nothing_is_trained(
 def outcome(reporting: Any, arm: str, length: int, passages: list[Any], updates: int = 30_000) -> Any:
     setting = reporting.Setting(0.2, 0.15)
     seeds = tuple(range(len(passages)))
-    return reporting.Outcome("core", arm, length, setting, seeds, updates, tuple(passages), 0.5)
+    return reporting.Outcome("core", arm, length, setting, False, seeds, updates, tuple(passages), 0.5)
 
 
 def test_verdicts_follow_the_rules(reporting: Any) -> None:
@@ -307,7 +330,7 @@ def test_results_have_tables_and_pictures_of_a_store_and_say_nothing_of_none(
 ) -> None:
     tables, pictures = load(monkeypatch, "results_span"), load(monkeypatch, "results_pictures")
     stores, arms = tables.Stores, script.designs.SPAN.arms
-    assert {make() for make in tables.of_reach(stores(tmp_path)).values()} == {""}
+    assert {make() for make in tables.made_of(stores(tmp_path)).values()} == {""}
     assert pictures.drawn_of(stores(tmp_path)) == {}
     solved = {"clip": None, "clip+omega": 3_000, "omega": None}
     rows = []
@@ -317,15 +340,16 @@ def test_results_have_tables_and_pictures_of_a_store_and_say_nothing_of_none(
             *tuning,
             *((setting, k, 30_000) for setting in arms[name].settings for k in range(8)),
         ]:
-            way = script.Place(arms[name], length, setting, seed).way(50)
+            way, best = script.Place(arms[name], length, setting, seed).way(50), setting == arms[name].settings[1]
             rows.append({"key": f"{way}{most}", "kind": "run", "way": way, "most": most, "seed": seed, "seconds": 1.0,
-                         "first_passage": solved[name], "best_score": 0.5, "clipped": 0.5})  # fmt: skip
+                         "first_passage": solved[name] if best else None, "best_score": 0.3 if best else 0.5,
+                         "clipped": 0.5})  # fmt: skip
     Store(tmp_path / "reach.jsonl").add(rows)
     compact(tmp_path / "reach.jsonl")
     there = stores(tmp_path)
-    made = tables.of_reach(there)
+    made = tables.made_of(there)
     assert {name for name in made if made[name]()} == {"reach_span", "reach_span_settings", "reach_span_tests"}
-    assert "8 of 8" in tables.of_reach(there)["reach_span"]()
+    assert "8 of 8" in tables.made_of(there)["reach_span"]()
     (wider, _) = tables.span_claims(there)
     assert wider[2] == "holds at 50, 100 steps"
     assert wider[4] == "8 a cell"
