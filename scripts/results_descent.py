@@ -8,6 +8,7 @@ import descent
 from results_markdown import rich_to_markdown
 from results_stores import Stores
 
+import nbflow as nf
 from nbflow.storage.store import Row
 
 
@@ -33,10 +34,15 @@ def descent_claim(stores: Stores) -> list[str]:
     rows = stores.of("descent", "network")
     own = descent.part_of(rows, "value", "descends", "steps")
     true = descent.part_of(rows, "value", "true_descends", "true_steps")
-    words = [f"{'holds' if part.low > least else 'not shown'} for {of}"
+    words = [f"{shown(part, least)} for {of}"
              for part, least, of in ((own, 0.99, "the minibatch's loss"), (true, 0.5, "the true loss"))]  # fmt: skip
     effect = f"lowered: that of the minibatch {descent.words(own)}, the true one {descent.words(true)}"
     return [*claim, f"as a direction holds; steps of lr 0.01: {', '.join(words)}", effect, steps_of(rows)]
+
+
+def shown(part: nf.SequenceMean, least: float) -> str:
+    """Return what an interval shows of a part that is claimed to be larger than `least`."""
+    return "holds" if part.low > least else "doesn't hold" if part.high < least else "can't tell"
 
 
 def steps_of(rows: Sequence[Row]) -> str:

@@ -41,8 +41,9 @@ def length_claim(stores: Stores) -> list[str]:
     holds = p < 0.05 and one > other
     verdict = "holds with symbols anywhere in training, not at the paper's positions"
     verdict = verdict if holds else f"can't tell with {max(n, m) // 2} of the 10 seeds"
-    effect = (f"no error at any length: {rate(one, n)} of {n} trained anywhere, {rate(other, m)} of {m} at the paper's "
-              f"positions: {points(difference)}, p {probability(p)} (Fisher)")  # fmt: skip
+    effect = (f"no error at any length, asked at the paper's positions: {rate(one, n)} of {n} trained anywhere, "
+              f"{rate(other, m)} of {m} at these positions: {points(difference)}, "
+              f"p {probability(p)} (Fisher)")  # fmt: skip
     return [*claim, verdict, effect, f"{max(n, m) // 2} an arm"]
 
 

@@ -23,7 +23,8 @@ def overflow_claim(stores: Stores) -> list[str]:
         effects.append(f"{optimizer} {overflow_report.RATES[which]} {', '.join(counts)}")
     networks = len(overflow_report.back(outcomes, ("sgd", "own"), "random"))
     effect = f"back of {networks}, by random steps, no step, shrink: {'; '.join(effects)}"
-    return [*claim, overflow_report.verdict(outcomes), effect, f"{networks} networks an optimizer"]
+    verdict = f"from where trainings ended {overflow_report.verdict(outcomes)}; at the brink it does move away"
+    return [*claim, verdict, effect, f"{networks} networks an optimizer"]
 
 
 def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
