@@ -379,6 +379,17 @@ def test_a_wrong_option_is_one_clear_error(
     assert_refused(script, [*TINY, *wrong, "--out", str(tmp_path / "new")], found, capsys)
 
 
+def test_runs_that_two_arms_share_are_made_once(script: Any, designs: Any, tmp_path: Path) -> None:
+    """A tuned rate may be the paper's, and both are in one list of jobs."""
+    arm = designs.SPAN.arms["clip"]
+    options, place = script.Options(hidden=6, out=tmp_path), script.Place(arm, 50, arm.settings[0], 0)
+    jobs = [script.training(options, words, place, 4) for words in ("tuned", "paper")]
+    with ThreadPoolExecutor(2) as pool:
+        found = script.run_all(script.learn, jobs, options.store, script.Console(quiet=True), pool)
+    assert found[0] == found[1]
+    assert len(rows_of(tmp_path)) == 1
+
+
 def test_ctrl_c_reports_what_is_there(
     script: Any, designs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

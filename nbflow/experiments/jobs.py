@@ -76,7 +76,7 @@ def run_all(
     executor: Executor | None = None,
     workers: int | None = None,
 ) -> list[Row]:
-    """Do every job that has no line in the store; return the lines of all.
+    """Do every job that has no line in the store, those of one key once; return the lines of all.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def run_all(
         After Ctrl-C, once what runs has saved itself; a second one does not wait for that.
     """
     there = store.read()
-    left = [job for job in jobs if job.key not in there]
+    left = list({job.key: job for job in jobs if job.key not in there}.values())
     if left:
         _do(work, left, jobs, store, console, executor, workers)
     return done(store, jobs)
