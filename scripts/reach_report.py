@@ -21,7 +21,7 @@ MARGIN = 0.2
 WIDENS, SOONER, ALIKE, WORSE, UNCLEAR = "widens", "sooner", "alike", "worse", "can't tell"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 # Lines that lie on each other are seen through the gaps of those above them.
-STYLES: tuple[Any, ...] = ("-", (0, (5, 3)), (0, (1.5, 2.5)), (3, (4, 6)), (0, (3, 1, 1, 4)), (2, (1, 6)))
+STYLES: tuple[Any, ...] = ("-", (0, (5, 3)), (0, (1.5, 2.5)), (3, (4, 6)), (0, (6, 2, 1, 2)), (0, (1.2, 1.2)))
 
 
 class Outcome(NamedTuple):
