@@ -277,6 +277,7 @@ def _survival_row(asked: Design, line: Any, title: str, arms: Sequence[str], len
     labels: dict[str, Any] = {}
     field = line.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
     for axes, length in zip(field, lengths, strict=True):
+        axes.set_visible(any(one.length == length and one.arm in arms for one in outcomes))
         for k, arm in enumerate(arms):
             for one in (one for one in outcomes if (one.arm, one.length) == (arm, length)):
                 plot.survival(statistics.survival(one.times), colour=plot.COLOURS[k], ax=axes)
