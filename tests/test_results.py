@@ -126,10 +126,10 @@ def test_networks_of_every_arm_reload_and_make_their_documented_errors(stores: A
             assert abs(found - wrong[100]) <= FEW
 
 
-def test_what_is_in_the_store_of_lengths_is_found_by_todays_code(stores: Any, monkeypatch: Any) -> None:
+def test_what_is_in_the_store_of_lengths_is_found_by_todays_code(stores: Any, monkeypatch: Any, tmp_path: Path) -> None:
     """Else the same command would train all of it once more beside it."""
     lengths = load(monkeypatch, "lengths")
-    options = lengths.Options()
+    options = lengths.Options(out=tmp_path)
     trained = [row for row, _ in networks(stores, monkeypatch)]
     assert len({(row["place"], row["method"], row["seed"]) for row in trained}) == len(trained)
     for row in trained:
