@@ -96,7 +96,7 @@ def test_a_run_writes_store_tables_and_picture_and_goes_on_where_it_was(
 
 
 def options_of(script: Any, text: Path, **more: Any) -> Any:
-    small = {"batch_size": 2, "length": 10, "sizes": (400,), "parts": (0.8, 0.1, 0.1), **more}
+    small = {"batch_size": 2, "length": 10, "sizes": (400,), "parts": (0.8, 0.1, 0.1), "out": Path("nowhere"), **more}
     return script.Options((text,), **small)
 
 

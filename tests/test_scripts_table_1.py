@@ -129,7 +129,7 @@ def test_where_nothing_sounds_there_is_no_accuracy(monkeypatch: pytest.MonkeyPat
 
 
 def options_of(script: Any, tunes: Path, **more: Any) -> Any:
-    small = {"hidden": 6, "length": 5, "max_epochs": 5, "lrs": (0.3,), **more}
+    small = {"hidden": 6, "length": 5, "max_epochs": 5, "lrs": (0.3,), "out": Path("nowhere"), **more}
     return script.Options((tunes,), **small)
 
 
