@@ -117,6 +117,16 @@ def test_a_network_without_an_error_at_any_length_reloads_and_makes_none(stores:
         assert wrong <= FEW / 5
 
 
+def test_the_network_of_the_authors_protocol_reloads_and_makes_no_error(stores: Any, monkeypatch: Any) -> None:
+    lengths = load(monkeypatch, "lengths")
+    measured = stores.of("generalization_200", "measurement")
+    clean = [row for row in stores.of("generalization_200", "training")
+             if not any(one["wrong"] for one in measured if one["seed"] == row["seed"])]  # fmt: skip
+    assert [row["seed"] for row in clean] == [0]
+    theta = lengths.theta_of(clean[0]["theta"])
+    assert lengths.wrong_at(50, theta, "temporal_order", 1000, 2_000, 7) <= FEW / 5
+
+
 def test_networks_of_every_arm_reload_and_make_their_documented_errors(stores: Any, monkeypatch: Any) -> None:
     lengths = load(monkeypatch, "lengths")
     for row, wrong in networks(stores, monkeypatch):
