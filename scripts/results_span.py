@@ -16,13 +16,16 @@ TABLES: dict[str, Callable[..., Any]] = {
 
 
 def span_claims(stores: Stores) -> list[list[str]]:
-    """Return the lines of claims 8a and 8b."""
+    """Return the lines of claims 8a and 8b, if they were seen."""
     outcomes = stores.reached("span")
+    core = [one for one in outcomes if one.family == "core"]
+    if not core:
+        return []
     found = reach_report.tested(DESIGNS["span"], outcomes)
     heads = [["8a", "Omega with clipping widens the span"], ["8b", "Omega fails without clipping"]]
     words = reach_report.span_verdict(found), reach_report.clipping_verdict(found, outcomes)
     questions = [test.question for test in DESIGNS["span"].tests[:2]]
-    runs = f"{min(len(one.seeds) for one in outcomes if one.family == 'core')} a cell"
+    runs = f"{min(len(one.seeds) for one in core)} a cell"
     return [[*head, verdict, reached(found, question), runs]
             for head, verdict, question in zip(heads, words, questions, strict=True)]  # fmt: skip
 

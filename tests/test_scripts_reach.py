@@ -332,6 +332,7 @@ def test_results_have_tables_and_pictures_of_a_store_and_say_nothing_of_none(
     stores, arms = tables.Stores, script.designs.SPAN.arms
     assert {make() for make in tables.made_of(stores(tmp_path)).values()} == {""}
     assert pictures.drawn_of(stores(tmp_path)) == {}
+    assert tables.span_claims(stores(tmp_path)) == []
     solved = {"clip": None, "clip+omega": 3_000, "omega": None}
     rows = []
     for name, length in [(name, length) for name in solved for length in (50, 100)]:
