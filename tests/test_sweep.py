@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -356,6 +356,39 @@ def test_a_thousand_jobs_are_looked_at_as_often_as_ten(monkeypatch):
     assert max(most) <= 8 + 1
     assert looks[-1] == 0
     assert len(looks) < 1000
+
+
+def test_a_cancelled_job_whose_end_is_never_told_is_not_waited_for():
+    """Dask's executor tells of none that a worker had done when it was cancelled; others are waited for, and taken."""
+    taken, futures = [], []
+
+    class Silent(Executor):
+        def submit(self, call, job):
+            futures.append(Future())
+            if job == 0:
+                futures[-1].set_result("first")
+            if job == 1:
+                assert futures[-1].set_running_or_notify_cancel()
+            return futures[-1]
+
+    def take(job, future):
+        taken.append((job, future.result()))
+        if job == 0:
+            raise OSError("the disk is full")
+
+    def call_all():
+        with pytest.raises(OSError, match="the disk is full"):
+            pool.call_all(Silent(), abs, range(4), take, lambda left: None, lambda: futures[1].set_result("last"))
+        return "ended"
+
+    with ThreadPoolExecutor(1) as executor:
+        ended = executor.submit(call_all)
+        try:
+            assert ended.result(timeout=20) == "ended"
+        finally:
+            for future in futures:  # or a thread would wait for them for ever
+                future.set_running_or_notify_cancel() if future.cancelled() else None
+    assert taken == [(0, "first"), (0, "first"), (1, "last")]
 
 
 def test_workers_that_do_not_see_the_folder_are_an_error_and_no_endless_loop(path, threads, monkeypatch):

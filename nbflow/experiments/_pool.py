@@ -101,17 +101,16 @@ def call_all(
     except BaseException:
         with contextlib.suppress(OSError):
             stop()
-        for future in waiting:
-            future.cancel()
+        # What can be cancelled is not waited for: nothing comes of it, and an executor may never say that it is over.
+        running = {future: job for future, job in waiting.items() if not future.cancel()}
         try:
-            wait(waiting)
+            wait(running)
         except KeyboardInterrupt:
             end_processes()
             raise
-        for future, job in waiting.items():
-            if not future.cancelled():
-                with contextlib.suppress(Exception):
-                    take(job, future)
+        for future, job in running.items():
+            with contextlib.suppress(Exception):
+                take(job, future)
         raise
 
 
