@@ -1,9 +1,10 @@
-"""Random steps where the gradient is Inf or NaN (claim 4), from scripts/overflow.py."""
+"""Random steps where the gradient is Inf or NaN (claim 4), from scripts/overflow.py and scripts/brink.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import brink
 import overflow_report
 from results_markdown import rate, rich_to_markdown
 from results_stores import Stores
@@ -29,9 +30,10 @@ def overflow_claim(stores: Stores) -> list[str]:
 
 def made_of(stores: Stores) -> dict[str, Callable[[], str]]:
     """Return how each table is made, by the name of its marks."""
-    if "overflow" not in stores:
-        return {}
-    return {
-        "overflow": lambda: rich_to_markdown(overflow_report.of_networks(stores.of("overflow", "outcome"))),
-        "overflow_tests": lambda: rich_to_markdown(overflow_report.of_tests(stores.of("overflow", "outcome"))),
-    }
+    found: dict[str, Callable[[], str]] = {}
+    if "overflow" in stores:
+        found["overflow"] = lambda: rich_to_markdown(overflow_report.of_networks(stores.of("overflow", "outcome")))
+        found["overflow_tests"] = lambda: rich_to_markdown(overflow_report.of_tests(stores.of("overflow", "outcome")))
+    if "brink" in stores:
+        found["brink"] = lambda: rich_to_markdown(brink.table(stores.of("brink", "escape")))
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import brink
 import clip_bias_pictures
 import descent
 import generalization
@@ -35,6 +36,7 @@ def drawn_of(stores: Stores) -> dict[str, Callable[[], Any]]:
             "clip_bias_who": lambda: clip_bias_pictures.who_loses(stores.of("clip_bias", "network")),
         },
         "descent": {"descent": lambda: descent.picture(stores.of("descent", "network"))},
+        "brink": {"brink": lambda: brink.picture(stores.of("brink", "escape"))},
         "overflow": {"overflow": lambda: overflow_report.picture(stores.of("overflow", "training"),
                                                                  stores.of("overflow", "outcome"))},
         "lengths": {"lengths": lambda: lengths_report.picture(*stores.lengths())},

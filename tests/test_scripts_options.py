@@ -13,7 +13,7 @@ from scripted import SCRIPTS, assert_refused, load, write_tunes
 
 from nbflow.experiments import console
 
-NAMES = ("clip_bias", "cliff", "descent", "flow", "generalization", "language", "language_sizes",
+NAMES = ("brink", "clip_bias", "cliff", "descent", "flow", "generalization", "language", "language_sizes",
          "lengths", "music", "nonfinite", "overflow", "reach", "single_steps", "success_rate", "table_1",
          "temporal_order", "ways_to_clip")  # fmt: skip
 # Of these a name in the folder of scripts has the options.
