@@ -1,12 +1,12 @@
 """How long may sequences be that a network still learns? Clipping, Omega, gates; and figure 7 of Pascanu et al. (2013).
 
 Temporal order asks which of two symbols came first, over 50 to 250 steps. Every arm has its learning rate tuned for
-every length, by seeds that are not reported: budgets of 2,000, 4,000 and 8,000 updates are given out one after another
-until a setting has two of three seeds solved, which then has the least median; where that one stands at an end of what
-was tried, one more beyond it is tried. Then fresh seeds are trained until they are solved, or the budget of the stage
-ends. Two designs (scripts/reach_design.py, docs/methods.md): "span", with and without Omega and clipping, and other
-kinds of networks; "figure_7", two kinds of first weights at the paper's learning rate and at the tuned one. What both
-ask for is trained once.
+every length, by seeds that are not reported: budgets of 2,000, 4,000, 8,000 and 30,000 updates are given out one after
+another until a setting has two of three seeds solved, which then has the least median; where that one stands at an end
+of what was tried, one more beyond it is tried. Then fresh seeds are trained until they are solved, or the budget of the
+stage ends. Two designs (scripts/reach_design.py, docs/methods.md): "span", with and without Omega and clipping, and
+other kinds of networks; "figure_7", two kinds of first weights at the paper's learning rate and at the tuned one. What
+both ask for is trained once.
 
 Runs are made stage by stage, seed by seed, lengths ascending, arms side by side: whenever it ends, arms have as many
 seeds. Later stages have more seeds, and larger budgets with which unsolved runs go on. Every run is kept in the store
@@ -22,37 +22,27 @@ Usage: python scripts/reach.py --design span
 from __future__ import annotations
 
 import functools
-import itertools
-import os
-import shutil
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
+import reach_costs as costs
 import reach_design as designs
 import reach_report as reporting
 import tyro
-from generalization import hashed, text_of
-from reach_design import Arm, Design, Setting, Stage
+from reach_design import Design, Setting, Stage
+from reach_runs import Known, Place, learn, training
+from reach_tuning import chosen
 from rich.console import Console
 
-import nbflow as nf
-from nbflow.experiments import machine
-from nbflow.experiments.code_version import code_version
-from nbflow.experiments.console import Found as Something, begin, begun, check_numbers, document, headed, keep, tell
-from nbflow.experiments.jobs import Job, Watch, alone, job, run_all
-from nbflow.storage.compact import acted, unpacked
+from nbflow.experiments.console import Found as Something, begin, begun, check_numbers, document, keep, tell
+from nbflow.experiments.jobs import alone, run_all
+from nbflow.storage.compact import unpacked
 from nbflow.storage.store import Row, Store
-
-# The fresh sequences that a network is measured on in the end are of other seeds than those of its evaluations.
-FINAL_SEED = 2**32
-# Steps of all sequences in a timing of an update.
-TIMED_STEPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -112,156 +102,18 @@ class Options:
         return tuple(self.updates(whole) for whole in designs.TUNING)
 
 
-# Runs.
-
-
-class Place(NamedTuple):
-    """Where a run stands: all that it is but its budget."""
-
-    arm: Arm
-    length: int
-    setting: Setting
-    seed: int
-
-    def way(self, hidden: int) -> str:
-        """Return a name for it; of facts alone, so that arms of two designs that are the same share their runs."""
-        arm, setting = self.arm, self.setting
-        evaluated = [designs.EVALUATE_EVERY, designs.EVALUATE_SIZE, designs.SOLVED]
-        return hashed([designs.TASK, arm.cell, arm.init, arm.flow, designs.ALPHA, setting.lr, setting.threshold,
-                       self.length, hidden, designs.BATCH, *evaluated, self.seed])  # fmt: skip
-
-
-class Known:
-    """The runs of a store, by what they are."""
-
-    def __init__(self, rows: Iterable[Row], hidden: int) -> None:
-        self.hidden = hidden
-        self.rows: dict[str, list[Row]] = {}
-        for row in rows:
-            if row.get("kind") == "run":
-                self.rows.setdefault(row["way"], []).append(row)
-
-    def of(self, place: Place, updates: int) -> Row | None:
-        """Return the run of a place within a budget, None if it is not there; "passage" is None for unsolved then."""
-        found = self.rows.get(place.way(self.hidden), [])
-        solved = [row for row in found if row["first_passage"] is not None]
-        whole = solved or [row for row in found if row["most"] >= updates]
-        if not whole:
-            return None
-        row = min(whole, key=lambda row: row["most"])
-        passage = row["first_passage"]
-        return {**row, "passage": passage if passage is not None and passage <= updates else None}
-
-
-def training(options: Options, stage: str, place: Place, updates: int) -> Job:
-    """Return the training of a place; what is known by its way goes on with what an earlier budget has left."""
-    way = place.way(options.hidden)
-    return job(options.store, hashed([way, updates]), stage, updates, (place, updates, options.hidden), way)
-
-
-def learn(job: Job, watch: Watch) -> Row | None:
-    """Train until solved or until the budget ends, or go on with it; called in a worker."""
-    place, updates, hidden = job.what
-    arm, length, setting, seed = place
-    one = arm.experiment(length, setting, updates, hidden)
-    left = job.path.with_suffix(".left")
-    if not job.path.exists() and left.exists():
-        copied(left, job.path)
-    run = nf.train(one.net, one.theta(seed), one.task, one.recipe, replica_ids=[seed], callbacks=[watch],
-                   checkpoint=job.path)  # fmt: skip
-    solved = run.first_passage is not None
-    if run.interrupted or (run.updates < updates and not solved):
-        return None
-    if solved:
-        left.unlink(missing_ok=True)
-    else:
-        copied(job.path, left)
-    scores = [score for score in run.evaluations["score"] if score is not None]
-    score = nf.evaluate(one.net, run.theta, one.task, length=length, size=designs.FINAL_SIZE, seed=FINAL_SEED + seed)
-    return {
-        "kind": "run", "way": place.way(hidden), "cell": arm.cell, "init": arm.init, "flow": arm.flow,
-        "length": length, "lr": setting.lr, "threshold": setting.threshold, "n_hidden": hidden, "seed": seed,
-        "code": code_version(), "processor": machine.processor(), "most": updates, "updates": run.updates,
-        "seconds": run.seconds, "first_passage": run.first_passage, "best_score": min(scores, default=None),
-        "wrong": round(score * designs.FINAL_SIZE), "of": designs.FINAL_SIZE, "clipped": acted(run.history),
-        **({"theta": text_of(run.theta)} if seed < designs.KEPT_SEEDS else {}),
-    }  # fmt: skip
-
-
-def copied(path: Path, to: Path) -> None:
-    """Copy a checkpoint, whole or not at all."""
-    beside = to.with_name(f"{to.name}.copy")
-    shutil.copyfile(path, beside)
-    os.replace(beside, to)
-
-
-# Tuning.
-
-
-def chosen(options: Options, known: Known, arm: Arm, length: int) -> tuple[tuple[Setting, ...], Setting | int]:
-    """Return what is tried, and the one of these that is best, or the budget of which runs are missing.
-
-    Where the best stands at an end, one more beyond it is tried, until it stands between others.
-    """
-    settings = arm.settings
-    if len(settings) == 1:
-        return settings, settings[0]
-    while True:
-        best = _raced(options, known, arm, length, settings)
-        more = () if isinstance(best, int) else designs.beyond(settings, best)
-        if not more:
-            return settings, best
-        settings = more
-
-
-def _raced(options: Options, known: Known, arm: Arm, length: int, settings: Sequence[Setting]) -> Setting | int:
-    """Return the best of some settings, or the budget of which runs are missing.
-
-    The first setting with a median of updates over the seeds has the least one, for all the others' are larger than the
-    budget. Where none has one in the end, it is the setting that solved most, and of these the one whose best errors
-    are least on average.
-    """
-    for updates in options.tuning:
-        runs = {setting: [known.of(Place(arm, length, setting, seed), updates) for seed in designs.TUNING_SEEDS]
-                for setting in settings}  # fmt: skip
-        if any(run is None for some in runs.values() for run in some):
-            return updates
-        passages = {setting: sorted(np.inf if run["passage"] is None else run["passage"] for run in some if run)
-                    for setting, some in runs.items()}  # fmt: skip
-        known_median = {setting: some for setting, some in passages.items() if some[len(some) // 2] < np.inf}
-        if known_median:
-            capped = {setting: np.minimum(some, updates) for setting, some in known_median.items()}
-            return min(capped, key=lambda setting: (capped[setting][len(capped[setting]) // 2],
-                                                    capped[setting].mean()))  # fmt: skip
-    return min(runs, key=lambda setting: (-np.isfinite(passages[setting]).sum(), _mean_error(runs[setting])))
-
-
-def _mean_error(runs: Sequence[Row | None]) -> float:
-    return float(np.mean([1.0 if run is None or run["best_score"] is None else run["best_score"] for run in runs]))
-
-
-def places_of(stage: Stage, arms: dict[str, Arm]) -> Iterator[tuple[Arm, int]]:
-    """Yield arms and lengths of a stage in their order."""
-    for length, name in itertools.product(stage.lengths, stage.arms):
-        yield arms[name], length
-
-
 def tune(options: Options, stage: Stage, run: Any) -> None:
     """Race the settings of every arm and length until each has one."""
     arms = options.asked.arms
     while True:
         known = Known(options.store.read().values(), options.hidden)
-        wanted = [(arm, length, tried, best) for arm, length in places_of(stage, arms)
-                  for tried, best in [chosen(options, known, arm, length)] if isinstance(best, int)]  # fmt: skip
-        if not wanted:
+        choices = {cell: chosen(known, *cell, options.tuning) for cell in stage.cells(arms)}
+        least = min((one.best for one in choices.values() if isinstance(one.best, int)), default=None)
+        if least is None:
             return
-        least = min(updates for *_, updates in wanted)
-        places = [(Place(arm, length, setting, seed), updates) for arm, length, tried, updates in wanted
-                  if updates == least for seed in designs.TUNING_SEEDS for setting in tried]  # fmt: skip
+        places = [(Place(*cell, setting, seed), least) for cell, one in choices.items() if one.best == least
+                  for seed in designs.TUNING_SEEDS for setting in one.tried]  # fmt: skip
         run(known, f"{stage.family}: tuning, {least:,} updates", places)
-
-
-# All of it.
 
 
 @dataclass
@@ -269,8 +121,6 @@ class Found(Something):
     """What the runs came to; nothing until one arm has two seeds at some length."""
 
     outcomes: list[reporting.Outcome] = field(default_factory=list)
-    chosen: dict[tuple[str, int], Setting] = field(default_factory=dict)
-    ends: set[tuple[str, int]] = field(default_factory=set)
     rows: list[Row] = field(default_factory=list)
 
 
@@ -307,7 +157,7 @@ def train(options: Options, console: Console, executor: Executor | None) -> None
     store = options.store
 
     def run(known: Known, words: str, places: Sequence[tuple[Place, int]]) -> None:
-        jobs = [training(options, words, place, updates) for place, updates in places
+        jobs = [training(store, options.hidden, words, place, updates) for place, updates in places
                 if known.of(place, updates) is None]  # fmt: skip
         tell(console, f"{words}: {len(jobs)} of {len(places)} runs to make")
         run_all(learn, jobs, store, console, executor, options.workers)
@@ -316,8 +166,8 @@ def train(options: Options, console: Console, executor: Executor | None) -> None
         tune(options, stage, run)
         known = Known(store.read().values(), options.hidden)
         places = [(Place(arm, length, setting, seed), stage.updates) for seed in stage.seeds
-                  for arm, length in places_of(stage, options.asked.arms)
-                  if isinstance(setting := chosen(options, known, arm, length)[1], Setting)]  # fmt: skip
+                  for arm, length in stage.cells(options.asked.arms)
+                  if isinstance(setting := chosen(known, arm, length, options.tuning).best, Setting)]  # fmt: skip
         run(known, f"stage {number}, {stage.family}, seeds {stage.seeds.start} to {stage.seeds.stop - 1}", places)
 
 
@@ -334,17 +184,16 @@ def gather(options: Options, rows: Sequence[Row], found: Found) -> None:
         most = max(stage.seeds.stop for stage in stages)
         for length in sorted({length for stage in stages for length in stage.lengths}):
             names = dict.fromkeys(name for stage in stages if length in stage.lengths for name in stage.arms)
-            settings = {name: chosen(options, known, whole.arms[name], length) for name in names}
-            places = {name: [Place(whole.arms[name], length, setting, seed) for seed in range(most)]
-                      for name, (_, setting) in settings.items() if isinstance(setting, Setting)}  # fmt: skip
+            choices = {name: chosen(known, whole.arms[name], length, options.tuning) for name in names}
+            places = {name: [Place(whole.arms[name], length, one.best, seed) for seed in range(most)]
+                      for name, one in choices.items() if isinstance(one.best, Setting)}  # fmt: skip
             if len(places) == len(names):
-                found.ends |= {(name, length) for name, (tried, setting) in settings.items()
-                               if len(tried) > 1 and setting in (tried[0], tried[-1])}  # fmt: skip
-                _gather_cell(known, family, length, places, budgets, found)
+                notes = {name: one.note for name, one in choices.items()}
+                _gather_cell(known, family, length, places, notes, budgets, found)
 
 
-def _gather_cell(known: Known, family: str, length: int, places: dict[str, list[Place]], budgets: Sequence[int],
-                 found: Found) -> None:  # fmt: skip
+def _gather_cell(known: Known, family: str, length: int, places: dict[str, list[Place]], notes: dict[str, str],
+                 budgets: Sequence[int], found: Found) -> None:  # fmt: skip
     def there(seed: int, updates: int) -> bool:
         return all(known.of(some[seed], updates) is not None for some in places.values())
 
@@ -359,9 +208,8 @@ def _gather_cell(known: Known, family: str, length: int, places: dict[str, list[
         rows = [known.of(some[seed], updates) for seed in seeds]
         passages = tuple(row["passage"] if row else None for row in rows)
         acted = [row["clipped"] for row in rows if row and row["clipped"] is not None]
-        found.chosen[name, length] = some[0].setting
         found.outcomes.append(reporting.Outcome(
-            family, name, length, some[0].setting, (name, length) in found.ends, tuple(seeds), updates, passages,
+            family, name, length, some[0].setting, notes[name], tuple(seeds), updates, passages,
             float(np.mean(acted)) if acted else None,
         ))  # fmt: skip
         found.rows += [row for row in rows if row]
@@ -388,75 +236,29 @@ def report(options: Options, found: Found, console: Console) -> list[Path]:
 # What it costs.
 
 
-def time_arms(
-    options: Options, console: Console, found: list[dict[str, Any]], executor: Executor | None = None
-) -> None:
+def time_arms(options: Options, console: Console, found: dict[str, Any], executor: Executor | None = None) -> None:
     """Time an update of every arm and length, and say how many core-hours each stage takes where no run is solved."""
     check(options)
     begun(console)
-    asked = options.asked
-    cells = dict.fromkeys(cell for stage in asked.stages for cell in places_of(stage, asked.arms))
-    call: Any = alone if executor is None else _here
-    seconds = call(timed, tuple(cells), options.hidden)
-    found += [{"arm": arm.name, "length": length, "seconds": seconds[arm, length]} for arm, length in cells]
-    tuned: set[tuple[Arm, int]] = set()
-    for number, stage in enumerate(asked.stages, 1):
-        mine = list(places_of(stage, asked.arms))
-        new = [cell for cell in mine if len(cell[0].settings) > 1 and cell not in tuned]
-        tuned.update(new)
-        settings = sum(seconds[cell] * len(cell[0].settings) for cell in new)
-        runs = sum(seconds[cell] for cell in mine) * len(stage.seeds) * stage.updates
-        seeds = f"seeds {stage.seeds.start}-{stage.seeds.stop - 1}"
-        name = f"{number}: {stage.family}, {seeds}, {stage.updates:,} updates"
-        found.append({"stage": name, "tuning": settings * len(designs.TUNING_SEEDS) * options.tuning[-1] / 3600,
-                      "runs": runs / 3600})  # fmt: skip
+    cells = costs.cells_of(options.asked)
+    timed = alone(costs.timed, cells, options.hidden) if executor is None else costs.timed(cells, options.hidden)
+    found |= {"seconds": timed, "stages": costs.costs_of(options.asked, timed, options.tuning[-1])}
 
 
-def report_costs(options: Options, found: list[dict[str, Any]], console: Console) -> list[Path]:
+def report_costs(options: Options, found: dict[str, Any], console: Console) -> list[Path]:
     """Print what was timed as two tables, and write it."""
-    timed = {(one["arm"], one["length"]): one["seconds"] for one in found if "arm" in one}
-    lengths = sorted({length for _, length in timed})
-    arms = headed("Seconds of 1,000 updates, one thread", "arm", *(f"L = {length}" for length in lengths))
-    for arm in dict.fromkeys(arm for arm, _ in timed):
-        some = (timed.get((arm, length)) for length in lengths)
-        arms.add_row(arm, *("-" if one is None else f"{1000 * one:.2f}" for one in some))
-    stages = headed("Core-hours at most, where nothing is solved", "stage", "tuning", "runs")
-    for one in found:
-        if "stage" in one:
-            stages.add_row(one["stage"], f"{one['tuning']:.2f}", f"{one['runs']:.2f}")
-    for table in (arms, stages):
+    seconds, stages = found["seconds"], found["stages"]
+    for table in costs.tables(seconds, stages):
         console.print(table)
-    return keep(console, options.out / f"{options.name}_{options.design}_costs", document(options, costs=found), {})
-
-
-def _here(call: Any, *arguments: Any) -> Any:
-    return call(*arguments)
-
-
-def timed(cells: Sequence[tuple[Arm, int]], hidden: int) -> dict[tuple[Arm, int], float]:
-    """Return processor seconds of an update of each arm and length, evaluations included: the least of three."""
-    found = {}
-    for arm, length in cells:
-        updates = max(TIMED_STEPS // length, 1)
-        one = arm.experiment(length, arm.settings[0], 4 * updates, hidden)
-        marks: list[float] = []
-        recipe = replace(one.recipe, record_every=updates, evaluate_every=0, stop_when_solved=False)
-        nf.train(one.net, one.theta(0), one.task, recipe, callbacks=[functools.partial(_mark, marks)])
-        before = time.process_time()
-        nf.evaluate(one.net, one.theta(0), one.task, length=length, size=designs.EVALUATE_SIZE)
-        evaluation = (time.process_time() - before) / designs.EVALUATE_EVERY
-        found[arm, length] = min(b - a for a, b in itertools.pairwise(marks)) / updates + evaluation
-    return found
-
-
-def _mark(marks: list[float], run: nf.Run) -> None:
-    marks.append(time.process_time())
+    said = [{"arm": arm.name, "length": length, "seconds": one} for (arm, length), one in seconds.items()]
+    numbers = document(options, seconds=said, stages=[one._asdict() for one in stages])
+    return keep(console, options.out / f"{options.name}_{options.design}_costs", numbers, {})
 
 
 def main(arguments: Sequence[str] | None = None, executor: Executor | None = None) -> int:
     options = tyro.cli(Options, args=arguments, description=__doc__)
     if options.costs:
-        return begin(functools.partial(time_arms, executor=executor), report_costs, options, [])
+        return begin(functools.partial(time_arms, executor=executor), report_costs, options, {})
     return begin(functools.partial(work, executor=executor), report, options, Found(),
                  store=options.out / f"{options.name}.jsonl")  # fmt: skip
 

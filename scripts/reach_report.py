@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
     arm: str
     length: int
     setting: Setting
-    end: bool  #: whether that is an end of what was tried
+    note: str  #: what tuning says of it: "end", "guess" or nothing
     seeds: tuple[int, ...]
     updates: int  #: most of a run
     passages: tuple[int | None, ...]  #: by seed, None for unsolved
@@ -207,11 +207,12 @@ def of_settings(asked: Design, outcomes: Sequence[Outcome]) -> Table:
     """Return which setting each arm had at each length, and how often its clip acted."""
 
     def cell(one: Outcome) -> str:
-        end = " (end)" if one.end else ""
+        note = f" ({one.note})" if one.note else ""
         acted = "" if one.setting.threshold is None or one.clipped is None else f", acted {100 * one.clipped:.0f} %"
-        return f"{one.setting}{end}{acted}"
+        return f"{one.setting}{note}{acted}"
 
-    return _by_length(asked, outcomes, "Settings, (end) at an end of those tried, and how often the clip acted", cell)
+    words = "Settings, (end) at an end of those tried, (guess) where none learnt anything, and how often the clip acted"
+    return _by_length(asked, outcomes, words, cell)
 
 
 def of_tests(asked: Design, outcomes: Sequence[Outcome]) -> Table:
