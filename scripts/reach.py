@@ -34,9 +34,9 @@ import reach_costs as costs
 import reach_design as designs
 import reach_report as reporting
 import tyro
-from reach_design import Design, Setting, Stage
+from reach_design import Arm, Design, Setting, Stage
 from reach_runs import Known, Place, learn, training
-from reach_tuning import chosen
+from reach_tuning import Choice, chosen
 from rich.console import Console
 
 from nbflow.experiments.console import Found as Something, begin, begun, check_numbers, document, keep, tell
@@ -101,13 +101,17 @@ class Options:
         """The budgets of tuning, ascending."""
         return tuple(self.updates(whole) for whole in designs.TUNING)
 
+    def chosen(self, known: Known, arm: Arm, length: int) -> Choice:
+        """Return what tuning says."""
+        return chosen(known, arm, length, self.tuning, self.updates(designs.FAR_TUNING))
+
 
 def tune(options: Options, stage: Stage, run: Any) -> None:
     """Race the settings of every arm and length until each has one."""
     arms = options.asked.arms
     while True:
         known = Known(options.store.read().values(), options.hidden)
-        choices = {cell: chosen(known, *cell, options.tuning) for cell in stage.cells(arms)}
+        choices = {cell: options.chosen(known, *cell) for cell in stage.cells(arms)}
         least = min((one.best for one in choices.values() if isinstance(one.best, int)), default=None)
         if least is None:
             return
@@ -167,7 +171,7 @@ def train(options: Options, console: Console, executor: Executor | None) -> None
         known = Known(store.read().values(), options.hidden)
         places = [(Place(arm, length, setting, seed), stage.updates) for seed in stage.seeds
                   for arm, length in stage.cells(options.asked.arms)
-                  if isinstance(setting := chosen(known, arm, length, options.tuning).best, Setting)]  # fmt: skip
+                  if isinstance(setting := options.chosen(known, arm, length).best, Setting)]  # fmt: skip
         run(known, f"stage {number}, {stage.family}, seeds {stage.seeds.start} to {stage.seeds.stop - 1}", places)
 
 
@@ -184,7 +188,7 @@ def gather(options: Options, rows: Sequence[Row], found: Found) -> None:
         most = max(stage.seeds.stop for stage in stages)
         for length in sorted({length for stage in stages for length in stage.lengths}):
             names = dict.fromkeys(name for stage in stages if length in stage.lengths for name in stage.arms)
-            choices = {name: chosen(known, whole.arms[name], length, options.tuning) for name in names}
+            choices = {name: options.chosen(known, whole.arms[name], length) for name in names}
             places = {name: [Place(whole.arms[name], length, one.best, seed) for seed in range(most)]
                       for name, one in choices.items() if isinstance(one.best, Setting)}  # fmt: skip
             if len(places) == len(names):

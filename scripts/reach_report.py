@@ -63,6 +63,7 @@ class Tested(NamedTuple):
     one: str
     other: str
     length: int
+    updates: int  #: most of a run
     solved: tuple[int, int]
     runs: int
     difference: nf.Interval  #: of the rates, Newcombe, 95 %
@@ -85,9 +86,8 @@ def tested(asked: Design, outcomes: Sequence[Outcome]) -> list[Tested]:
             runs = len(one.seeds)
             difference = statistics.rate_difference((one.solved, other.solved), (runs, runs))
             solved, verdict = (one.solved, other.solved), word(one, other, by_holm)
-            found.append(
-                Tested(question, test.one, test.other, length, solved, runs, difference, raw, by_holm, verdict)
-            )
+            found.append(Tested(question, test.one, test.other, length, one.updates, solved, runs, difference, raw,
+                                by_holm, verdict))  # fmt: skip
     return found
 
 
@@ -191,14 +191,15 @@ def title_of(asked: Design, name: str) -> str:
 
 
 def of_rates(asked: Design, outcomes: Sequence[Outcome]) -> Table:
-    """Return how many runs of each arm were solved, and the median of updates."""
+    """Return how many runs of each arm were solved, and the median of updates; where budgets differ, within which."""
+    budgets = sorted({one.updates for one in outcomes})
 
     def cell(one: Outcome) -> str:
         rate = statistics.success_rate(one.solved, len(one.seeds))
         median = f", median {one.median:,.0f}" if math.isfinite(one.median) else ""
-        return f"{one.solved} of {len(one.seeds)} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %){median}"
+        within = f" within {one.updates:,}" if len(budgets) > 1 else ""
+        return f"{one.solved} of {len(one.seeds)}{within} ({100 * rate.low:.0f}-{100 * rate.high:.0f} %){median}"
 
-    budgets = sorted({one.updates for one in outcomes})
     words = " or ".join(f"{updates:,}" for updates in budgets)
     return _by_length(asked, outcomes, f"Solved within {words} updates", cell)
 
@@ -217,12 +218,13 @@ def of_settings(asked: Design, outcomes: Sequence[Outcome]) -> Table:
 
 def of_tests(asked: Design, outcomes: Sequence[Outcome]) -> Table:
     """Return the tests of a design."""
-    found = headed("Arms beside each other", "question", "one", "other", "L", "solved", "difference", "p (logrank)",
-                   "p (Holm)", "")  # fmt: skip
+    found = headed("Arms beside each other", "question", "one", "other", "L", "updates", "solved", "difference",
+                   "p (logrank)", "p (Holm)", "")  # fmt: skip
     for one in tested(asked, outcomes):
         low, high = (f"{100 * end:+.0f}" for end in one.difference[1:])
         found.add_row(
             one.question, title_of(asked, one.one), title_of(asked, one.other), str(one.length),
+            f"{one.updates:,}",
             f"{one.solved[0]}, {one.solved[1]} of {one.runs}", f"{100 * one.difference.value:+.0f} ({low} to {high})",
             probability(one.p), probability(one.adjusted), one.verdict,
         )  # fmt: skip
@@ -251,8 +253,10 @@ def survival(asked: Design, outcomes: Sequence[Outcome]) -> Any:
     size = max(2.6 * len(lengths), 7.0), 3.1 * len(rows)
     with plot.page(asked.title, _words(outcomes), size, dpi=130) as found:
         lines = found.subfigures(len(rows), 1, squeeze=False)[:, 0]
+        seen: set[str] = set()
         for line, (title, arms) in zip(lines, rows.items(), strict=True):
-            _survival_row(asked, line, title, arms, lengths, outcomes)
+            _survival_row(asked, line, title, arms, lengths, outcomes, set(arms) - seen)
+            seen |= set(arms)
     return found
 
 
@@ -268,13 +272,14 @@ def _rows_of(asked: Design, there: set[str]) -> dict[str, tuple[str, ...]]:
 def _words(outcomes: Sequence[Outcome]) -> str:
     seeds = sorted({len(one.seeds) for one in outcomes})
     budgets = sorted({one.updates for one in outcomes})
-    runs = " or ".join(map(str, seeds))
-    return (f"Temporal order, {runs} runs an arm and length, at most {' or '.join(f'{most:,}' for most in budgets)} "
-            f"updates. Solved: under 1 % of 2,000 fresh sequences wrong.")  # fmt: skip
+    runs, most = (" or ".join(some) for some in (map(str, seeds), (f"{one:,}" for one in budgets)))
+    return (f"Temporal order, {runs} runs an arm and length, at most {most} updates.\n"
+            f"Solved: under 1 % of 2,000 fresh sequences wrong.")  # fmt: skip
 
 
 def _survival_row(asked: Design, line: Any, title: str, arms: Sequence[str], lengths: Sequence[int],
-                  outcomes: Sequence[Outcome]) -> None:  # fmt: skip
+                  outcomes: Sequence[Outcome], new: set[str]) -> None:  # fmt: skip
+    """Draw a row; its axes end where the runs of those arms do that no row above shows."""
     labels: dict[str, Any] = {}
     field = line.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
     for axes, length in zip(field, lengths, strict=True):
@@ -284,7 +289,7 @@ def _survival_row(asked: Design, line: Any, title: str, arms: Sequence[str], len
                 plot.survival(statistics.survival(one.times), colour=plot.COLOURS[k], ax=axes)
                 axes.lines[-1].set_linestyle(STYLES[k])
                 labels[asked.arms[arm].title] = axes.lines[-1]
-        most = max((one.updates for one in outcomes if one.length == length), default=1)
+        most = max((one.updates for one in outcomes if one.length == length and one.arm in new), default=1)
         axes.set(title=f"L = {length}", xlim=(0, most), ylim=(-4, 104), ylabel="", xlabel="updates")
         axes.xaxis.set_major_locator(_few())
         axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -21,10 +21,13 @@ class Choice(NamedTuple):
     note: str = ""  #: "guess" where nothing that was tried has learnt anything, "end" where the best is an end of it
 
 
-def chosen(known: Known, arm: Arm, length: int, budgets: Sequence[int] = designs.TUNING) -> Choice:
+def chosen(
+    known: Known, arm: Arm, length: int, budgets: Sequence[int] = designs.TUNING, far: int = designs.FAR_TUNING
+) -> Choice:
     """Return what is tried, and the one of these that is best.
 
-    Where the best stands at an end, one more beyond it is tried, until it stands between others.
+    Where the best stands at an end, one more beyond it is tried, until it stands between others. Where nothing has
+    learnt anything, the arms that say so go on.
     """
     settings = arm.settings
     if len(settings) == 1:
@@ -33,13 +36,15 @@ def chosen(known: Known, arm: Arm, length: int, budgets: Sequence[int] = designs
         best = _raced(known, arm, length, settings, budgets)
         if isinstance(best, int):
             return Choice(settings, best)
-        more = designs.beyond(settings, best)
-        if not more:
-            learnt = _learnt(known, arm, length, settings, budgets[-1])
+        learnt = _learnt(known, arm, length, settings, budgets[-1])
+        if more := designs.beyond(settings, best):
+            settings = more
+        elif arm.far and not learnt and budgets[-1] < far:
+            budgets = (*budgets, far)
+        else:
             return Choice(
-                settings, best, "guess" if not learnt else "end" if best in settings[:: len(settings) - 1] else ""
+                settings, best, "guess" if not learnt else "end" if best in (settings[0], settings[-1]) else ""
             )
-        settings = more
 
 
 def _learnt(known: Known, arm: Arm, length: int, settings: Sequence[Setting], updates: int) -> bool:

@@ -32,7 +32,8 @@ def span_claims(stores: Stores) -> list[list[str]]:
 
 def reached(found: Sequence[reach_report.Tested], question: str) -> str:
     """Return the effects behind a question of scripts/reach.py."""
-    return "; ".join(f"L = {one.length}: {points(one.difference)}, p {reach_report.probability(one.adjusted)} (Holm)"
+    return "; ".join(f"L = {one.length}, {one.updates:,} updates: {points(one.difference)}, "
+                     f"p {reach_report.probability(one.adjusted)} (Holm)"
                      for one in found if one.question == question)  # fmt: skip
 
 

@@ -127,6 +127,22 @@ def test_the_network_of_the_authors_protocol_reloads_and_makes_no_error(stores: 
     assert lengths.wrong_at(50, theta, "temporal_order", 1000, 2_000, 7) <= FEW / 5
 
 
+def test_networks_that_learnt_long_sequences_reload_and_make_their_documented_errors(
+    stores: Any, monkeypatch: Any
+) -> None:
+    runs, theta_of = load(monkeypatch, "reach_runs"), load(monkeypatch, "generalization").theta_of
+    rows = [row for row in stores.of("reach", "run") if "theta" in row and row["first_passage"] is not None]
+    kept = {(row["cell"], row["init"], row["flow"], row["length"]): row for row in rows if row["threshold"] == 0.15}
+    assert {length for cell, *_, length in kept if cell == "tanh"} >= {50, 100, 150}
+    task = nf.load_task("temporal_order")
+    for (cell, _, _, length), row in kept.items():
+        net = nf.Network(cell, task.n_in, row["n_hidden"], task.n_out, loss=task.loss)
+        score = nf.evaluate(net, theta_of(row["theta"]), task, length=length, size=row["of"],
+                            seed=runs.FINAL_SEED + row["seed"])  # fmt: skip
+        assert abs(round(score * row["of"]) - row["wrong"]) <= FEW
+        assert row["wrong"] < 0.02 * row["of"]
+
+
 def test_networks_of_every_arm_reload_and_make_their_documented_errors(stores: Any, monkeypatch: Any) -> None:
     lengths = load(monkeypatch, "lengths")
     for row, wrong in networks(stores, monkeypatch):

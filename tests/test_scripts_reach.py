@@ -153,7 +153,17 @@ def test_it_is_said_where_nothing_was_learnt_and_where_the_best_is_an_end(script
     low, mid, high = arm.settings
     noise = {low: 0.74, mid: 0.72, high: 0.73}
     none = dict.fromkeys(arm.settings, [None] * 3)
-    assert choose(lines(script, arm, none, most, noise)) == (arm.settings, mid, "guess")
+    first, far = lines(script, arm, none, most, noise), designs.FAR_TUNING
+    assert choose(first) == (arm.settings, far, ""), "this arm goes on"
+    assert choose(first + lines(script, arm, none, far, noise)) == (arm.settings, mid, "guess")
+    later = lines(script, arm, {**none, high: [None, 70_000, 90_000]}, far, noise)
+    assert choose(first + later)[:2] == ((*arm.settings, designs.Setting(2.11, high.threshold)), 2_000)
+    short = designs.SPAN.arms["orthogonal"]
+    assert script.chosen(script.Known(lines(script, short, none, most, noise), 50), short, 50) == (
+        short.settings,
+        mid,
+        "guess",
+    )
     assert choose(lines(script, arm, none, most, {**noise, mid: 0.69})).note == ""
     assert choose(lines(script, arm, {low: [None] * 3, mid: [900] * 3, high: [None] * 3}, most)).note == ""
     found = choose([])
@@ -308,6 +318,14 @@ def test_what_is_held_together_has_the_same_seeds_and_budget(reporting: Any) -> 
     assert (test.runs, test.solved) == (2, (1, 0))
 
 
+def test_where_budgets_differ_each_cell_says_its_own(reporting: Any) -> None:
+    one, other = (outcome(reporting, "clip", 50, [1000, None], updates) for updates in (30_000, 100_000))
+    exact = outcome(reporting, "exact", 50, [1000, None])
+    cells = lambda *some: [*reporting.of_rates(reporting.SPAN, some).columns[1].cells]  # noqa: E731
+    assert [cell.split(" (")[0] for cell in cells(one, exact)] == ["1 of 2"] * 2
+    assert [cell.split(" (")[0] for cell in cells(other, exact)] == ["1 of 2 within 100,000", "1 of 2 within 30,000"]
+
+
 def test_holm_is_over_a_question(reporting: Any) -> None:
     fast, slow = [1000 + k for k in range(6)], [4000 + k for k in range(6)]
     some = [outcome(reporting, arm, length, fast if arm == "clip+omega" else slow) for length in (50, 100)
@@ -373,7 +391,7 @@ def test_results_have_tables_and_pictures_of_a_store_and_say_nothing_of_none(
     (wider, _) = tables.span_claims(there)
     assert wider[2] == "holds at 50, 100 steps"
     assert wider[4] == "8 a cell"
-    assert "L = 50: +100 points" in wider[3]
+    assert "L = 50, 30,000 updates: +100 points" in wider[3]
     drawn = pictures.drawn_of(there)
     assert set(drawn) == {"reach_span"}
     assert len(drawn["reach_span"]().axes) == 2
