@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import tyro
 from generalization import hashed
-from overflow_report import mcnemar, words
+from overflow_report import adjusted, beside, words
 from rich.console import Console
 from rich.table import Table
 
@@ -193,19 +193,9 @@ def compared(rows: Sequence[Row]) -> dict[float, dict[str, Any]]:
     """Hold random steps against none, both on fresh minibatches, over the same networks at each depth."""
     _, step, none = WAYS
     out = {(row["depth"], row["way"]): [one is not None for one in row["until"]] for row in rows}
-    found: dict[float, dict[str, Any]] = {}
-    for depth in sorted({row["depth"] for row in rows}):
-        if (depth, step) in out and (depth, none) in out:
-            mine, other = out[depth, step], out[depth, none]
-            gained, lost = (
-                sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((mine, other), (other, mine))
-            )
-            difference = statistics.rate_difference((sum(mine), sum(other)), (len(mine), len(other)))
-            found[depth] = {"depth": depth, "gained": gained, "lost": lost, "difference": difference._asdict(),
-                            "p": mcnemar(gained, lost)}  # fmt: skip
-    for row, adjusted in zip(found.values(), statistics.holm([row["p"] for row in found.values()]), strict=True):
-        row["adjusted"] = float(adjusted)
-    return found
+    depths = [depth for depth in sorted({row["depth"] for row in rows}) if {(depth, step), (depth, none)} <= out.keys()]
+    pairs = [{"depth": depth, **beside(out[depth, step], out[depth, none])} for depth in depths]
+    return {row["depth"]: row for row in adjusted(pairs)}
 
 
 def said(until: Sequence[int | None]) -> str:

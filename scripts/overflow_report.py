@@ -48,20 +48,25 @@ def compared(outcomes: Sequence[Row]) -> list[dict[str, Any]]:
     for setting in settings(outcomes):
         one = back(outcomes, setting, "random")
         rows: list[dict[str, Any]] = []
-        p: list[float] = []
         for policy in POLICIES[1:]:
             other = back(outcomes, setting, policy)
-            gained = sum(one[key] and not other[key] for key in one)
-            lost = sum(other[key] and not one[key] for key in one)
-            n = len(one)
-            difference = statistics.rate_difference((sum(one.values()), sum(other.values())), (n, n))
-            p.append(mcnemar(gained, lost))
-            rows.append({"optimizer": setting[0], "rate": setting[1], "policy": policy, "gained": gained, "lost": lost,
-                         "difference": difference._asdict(), "p": p[-1]})  # fmt: skip
-        for row, adjusted in zip(rows, statistics.holm(p), strict=True):
-            row["adjusted"] = float(adjusted)
-        found += rows
+            pair = beside([one[key] for key in one], [other[key] for key in one])
+            rows.append({"optimizer": setting[0], "rate": setting[1], "policy": policy, **pair})
+        found += adjusted(rows)
     return found
+
+
+def beside(one: Sequence[bool], other: Sequence[bool]) -> dict[str, Any]:
+    """Hold what two ways made of the same networks, in their order, against each other: McNemar's exact test."""
+    gained, lost = (sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((one, other), (other, one)))
+    difference = statistics.rate_difference((sum(one), sum(other)), (len(one), len(other)))
+    return {"gained": gained, "lost": lost, "difference": difference._asdict(), "p": mcnemar(gained, lost)}
+
+
+def adjusted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return comparisons with p adjusted by Holm over all of them."""
+    return [{**row, "adjusted": float(p)}
+            for row, p in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True)]  # fmt: skip
 
 
 def mcnemar(gained: int, lost: int) -> float:
